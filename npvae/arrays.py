@@ -1,0 +1,49 @@
+"""The one data structure of this package: arrays with names that share one flat buffer.
+
+A network has many small parameters, an optimizer wants to treat them all alike. Here both have
+their way: `parameters["encoder.mu.W"]` is a matrix, `parameters.flat` is every number in a row,
+and both are the same memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Array: TypeAlias = NDArray[np.floating[Any]]
+Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+
+
+class NamedArrays(dict[str, Array]):
+    """Arrays by name, each a view of `flat`, in the order of `shapes`; zeros to begin with.
+
+    Assigning to a name writes into the buffer: `parameters["encoder.mu.b"] = 0` keeps the view.
+    """
+
+    flat: Array
+
+    def __init__(self, shapes: Shapes, dtype: DTypeLike) -> None:
+        super().__init__()
+        self.flat = np.zeros(sum(prod(shape) for shape in shapes.values()), dtype)
+        start = 0
+        for name, shape in shapes.items():
+            stop = start + prod(shape)
+            super().__setitem__(name, self.flat[start:stop].reshape(shape))
+            start = stop
+
+    def __setitem__(self, name: str, value: object) -> None:
+        self[name][...] = value
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return {name: array.shape for name, array in self.items()}
+
+    def copy(self) -> NamedArrays:
+        """The same names and numbers in a buffer of their own."""
+        twin = NamedArrays(self.shapes, self.flat.dtype)
+        twin.flat[:] = self.flat
+        return twin

@@ -1,0 +1,64 @@
+"""What the public methods of the model are given is checked here, so that mistakes are not silent.
+
+Images scaled to [-1, 1], bytes that nobody divided by 255, a forgotten reshape: with each of them a
+VAE trains without complaint and is worthless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from npvae.arrays import Array
+from npvae.layers import ACTIVATIONS
+
+
+def checked(
+    values: ArrayLike,
+    name: str,
+    columns: int,
+    dtype: DTypeLike,
+    rows: int | None = None,
+    pixels: bool = False,
+) -> Array:
+    """`values` as a C-contiguous (rows, columns) array of dtype, the input itself unchanged.
+
+    Raises ValueError on another shape, an empty batch, NaN or infinity, or, where `pixels` are
+    asked for, anything but floats in [0, 1].
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in ("f" if pixels else "fiu"):
+        hint = ": divide bytes by 255 first" if array.dtype.kind in "iu" else ""
+        raise ValueError(f"{name} must hold floats, not {array.dtype}{hint}")
+    expected = f"({'B' if rows is None else rows}, {columns})"
+    if array.ndim != 2 or array.shape[1] != columns or (rows is not None and len(array) != rows):
+        raise ValueError(f"{name} must have shape {expected}, not {array.shape}")
+    if len(array) == 0:
+        raise ValueError(f"{name} is an empty batch: it must hold at least one row")
+    low, high = array.min(), array.max()
+    if pixels and not (low >= 0 and high <= 1):
+        raise ValueError(f"{name} must hold pixels in [0, 1], not from {low:g} to {high:g}")
+    if not np.isfinite([low, high]).all():
+        raise ValueError(f"{name} holds NaN or infinity")
+    return np.require(array, dtype, ["C", "W"])
+
+
+def check_settings(
+    input_dim: int,
+    hidden_dims: Sequence[int],
+    latent_dim: int,
+    activation: str,
+    dtype: DTypeLike,
+) -> None:
+    """Raises ValueError unless a VAE can be built from these."""
+    if not hidden_dims:
+        raise ValueError("hidden_dims must name at least one hidden layer")
+    for size in (input_dim, *hidden_dims, latent_dim):
+        if not isinstance(size, int | np.integer) or size < 1:
+            raise ValueError(f"sizes must be whole numbers above 0, not {size!r}")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
+    if np.dtype(dtype) not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be float32 or float64, not {np.dtype(dtype)}")

@@ -1,0 +1,122 @@
+"""How do the loops of kernels.py become machine code, and what if that fails?
+
+`@fused` marks a NumPy function that has a twin in kernels.py. When it is first called, the twin is
+compiled by Numba and kept in Numba's cache (the `__pycache__` beside the source, or the user's own
+cache folder). Three things may go wrong, none of which stops a run: the cache cannot be read or
+written, then the twin is compiled for this run alone; the twin cannot be compiled, then the NumPy
+function itself runs; Numba is missing, the same. Nothing is compiled on import.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Numba may reorder sums and fuse multiply-adds, which vector instructions need; it may not assume
+# that there is no NaN or infinity: those must stay visible.
+FLAGS = {"reassoc", "contract", "arcp", "nsz"}
+
+BACKEND = os.environ.get("NPVAE_BACKEND", "numba")
+WHY_NUMPY = "NPVAE_BACKEND=numpy" if BACKEND == "numpy" else ""
+if BACKEND not in ("numba", "numpy"):
+    raise ImportError(f"NPVAE_BACKEND must be numba or numpy, not {BACKEND!r}")
+if BACKEND == "numba":
+    try:
+        import numba
+        from numba.extending import overload
+    except Exception as error:  # a broken Numba raises more than ImportError
+        BACKEND, WHY_NUMPY = "numpy", f"Numba cannot be used: {str(error).splitlines()[0]}"
+    else:
+        if numba.config.DISABLE_JIT:
+            BACKEND, WHY_NUMPY = "numpy", "NUMBA_DISABLE_JIT is set"
+
+
+class Fused:
+    """A NumPy function that hands its calls to a compiled twin, if there is one."""
+
+    all: list[Fused] = []  # noqa: RUF012  every one, for the tests and for `prepare`
+
+    def __init__(self, specification: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, specification)
+        self.specification = specification
+        self.versions: list[Callable[..., Any]] = [specification]  # the first one runs
+        self.ready = BACKEND == "numpy"
+        Fused.all.append(self)
+
+    @property
+    def loop(self) -> Callable[..., Any]:
+        """The twin as plain Python."""
+        from npvae import kernels
+
+        return cast(Callable[..., Any], getattr(kernels, self.specification.__name__))
+
+    def __call__(self, *arguments: Any) -> Any:
+        if not self.ready:
+            self.versions = [*compiled(self.loop), self.specification]
+            self.ready = True
+        while len(self.versions) > 1:
+            try:
+                return self.versions[0](*arguments)
+            except Exception as error:  # raised by the cache or the compiler, before the loop ran
+                self.versions.pop(0)
+                why = f"{type(error).__name__}: {error}".splitlines()[0]
+                warnings.warn(f"compiled kernels: {why}; going on without", stacklevel=2)
+        return self.specification(*arguments)
+
+
+def fused(specification: Function) -> Function:
+    """Let the twin of the same name in kernels.py run in place of this NumPy function."""
+    return cast(Function, Fused(specification))
+
+
+def compiled(loop: Callable[..., Any]) -> list[Callable[..., Any]]:
+    """The loop compiled by Numba: with its cache, if that is in a safe place, and without."""
+    options = {"fastmath": FLAGS, "nogil": True, "error_model": "numpy"}
+    uncached = numba.njit(**options)(loop)
+    try:
+        cached = numba.njit(cache=True, **options)(loop)
+        safe = not others_may_write(cached.stats.cache_path)
+    except Exception:  # no folder to cache in
+        safe = False
+    return [cached, uncached] if safe else [uncached]
+
+
+def others_may_write(folder: str) -> bool:
+    """Whether any user may put files into the folder: cached code from there would be run."""
+    place = Path(folder)
+    while not place.exists():
+        place = place.parent
+    return bool(place.stat().st_mode & stat.S_IWOTH)
+
+
+def compiled_before() -> bool:
+    """Whether the cache seems to hold the kernels, so that the first batch will not have to wait."""
+    if BACKEND == "numpy":
+        return True
+    path = getattr(compiled(Fused.all[0].loop)[0], "stats").cache_path  # noqa: B009
+    return path is not None and any(Path(path).glob("kernels.*.nbc"))
+
+
+def specialised(fast: Function, numpy: Callable[..., Any], exact: Callable[..., Any]) -> Function:
+    """A function for compiled loops: `fast` for float32, `exact` for float64; `numpy` uncompiled."""
+
+    def choose(a: Any) -> Any:
+        return numpy(a)
+
+    if BACKEND == "numba":
+
+        def precise(a: Any) -> Any:
+            return exact(a)
+
+        @overload(choose)
+        def choice(a: Any) -> Any:  # a is a type here: this runs while a loop is compiled
+            return fast if a == numba.float32 else precise
+
+    return cast(Function, choose)

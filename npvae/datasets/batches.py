@@ -1,0 +1,37 @@
+"""How do images on the shelf become a batch on the table?
+
+All images stay bytes in memory; only those of one batch are ever floats. Next: training.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from npvae import kernels
+from npvae.arrays import Array
+
+
+@kernels.fused
+def gather_pixels(images: NDArray[np.uint8], rows: NDArray[np.intp], out: Array) -> None:
+    """The given rows of images (N, D) as pixels in [0, 1], into out (len(rows), D)."""
+    np.divide(images[rows], 255, out=out)
+
+
+def batches(
+    images: NDArray[np.uint8], rows: NDArray[np.intp], batch_size: int, dtype: DTypeLike
+) -> Iterator[Array]:
+    """Batches x (B, D) of the images (N, ...) in the order of rows, the last one maybe shorter.
+
+    Each batch is written over the one before. Give `rows` shuffled to train, in order to test.
+    """
+    flat = images.reshape(len(images), -1)
+    room: NDArray[Any] = np.empty((min(batch_size, len(rows)), flat.shape[1]), dtype)
+    for start in range(0, len(rows), batch_size):
+        chosen = rows[start : start + batch_size]
+        x = room[: len(chosen)]
+        gather_pixels(flat, chosen, x)
+        yield x

@@ -1,0 +1,33 @@
+"""What is a dataset here? 28 x 28 grey pictures as bytes, their labels, and what they are called.
+
+Pixels stay uint8 in memory (47 MB for 60,000 pictures); each batch becomes float32 in [0, 1] when
+it is needed. Next: `__init__.py`, which finds a dataset by its name.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npvae.errors import DataError
+
+SIDE = 28  # every picture is SIDE x SIDE
+MAX_ITEMS = 250_000  # more pictures than this in one file (196 MB as bytes) are refused
+
+
+class NotAvailable(DataError):
+    """A dataset that is neither on disk nor to be had."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """One half of a dataset, train or test."""
+
+    name: str  # "fashion-mnist", "mnist", "drawn-digits", or the user's path
+    images: NDArray[np.uint8]  # (N, 28, 28), C-contiguous, 0 black to 255 white
+    labels: NDArray[np.uint8]  # (N,), indices into class_names
+    class_names: tuple[str, ...]
+    source: str  # for people: "read from <folder>", "drawn by this program", ...
+
+    def __len__(self) -> int:
+        return len(self.images)

@@ -1,0 +1,141 @@
+"""How is an IDX file read, when nothing in it is believed?
+
+An IDX file is a header of big-endian numbers and the plain bytes of an array, usually gzipped:
+
+    0 0 | type (8: uint8) | ndim | size of each dimension, 4 bytes each | the items
+
+The header is checked before anything is allocated, and no more is decompressed than the header
+promises and the caller allows. Every fault is a `DataError` that says what was expected and found.
+"""
+
+import hashlib
+import struct
+import zlib
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npvae.datasets.dataset import MAX_ITEMS, SIDE
+from npvae.errors import DataError
+
+_CHUNK = 1 << 18
+_UINT8 = 8
+_CLASSES = 10
+
+
+def read_images(path: Path, max_items: int = MAX_ITEMS) -> NDArray[np.uint8]:
+    """The pictures (N, 28, 28) of an IDX file, gzipped or not. Raises DataError."""
+    return _read(path, (SIDE, SIDE), max_items)
+
+
+def read_labels(path: Path, max_items: int = MAX_ITEMS) -> NDArray[np.uint8]:
+    """The labels (N,), each 0 to 9, of an IDX file, gzipped or not. Raises DataError."""
+    labels = _read(path, (), max_items)
+    if labels.max() >= _CLASSES:
+        index = int(np.argmax(labels >= _CLASSES))
+        raise _fault(path, "labels from 0 to 9", f"label {labels[index]} at index {index}")
+    return labels
+
+
+def check_counts(
+    images_path: Path, images: NDArray[np.uint8], labels_path: Path, labels: NDArray[np.uint8]
+) -> None:
+    """Raise DataError unless there is one label for each picture."""
+    if len(images) != len(labels):
+        found = f"{len(labels):,} labels for {len(images):,} pictures of {images_path}"
+        raise _fault(labels_path, "one label for each picture", found)
+
+
+def idx_digest(array: NDArray[np.uint8]) -> str:
+    """SHA-256, in hex, of the uncompressed IDX file that holds this array."""
+    digest = hashlib.sha256(bytes((0, 0, _UINT8, array.ndim)))
+    digest.update(struct.pack(f">{array.ndim}I", *array.shape))
+    digest.update(array.data)
+    return digest.hexdigest()
+
+
+def _read(path: Path, item_shape: tuple[int, ...], max_items: int) -> NDArray[np.uint8]:
+    try:
+        with path.open("rb") as file:
+            is_gzip = file.peek(2)[:2] == b"\x1f\x8b"
+            return _read_array(path, _Gunzip(file) if is_gzip else file, item_shape, max_items)
+    except EOFError:
+        raise _fault(path, "a whole gzip stream", "one that breaks off") from None
+    except zlib.error as error:
+        raise _fault(path, "an intact gzip stream", f"a damaged one ({error})") from error
+    except (OSError, MemoryError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+
+
+def _read_array(
+    path: Path, stream: "_Readable", item_shape: tuple[int, ...], max_items: int
+) -> NDArray[np.uint8]:
+    ndim = 1 + len(item_shape)
+    header = bytearray(4 + 4 * ndim)
+    got = _fill(stream, memoryview(header))
+    expected_magic = bytes((0, 0, _UINT8, ndim))
+    if header[: min(got, 4)] != expected_magic[: min(got, 4)] or got < 4:
+        found = header[: min(got, 4)].hex(" ") or "an empty file"
+        raise _fault(path, f"an IDX header ({expected_magic.hex(' ')})", found)
+    if got < len(header):
+        raise _fault(path, f"a header of {len(header)} bytes", f"{got} bytes in all")
+    count, *sizes = struct.unpack_from(f">{ndim}I", header, 4)
+    if tuple(sizes) != item_shape:
+        shape = " x ".join(map(str, sizes))
+        raise _fault(path, f"{SIDE} x {SIDE} pictures", f"{shape} in its header")
+    if not 1 <= count <= max_items:
+        raise _fault(path, f"1 to {max_items:,} items", f"{count:,} in its header")
+    array = np.empty((count, *item_shape), np.uint8)
+    got = _fill(stream, array.reshape(-1).data)
+    if got < array.size:
+        raise _fault(path, f"{array.size:,} bytes after the header", f"{got:,}")
+    if stream.read(1):
+        raise _fault(path, f"{array.size:,} bytes after the header", "more than that")
+    return array
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def _fill(stream: _Readable, out: memoryview) -> int:
+    """Read into `out` until it is full or the stream ends; the number of bytes read."""
+    filled = 0
+    while filled < len(out):
+        piece = stream.read(min(_CHUNK, len(out) - filled))
+        if not piece:
+            break
+        out[filled : filled + len(piece)] = piece
+        filled += len(piece)
+    return filled
+
+
+class _Gunzip:
+    """Reads one gzip stream, never decompressing more than is asked for.
+
+    Plain zlib, not gzip.GzipFile: that goes on to the next stream in the file, and a file of a
+    million empty streams would keep it busy for minutes.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._zlib = zlib.decompressobj(wbits=31)  # 31: gzip, with its checksum and length
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; b"" at the end. Raises EOFError, zlib.error."""
+        while not self._zlib.eof:
+            raw = self._zlib.unconsumed_tail or self._file.read(_CHUNK)
+            piece = self._zlib.decompress(raw, size)
+            if piece:
+                return piece
+            if not raw and not self._zlib.eof:
+                raise EOFError
+        if self._zlib.unused_data or self._file.read(1):
+            raise zlib.error("bytes after its end")
+        return b""
+
+
+def _fault(path: Path, expected: str, found: str) -> DataError:
+    return DataError(f"{path}: expected {expected}, found {found}")

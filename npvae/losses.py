@@ -1,0 +1,104 @@
+"""What does a VAE minimise?
+
+    loss = bce + beta * kl                 in nats per image
+
+    bce   binary cross-entropy: what it costs to describe the pixels x, given the decoder's logits
+    kl    Kullback-Leibler divergence: what it costs to describe the code z, given a standard normal
+
+Both are sums, over pixels and over latents, for one image; the loss is their mean over the batch.
+At beta = 1, -loss is the evidence lower bound (ELBO): loss >= -log p(x).
+Pixels are grey values in [0, 1], not coin flips, so the Bernoulli "likelihood" is a
+pseudo-likelihood: good for training and comparing, but its floor is not 0 (see evaluation.py).
+
+Each value stands directly above its gradient. `d_bce` is d loss / d bce, one number for each image
+(or one for all: 1/B for a mean); `d_logits` is d loss / d logits, shaped like logits.
+B images, D pixels, Z latents. Next: layers.py.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from npvae import kernels
+from npvae.arrays import Array
+
+
+class Loss(NamedTuple):
+    """A loss in its two parts, in nats per image."""
+
+    bce: float
+    kl: float
+    beta: float = 1.0
+
+    @classmethod
+    def of_batch(cls, bce: Array, kl: Array, beta: float) -> Loss:
+        """The means over a batch of bce (B,) and kl (B,)."""
+        return cls(float(bce.mean(dtype=np.float64)), float(kl.mean(dtype=np.float64)), beta)
+
+    @property
+    def loss(self) -> float:
+        """bce + beta * kl: the number that training makes small."""
+        return self.bce + self.beta * self.kl
+
+    @property
+    def elbo(self) -> float:
+        """-(bce + kl), a lower bound on log p(x): the number that rises."""
+        return -(self.bce + self.kl)
+
+
+def sigmoid(logits: Array) -> Array:
+    """x_hat = 1 / (1 + exp(-logits)), the probability of a white pixel; never overflows."""
+    e = np.exp(-np.abs(logits))
+    return np.where(logits >= 0, 1, e) / (1 + e)
+
+
+@kernels.fused
+def bce_with_logits(logits: Array, x: Array) -> Array:
+    """Binary cross-entropy (B,) of pixels x in [0, 1], given logits, both (B, D).
+
+    With x_hat = sigmoid(logits):
+
+        bce = sum over pixels of -x log(x_hat) - (1 - x) log(1 - x_hat)
+            = sum over pixels of softplus(logits) - x * logits
+        softplus(l) = log(1 + exp(l)) = max(l, 0) + log(1 + exp(-|l|))
+
+    The last form exponentiates no positive number, so it is exact at logits of +-1000 as well.
+    """
+    softplus = np.maximum(logits, 0) + np.log1p(np.exp(-np.abs(logits)))
+    return np.sum(softplus - x * logits, axis=1)
+
+
+def bce_with_logits_backward(d_bce: Array | float, logits: Array, x: Array) -> Array:
+    """d_logits (B, D) = d_bce * (x_hat - x).
+
+    Because softplus'(l) = exp(l) / (1 + exp(l)) = sigmoid(l), and (x * l)' = x.
+    """
+    return np.reshape(d_bce, (-1, 1)) * (sigmoid(logits) - x)
+
+
+@kernels.fused
+def bce_and_gradient(logits: Array, x: Array, d_bce: float, out: Array) -> Array:
+    """The two above in one pass, as training wants them: returns bce (B,), d_logits goes to out."""
+    out[:] = bce_with_logits_backward(d_bce, logits, x)
+    return bce_with_logits(logits, x)
+
+
+def kl_divergence(mu: Array, log_var: Array) -> Array:
+    """KL(N(mu, sigma^2) || N(0, 1)), mu and log_var = log sigma^2 (B, Z), summed over latents: (B,).
+
+        kl = sum over latents of 0.5 * (mu^2 + sigma^2 - 1 - log_var)
+
+    The closed form of the mean of log q(z) - log p(z) under q (Kingma and Welling 2014, appendix B).
+    """
+    return np.sum(0.5 * (mu**2 + np.exp(log_var) - 1 - log_var), axis=1)
+
+
+def kl_divergence_backward(d_kl: Array | float, mu: Array, log_var: Array) -> tuple[Array, Array]:
+    """d_mu = d_kl * mu and d_log_var = d_kl * 0.5 * (sigma^2 - 1), both (B, Z).
+
+    Because d sigma^2 / d log_var = sigma^2. Both vanish at mu = 0, sigma = 1: the prior.
+    """
+    d_kl = np.reshape(d_kl, (-1, 1))
+    return d_kl * mu, d_kl * 0.5 * (np.exp(log_var) - 1)

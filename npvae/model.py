@@ -1,0 +1,287 @@
+"""The variational autoencoder: how does one image go through, and how does its gradient come back?
+
+         x (B, 784) pixels in [0, 1]
+         |  encoder: Dense + activation
+       h_enc (B, 128)
+       /    \\                              two heads
+     mu      log_var (B, 10)               q(z | x) = N(mu, sigma^2)
+       \\    /  z = mu + sigma * epsilon     the draw, with noise from outside
+         z (B, 10)
+         |  decoder: Dense + activation
+       h_dec (B, 128)
+         |
+       logits (B, 784)                     x_hat = sigmoid(logits)
+
+Going down, `forward` fills in every name; coming up, `backward` fills in the gradient of each.
+Next: gradcheck.py, which proves that this page is right, and optimizers.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from npvae import checkpoint, kernels
+from npvae.arrays import Array, NamedArrays
+from npvae.checks import check_settings, checked
+from npvae.errors import CheckpointError
+from npvae.layers import (
+    ACTIVATIONS,
+    LINEAR,
+    MLP,
+    Activation,
+    Dense,
+    reparameterize,
+    reparameterize_backward,
+)
+from npvae.losses import (
+    Loss,
+    bce_and_gradient,
+    bce_with_logits,
+    kl_divergence,
+    kl_divergence_backward,
+    sigmoid,
+)
+
+
+def parameter_shapes(
+    input_dim: int, hidden_dims: Sequence[int], latent_dim: int
+) -> dict[str, tuple[int, ...]]:
+    """The name and shape of every parameter, in the order in which data flow through them."""
+    encoder, decoder = [input_dim, *hidden_dims], [latent_dim, *reversed(hidden_dims)]
+    weights = {
+        **{f"encoder.hidden{k}": size for k, size in enumerate(pairwise(encoder))},
+        "encoder.mu": (encoder[-1], latent_dim),
+        "encoder.log_var": (encoder[-1], latent_dim),
+        **{f"decoder.hidden{k}": size for k, size in enumerate(pairwise(decoder))},
+        "decoder.logits": (decoder[-1], input_dim),
+    }
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, (n_in, n_out) in weights.items():
+        shapes[f"{name}.W"] = (n_in, n_out)
+        shapes[f"{name}.b"] = (n_out,)
+    return shapes
+
+
+@dataclass
+class Activations:
+    """Every intermediate of one batch, by name. A second one holds the gradients, name by name."""
+
+    x: Array  # (B, D)
+    epsilon: Array  # (B, Z)
+    h_enc: list[Array]  # (B, H) for each hidden layer of the encoder
+    mu: Array  # (B, Z)
+    log_var: Array  # (B, Z)
+    z: Array  # (B, Z)
+    h_dec: list[Array]  # (B, H) for each hidden layer of the decoder
+    logits: Array  # (B, D)
+
+
+@kernels.fused
+def latent_gradients(
+    mu: Array,
+    log_var: Array,
+    epsilon: Array,
+    d_z: Array,
+    d_kl: float,
+    out_mu: Array,
+    out_log_var: Array,
+) -> Array:
+    """Where two paths meet: d_mu and d_log_var (B, Z), into the outs; returns the KL divergence (B,).
+
+    One path comes from the pixels through z, the other from the KL divergence; gradients add up.
+    """
+    mu_from_z, log_var_from_z = reparameterize_backward(d_z, log_var, epsilon)
+    mu_from_kl, log_var_from_kl = kl_divergence_backward(d_kl, mu, log_var)
+    np.add(mu_from_z, mu_from_kl, out=out_mu)
+    np.add(log_var_from_z, log_var_from_kl, out=out_log_var)
+    return kl_divergence(mu, log_var)
+
+
+class VAE:
+    """A variational autoencoder with any number of hidden layers, the decoder mirroring the encoder.
+
+    input_dim D pixels; hidden_dims the sizes of the encoder's hidden layers; latent_dim Z;
+    activation of the hidden layers; dtype float32 (to train) or float64 (to check);
+    rng draws the initial weights: by default a generator with seed 0.
+
+    `parameters` and `gradients` are dicts of live arrays by name: "encoder.hidden0.W" (D, H),
+    "encoder.hidden0.b" (H,), ..., "encoder.mu.W" (H, Z), "encoder.log_var.W", "decoder.hidden0.W"
+    (Z, H), ..., "decoder.logits.W" (H, D), "decoder.logits.b" (D,).
+    """
+
+    def __init__(
+        self,
+        input_dim: int = 784,
+        hidden_dims: Sequence[int] = (128,),
+        latent_dim: int = 10,
+        activation: str = "relu",
+        dtype: DTypeLike = np.float32,
+        rng: np.random.Generator | None = None,
+    ) -> None:
+        check_settings(input_dim, hidden_dims, latent_dim, activation, dtype)
+        self.input_dim, self.hidden_dims, self.latent_dim = (
+            input_dim,
+            tuple(hidden_dims),
+            latent_dim,
+        )
+        self.activation, self.dtype = activation, np.dtype(dtype)
+        shapes = parameter_shapes(input_dim, hidden_dims, latent_dim)
+        self.parameters = NamedArrays(shapes, self.dtype)
+        self.gradients = NamedArrays(shapes, self.dtype)
+
+        def dense(name: str, activation: Activation = LINEAR) -> Dense:
+            return Dense(activation, self.parameters, self.gradients, name)
+
+        def mlp(name: str) -> MLP:
+            bend = ACTIVATIONS[activation]
+            return MLP([dense(f"{name}.hidden{k}", bend) for k in range(len(self.hidden_dims))])
+
+        self.encoder = mlp("encoder")
+        self.mu = dense("encoder.mu")
+        self.log_var = dense("encoder.log_var")
+        self.decoder = mlp("decoder")
+        self.logits = dense("decoder.logits")
+
+        rng = np.random.default_rng(0) if rng is None else rng
+        for layer in (
+            *self.encoder.layers,
+            self.mu,
+            self.log_var,
+            *self.decoder.layers,
+            self.logits,
+        ):
+            layer.initialize(rng)
+
+    # ------------------------------------------------------------------ the way there and back
+
+    def forward(self, x: Array, epsilon: Array, out: Activations | None = None) -> Activations:
+        """All activations for pixels x (B, D) and noise epsilon (B, Z), into out if it is given."""
+        a = self.activations(len(x)) if out is None else out
+        a.x, a.epsilon = x, epsilon
+        self.encoder.forward(x, out=a.h_enc)
+        self.mu.forward(a.h_enc[-1], out=a.mu)
+        self.log_var.forward(a.h_enc[-1], out=a.log_var)
+        reparameterize(a.mu, a.log_var, epsilon, a.z)
+        self.decoder.forward(a.z, out=a.h_dec)
+        self.logits.forward(a.h_dec[-1], out=a.logits)
+        return a
+
+    def backward(self, a: Activations, beta: float = 1.0, out: Activations | None = None) -> Loss:
+        """The loss of activations a, and its gradients in `gradients` and, by name, in out."""
+        d = self.activations(len(a.x)) if out is None else out
+        weight = 1 / len(a.x)  # the loss is a mean over the batch
+
+        # From the loss through the decoder to z.
+        bce = bce_and_gradient(a.logits, a.x, weight, d.logits)
+        self.logits.backward(a.h_dec[-1], a.logits, out=d.logits)
+        self.logits.backward_to_input(d.logits, out=d.h_dec[-1])
+        self.decoder.backward(a.z, a.h_dec, out=d.h_dec)
+        self.decoder.backward_to_input(d.h_dec, out=d.z)
+
+        # Two paths meet at mu and log_var: from the pixels through z, and from the KL divergence.
+        kl = latent_gradients(a.mu, a.log_var, a.epsilon, d.z, beta * weight, d.mu, d.log_var)
+
+        # Two heads meet at h_enc.
+        self.mu.backward(a.h_enc[-1], a.mu, out=d.mu)
+        self.log_var.backward(a.h_enc[-1], a.log_var, out=d.log_var)
+        from_mu = self.mu.backward_to_input(d.mu)
+        from_log_var = self.log_var.backward_to_input(d.log_var)
+        np.add(from_mu, from_log_var, out=d.h_enc[-1])
+
+        # Through the encoder; the gradient of the pixels themselves is left out.
+        self.encoder.backward(a.x, a.h_enc, out=d.h_enc)
+        return Loss.of_batch(bce, kl, beta)
+
+    def activations(self, batch_size: int) -> Activations:
+        """Room for the activations (or their gradients) of one batch; to be used again and again."""
+
+        def room(*sizes: int) -> list[Array]:
+            return [np.empty((batch_size, size), self.dtype) for size in sizes]
+
+        x, logits = room(self.input_dim, self.input_dim)
+        epsilon, mu, log_var, z = room(*4 * [self.latent_dim])
+        h_enc, h_dec = room(*self.hidden_dims), room(*reversed(self.hidden_dims))
+        return Activations(x, epsilon, h_enc, mu, log_var, z, h_dec, logits)
+
+    # ------------------------------------------------------------------ what one does with a VAE
+
+    def loss_and_gradients(
+        self, x: ArrayLike, epsilon: ArrayLike, beta: float = 1.0
+    ) -> tuple[Loss, NamedArrays]:
+        """The loss of images x (B, D) with noise epsilon (B, Z), and a copy of all gradients."""
+        x = checked(x, "x", self.input_dim, self.dtype, pixels=True)
+        epsilon = checked(epsilon, "epsilon", self.latent_dim, self.dtype, rows=len(x))
+        loss = self.backward(self.forward(x, epsilon), beta)
+        return loss, self.gradients.copy()
+
+    def loss(self, x: ArrayLike, epsilon: ArrayLike, beta: float = 1.0) -> Loss:
+        """The loss alone, for looking at images one does not train on."""
+        x = checked(x, "x", self.input_dim, self.dtype, pixels=True)
+        epsilon = checked(epsilon, "epsilon", self.latent_dim, self.dtype, rows=len(x))
+        a = self.forward(x, epsilon)
+        return Loss.of_batch(bce_with_logits(a.logits, x), kl_divergence(a.mu, a.log_var), beta)
+
+    def encode(self, x: ArrayLike) -> tuple[Array, Array]:
+        """mu and log_var (B, Z) of q(z | x) for images x (B, D) with pixels in [0, 1]."""
+        x = checked(x, "x", self.input_dim, self.dtype, pixels=True)
+        h_enc = self.encoder.forward(x)[-1]
+        return self.mu.forward(h_enc), self.log_var.forward(h_enc)
+
+    def decode(self, z: ArrayLike) -> Array:
+        """x_hat (B, D), the probability of white for each pixel, for codes z (B, Z)."""
+        z = checked(z, "z", self.latent_dim, self.dtype)
+        h_dec = self.decoder.forward(z)[-1]
+        return sigmoid(self.logits.forward(h_dec))
+
+    def sample(self, count: int, rng: np.random.Generator) -> Array:
+        """x_hat (count, D) of codes drawn from the prior: images the model makes up."""
+        return self.decode(rng.standard_normal((count, self.latent_dim)))
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it takes to build the same network, as plain data."""
+        return {
+            "input_dim": self.input_dim,
+            "hidden_dims": list(self.hidden_dims),
+            "latent_dim": self.latent_dim,
+            "activation": self.activation,
+            "dtype": self.dtype.name,
+        }
+
+    def save(self, path: str | Path) -> None:
+        """Write settings and parameters to an .npz file, whole or not at all; see checkpoint.py."""
+        checkpoint.save(path, {"model": self.settings}, self.parameters)
+
+    @classmethod
+    def load(cls, path: str | Path) -> VAE:
+        """The model that `save` or a training run wrote; CheckpointError if anything is amiss."""
+        header, arrays = checkpoint.load(path)
+        return cls.from_checkpoint(header, arrays)
+
+    @classmethod
+    def from_checkpoint(cls, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> VAE:
+        """The model in a loaded checkpoint, which may hold more than a model."""
+        settings = header.get("model")
+        try:
+            sizes = {k: settings[k] for k in ("input_dim", "hidden_dims", "latent_dim")}
+            check_settings(**sizes, activation=settings["activation"], dtype=settings["dtype"])
+            shapes = parameter_shapes(**sizes)
+            fits = all(
+                arrays[name].shape == shape and arrays[name].dtype == settings["dtype"]
+                for name, shape in shapes.items()
+            )
+        except (KeyError, TypeError, ValueError):
+            fits = False
+        if not fits:
+            raise CheckpointError("the checkpoint does not hold a VAE: its arrays do not fit it")
+        vae = cls(**settings)
+        for name in shapes:
+            vae.parameters[name] = arrays[name]
+        return vae

@@ -1,0 +1,81 @@
+"""How does a gradient become a step?
+
+Adam keeps two running means for every parameter, of the gradient g and of its square:
+
+    m = beta1 * m + (1 - beta1) * g              where is it going
+    v = beta2 * v + (1 - beta2) * g^2            how large is it usually
+    m_hat = m / (1 - beta1^t)                    both began at 0, so after t steps they are
+    v_hat = v / (1 - beta2^t)                    too small by just this much
+    theta = theta - learning_rate * m_hat / (sqrt(v_hat) + eps)
+
+(Kingma and Ba 2015, algorithm 1.) The step is about `learning_rate` for every parameter, however
+large or small its gradients are. An optimizer knows nothing of models. Next: kernels.py, training.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from npvae import kernels
+from npvae.arrays import Array, NamedArrays
+
+
+@kernels.fused
+def adam_step(
+    theta: Array,
+    gradient: Array,
+    m: Array,
+    v: Array,
+    t: int,
+    learning_rate: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+) -> None:
+    """The five lines above for flat arrays: step number t = 1, 2, ... changes theta, m and v."""
+    m[:] = beta1 * m + (1 - beta1) * gradient
+    v[:] = beta2 * v + (1 - beta2) * gradient**2
+    m_hat = m / (1 - beta1**t)
+    v_hat = v / (1 - beta2**t)
+    theta -= learning_rate * m_hat / (np.sqrt(v_hat) + eps)
+
+
+class Adam:
+    """Adam with the defaults of its paper, for any arrays by name."""
+
+    def __init__(
+        self,
+        learning_rate: float = 1e-3,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+    ) -> None:
+        if not (learning_rate > 0 and 0 <= beta1 < 1 and 0 <= beta2 < 1 and eps > 0):
+            raise ValueError(
+                "Adam needs learning_rate > 0, beta1 and beta2 in [0, 1) and eps > 0, not "
+                f"{learning_rate}, {beta1}, {beta2}, {eps}"
+            )
+        self.learning_rate, self.beta1, self.beta2, self.eps = learning_rate, beta1, beta2, eps
+        self.t = 0
+        self.m: Mapping[str, Array] = {}
+        self.v: Mapping[str, Array] = {}
+
+    def update(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
+        """One step for every parameter, in place."""
+        parameters, gradients = one_row(parameters), one_row(gradients)
+        if self.t == 0:
+            self.m = {name: np.zeros_like(theta) for name, theta in parameters.items()}
+            self.v = {name: np.zeros_like(theta) for name, theta in parameters.items()}
+        self.t += 1
+        for name, theta in parameters.items():
+            adam_step(
+                theta, gradients[name], self.m[name], self.v[name],
+                self.t, self.learning_rate, self.beta1, self.beta2, self.eps,
+            )  # fmt: skip
+
+
+def one_row(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
+    """The same numbers under a single name if they share one buffer: one call instead of ten."""
+    return {"all": arrays.flat} if isinstance(arrays, NamedArrays) else arrays
