@@ -12,9 +12,9 @@ from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-Array: TypeAlias = NDArray[np.floating[Any]]
+Array: TypeAlias = NDArray[Any]  # of floats, unless said otherwise
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 
 
@@ -35,7 +35,7 @@ class NamedArrays(dict[str, Array]):
             super().__setitem__(name, self.flat[start:stop].reshape(shape))
             start = stop
 
-    def __setitem__(self, name: str, value: object) -> None:
+    def __setitem__(self, name: str, value: ArrayLike) -> None:
         self[name][...] = value
 
     @property

@@ -2,8 +2,8 @@
 
 A checkpoint is a plain .npz file, for anybody to read with `np.load`:
 
-    header                JSON text (a 0-d string array): what `save` was given, the format's version,
-                          and for every other array its dtype, shape and SHA-256
+    header                JSON text (a 0-d string array): what `save` was given, the version of
+                          the format, and for each other array its dtype, shape and SHA-256
     digest                SHA-256 of the header's text
     encoder.hidden0.W     an array by its name, little-endian, in C order, not compressed
     ...                   and so on; what the names mean is the business of who saved them
@@ -119,7 +119,7 @@ def _array(
     data = raw[len(raw) - count :]
     if len(data) != count or _digest(data) != sha256:
         raise _Damaged(f"its array {name} does not have the digest that was saved with it")
-    array = np.frombuffer(data, dtype).reshape(shape).copy()
+    array: NDArray[Any] = np.frombuffer(data, dtype).reshape(shape).copy()
     if npy_bytes(array) != raw:
         raise _Damaged(f"its array {name} is described in another way than it was saved")
     return array

@@ -34,14 +34,14 @@ if BACKEND == "numba":
     except Exception as error:  # a broken Numba raises more than ImportError
         BACKEND, WHY_NUMPY = "numpy", f"Numba cannot be used: {str(error).splitlines()[0]}"
     else:
-        if numba.config.DISABLE_JIT:
+        if getattr(numba.config, "DISABLE_JIT"):  # noqa: B009
             BACKEND, WHY_NUMPY = "numpy", "NUMBA_DISABLE_JIT is set"
 
 
 class Fused:
     """A NumPy function that hands its calls to a compiled twin, if there is one."""
 
-    all: list[Fused] = []  # noqa: RUF012  every one, for the tests and for `prepare`
+    all: list[Fused] = []  # noqa: RUF012  every one of them
 
     def __init__(self, specification: Callable[..., Any]) -> None:
         functools.update_wrapper(self, specification)
@@ -57,10 +57,22 @@ class Fused:
 
         return cast(Callable[..., Any], getattr(kernels, self.specification.__name__))
 
-    def __call__(self, *arguments: Any) -> Any:
+    def prepare(self) -> None:
+        """Find the versions, best first; compiles nothing yet."""
         if not self.ready:
             self.versions = [*compiled(self.loop), self.specification]
             self.ready = True
+
+    def in_cache(self) -> bool:
+        """Whether the cache holds code for this loop that is younger than its source."""
+        self.prepare()
+        folder = getattr(self.versions[0], "stats").cache_path  # noqa: B009
+        source = Path(self.loop.__code__.co_filename)
+        found = Path(folder or os.devnull).glob(f"kernels.{self.loop.__name__}-*.nbi")
+        return any(entry.stat().st_mtime >= source.stat().st_mtime for entry in found)
+
+    def __call__(self, *arguments: Any) -> Any:
+        self.prepare()
         while len(self.versions) > 1:
             try:
                 return self.versions[0](*arguments)
@@ -78,7 +90,7 @@ def fused(specification: Function) -> Function:
 
 def compiled(loop: Callable[..., Any]) -> list[Callable[..., Any]]:
     """The loop compiled by Numba: with its cache, if that is in a safe place, and without."""
-    options = {"fastmath": FLAGS, "nogil": True, "error_model": "numpy"}
+    options: Any = {"fastmath": FLAGS, "nogil": True, "error_model": "numpy"}
     uncached = numba.njit(**options)(loop)
     try:
         cached = numba.njit(cache=True, **options)(loop)
@@ -96,16 +108,13 @@ def others_may_write(folder: str) -> bool:
     return bool(place.stat().st_mode & stat.S_IWOTH)
 
 
-def compiled_before() -> bool:
-    """Whether the cache seems to hold the kernels, so that the first batch will not have to wait."""
-    if BACKEND == "numpy":
-        return True
-    path = getattr(compiled(Fused.all[0].loop)[0], "stats").cache_path  # noqa: B009
-    return path is not None and any(Path(path).glob("kernels.*.nbc"))
+def must_compile() -> bool:
+    """Whether some twin is not in the cache yet, so that the first batch will have to wait."""
+    return BACKEND == "numba" and not all(fused.in_cache() for fused in Fused.all)
 
 
 def specialised(fast: Function, numpy: Callable[..., Any], exact: Callable[..., Any]) -> Function:
-    """A function for compiled loops: `fast` for float32, `exact` for float64; `numpy` uncompiled."""
+    """A function for loops: `fast` for float32, `exact` for float64, `numpy` if not compiled."""
 
     def choose(a: Any) -> Any:
         return numpy(a)

@@ -9,13 +9,13 @@ and then averaged down, which makes their edges smooth. Equal input gives equal 
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageColor, ImageDraw, ImageFont
 
-from npvae.images import SIDE, to_uint8
+from npvae.images import SIDE, tile
 
 Color = tuple[int, int, int]
 Range = tuple[float, float]
@@ -26,7 +26,7 @@ CLASS_COLORS = (  # Paul Tol's "muted", made for colour-blind eyes too, and a da
     *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933"),
     *("#DDCC77", "#CC6677", "#882255", "#AA4499", "#555555"),
 )
-SMALL, MEDIUM, LARGE = 16, 19, 23  # font sizes, in pixels like all lengths here
+SMALL, MEDIUM, LARGE = 17, 20, 24  # font sizes, in pixels like all lengths here
 MARGIN = 24  # white on all sides
 FINE = 3  # curves and dots are drawn this many times larger
 
@@ -65,7 +65,7 @@ def loss_curve(history: Sequence[Mapping[str, float]]) -> Image.Image:
         x_ticks = nice_ticks(epochs[0], epochs[-1], at_most=8, least_step=1.0)
         panel = _panel(left, 128, right, 366, x_range, x_ticks, y_range, nice_ticks(*y_range, 6))
         _axes(picture, panel, "epoch", "nats per image")
-        _text(picture, (panel.left, 74), name, MEDIUM)
+        _text(picture, (panel.left, 71), name, MEDIUM)
         _text(picture, (right, panel.top - 8), _missing(epochs, train, test, y_range), SMALL, "rd")
         _curve(picture, panel, epochs, train, BLUE)
         _curve(picture, panel, epochs, test, VERMILION)
@@ -97,8 +97,7 @@ def _missing(
         return ""
     first, last = epochs[hit[0]], epochs[hit[-1]]
     if hit.size == 1:
-        what = ", ".join(f"{value:.4g}" for value in values[outside])
-        return f"epoch {first:.0f} not in the frame ({what})"
+        return f"epoch {first:.0f} not in the frame"
     together = hit[-1] - hit[0] == hit.size - 1
     which = f"epochs {first:.0f} to {last:.0f}" if together else f"{hit.size} epochs"
     return f"{which} not in the frame"
@@ -129,7 +128,7 @@ def _curve(
 
 
 def strip(
-    rows: Sequence[Sequence[ArrayLike]],
+    rows: Sequence[Sequence[ArrayLike] | NDArray[Any]],
     row_labels: Sequence[str] = (),
     column_labels: Sequence[str] = (),
     scale: int = 3,
@@ -138,9 +137,9 @@ def strip(
 ) -> Image.Image:
     """A grid of images with words beside its rows and above its columns.
 
-    Each image is (28, 28) or (784,), uint8 or floats in [0, 1]; each of its pixels becomes a block
-    of scale x scale. `gap` pixels of the picture lie between neighbours, more where a label needs
-    the room; a short row ends in white. No labels at all leaves out their margin.
+    A row is a list or an array of images, (28, 28) or (784,) each, uint8 or floats in [0, 1]; each
+    pixel becomes a block of scale x scale. `gap` pixels of the picture lie between neighbours, more
+    where a label needs the room; a short row ends in white. Without labels they take no room.
     Raises ValueError for no image, pixels outside [0, 1], or labels that do not fit the grid.
     """
     columns = max((len(row) for row in rows), default=0)
@@ -170,7 +169,8 @@ def strip(
         _text(picture, (left - 12, middle), label, SMALL, "rm")
     for middle, row in zip(middles, rows, strict=True):
         for center, image in zip(centers, row, strict=False):
-            pixels = to_uint8(image).reshape(SIDE, SIDE).repeat(scale, axis=0).repeat(scale, axis=1)
+            pixels = tile(np.asarray(image)[np.newaxis], columns=1)  # (28, 28), checked
+            pixels = pixels.repeat(scale, axis=0).repeat(scale, axis=1)
             picture.paste(Image.fromarray(pixels), (center - side // 2, middle - side // 2))
     return picture
 
@@ -205,8 +205,8 @@ def scatter(
     half = 0.54 * float((high - low).max()) or 1.0
     (x_range, y_range) = ((float(c) - half, float(c) + half) for c in (low + high) / 2)
     x_ticks, y_ticks = nice_ticks(*x_range, 8), nice_ticks(*y_range, 8)
-    panel = _panel(MARGIN, 96, 684, 696, x_range, x_ticks, y_range, y_ticks)
-    panel = panel._replace(width=panel.height)
+    panel = _panel(MARGIN, 96, 0, 696, x_range, x_ticks, y_range, y_ticks)
+    panel = panel._replace(width=panel.height)  # a square, wherever its labels let it begin
     legend = panel.left + panel.width + 30
 
     text_width, text_height = _largest(class_names, SMALL)

@@ -1,15 +1,15 @@
 """Is every gradient right?
 
 The derivative of f at theta is the limit of (f(theta + step) - f(theta - step)) / (2 step). In
-float64 with step 1e-5 this central difference is off by about step^2 f''' / 6 + 1e-16 f / step, some
-1e-10 of f. So each entry of each gradient is computed a second time, from nothing but forward passes,
-and has to agree to 1e-7 of the largest entry of its array.
+float64 with step 1e-5 this central difference is off by about step^2 f''' / 6 + 1e-16 f / step,
+some 1e-10 of f. So each entry of each gradient is computed a second time, from nothing but forward
+passes, and has to agree to 1e-7 of the largest entry of its array.
 
 Bottom-up: each activation, the dense layer, each loss, the reparameterization, the whole model, for
 parameters and inputs alike. Sizes are small, biases not zero, the noise is frozen, the upstream
 gradients are random, and no activation is near its kink, where a derivative would not exist.
 
-What this cannot see: a wrong formula whose derivative is right. See tests/test_meaning.py for those.
+What this cannot see is a wrong formula with the right derivative: see tests/test_meaning.py.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def check_everything(seed: int = 0) -> Iterator[Check]:
 
 def check_activation(name: str, activation: Activation, rng: np.random.Generator) -> Check:
     """d_y of bend(y + b), on both sides of the kink and at least 0.05 away from it."""
-    y = rng.uniform(0.05, 2, (5, 6)) * rng.choice([-1, 1], (5, 6))
+    y: Array = rng.uniform(0.05, 2, (5, 6)) * rng.choice([-1, 1], (5, 6))
     b, d_h = np.zeros(6), rng.standard_normal((5, 6))
 
     def bend() -> Array:
@@ -141,7 +141,7 @@ def check_dense(name: str, activation: Activation, rng: np.random.Generator) -> 
 
 def check_mlp(rng: np.random.Generator) -> Iterator[Check]:
     """Three layers in a row: every parameter, and the input."""
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for k, (n_in, n_out) in enumerate([(4, 5), (5, 3), (3, 2)]):
         shapes |= {f"layer{k}.W": (n_in, n_out), f"layer{k}.b": (n_out,)}
     parameters = NamedArrays(shapes, float)

@@ -1,9 +1,9 @@
 """How is the arithmetic between the matrix products made fast?
 
-NumPy computes max(y + b, 0) in two passes over memory; a compiled loop needs one. Each loop below is
-the twin of a NumPy function that has the same name and the mark `@kernels.fused`, in the file where
-the idea is explained. That function is its specification: same arguments, same results, same changes
-to `out`. It is also what runs where Numba is missing or with NPVAE_BACKEND=numpy.
+NumPy computes max(y + b, 0) in two passes over memory; a compiled loop needs one. Each loop below
+is the twin of a NumPy function that has the same name and the mark `@kernels.fused`, in the file
+where the idea is explained. That function is its specification: same arguments, same results, same
+changes to `out`. It is also what runs where Numba is missing or with NPVAE_BACKEND=numpy.
 
 The products stay with NumPy's BLAS, which uses all cores. The loops are serial on purpose: a second
 pool of threads would fight with that of BLAS for the same cores (an epoch took 27 times as long).

@@ -5,7 +5,7 @@
     reparameterize   z = mu + sigma * epsilon: a random draw that one can differentiate
 
 Each forward stands directly above its backward. `backward` gets what `forward` was given or made,
-explicitly, and overwrites the gradients: each parameter is used once, so there is nothing to add up.
+explicitly, and overwrites the gradients: each parameter is used once, there is nothing to add up.
 Only arguments whose name begins with `out` are modified. B images. Next: model.py.
 """
 
@@ -66,7 +66,7 @@ class Dense:
         self.d_W, self.d_b = gradients[f"{name}.W"], gradients[f"{name}.b"]
 
     def initialize(self, rng: np.random.Generator) -> None:
-        """Glorot-uniform weights, zero biases: signals keep their size on the way in both directions.
+        """Glorot-uniform weights, zero biases: signals keep their size, going down and coming up.
 
         W ~ U(-limit, limit) with limit = sqrt(6 / (in + out)) (Glorot and Bengio 2010, eq. 16).
         """
@@ -118,7 +118,7 @@ class MLP:
         return h
 
     def backward(self, x: Array, h: Sequence[Array], out: Sequence[Array]) -> None:
-        """From d_h of the last layer, in out[-1], to all gradients; out[k] becomes d_y of layer k."""
+        """From d_h of the last layer, in out[-1], to all others; out[k] becomes d_y of layer k."""
         for k in reversed(range(1, len(self.layers))):
             self.layers[k].backward(h[k - 1], h[k], out[k])
             self.layers[k].backward_to_input(out[k], out=out[k - 1])
@@ -133,8 +133,8 @@ class MLP:
 def reparameterize(mu: Array, log_var: Array, epsilon: Array, out: Array) -> None:
     """z = mu + sigma * epsilon into out, all (B, Z), where epsilon is standard normal noise.
 
-    log_var is log sigma^2, so sigma = exp(0.5 * log_var). The z drawn is distributed as N(mu, sigma^2),
-    yet the noise comes from outside: mu and sigma are ordinary inputs with ordinary derivatives
+    log_var is log sigma^2, so sigma = exp(0.5 * log_var). z is a draw from N(mu, sigma^2), yet the
+    noise comes from outside: mu and sigma are ordinary inputs with ordinary derivatives
     (Kingma and Welling 2014, section 2.4).
     """
     np.add(mu, np.exp(0.5 * log_var) * epsilon, out=out)

@@ -51,7 +51,8 @@ class Loss(NamedTuple):
 def sigmoid(logits: Array) -> Array:
     """x_hat = 1 / (1 + exp(-logits)), the probability of a white pixel; never overflows."""
     e = np.exp(-np.abs(logits))
-    return np.where(logits >= 0, 1, e) / (1 + e)
+    x_hat: Array = np.where(logits >= 0, 1, e) / (1 + e)
+    return x_hat
 
 
 @kernels.fused
@@ -67,7 +68,8 @@ def bce_with_logits(logits: Array, x: Array) -> Array:
     The last form exponentiates no positive number, so it is exact at logits of +-1000 as well.
     """
     softplus = np.maximum(logits, 0) + np.log1p(np.exp(-np.abs(logits)))
-    return np.sum(softplus - x * logits, axis=1)
+    bce: Array = np.sum(softplus - x * logits, axis=1)
+    return bce
 
 
 def bce_with_logits_backward(d_bce: Array | float, logits: Array, x: Array) -> Array:
@@ -75,7 +77,8 @@ def bce_with_logits_backward(d_bce: Array | float, logits: Array, x: Array) -> A
 
     Because softplus'(l) = exp(l) / (1 + exp(l)) = sigmoid(l), and (x * l)' = x.
     """
-    return np.reshape(d_bce, (-1, 1)) * (sigmoid(logits) - x)
+    d_logits: Array = np.reshape(d_bce, (-1, 1)) * (sigmoid(logits) - x)
+    return d_logits
 
 
 @kernels.fused
@@ -86,13 +89,14 @@ def bce_and_gradient(logits: Array, x: Array, d_bce: float, out: Array) -> Array
 
 
 def kl_divergence(mu: Array, log_var: Array) -> Array:
-    """KL(N(mu, sigma^2) || N(0, 1)), mu and log_var = log sigma^2 (B, Z), summed over latents: (B,).
+    """KL(N(mu, sigma^2) || N(0, 1)) (B,), for mu and log_var = log sigma^2 (B, Z).
 
         kl = sum over latents of 0.5 * (mu^2 + sigma^2 - 1 - log_var)
 
-    The closed form of the mean of log q(z) - log p(z) under q (Kingma and Welling 2014, appendix B).
+    The mean of log q(z) - log p(z) under q in closed form (Kingma and Welling 2014, appendix B).
     """
-    return np.sum(0.5 * (mu**2 + np.exp(log_var) - 1 - log_var), axis=1)
+    kl: Array = np.sum(0.5 * (mu**2 + np.exp(log_var) - 1 - log_var), axis=1)
+    return kl
 
 
 def kl_divergence_backward(d_kl: Array | float, mu: Array, log_var: Array) -> tuple[Array, Array]:

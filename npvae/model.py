@@ -93,7 +93,7 @@ def latent_gradients(
     out_mu: Array,
     out_log_var: Array,
 ) -> Array:
-    """Where two paths meet: d_mu and d_log_var (B, Z), into the outs; returns the KL divergence (B,).
+    """Where two paths meet: d_mu and d_log_var (B, Z), into the outs; returns kl (B,).
 
     One path comes from the pixels through z, the other from the KL divergence; gradients add up.
     """
@@ -105,7 +105,7 @@ def latent_gradients(
 
 
 class VAE:
-    """A variational autoencoder with any number of hidden layers, the decoder mirroring the encoder.
+    """A variational autoencoder with any number of hidden layers; the decoder mirrors the encoder.
 
     input_dim D pixels; hidden_dims the sizes of the encoder's hidden layers; latent_dim Z;
     activation of the hidden layers; dtype float32 (to train) or float64 (to check);
@@ -200,7 +200,7 @@ class VAE:
         return Loss.of_batch(bce, kl, beta)
 
     def activations(self, batch_size: int) -> Activations:
-        """Room for the activations (or their gradients) of one batch; to be used again and again."""
+        """Room for the activations, or the gradients, of one batch; to be used again and again."""
 
         def room(*sizes: int) -> list[Array]:
             return [np.empty((batch_size, size), self.dtype) for size in sizes]
@@ -240,9 +240,13 @@ class VAE:
         h_dec = self.decoder.forward(z)[-1]
         return sigmoid(self.logits.forward(h_dec))
 
+    def noise(self, count: int, rng: np.random.Generator) -> Array:
+        """Standard normal numbers (count, Z): an epsilon to train with, or a z to decode."""
+        return rng.standard_normal((count, self.latent_dim), self.dtype.type)
+
     def sample(self, count: int, rng: np.random.Generator) -> Array:
         """x_hat (count, D) of codes drawn from the prior: images the model makes up."""
-        return self.decode(rng.standard_normal((count, self.latent_dim)))
+        return self.decode(self.noise(count, rng))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -268,7 +272,7 @@ class VAE:
     @classmethod
     def from_checkpoint(cls, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> VAE:
         """The model in a loaded checkpoint, which may hold more than a model."""
-        settings = header.get("model")
+        settings = header.get("model", {})
         try:
             sizes = {k: settings[k] for k in ("input_dim", "hidden_dims", "latent_dim")}
             check_settings(**sizes, activation=settings["activation"], dtype=settings["dtype"])

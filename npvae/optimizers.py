@@ -9,7 +9,8 @@ Adam keeps two running means for every parameter, of the gradient g and of its s
     theta = theta - learning_rate * m_hat / (sqrt(v_hat) + eps)
 
 (Kingma and Ba 2015, algorithm 1.) The step is about `learning_rate` for every parameter, however
-large or small its gradients are. An optimizer knows nothing of models. Next: kernels.py, training.py.
+large or small its gradients are. An optimizer knows nothing of models.
+Next: kernels.py and training.py.
 """
 
 from __future__ import annotations
@@ -74,6 +75,20 @@ class Adam:
                 theta, gradients[name], self.m[name], self.v[name],
                 self.t, self.learning_rate, self.beta1, self.beta2, self.eps,
             )  # fmt: skip
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """What a checkpoint keeps as text: the settings, and the number of steps so far."""
+        names = ("learning_rate", "beta1", "beta2", "eps", "t")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """What a checkpoint keeps as arrays: both running means, in the order of the parameters."""
+        return {
+            **{f"adam.m.{name}": m for name, m in self.m.items()},
+            **{f"adam.v.{name}": v for name, v in self.v.items()},
+        }
 
 
 def one_row(arrays: Mapping[str, Array]) -> Mapping[str, Array]:

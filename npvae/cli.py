@@ -1,0 +1,142 @@
+"""What all commands have in common: how options are read and how errors are told.
+
+Exit codes: 0 done, 1 a bug of ours, 2 bad option, 3 data, 4 checkpoint, 5 diverged, 6 output folder
+or disk, 130 and 143 for signals. An error is at most four lines; --debug shows the traceback.
+Nothing heavy is imported here, so that --help and bad options answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+from npvae.errors import NpvaeError
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with an option."""
+
+    def __init__(self, description: str, epilog: str | None = None) -> None:
+        super().__init__(
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        print(f"{self.prog}: {message} (--help tells more)", file=sys.stderr)
+        sys.exit(2)
+
+    def add_common(self, seed: int | None = 0) -> None:
+        """--seed, --quiet and --debug, which every command has."""
+        self.add_argument(
+            "--seed",
+            type=whole_number(0),
+            default=seed,
+            help="of all randomness (default: %(default)s)",
+        )
+        self.add_argument("--quiet", action="store_true", help="print results and errors only")
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def add_data(self) -> None:
+        """--dataset and --data-dir."""
+        self.add_argument(
+            "--dataset",
+            default="auto",
+            metavar="NAME",
+            help="fashion-mnist, mnist, drawn-digits, an .npz file, a folder of pictures, or auto: "
+            "Fashion-MNIST, or drawn-digits where that cannot be had (default: auto)",
+        )
+        self.add_argument(
+            "--data-dir",
+            metavar="FOLDER",
+            help="where the dataset's files are or go (default: $NPVAE_DATA_DIR, else data/)",
+        )
+
+
+def whole_number(low: int) -> Callable[[str], int]:
+    """An option's type: a whole number, `low` or more."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low or value >= 2**53:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, {low} or more")
+        return value
+
+    return parse
+
+
+def number(low: float, above: bool = False) -> Callable[[str], float]:
+    """An option's type: a finite number, `low` or more; or more than `low`, if `above`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or value < low or (above and value == low):
+            bound = f"above {low:g}" if above else f"{low:g} or more"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number {bound}")
+        return value
+
+    return parse
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """An option's type: layer sizes such as 128 or 512,256."""
+    parts = text.split(",")
+    if not all(part.isdecimal() and 0 < int(part) < 2**31 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of layer sizes such as 256,128")
+    return tuple(int(part) for part in parts)
+
+
+class Terminated(BaseException):
+    """SIGTERM, as an exception: files that are being written are still cleaned up."""
+
+
+def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
+    """Call main with the command line, and end the process as the house rules say."""
+    signal.signal(signal.SIGTERM, _terminate)
+    warnings.showwarning = _show_warning
+    debug = "--debug" in sys.argv
+    try:
+        code = main(sys.argv[1:]) or 0
+        sys.stdout.flush()
+    except NpvaeError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        code = error.exit_code
+    except KeyboardInterrupt:
+        code = 130
+    except Terminated:
+        code = 143
+    except BrokenPipeError:  # whoever read our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        if debug:
+            raise
+        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
+        print("This is a bug in npvae. --debug shows where it happened.", file=sys.stderr)
+        code = 1
+    sys.exit(code)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def _show_warning(message: Warning | str, *rest: Any, **named: Any) -> None:
+    print(f"note: {str(message).splitlines()[0]}", file=sys.stderr)

@@ -1,0 +1,243 @@
+"""Does PyTorch get the same numbers?
+
+The same VAE, written as a PyTorch user would write it, its gradients left to autograd. `compare` gives
+both the same weights, batch and noise in float64 and puts losses, gradients and ten steps of Adam side
+by side. They share no arithmetic, so a mistake would have to be made twice, in the same way.
+
+`to_state_dict` and `from_state_dict` carry weights over to PyTorch and back. An nn.Linear computes
+y = x @ weight.T + bias: its weight (out, in) is our W (in, out), transposed.
+
+This is the only module that needs torch as a whole; see also scripts/compare_torch.py.
+"""
+# mypy: disallow-subclassing-any=False  (where torch is not installed, nn.Module is Any)
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from npvae.arrays import Array
+from npvae.model import VAE, parameter_shapes
+from npvae.optimizers import Adam
+
+ONE_PASS = 1e-10  # allowed for losses and gradients: float64 is off by some 1e-14
+TEN_STEPS = 1e-9  # for parameters after steps of Adam, which divides by what may be small
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "leaky_relu": F.leaky_relu,  # slope 0.01
+    "elu": F.elu,  # alpha 1
+    "tanh": torch.tanh,
+}
+
+
+class TorchVAE(nn.Module):
+    """The network of model.py, its layers under the same names; arguments as of `npvae.VAE`."""
+
+    def __init__(
+        self,
+        input_dim: int = 784,
+        hidden_dims: Sequence[int] = (128,),
+        latent_dim: int = 10,
+        activation: str = "relu",
+    ) -> None:
+        super().__init__()
+        self.activation = ACTIVATIONS[activation]
+        self.depth = len(hidden_dims)
+
+        def hidden(*sizes: int) -> dict[str, nn.Module]:
+            return {f"hidden{k}": nn.Linear(*size) for k, size in enumerate(pairwise(sizes))}
+
+        self.encoder = nn.ModuleDict(hidden(input_dim, *hidden_dims))
+        self.encoder["mu"] = nn.Linear(hidden_dims[-1], latent_dim)
+        self.encoder["log_var"] = nn.Linear(hidden_dims[-1], latent_dim)
+        self.decoder = nn.ModuleDict(hidden(latent_dim, *reversed(hidden_dims)))
+        self.decoder["logits"] = nn.Linear(hidden_dims[0], input_dim)
+
+    def forward(self, x: Tensor, epsilon: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """logits (B, D), mu and log_var (B, Z) for pixels x (B, D) and noise epsilon (B, Z)."""
+        h = x
+        for k in range(self.depth):
+            h = self.activation(self.encoder[f"hidden{k}"](h))
+        mu, log_var = self.encoder["mu"](h), self.encoder["log_var"](h)
+        h = mu + torch.exp(0.5 * log_var) * epsilon
+        for k in range(self.depth):
+            h = self.activation(self.decoder[f"hidden{k}"](h))
+        return self.decoder["logits"](h), mu, log_var
+
+    def losses(self, x: Tensor, epsilon: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
+        """bce, kl and loss = bce + beta * kl in nats per image."""
+        logits, mu, log_var = self(x, epsilon)
+        bce = F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
+        kl = -0.5 * torch.sum(1 + log_var - mu.pow(2) - log_var.exp()) / len(x)
+        return bce, kl, bce + beta * kl
+
+
+# ------------------------------------------------------------------ weights, there and back
+
+
+def to_state_dict(parameters: Mapping[str, Array], joined: bool = False) -> dict[str, Tensor]:
+    """The parameters of a VAE as the state_dict of a TorchVAE: "encoder.hidden0.weight" (H, D), ...
+
+    With `joined`, "encoder.mu_log_var" stands for both heads: weight (2Z, H), bias (2Z,), mu first.
+    The tensors are copies, of the same dtype and in the order of the data flow. So a network of
+    other names, whose layers were made in that order, takes them with
+
+        model.load_state_dict(dict(zip(model.state_dict(), to_state_dict(parameters).values())))
+    """
+    state_dict: dict[str, Tensor] = {}
+    for name, array in parameters.items():
+        layer, kind = name.rsplit(".", 1)
+        state_dict[f"{layer}.{'weight' if kind == 'W' else 'bias'}"] = torch.tensor(array.T)
+    if not joined:
+        return state_dict
+    both: dict[str, Tensor] = {}
+    for name, tensor in state_dict.items():
+        if name.startswith("encoder.mu."):
+            log_var = state_dict[name.replace("mu", "log_var")]
+            both[name.replace("mu", "mu_log_var")] = torch.cat([tensor, log_var])
+        elif not name.startswith("encoder.log_var."):
+            both[name] = tensor
+    return both
+
+
+def from_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Array]:
+    """The parameters of a VAE by our names, from the state_dict of the same network in PyTorch.
+
+    The layers are told by their order, not their names: hidden layers, mu, log_var (or both in one,
+    mu first), hidden layers of the decoder, logits, each with weight and bias. An even number of
+    layers means that the heads are joined. The arrays are copies, of the same dtype:
+
+        for name, array in from_state_dict(model.state_dict()).items():
+            vae.parameters[name] = array
+
+    Raises ValueError if the tensors are not those of such a network.
+    """
+    arrays = [tensor.detach().cpu().numpy().T for tensor in state_dict.values()]
+    depth = len(arrays) // 4 - 1  # hidden layers of the encoder: 4 depth + 6 tensors, or + 4
+    if depth < 1:
+        raise ValueError(f"{len(arrays)} tensors are too few for a VAE with a hidden layer")
+    head = 2 * depth
+    if len(arrays) % 4 == 0:
+        (mu_W, log_var_W), (mu_b, log_var_b) = (
+            np.array_split(array, 2, axis=-1) for array in arrays[head : head + 2]
+        )
+        arrays[head : head + 2] = [mu_W, mu_b, log_var_W, log_var_b]
+    elif "var" in list(state_dict)[head]:
+        raise ValueError(f"mu comes before log_var, but {list(state_dict)[head]} comes first")
+
+    hidden_dims = [b.size for b in arrays[1:head:2]]
+    shapes = parameter_shapes(arrays[-1].size, hidden_dims, arrays[head + 1].size)
+    found = [array.shape for array in arrays]
+    if found != list(shapes.values()):
+        raise ValueError(
+            f"not the layers of a VAE: as (in, out), their shapes are {found}, "
+            f"while a VAE of these sizes has {list(shapes.values())}"
+        )
+    return {name: array.copy() for name, array in zip(shapes, arrays, strict=True)}
+
+
+# ------------------------------------------------------------------ side by side
+
+
+@dataclass(frozen=True)
+class Row:
+    """One number, or one array at its worst entry, as computed here and by PyTorch."""
+
+    what: str
+    ours: float
+    theirs: float
+    difference: float  # largest |ours - theirs| / largest |theirs| of the array
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        return self.difference <= self.allowed  # False for NaN
+
+
+def compared(what: str, ours: ArrayLike, theirs: Tensor, allowed: float) -> Row:
+    """Compare two numbers, or two arrays of one shape, entry by entry.
+
+    As in gradcheck.py, relative to the largest entry of the array: an entry that is 0 by cancellation
+    has no relative error of its own.
+    """
+    a, b = np.atleast_1d(np.asarray(ours)), np.atleast_1d(theirs.detach().numpy())
+    if a.shape != b.shape:
+        raise ValueError(f"{what}: {a.shape} here, {b.shape} in PyTorch")
+    error = np.abs(a - b) / max(np.abs(b).max(), np.finfo(float).tiny)
+    error[np.isnan(error)] = np.inf
+    worst = np.unravel_index(np.argmax(error), error.shape)
+    return Row(what, float(a[worst]), float(b[worst]), float(error[worst]), allowed)
+
+
+def compare(vae: VAE, x: Array, epsilon: Array, beta: float = 1.0, steps: int = 10) -> list[Row]:
+    """The losses and gradients of vae for pixels x (B, D) and noise epsilon (B, Z), and what its
+    parameters become after `steps` of Adam on this batch, beside PyTorch's. All is in float64,
+    whatever the dtype of vae, which stays as it is.
+    """
+    ours = type(vae)(**{**vae.settings, "dtype": "float64"})
+    ours.parameters.flat[:] = vae.parameters.flat
+    theirs = TorchVAE(vae.input_dim, vae.hidden_dims, vae.latent_dim, vae.activation).double()
+    theirs.load_state_dict(to_state_dict(ours.parameters))
+    adam, torch_adam = Adam(1e-3), torch.optim.Adam(theirs.parameters(), lr=1e-3)
+    batch, noise = (torch.tensor(array, dtype=torch.float64) for array in (x, epsilon))
+
+    loss, gradients = ours.loss_and_gradients(x, epsilon, beta)
+    bce, kl, torch_loss = theirs.losses(batch, noise, beta)
+    torch_gradients = torch.autograd.grad(torch_loss, list(theirs.parameters()))
+    rows = [
+        compared("bce", loss.bce, bce, ONE_PASS),
+        compared("kl", loss.kl, kl, ONE_PASS),
+        compared("loss", loss.loss, torch_loss, ONE_PASS),
+    ]
+    for (name, gradient), torch_gradient in zip(gradients.items(), torch_gradients, strict=True):
+        rows.append(compared(f"gradient {name}", gradient, torch_gradient.t(), ONE_PASS))
+
+    for _ in range(steps):
+        adam.update(ours.parameters, ours.loss_and_gradients(x, epsilon, beta)[1])
+        torch_adam.zero_grad()
+        theirs.losses(batch, noise, beta)[2].backward()
+        torch_adam.step()
+    pairs = zip(ours.parameters.items(), theirs.parameters(), strict=True)
+    for (name, theta), torch_theta in pairs:
+        rows.append(compared(f"{steps} steps {name}", theta, torch_theta.t(), TEN_STEPS))
+    return rows
+
+
+def example(
+    hidden_dims: Sequence[int] = (128,),
+    latent_dim: int = 10,
+    batch_size: int = 64,
+    activation: str = "relu",
+    seed: int = 0,
+) -> tuple[VAE, Array, Array]:
+    """Something to compare: a float64 VAE with biases that are not 0, random pixels x, epsilon."""
+    rng = np.random.default_rng(seed)
+    vae = VAE(784, hidden_dims, latent_dim, activation, np.float64, rng)
+    vae.parameters.flat += rng.normal(0, 0.02, vae.parameters.flat.shape)
+    return vae, rng.random((batch_size, 784)), rng.standard_normal((batch_size, latent_dim))
+
+
+def table(rows: list[Row]) -> str:
+    """The report, for people."""
+    width = max(len(row.what) for row in rows)
+    lines = [f"{'':{width}}{'npvae':>16}{'PyTorch':>16}  difference  allowed"]
+    for row in rows:
+        line = f"{row.what:{width}}{row.ours:16.9g}{row.theirs:16.9g}"
+        line += f"  {row.difference:10.1e}  {row.allowed:7.0e}"
+        lines.append(line if row.passed else f"{line}  WRONG")
+    return "\n".join(lines)
+
+
+def verdict(rows: list[Row]) -> str:
+    """The last line of the report."""
+    wrong, worst = sum(not row.passed for row in rows), max(row.difference for row in rows)
+    words = f"{wrong} of {len(rows)} differ" if wrong else f"all {len(rows)} agree"
+    return f"{words}: worst relative difference {worst:.1e}"

@@ -1,0 +1,126 @@
+"""How does it learn? Look at a batch, see which way the loss falls, take a small step, repeat.
+
+    for every epoch, for every batch of shuffled images:
+        x          (B, 784)  pixels in [0, 1]
+        epsilon    (B, 10)   fresh noise
+        forward, backward    the loss and its gradients
+        update               one step of Adam
+
+All that is random in epoch e is drawn from a generator seeded with (seed, e). So equal seeds give
+equal runs, and a run can be taken up again after any epoch without having saved a generator.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from npvae.datasets.batches import batches
+from npvae.errors import DivergedError
+from npvae.evaluation import Images, average_loss
+from npvae.losses import Loss
+from npvae.model import VAE, Activations
+from npvae.optimizers import Adam
+
+# One seed, several independent streams: the second number says what for.
+WEIGHTS, TRAINING, TESTING, PICTURES = range(4)
+
+Report = Callable[[int, int, float], None]  # batches done, batches in all, mean loss so far
+
+
+class Epoch(NamedTuple):
+    """What one epoch came to; losses in nats per image, seconds of training alone."""
+
+    epoch: int
+    train: Loss
+    test: Loss
+    seconds: float
+
+
+class Workspace(dict[int, tuple[Activations, Activations]]):
+    """Room for the activations and their gradients, by batch size: allocated once, used again."""
+
+    def __init__(self, vae: VAE) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def __missing__(self, batch_size: int) -> tuple[Activations, Activations]:
+        self[batch_size] = self.vae.activations(batch_size), self.vae.activations(batch_size)
+        return self[batch_size]
+
+
+def generator(seed: int, stream: int, epoch: int = 0) -> np.random.Generator:
+    return np.random.default_rng([seed, stream, epoch])
+
+
+def train_epoch(
+    vae: VAE,
+    optimizer: Adam,
+    images: Images,
+    batch_size: int,
+    rng: np.random.Generator,
+    beta: float = 1.0,
+    workspace: Workspace | None = None,
+    report: Report | None = None,
+) -> Loss:
+    """Train on every image once, in random order; the mean loss along the way, nats per image.
+
+    Raises DivergedError at the first batch whose loss is not finite, before it can do any harm.
+    """
+    workspace = Workspace(vae) if workspace is None else workspace
+    seen, bce, kl, last = 0, 0.0, 0.0, math.nan
+    count = math.ceil(len(images) / batch_size)
+    shuffled = rng.permutation(len(images))
+    for k, x in enumerate(batches(images, shuffled, batch_size, vae.dtype), start=1):
+        epsilon = vae.noise(len(x), rng)
+        activations, gradients = workspace[len(x)]
+        vae.forward(x, epsilon, out=activations)
+        loss = vae.backward(activations, beta, out=gradients)
+        if not math.isfinite(loss.loss):
+            raise DivergedError(f"batch {k} of {count}: the loss is {loss.loss}, it was {last:.1f}")
+        optimizer.update(vae.parameters, vae.gradients)
+
+        seen, last = seen + len(x), loss.loss
+        bce, kl = bce + loss.bce * len(x), kl + loss.kl * len(x)
+        if report:
+            report(k, count, (bce + beta * kl) / seen)
+    return Loss(bce / seen, kl / seen, beta)
+
+
+def train(
+    vae: VAE,
+    optimizer: Adam,
+    train_images: Images,
+    test_images: Images,
+    epochs: range,
+    batch_size: int,
+    seed: int,
+    beta: float = 1.0,
+    report: Report | None = None,
+) -> Iterator[Epoch]:
+    """Train, epoch by epoch, and look at the test set after each; the caller may stop at any time.
+
+    Raises DivergedError; what was yielded before is still good.
+    """
+    workspace = Workspace(vae)
+    for epoch in epochs:
+        start = time.perf_counter()
+        rng = generator(seed, TRAINING, epoch)
+        try:
+            trained = train_epoch(
+                vae, optimizer, train_images, batch_size, rng, beta, workspace, report
+            )
+            seconds = time.perf_counter() - start
+            tested = average_loss(vae, test_images, generator(seed, TESTING, epoch), beta)
+            if not math.isfinite(tested.loss):
+                raise DivergedError(f"the test loss is {tested.loss} after the last batch")
+        except DivergedError as error:
+            raise DivergedError(
+                f"training has diverged in epoch {epoch}, {error}.\n"
+                "Try a smaller --learning-rate. What was saved before is untouched."
+            ) from None
+        yield Epoch(epoch, trained, tested, seconds)
