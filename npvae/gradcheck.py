@@ -110,7 +110,7 @@ def check_activation(name: str, activation: Activation, rng: np.random.Generator
     b, d_h = np.zeros(6), rng.standard_normal((5, 6))
 
     def bend() -> Array:
-        h = y.copy()
+        h: Array = y.copy()
         activation.forward(h, b)
         return h
 

@@ -242,7 +242,8 @@ class VAE:
 
     def noise(self, count: int, rng: np.random.Generator) -> Array:
         """Standard normal numbers (count, Z): an epsilon to train with, or a z to decode."""
-        return rng.standard_normal((count, self.latent_dim), self.dtype.type)
+        kind: Any = self.dtype
+        return rng.standard_normal((count, self.latent_dim), kind)
 
     def sample(self, count: int, rng: np.random.Generator) -> Array:
         """x_hat (count, D) of codes drawn from the prior: images the model makes up."""

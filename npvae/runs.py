@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from npvae import checkpoint
-from npvae.errors import OutputError
+from npvae.errors import CheckpointError, OutputError
 from npvae.files import write_bytes_safely
 from npvae.model import VAE
 from npvae.optimizers import Adam
@@ -41,14 +41,17 @@ COLUMNS = [
 class Run:
     """The folder of one run, and what has been written there so far."""
 
-    def __init__(self, folder: Path, history: Sequence[Mapping[str, float]] = ()) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, about: Mapping[str, Any], history: Sequence[Mapping[str, float]] = ()
+    ) -> None:
+        self.folder, self.about = folder, dict(about)
         self.history = [dict(row) for row in history]
 
     def record(self, epoch: Epoch, vae: VAE, optimizer: Adam) -> None:
         """Keep the state after an epoch: first all of it in last.npz, then the row for people."""
         self.history.append(as_row(epoch))
         header = {
+            **self.about,
             "model": vae.settings,
             "epoch": epoch.epoch,
             "history": self.history,
@@ -93,7 +96,7 @@ def new_run(name: str, out: str | Path | None, about: Mapping[str, Any]) -> Run:
     text = json.dumps(about, indent=2) + "\n"
     try:
         if out is not None:
-            run = Run(Path(out))
+            run = Run(Path(out), about)
             run.folder.mkdir(parents=True, exist_ok=True)
             if any(run.folder.iterdir()) or not claimed(run.folder):
                 raise OutputError(
@@ -101,7 +104,7 @@ def new_run(name: str, out: str | Path | None, about: Mapping[str, Any]) -> Run:
                     "Choose another one with --out, or leave --out away for a new one."
                 )
         else:
-            run = Run(next_free(name))
+            run = Run(next_free(name), about)
         (run.folder / "images").mkdir()
     except OSError as error:
         raise OutputError(
@@ -110,6 +113,32 @@ def new_run(name: str, out: str | Path | None, about: Mapping[str, Any]) -> Run:
         ) from error
     run.write("run.json", text)
     return run
+
+
+def find_checkpoint(given: str | Path | None = None, name: str = "last.npz") -> Path:
+    """The checkpoint file that is meant by a file, by a run's folder, or, if None, the newest run.
+
+    Raises CheckpointError, saying what to do, if there is none.
+    """
+    if given is not None:
+        path = Path(given)
+        return path / name if path.is_dir() else path
+    found = sorted(RUNS.glob(f"*/{name}"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise CheckpointError(
+            f"no trained model was found in {RUNS.resolve()}.\n"
+            "Train one first with  python scripts/train.py  or name one with --checkpoint."
+        )
+    return found[-1]
+
+
+def load_model(path: str | Path) -> tuple[VAE, dict[str, Any]]:
+    """The model in a checkpoint, and all that the checkpoint says about its run.
+
+    Of a run's checkpoint: "settings", "data" and "versions" as in run.json; "epoch" and "history".
+    """
+    header, arrays = checkpoint.load(path)
+    return VAE.from_checkpoint(header, arrays), header
 
 
 def next_free(name: str) -> Path:
