@@ -23,25 +23,27 @@ from npvae.errors import NpvaeError
 class Parser(argparse.ArgumentParser):
     """Says in one line what is wrong with an option."""
 
-    def __init__(self, description: str, epilog: str | None = None) -> None:
+    def __init__(self, description: str | None, epilog: str | None = None, **more: Any) -> None:
         super().__init__(
             description=description,
             epilog=epilog,
             allow_abbrev=False,
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            **more,
         )
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message} (--help tells more)", file=sys.stderr)
         sys.exit(2)
 
-    def add_common(self, seed: int | None = 0) -> None:
+    def add_common(self, seed: int | str = 0) -> None:
         """--seed, --quiet and --debug, which every command has."""
         self.add_argument(
             "--seed",
             type=whole_number(0),
             default=seed,
-            help="of all randomness (default: %(default)s)",
+            metavar="N",
+            help="of all randomness (default: 0)",
         )
         self.add_argument("--quiet", action="store_true", help="print results and errors only")
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -50,7 +52,6 @@ class Parser(argparse.ArgumentParser):
         """--dataset and --data-dir."""
         self.add_argument(
             "--dataset",
-            default="auto",
             metavar="NAME",
             help="fashion-mnist, mnist, drawn-digits, an .npz file, a folder of pictures, or auto: "
             "Fashion-MNIST, or drawn-digits where that cannot be had (default: auto)",

@@ -76,6 +76,15 @@ class Adam:
                 self.t, self.learning_rate, self.beta1, self.beta2, self.eps,
             )  # fmt: skip
 
+    @classmethod
+    def restored(cls, settings: Mapping[str, float], arrays: Mapping[str, Array]) -> Adam:
+        """The optimizer whose `settings` and `state` are given, ready for the next step."""
+        adam = cls(*(settings[name] for name in ("learning_rate", "beta1", "beta2", "eps")))
+        adam.t = int(settings["t"])
+        adam.m = {n.removeprefix("adam.m."): arrays[n] for n in arrays if n.startswith("adam.m.")}
+        adam.v = {n.removeprefix("adam.v."): arrays[n] for n in arrays if n.startswith("adam.v.")}
+        return adam
+
     @property
     def settings(self) -> dict[str, float]:
         """What a checkpoint keeps as text: the settings, and the number of steps so far."""

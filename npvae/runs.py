@@ -1,68 +1,74 @@
 """Where does a run live, and what is in its folder?
 
     runs/fashion-mnist-z10-001/
-        run.json       settings, versions, data: what was run
+        run.json       settings, versions, data: what was run, and when
         metrics.csv    a row for each epoch, nats per image
         last.npz       the state after the last epoch: parameters, optimizer, epoch, history
+        best.npz       the same after the epoch with the lowest validation loss, with --validation
+        loss.png       the history as curves
         images/        sampled_epoch%d.png, rec_epoch%d.png
 
-Two runs never share a folder, not even if they start at the same instant: the one that creates
-run.json owns it. Every file is written whole or not at all.
+Every file is written whole or not at all. last.npz comes first and is all that resuming needs: an
+interruption between two files loses nothing. No clock goes into it, so that equal runs give equal
+bytes. Two runs never share a folder: the first locks it, and a folder in use is left alone.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from npvae import checkpoint
 from npvae.errors import CheckpointError, OutputError
 from npvae.files import write_bytes_safely
+from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import Adam
 from npvae.training import Epoch
 
 RUNS = Path("runs")
-COLUMNS = [
-    "epoch",
-    "train_bce",
-    "train_kl",
-    "train_loss",
-    "test_bce",
-    "test_kl",
-    "test_loss",
-    "seconds",
-]  # of metrics.csv
+COLUMNS = "epoch,train_bce,train_kl,train_loss,test_bce,test_kl,test_loss,seconds"
 
 
 class Run:
-    """The folder of one run, and what has been written there so far."""
+    """The folder of one run, which nobody else may write to while this object lives."""
 
-    def __init__(
-        self, folder: Path, about: Mapping[str, Any], history: Sequence[Mapping[str, float]] = ()
-    ) -> None:
+    def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
         self.folder, self.about = folder, dict(about)
-        self.history = [dict(row) for row in history]
+        self.history: list[dict[str, float]] = []
+        self.seconds: list[str] = []
+        self.lock = locked(folder)
 
     def record(self, epoch: Epoch, vae: VAE, optimizer: Adam) -> None:
         """Keep the state after an epoch: first all of it in last.npz, then the row for people."""
         self.history.append(as_row(epoch))
+        self.seconds.append(f"{epoch.seconds:.4f}")
         header = {
             **self.about,
             "model": vae.settings,
+            "optimizer": optimizer.settings,
             "epoch": epoch.epoch,
             "history": self.history,
-            "optimizer": optimizer.settings,
         }
-        checkpoint.save(self.folder / "last.npz", header, {**vae.parameters, **optimizer.state})
-        lines = [",".join(COLUMNS)]
-        lines += [
-            ",".join(format(row[column], ".10g") for column in COLUMNS) for row in self.history
-        ]
-        self.write("metrics.csv", "\n".join(lines) + "\n")
+        arrays = {**vae.parameters, **optimizer.state}
+        checkpoint.save(self.folder / "last.npz", header, arrays)
+        validation = [row.get("validation_loss", 0.0) for row in self.history]
+        if epoch.validation and validation[-1] == min(validation):
+            checkpoint.save(self.folder / "best.npz", header, arrays)
+        self.write("metrics.csv", self.metrics())
+
+    def metrics(self) -> str:
+        """The history as text: the columns of COLUMNS and, with --validation, those of it."""
+        extra = [name for name in self.history[0] if name.startswith("validation")]
+        names = COLUMNS.split(",")[:-1]
+        lines = [",".join([COLUMNS, *extra])]
+        for row, seconds in zip(self.history, self.seconds, strict=True):
+            values = [format(row[name], ".10g") for name in names]
+            lines.append(",".join([*values, seconds, *(f"{row[name]:.10g}" for name in extra)]))
+        return "\n".join(lines) + "\n"
 
     def write(self, name: str, text: str) -> None:
         """Write a text file of the run, whole or not at all."""
@@ -74,45 +80,95 @@ class Run:
                 "Make room, or choose another folder with --out."
             ) from error
 
+    def write_about(self, **more: Any) -> None:
+        """Write run.json."""
+        self.write("run.json", json.dumps({**self.about, **more}, indent=2) + "\n")
+
 
 def as_row(epoch: Epoch) -> dict[str, float]:
-    return {
-        "epoch": epoch.epoch,
-        "train_bce": epoch.train.bce,
-        "train_kl": epoch.train.kl,
-        "train_loss": epoch.train.loss,
-        "test_bce": epoch.test.bce,
-        "test_kl": epoch.test.kl,
-        "test_loss": epoch.test.loss,
-        "seconds": round(epoch.seconds, 4),
-    }
+    """An epoch as one flat row; its seconds are kept apart."""
+    losses: dict[str, Loss | None] = {"train": epoch.train, "test": epoch.test}
+    losses["validation"] = epoch.validation
+    row: dict[str, float] = {"epoch": epoch.epoch}
+    for name, loss in losses.items():
+        if loss is not None:
+            row |= {f"{name}_bce": loss.bce, f"{name}_kl": loss.kl, f"{name}_loss": loss.loss}
+    return row
 
 
-def new_run(name: str, out: str | Path | None, about: Mapping[str, Any]) -> Run:
-    """Create the folder `out`, or the next free runs/<name>-001, and write run.json into it.
+# ------------------------------------------------------------------ new runs
 
-    Raises OutputError if `out` holds anything already, or cannot be written.
+
+def new_run(name: str, out: str | Path | None, about: Mapping[str, Any], **more: Any) -> Run:
+    """Create the folder `out`, or the next free runs/<name>-001, with run.json and images/ in it.
+
+    `about` goes into run.json and every checkpoint, `more` into run.json alone. Raises OutputError
+    if `out` holds anything already, or cannot be written.
     """
-    text = json.dumps(about, indent=2) + "\n"
     try:
-        if out is not None:
-            run = Run(Path(out), about)
-            run.folder.mkdir(parents=True, exist_ok=True)
-            if any(run.folder.iterdir()) or not claimed(run.folder):
-                raise OutputError(
-                    f"the folder {run.folder} is in use: a new run would overwrite what it holds.\n"
-                    "Choose another one with --out, or leave --out away for a new one."
-                )
-        else:
-            run = Run(next_free(name), about)
-        (run.folder / "images").mkdir()
+        folder = next_free(name) if out is None else claimed(Path(out))
+        run = Run(folder, about)
+        (folder / "images").mkdir()
     except OSError as error:
         raise OutputError(
-            f"the folder {out or RUNS} cannot be used: {error.strerror or error}\n"
+            f"the folder {out or RUNS.resolve()} cannot be used: {error.strerror or error}\n"
             "Choose another one with --out."
         ) from error
-    run.write("run.json", text)
+    run.write_about(**more)
     return run
+
+
+def claimed(folder: Path) -> Path:
+    """The folder, created if need be, and ours from now on: it holds nothing but our run.json."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if any(folder.iterdir()):
+            raise FileExistsError
+        os.close(os.open(folder / "run.json", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    except FileExistsError:
+        raise OutputError(
+            f"the folder {folder} is in use: a new run would overwrite what it holds.\n"
+            "Choose another one with --out, leave --out away for a new one,\n"
+            f"or go on with the run in it:  python scripts/train.py --resume {folder}"
+        ) from None
+    return folder
+
+
+def next_free(name: str) -> Path:
+    """runs/<name>-001, or the number after the last one; created."""
+    RUNS.mkdir(exist_ok=True)
+    number = max((run_number(folder) for folder in RUNS.glob(f"{name}-*")), default=0)
+    while True:
+        number += 1
+        try:
+            return claimed(RUNS / f"{name}-{number:03d}")
+        except OutputError:  # another process was faster
+            continue
+
+
+def run_number(folder: Path) -> int:
+    tail = folder.name.rpartition("-")[2]
+    return int(tail) if tail.isdecimal() else 0
+
+
+def locked(folder: Path) -> IO[str] | None:
+    """A lock that lasts until the process ends, however it ends; OutputError if another has it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows: there, only the check for a used folder remains
+        return None
+    lock = open(folder / ".lock", "w")  # noqa: SIM115  open for as long as the run
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise OutputError(
+            f"another process is training in {folder}.\nWait for it to end, or stop it first."
+        ) from None
+    return lock
+
+
+# ------------------------------------------------------------------ runs that are there
 
 
 def find_checkpoint(given: str | Path | None = None, name: str = "last.npz") -> Path:
@@ -141,26 +197,30 @@ def load_model(path: str | Path) -> tuple[VAE, dict[str, Any]]:
     return VAE.from_checkpoint(header, arrays), header
 
 
-def next_free(name: str) -> Path:
-    RUNS.mkdir(exist_ok=True)
-    number = 1 + max((run_number(folder) for folder in RUNS.glob(f"{name}-*")), default=0)
-    while True:
-        folder = RUNS / f"{name}-{number:03d}"
-        folder.mkdir(exist_ok=True)
-        if claimed(folder):
-            return folder
-        number += 1
-
-
-def run_number(folder: Path) -> int:
-    tail = folder.name.rpartition("-")[2]
-    return int(tail) if tail.isdecimal() else 0
-
-
-def claimed(folder: Path) -> bool:
-    """Whether the folder is now ours: only one process can create run.json."""
+def open_run(given: str | Path) -> tuple[Run, VAE, Adam, dict[str, Any]]:
+    """A run to be resumed, in the state of its last epoch; CheckpointError if there is none."""
+    path = find_checkpoint(given)
+    header, arrays = checkpoint.load(path)
+    vae = VAE.from_checkpoint(header, arrays)
     try:
-        os.close(os.open(folder / "run.json", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
-    except FileExistsError:
-        return False
-    return True
+        run = Run(path.parent, {name: header[name] for name in ("settings", "data", "versions")})
+        adam = Adam.restored(header["optimizer"], arrays)
+        run.history = header["history"]
+        run.seconds = seconds_in(path.parent / "metrics.csv", len(run.history))
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"the checkpoint {path} holds a model, but not the state of a training run.\n"
+            "Resume from the last.npz of a run."
+        ) from error
+    return run, vae, adam, header
+
+
+def seconds_in(path: Path, count: int) -> list[str]:
+    """The last but not least column of metrics.csv; nothing where it is missing."""
+    place = COLUMNS.split(",").index("seconds")
+    try:
+        rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
+        found = [row[place] for row in rows[:count]]
+    except (OSError, ValueError, IndexError):
+        found = []
+    return found + [""] * (count - len(found))

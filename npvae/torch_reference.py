@@ -1,15 +1,16 @@
 """Does PyTorch get the same numbers?
 
-The same VAE, written as a PyTorch user would write it, its gradients left to autograd. `compare` gives
-both the same weights, batch and noise in float64 and puts losses, gradients and ten steps of Adam side
-by side. They share no arithmetic, so a mistake would have to be made twice, in the same way.
+The same VAE as a PyTorch user would write it, its gradients left to autograd. `compare` gives both
+the same weights, batch and noise in float64 and puts losses, gradients and ten steps of Adam side
+by side. They share no arithmetic: a mistake would have to be made twice, and in the same way.
 
 `to_state_dict` and `from_state_dict` carry weights over to PyTorch and back. An nn.Linear computes
 y = x @ weight.T + bias: its weight (out, in) is our W (in, out), transposed.
 
-This is the only module that needs torch as a whole; see also scripts/compare_torch.py.
+This is the only module that imports torch when it is imported. See also scripts/compare_torch.py.
 """
-# mypy: disallow-subclassing-any=False  (where torch is not installed, nn.Module is Any)
+# Where torch is not installed, nn.Module is Any to mypy:
+# mypy: disallow-subclassing-any=False
 
 from __future__ import annotations
 
@@ -162,18 +163,19 @@ class Row:
         return self.difference <= self.allowed  # False for NaN
 
 
-def compared(what: str, ours: ArrayLike, theirs: Tensor, allowed: float) -> Row:
+def compared(what: str, ours: ArrayLike, theirs: ArrayLike) -> Row:
     """Compare two numbers, or two arrays of one shape, entry by entry.
 
-    As in gradcheck.py, relative to the largest entry of the array: an entry that is 0 by cancellation
-    has no relative error of its own.
+    As in gradcheck.py the error is relative to the largest entry of the array: one that is 0 by
+    cancellation has no relative error of its own.
     """
-    a, b = np.atleast_1d(np.asarray(ours)), np.atleast_1d(theirs.detach().numpy())
+    a, b = np.atleast_1d(np.asarray(ours)), np.atleast_1d(np.asarray(theirs))
     if a.shape != b.shape:
         raise ValueError(f"{what}: {a.shape} here, {b.shape} in PyTorch")
     error = np.abs(a - b) / max(np.abs(b).max(), np.finfo(float).tiny)
     error[np.isnan(error)] = np.inf
     worst = np.unravel_index(np.argmax(error), error.shape)
+    allowed = TEN_STEPS if "steps" in what else ONE_PASS
     return Row(what, float(a[worst]), float(b[worst]), float(error[worst]), allowed)
 
 
@@ -182,33 +184,59 @@ def compare(vae: VAE, x: Array, epsilon: Array, beta: float = 1.0, steps: int = 
     parameters become after `steps` of Adam on this batch, beside PyTorch's. All is in float64,
     whatever the dtype of vae, which stays as it is.
     """
-    ours = type(vae)(**{**vae.settings, "dtype": "float64"})
-    ours.parameters.flat[:] = vae.parameters.flat
-    theirs = TorchVAE(vae.input_dim, vae.hidden_dims, vae.latent_dim, vae.activation).double()
-    theirs.load_state_dict(to_state_dict(ours.parameters))
-    adam, torch_adam = Adam(1e-3), torch.optim.Adam(theirs.parameters(), lr=1e-3)
-    batch, noise = (torch.tensor(array, dtype=torch.float64) for array in (x, epsilon))
+    ours = by_hand(vae, x, epsilon, beta, steps)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a second pool of threads would fight with that of NumPy
+    try:
+        theirs = by_pytorch(vae, x, epsilon, beta, steps)
+    finally:
+        torch.set_num_threads(threads)
+    return [compared(what, ours[what], theirs[what]) for what in ours]
 
-    loss, gradients = ours.loss_and_gradients(x, epsilon, beta)
-    bce, kl, torch_loss = theirs.losses(batch, noise, beta)
-    torch_gradients = torch.autograd.grad(torch_loss, list(theirs.parameters()))
-    rows = [
-        compared("bce", loss.bce, bce, ONE_PASS),
-        compared("kl", loss.kl, kl, ONE_PASS),
-        compared("loss", loss.loss, torch_loss, ONE_PASS),
-    ]
-    for (name, gradient), torch_gradient in zip(gradients.items(), torch_gradients, strict=True):
-        rows.append(compared(f"gradient {name}", gradient, torch_gradient.t(), ONE_PASS))
 
+def by_hand(
+    vae: VAE, x: Array, epsilon: Array, beta: float, steps: int
+) -> dict[str, Array | float]:
+    """What `compare` compares, by name, from a float64 copy of vae."""
+    model = type(vae)(**{**vae.settings, "dtype": "float64"})
+    model.parameters.flat[:] = vae.parameters.flat
+    loss, gradients = model.loss_and_gradients(x, epsilon, beta)
+
+    adam = Adam(1e-3)
     for _ in range(steps):
-        adam.update(ours.parameters, ours.loss_and_gradients(x, epsilon, beta)[1])
-        torch_adam.zero_grad()
-        theirs.losses(batch, noise, beta)[2].backward()
-        torch_adam.step()
-    pairs = zip(ours.parameters.items(), theirs.parameters(), strict=True)
-    for (name, theta), torch_theta in pairs:
-        rows.append(compared(f"{steps} steps {name}", theta, torch_theta.t(), TEN_STEPS))
-    return rows
+        adam.update(model.parameters, model.loss_and_gradients(x, epsilon, beta)[1])
+    return {
+        "bce": loss.bce,
+        "kl": loss.kl,
+        "loss": loss.loss,
+        **{f"gradient {name}": gradient for name, gradient in gradients.items()},
+        **{f"{steps} steps {name}": theta for name, theta in model.parameters.items()},
+    }
+
+
+def by_pytorch(
+    vae: VAE, x: Array, epsilon: Array, beta: float, steps: int
+) -> dict[str, Array | float]:
+    """The same from a TorchVAE with the weights of vae."""
+    model = TorchVAE(vae.input_dim, vae.hidden_dims, vae.latent_dim, vae.activation).double()
+    model.load_state_dict(to_state_dict(vae.parameters))
+    batch, noise = (torch.tensor(array, dtype=torch.float64) for array in (x, epsilon))
+    bce, kl, loss = model.losses(batch, noise, beta)
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+
+    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(steps):
+        adam.zero_grad()
+        torch.autograd.backward(model.losses(batch, noise, beta)[2])
+        adam.step()
+    by_name = dict(zip(model.state_dict(), gradients, strict=True))
+    return {
+        "bce": bce.item(),
+        "kl": kl.item(),
+        "loss": loss.item(),
+        **{f"gradient {name}": array for name, array in from_state_dict(by_name).items()},
+        **{f"{steps} steps {name}": a for name, a in from_state_dict(model.state_dict()).items()},
+    }
 
 
 def example(
@@ -233,11 +261,7 @@ def table(rows: list[Row]) -> str:
         line = f"{row.what:{width}}{row.ours:16.9g}{row.theirs:16.9g}"
         line += f"  {row.difference:10.1e}  {row.allowed:7.0e}"
         lines.append(line if row.passed else f"{line}  WRONG")
-    return "\n".join(lines)
-
-
-def verdict(rows: list[Row]) -> str:
-    """The last line of the report."""
     wrong, worst = sum(not row.passed for row in rows), max(row.difference for row in rows)
-    words = f"{wrong} of {len(rows)} differ" if wrong else f"all {len(rows)} agree"
-    return f"{words}: worst relative difference {worst:.1e}"
+    verdict = f"{wrong} of {len(rows)} differ" if wrong else f"all {len(rows)} agree"
+    lines.append(f"{verdict}: worst relative difference {worst:.1e}")
+    return "\n".join(lines)

@@ -2,70 +2,105 @@
 
 from __future__ import annotations
 
+import os
 import platform
+import sys
+from collections.abc import Mapping
 from datetime import datetime, timezone
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from math import ceil
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
-from npvae import __version__, compiling
+import numpy as np
+
+from npvae import __version__, cli, compiling
 from npvae.datasets import DATASETS, Dataset, load_dataset
+from npvae.errors import DataError, OptionError
 from npvae.evaluation import Images, no_latent_loss, pixel_entropy
+from npvae.figures import loss_curve
 from npvae.images import comparison, save_png, tile
+from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import Adam
 from npvae.progress import Progress
-from npvae.runs import Run, new_run
+from npvae.runs import Run, new_run, open_run
 from npvae.settings import Settings
-from npvae.training import PICTURES, WEIGHTS, Epoch, generator, train
+from npvae.training import PICTURES, WEIGHTS, generator, train
 
 
-def run(settings: Settings, data_dir: str | None, out: str | None, quiet: bool = False) -> Epoch:
-    """A whole training run: data, folder, epochs, summary. Returns the last epoch."""
-    say = (lambda text: None) if quiet else print
+def start(settings: Settings, data_dir: str | None, out: str | None, quiet: bool = False) -> None:
+    """A new training run: data, folder, epochs, summary."""
+    say = silence if quiet else print
     train_set, test_set = load_dataset(settings.dataset, data_dir, report=say)
-    vae = build(settings)
-    optimizer = Adam(settings.learning_rate)
-    home = new_run(
-        f"{short_name(train_set)}-z{settings.latent_dim}",
-        out,
-        {
-            "settings": settings.as_dict(),
-            "data": about_data(train_set, test_set),
-            "versions": versions(),
-            "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        },
-    )
-    say(plan(settings, train_set, test_set, vae, home))
+    check_validation(settings, train_set)
+    about = {
+        "settings": settings.as_dict(),
+        "data": about_data(train_set, test_set),
+        "versions": versions(),
+    }
+    name = f"{short_name(train_set)}-z{settings.latent_dim}"
+    run = new_run(name, out, about, started=now())
+    _train(run, build(settings), Adam(settings.learning_rate), settings, train_set, test_set, quiet)
+
+
+def resume(
+    folder: str, given: Mapping[str, Any], data_dir: str | None, quiet: bool = False
+) -> None:
+    """Go on with a run, bit for bit as if it had never stopped."""
+    say = silence if quiet else print
+    run, vae, optimizer, header = open_run(folder)
+    done = header["epoch"]
+    settings = Settings.from_dict(header["settings"]).resumed(given, done)
+    train_set, test_set = load_dataset(header["data"]["name"], data_dir, report=say)
+    if about_data(train_set, test_set)["sha256"] != header["data"]["sha256"]:
+        raise DataError(
+            f"{train_set.name} is not the dataset that {run.folder} was trained on.\n"
+            "Name the folder with the right files by --data-dir."
+        )
+    before = run.about["versions"]
+    for what, now_is in versions().items():
+        if now_is != before.get(what):
+            say(f"note: {what} is {now_is}, it was {before.get(what)}: bits will differ")
+    run.about["settings"] = settings.as_dict()
+    run.write_about(resumed=now(), resumed_after_epoch=done)
+    say(f"Resuming {run.folder} after epoch {done}.\n")
+    _train(run, vae, optimizer, settings, train_set, test_set, quiet, done)
+
+
+def _train(
+    run: Run,
+    vae: VAE,
+    optimizer: Adam,
+    settings: Settings,
+    train_set: Dataset,
+    test_set: Dataset,
+    quiet: bool,
+    done: int = 0,
+) -> None:
+    say = silence if quiet else print
+    say(plan(settings, train_set, test_set, vae, run))
     if compiling.must_compile():
         say("Compiling the kernels for this machine: a few seconds, the first time only.\n")
-
-    progress = Progress(settings.epochs, quiet=quiet)
-    epoch = None
+    progress = Progress(settings.epochs, done, quiet)
+    epochs = range(done + 1, settings.epochs + 1)
+    images = train_set.images, test_set.images
     try:
-        for epoch in train(
-            vae,
-            optimizer,
-            train_set.images,
-            test_set.images,
-            range(1, settings.epochs + 1),
-            settings.batch_size,
-            settings.seed,
-            settings.beta,
-            progress.batch,
-        ):
-            home.record(epoch, vae, optimizer)
-            if settings.pictures_every and epoch.epoch % settings.pictures_every == 0:
-                save_pictures(home.folder / "images", epoch.epoch, vae, test_set.images, settings)
+        for epoch in train(vae, optimizer, *images, settings, epochs, progress.batch):
+            run.record(epoch, vae, optimizer)
+            done = epoch.epoch
+            if settings.pictures_every:
+                save_png(run.folder / "loss.png", np.asarray(loss_curve(run.history)))
+                if done % settings.pictures_every == 0:
+                    save_pictures(run.folder / "images", done, vae, test_set.images, settings)
             progress.epoch(epoch)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, cli.Terminated):
         progress.clear()
-        print(f"Interrupted. {saved(epoch, home)}")
+        print(interrupted(done, run), file=sys.stderr)
         raise
-    assert epoch is not None  # Settings.epochs is at least 1
-    print(summary(epoch, train_set, test_set, settings, home))
-    return epoch
+    print(summary(epoch.test, train_set, test_set, settings, run))
 
 
 def build(settings: Settings) -> VAE:
@@ -92,9 +127,12 @@ def short_name(dataset: Dataset) -> str:
 
 
 def about_data(train_set: Dataset, test_set: Dataset) -> dict[str, Any]:
+    digest = sha256(train_set.images.data)
+    digest.update(test_set.images.data)
     return {
         "name": train_set.name,
         "source": train_set.source,
+        "sha256": digest.hexdigest(),
         "train_images": len(train_set),
         "test_images": len(test_set),
     }
@@ -107,22 +145,48 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "missing"
-    return found
+    return {**found, "kernels": compiling.BACKEND, "threads": threads()}
 
 
-def plan(settings: Settings, train_set: Dataset, test_set: Dataset, vae: VAE, home: Run) -> str:
+def threads() -> str:
+    """How many threads the matrix products use: it decides how their sums are ordered."""
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        if os.environ.get(name):
+            return os.environ[name]
+    return str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def silence(text: str) -> None:
+    """Says nothing, for --quiet."""
+
+
+def check_validation(settings: Settings, train_set: Dataset) -> None:
+    if settings.validation >= len(train_set):
+        raise OptionError(
+            f"--validation {settings.validation} would leave nothing to train on: "
+            f"there are {len(train_set):,} training images."
+        )
+
+
+def plan(settings: Settings, train_set: Dataset, test_set: Dataset, vae: VAE, run: Run) -> str:
     """What is about to happen, for people."""
-    steps = ceil(len(train_set) / settings.batch_size)
+    images = len(train_set) - settings.validation
+    steps = ceil(images / settings.batch_size)
+    held_out = f", {settings.validation:,} held out to choose the best epoch by"
     kernels = f"NumPy, {compiling.WHY_NUMPY}" if compiling.WHY_NUMPY else "Numba"
     return "\n".join(
         [
             f"data      {train_set.name}: {len(train_set):,} training and {len(test_set):,} test "
-            f"images, {train_set.source}",
+            f"images, {train_set.source}{held_out if settings.validation else ''}",
             *(f"{'network' if k == 0 else '':10}{line}" for k, line in enumerate(network(vae))),
             f"training  {settings.epochs} epochs of {steps} batches of {settings.batch_size}, "
             f"Adam {settings.learning_rate:g}, beta {settings.beta:g}, seed {settings.seed}, "
             f"kernels: {kernels}",
-            f"results   {home.folder}",
+            f"results   {run.folder}",
             "losses    in nats per image: bce (pixels) + beta * kl (code)",
             "",
         ]
@@ -147,20 +211,20 @@ def network(vae: VAE) -> list[str]:
     return [*lines, f"{'in all':16} {'':12} {vae.parameters.flat.size:9,}  parameters"]
 
 
-def saved(epoch: Epoch | None, home: Run) -> str:
-    """What is left after an interruption."""
-    if epoch is None:
-        return f"No epoch was finished; {home.folder} holds no model yet."
-    return f"The model after epoch {epoch.epoch} is in {home.folder / 'last.npz'}"
+def interrupted(done: int, run: Run) -> str:
+    """What is left after an interruption, and how to go on."""
+    if not done:
+        return f"Interrupted. No epoch was finished; {run.folder} holds no model yet."
+    return (
+        f"Interrupted. The state after epoch {done} is in {run.folder / 'last.npz'}\n"
+        f"Go on with:  python scripts/train.py --resume {quote(str(run.folder))}"
+    )
 
 
-def summary(
-    epoch: Epoch, train_set: Dataset, test_set: Dataset, settings: Settings, home: Run
-) -> str:
+def summary(test: Loss, train_set: Dataset, test_set: Dataset, settings: Settings, run: Run) -> str:
     """The test loss between its floor and its baseline, and what to do next."""
     floor = pixel_entropy(test_set.images)
     baseline = no_latent_loss(train_set.images, test_set.images)
-    test = epoch.test
     gained = (baseline - test.bce - test.kl) / (baseline - floor) if baseline > floor else 0.0
     beta = "" if test.beta == 1 else f"{test.beta:g} * "
     lines = [
@@ -172,9 +236,9 @@ def summary(
         "",
         "Next:",
     ]
-    if settings.pictures_every:
-        newest = epoch.epoch - epoch.epoch % settings.pictures_every
-        lines.append(f"  look at  {home.folder / 'images' / f'sampled_epoch{newest}.png'}")
+    newest = settings.epochs - settings.epochs % (settings.pictures_every or settings.epochs + 1)
+    if newest:
+        lines.append(f"  look at  {run.folder / 'images' / f'sampled_epoch{newest}.png'}")
     lines += [
         "  python scripts/gradcheck.py               is every gradient right?",
         "  python scripts/train.py --latent-dim 2    a code one can draw on paper",

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from npvae.datasets.batches import batches
 from npvae.errors import DivergedError
@@ -25,10 +26,12 @@ from npvae.evaluation import Images, average_loss
 from npvae.losses import Loss
 from npvae.model import VAE, Activations
 from npvae.optimizers import Adam
+from npvae.settings import Settings
 
 # One seed, several independent streams: the second number says what for.
-WEIGHTS, TRAINING, TESTING, PICTURES = range(4)
+WEIGHTS, TRAINING, TESTING, PICTURES, HOLDING_OUT = range(5)
 
+Rows = NDArray[np.intp]  # which images
 Report = Callable[[int, int, float], None]  # batches done, batches in all, mean loss so far
 
 
@@ -39,6 +42,7 @@ class Epoch(NamedTuple):
     train: Loss
     test: Loss
     seconds: float
+    validation: Loss | None = None
 
 
 class Workspace(dict[int, tuple[Activations, Activations]]):
@@ -61,20 +65,21 @@ def train_epoch(
     vae: VAE,
     optimizer: Adam,
     images: Images,
+    rows: Rows,
     batch_size: int,
     rng: np.random.Generator,
     beta: float = 1.0,
     workspace: Workspace | None = None,
     report: Report | None = None,
 ) -> Loss:
-    """Train on every image once, in random order; the mean loss along the way, nats per image.
+    """Train on each of these rows of images once, in random order; the mean loss along the way.
 
     Raises DivergedError at the first batch whose loss is not finite, before it can do any harm.
     """
     workspace = Workspace(vae) if workspace is None else workspace
     seen, bce, kl, last = 0, 0.0, 0.0, math.nan
-    count = math.ceil(len(images) / batch_size)
-    shuffled = rng.permutation(len(images))
+    count = math.ceil(len(rows) / batch_size)
+    shuffled = rng.permutation(rows)
     for k, x in enumerate(batches(images, shuffled, batch_size, vae.dtype), start=1):
         epsilon = vae.noise(len(x), rng)
         activations, gradients = workspace[len(x)]
@@ -91,28 +96,43 @@ def train_epoch(
     return Loss(bce / seen, kl / seen, beta)
 
 
+def hold_out(count: int, validation: int, seed: int) -> tuple[Rows, Rows]:
+    """The rows to train on and, chosen at random, those to validate on; both in rising order."""
+    shuffled = generator(seed, HOLDING_OUT).permutation(count)
+    return np.sort(shuffled[validation:]), np.sort(shuffled[:validation])
+
+
 def train(
     vae: VAE,
     optimizer: Adam,
     train_images: Images,
     test_images: Images,
+    settings: Settings,
     epochs: range,
-    batch_size: int,
-    seed: int,
-    beta: float = 1.0,
     report: Report | None = None,
 ) -> Iterator[Epoch]:
     """Train, epoch by epoch, and look at the test set after each; the caller may stop at any time.
 
     Raises DivergedError; what was yielded before is still good.
     """
+    seed, beta = settings.seed, settings.beta
+    rows, held_out = hold_out(len(train_images), settings.validation, seed)
+    validation_images = train_images[held_out]
     workspace = Workspace(vae)
     for epoch in epochs:
         start = time.perf_counter()
         rng = generator(seed, TRAINING, epoch)
         try:
             trained = train_epoch(
-                vae, optimizer, train_images, batch_size, rng, beta, workspace, report
+                vae,
+                optimizer,
+                train_images,
+                rows,
+                settings.batch_size,
+                rng,
+                beta,
+                workspace,
+                report,
             )
             seconds = time.perf_counter() - start
             tested = average_loss(vae, test_images, generator(seed, TESTING, epoch), beta)
@@ -123,4 +143,8 @@ def train(
                 f"training has diverged in epoch {epoch}, {error}.\n"
                 "Try a smaller --learning-rate. What was saved before is untouched."
             ) from None
-        yield Epoch(epoch, trained, tested, seconds)
+        validated = None
+        if len(held_out):
+            # The same noise in every epoch, so that epochs differ by the model alone.
+            validated = average_loss(vae, validation_images, generator(seed, HOLDING_OUT), beta)
+        yield Epoch(epoch, trained, tested, seconds, validated)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import fields
 
 from npvae import cli
 from npvae.settings import Settings
+
+SETTINGS = {field.name: field.name for field in fields(Settings)}  # by the name of the option
+SETTINGS["hidden"] = SETTINGS.pop("hidden_dims")
 
 EXAMPLES = """examples:
   python scripts/train.py --epochs 20
@@ -17,13 +21,13 @@ EXAMPLES = """examples:
 
 def parser() -> cli.Parser:
     default = Settings()
-    parser = cli.Parser(__doc__, EXAMPLES)
+    parser = cli.Parser(__doc__, EXAMPLES, argument_default=argparse.SUPPRESS)
     parser.add_data()
 
     def option(name: str, type: object, value: object, help: str) -> None:
         shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
         help = f"{help} (default: {shown})"
-        parser.add_argument(name, type=type, default=value, metavar="N", help=help)  # type: ignore[arg-type]
+        parser.add_argument(name, type=type, metavar="N", help=help)  # type: ignore[arg-type]
 
     option("--epochs", cli.whole_number(1), default.epochs, "passes over the training images")
     option("--latent-dim", cli.whole_number(1), default.latent_dim, "size of the code z")
@@ -31,24 +35,26 @@ def parser() -> cli.Parser:
     option("--batch-size", cli.whole_number(1), default.batch_size, "images for each step")
     option("--learning-rate", cli.number(0, above=True), default.learning_rate, "of Adam")
     option("--beta", cli.number(0), default.beta, "weight of the KL divergence")
-    option(
-        "--pictures-every", cli.whole_number(0), default.pictures_every, "epochs; 0 for no pictures"
-    )
-    parser.add_argument(
-        "--out", metavar="FOLDER", help="for the results (default: a new folder in runs/)"
-    )
-    parser.add_common(default.seed)
+    option("--validation", cli.whole_number(0), default.validation, "training images held out")
+    option("--pictures-every", cli.whole_number(0), default.pictures_every, "epochs; 0 for none")
+    target = parser.add_mutually_exclusive_group()
+    target.add_argument("--out", metavar="FOLDER", help="of the run (default: a new one in runs/)")
+    target.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    parser.add_common(seed=argparse.SUPPRESS)
     return parser
 
 
 def main(arguments: Sequence[str]) -> None:
     options = vars(parser().parse_args(arguments))
-    options["hidden_dims"] = options.pop("hidden")
-    settings = Settings(**{field.name: options[field.name] for field in fields(Settings)})
+    given = {SETTINGS[name]: value for name, value in options.items() if name in SETTINGS}
 
     from npvae import trainer
 
-    trainer.run(settings, options["data_dir"], options["out"], quiet=options["quiet"])
+    data_dir, quiet = options.get("data_dir"), options.get("quiet", False)
+    if "resume" in options:
+        trainer.resume(options["resume"], given, data_dir, quiet)
+    else:
+        trainer.start(Settings(**given), data_dir, options.get("out"), quiet)
 
 
 if __name__ == "__main__":

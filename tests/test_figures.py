@@ -7,18 +7,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
-from npvae.figures import (
-    BLUE,
-    CLASS_COLORS,
-    MARGIN,
-    VERMILION,
-    WHITE,
-    loss_curve,
-    nice_ticks,
-    scatter,
-    strip,
-    tick_labels,
-)
+from npvae.clouds import CLASS_COLORS, scatter
+from npvae.curves import BLUE, VERMILION, loss_curve
+from npvae.drawing import MARGIN, WHITE, nice_ticks, tick_labels
+from npvae.figures import strip
 
 
 def run(epochs: int, first_bce: float = 320.0) -> list[dict[str, float]]:

@@ -1,0 +1,86 @@
+"""What several tests share: small data, scripts run as a user would run them, a terminal's view."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npvae.datasets.drawn_digits import drawn_digits
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
+
+Bytes = NDArray[np.uint8]
+
+
+def digits(train: int, test: int) -> tuple[Bytes, Bytes]:
+    """A few training and test images of drawn digits."""
+    train_set, test_set = drawn_digits(train=train, test=test)
+    return train_set.images, test_set.images
+
+
+def digits_file(folder: Path, train: int = 200, test: int = 60) -> Path:
+    """The same as an .npz file, for --dataset: loaded at once."""
+    x_train, x_test = digits(train, test)
+    path = folder / "digits.npz"
+    labels = {"y_train": np.zeros(train, np.uint8), "y_test": np.zeros(test, np.uint8)}
+    np.savez(path, x_train=x_train, x_test=x_test, **labels)
+    return path
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """For a child process: one BLAS thread, which small runs like, and no Numba to wait for."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NPVAE_DATA_DIR")}
+    return {**kept, "NPVAE_BACKEND": "numpy", "OPENBLAS_NUM_THREADS": "1", **changes}
+
+
+def command(script: str, *arguments: str | Path) -> list[str]:
+    return [sys.executable, str(ROOT / "scripts" / script), *map(str, arguments)]
+
+
+def run_script(
+    script: str, *arguments: str | Path, cwd: Path, **changes: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a script to its end in the folder cwd, its output piped."""
+    return subprocess.run(
+        command(script, *arguments),
+        cwd=cwd,
+        env=environment(**changes),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=120,
+        check=False,
+    )
+
+
+def screen(output: str) -> list[str]:
+    """What a terminal would show, were it wide enough, after all of the output."""
+    lines = [""]
+    for piece in re.split(r"(\r\n|\n|\r|\033\[K)", output):
+        if piece in ("\n", "\r\n"):
+            lines.append("")
+        elif piece in ("\r", "\033[K"):
+            # Both come together here: back to the start of the line, and wipe it.
+            lines[-1] = "" if piece == "\033[K" else lines[-1]
+        else:
+            lines[-1] += piece
+    return lines
+
+
+def drawn_lines(output: str) -> list[str]:
+    """Every line that ever stood on the terminal, wiped away later or not."""
+    return [line for line in re.split(r"\r\n|\n|\r|\033\[K", output) if line]
+
+
+def rows(csv: Path) -> list[dict[str, Any]]:
+    """The rows of a metrics.csv, as text by column."""
+    names, *lines = (line.split(",") for line in csv.read_text().splitlines())
+    return [dict(zip(names, line, strict=True)) for line in lines]

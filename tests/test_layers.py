@@ -1,0 +1,149 @@
+"""Layers: small numbers worked out by hand, and who may change what."""
+
+import numpy as np
+import pytest
+
+from npvae.arrays import Array, NamedArrays
+from npvae.layers import (
+    ACTIVATIONS,
+    LINEAR,
+    MLP,
+    Activation,
+    Dense,
+    reparameterize,
+    reparameterize_backward,
+)
+
+RELU = ACTIVATIONS["relu"]
+
+
+def dense(activation: Activation = LINEAR, dtype: type = float) -> tuple[Dense, NamedArrays]:
+    """W = [[1, -2], [3, 4], [5, -6]], b = [10, -20], and where its gradients go."""
+    parameters = NamedArrays({"it.W": (3, 2), "it.b": (2,)}, dtype)
+    parameters.flat[:] = [1, -2, 3, 4, 5, -6, 10, -20]
+    gradients = parameters.copy()
+    gradients.flat[:] = np.nan  # so that what is not overwritten shows
+    return Dense(activation, parameters, gradients, "it"), gradients
+
+
+X = np.array([[1.0, 0.0, 2.0], [0.0, 1.0, -1.0]])
+
+
+def test_linear_by_hand() -> None:
+    layer, gradients = dense()
+    y = layer.forward(X)
+    np.testing.assert_array_equal(y, [[21, -34], [8, -10]])
+    d = np.array([[1.0, 2.0], [3.0, 4.0]])
+    layer.backward(X, y, d)
+    np.testing.assert_array_equal(d, [[1, 2], [3, 4]])
+    np.testing.assert_array_equal(gradients["it.W"], [[1, 2], [3, 4], [-1, 0]])  # X.T @ d
+    np.testing.assert_array_equal(gradients["it.b"], [4, 6])
+    np.testing.assert_array_equal(layer.backward_to_input(d), [[-3, 11, -7], [-5, 25, -9]])
+
+
+def test_relu_by_hand() -> None:
+    layer, gradients = dense(RELU)
+    h = layer.forward(X)
+    np.testing.assert_array_equal(h, [[21, 0], [8, 0]])
+    d = np.array([[1.0, 2.0], [3.0, 4.0]])
+    layer.backward(X, h, d)
+    np.testing.assert_array_equal(d, [[1, 0], [3, 0]])  # nothing comes back through a unit at 0
+    np.testing.assert_array_equal(gradients["it.W"], [[1, 0], [3, 0], [-1, 0]])
+    np.testing.assert_array_equal(gradients["it.b"], [4, 0])
+    np.testing.assert_array_equal(layer.backward_to_input(d), [[1, 3, 5], [3, 9, 15]])
+
+
+def test_relu_at_its_kink_has_slope_0() -> None:
+    h, d = np.zeros((1, 3)), np.array([[-1.0, 2.0, 3.0]])
+    RELU.forward(h, np.array([0.0, -0.0, -1.0]))
+    RELU.backward(h, d)
+    np.testing.assert_array_equal(h, 0)
+    np.testing.assert_array_equal(d, 0)
+
+
+@pytest.mark.parametrize("activation", [LINEAR, *ACTIVATIONS.values()])
+def test_only_out_and_the_gradients_change(activation: Activation) -> None:
+    layer, _ = dense(activation)
+    x, kept = X.copy(), (layer.W.copy(), layer.b.copy())
+    room = np.empty((2, 2))
+    h = layer.forward(x, out=room)
+    assert h is room
+    h_kept, d, d_x = h.copy(), np.ones((2, 2)), np.empty((2, 3))
+    layer.backward(x, h, d)
+    d_kept = d.copy()
+    assert layer.backward_to_input(d, out=d_x) is d_x
+    for now, before in zip(
+        (x, h, d, layer.W, layer.b), (X, h_kept, d_kept, *kept), strict=True
+    ):
+        np.testing.assert_array_equal(now, before)
+
+
+def test_gradients_are_overwritten_not_added_up() -> None:
+    layer, gradients = dense()
+    y = layer.forward(X)
+    for _ in range(2):
+        layer.backward(X, y, np.array([[1.0, 2.0], [3.0, 4.0]]))
+    np.testing.assert_array_equal(gradients["it.b"], [4, 6])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("activation", [LINEAR, *ACTIVATIONS.values()])
+def test_a_layer_answers_in_its_dtype(activation: Activation, dtype: type) -> None:
+    layer, gradients = dense(activation, dtype)
+    x = X.astype(dtype)
+    h = layer.forward(x)
+    d = np.ones_like(h)
+    layer.backward(x, h, d)
+    assert {h.dtype, d.dtype, gradients.flat.dtype} == {np.dtype(dtype)}
+    assert layer.backward_to_input(d).dtype == dtype
+    assert np.isfinite(gradients.flat).all()
+
+
+def three_layers() -> tuple[MLP, NamedArrays, NamedArrays]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for k, (n_in, n_out) in enumerate([(4, 3), (3, 5), (5, 2)]):
+        shapes |= {f"layer{k}.W": (n_in, n_out), f"layer{k}.b": (n_out,)}
+    parameters = NamedArrays(shapes, float)
+    parameters.flat[:] = np.random.default_rng(1).normal(0, 1, parameters.flat.shape)
+    gradients = parameters.copy()
+    return MLP([Dense(RELU, parameters, gradients, f"layer{k}") for k in range(3)]), *(
+        parameters,
+        gradients,
+    )
+
+
+def test_an_mlp_is_its_layers_one_after_the_other() -> None:
+    mlp, parameters, gradients = three_layers()
+    x, d_h = np.random.default_rng(2).normal(0, 1, (2, 7, 4))[0], np.ones((7, 2))
+    h: list[Array] = []
+    for k in range(3):
+        below = h[-1] if h else x
+        h.append(np.maximum(below @ parameters[f"layer{k}.W"] + parameters[f"layer{k}.b"], 0))
+    room = [np.empty_like(array) for array in h]
+    for given in (None, room):
+        for ours, by_hand in zip(mlp.forward(x, out=given), h, strict=True):
+            np.testing.assert_allclose(ours, by_hand, rtol=1e-14)
+
+    d = [np.empty_like(array) for array in h]
+    d[-1][:] = d_h
+    mlp.backward(x, h, d)
+    d_y = d_h * (h[2] > 0)
+    for k in (2, 1, 0):
+        below = h[k - 1] if k else x
+        np.testing.assert_allclose(gradients[f"layer{k}.W"], below.T @ d_y, rtol=1e-13)
+        np.testing.assert_allclose(gradients[f"layer{k}.b"], d_y.sum(0), rtol=1e-13)
+        np.testing.assert_allclose(d[k], d_y, rtol=1e-13)
+        d_below = d_y @ parameters[f"layer{k}.W"].T
+        d_y = d_below * (below > 0)
+    np.testing.assert_allclose(mlp.backward_to_input(d), d_below, rtol=1e-13)
+
+
+def test_reparameterize_by_hand() -> None:
+    mu, epsilon = np.array([[1.0, 2.0]]), np.array([[0.5, -3.0]])
+    log_var = np.log([[4.0, 9.0]])  # sigma 2 and 3
+    z = np.full_like(mu, np.nan)
+    reparameterize(mu, log_var, epsilon, z)
+    np.testing.assert_allclose(z, [[2, -7]], rtol=1e-14)
+    d_mu, d_log_var = reparameterize_backward(np.array([[10.0, 100.0]]), log_var, epsilon)
+    np.testing.assert_array_equal(d_mu, [[10, 100]])
+    np.testing.assert_allclose(d_log_var, [[5, -450]], rtol=1e-14)  # d_z epsilon sigma / 2
