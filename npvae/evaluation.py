@@ -54,3 +54,16 @@ def no_latent_loss(train_images: Images, test_images: Images) -> float:
     p = (train_images.sum(axis=0) / 255 + 0.5) / (len(train_images) + 1)
     x = test_images.mean(axis=0) / 255
     return float(np.sum(-x * np.log(p) - (1 - x) * np.log(1 - p)))
+
+
+def kl_per_latent(vae: VAE, images: Images, batch_size: int = 500) -> NDArray[np.float64]:
+    """What each latent tells about an image (Z,): its KL in nats, averaged over images (N, ...).
+
+    The KL divergence is a sum over latents, and this is it before summing: near 0 for a latent that
+    the model does not use.
+    """
+    kl = np.zeros(vae.latent_dim)
+    for x in batches(images, np.arange(len(images)), batch_size, vae.dtype):
+        mu, log_var = vae.encode(x)
+        kl += 0.5 * (mu**2 + np.exp(log_var) - 1 - log_var).sum(axis=0, dtype=np.float64)
+    return kl / len(images)

@@ -1,6 +1,7 @@
 """How do images become a picture with words on it?
 
-`strip` draws a labelled grid of images: an RGB picture for `images.save_png`. Its relatives are
+`strip` draws a labelled grid of images, `stacked` puts pictures one below the other: RGB pictures
+for `images.save_png`. Their relatives are
 `clouds.py`, codes in the plane, and `curves.py`, the course of a training run; what they share is
 in `drawing.py`. What is shown, and why, is the business of `generation.py`.
 """
@@ -63,3 +64,14 @@ def strip(
             pixels = pixels.repeat(scale, axis=0).repeat(scale, axis=1)
             picture.paste(Image.fromarray(pixels), (center - side // 2, middle - side // 2))
     return picture
+
+
+def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures with margins of white, one below the other; between two of them one margin is left."""
+    height = sum(picture.height - MARGIN for picture in pictures) + MARGIN
+    whole = Image.new("RGB", (max(picture.width for picture in pictures), height), WHITE)
+    top = 0
+    for picture in pictures:
+        whole.paste(picture, (0, top))
+        top += picture.height - MARGIN
+    return whole

@@ -109,7 +109,8 @@ class VAE:
 
     input_dim D pixels; hidden_dims the sizes of the encoder's hidden layers; latent_dim Z;
     activation of the hidden layers; dtype float32 (to train) or float64 (to check);
-    rng draws the initial weights: by default a generator with seed 0.
+    rng draws the initial weights: by default a generator with seed 0;
+    parameters, if given, are used as they are, and shared with whoever gave them.
 
     `parameters` and `gradients` are dicts of live arrays by name: "encoder.hidden0.W" (D, H),
     "encoder.hidden0.b" (H,), ..., "encoder.mu.W" (H, Z), "encoder.log_var.W", "decoder.hidden0.W"
@@ -124,6 +125,7 @@ class VAE:
         activation: str = "relu",
         dtype: DTypeLike = np.float32,
         rng: np.random.Generator | None = None,
+        parameters: NamedArrays | None = None,
     ) -> None:
         check_settings(input_dim, hidden_dims, latent_dim, activation, dtype)
         self.input_dim, self.hidden_dims, self.latent_dim = (
@@ -133,7 +135,7 @@ class VAE:
         )
         self.activation, self.dtype = activation, np.dtype(dtype)
         shapes = parameter_shapes(input_dim, hidden_dims, latent_dim)
-        self.parameters = NamedArrays(shapes, self.dtype)
+        self.parameters = NamedArrays(shapes, self.dtype) if parameters is None else parameters
         self.gradients = NamedArrays(shapes, self.dtype)
 
         def dense(name: str, activation: Activation = LINEAR) -> Dense:
@@ -149,7 +151,11 @@ class VAE:
         self.decoder = mlp("decoder")
         self.logits = dense("decoder.logits")
 
-        rng = np.random.default_rng(0) if rng is None else rng
+        if parameters is None:
+            self.initialize(np.random.default_rng(0) if rng is None else rng)
+
+    def initialize(self, rng: np.random.Generator) -> None:
+        """Draw the weights of an untrained model."""
         for layer in (
             *self.encoder.layers,
             self.mu,
@@ -173,10 +179,19 @@ class VAE:
         self.logits.forward(a.h_dec[-1], out=a.logits)
         return a
 
-    def backward(self, a: Activations, beta: float = 1.0, out: Activations | None = None) -> Loss:
-        """The loss of activations a, and its gradients in `gradients` and, by name, in out."""
+    def backward(
+        self,
+        a: Activations,
+        beta: float = 1.0,
+        out: Activations | None = None,
+        batch_size: int | None = None,
+    ) -> Loss:
+        """The loss of activations a, and its gradients in `gradients` and, by name, in out.
+
+        Where a is only a part of a batch, `batch_size` says how many images the whole one has.
+        """
         d = self.activations(len(a.x)) if out is None else out
-        weight = 1 / len(a.x)  # the loss is a mean over the batch
+        weight = 1 / (batch_size or len(a.x))  # the loss is a mean over the batch
 
         # From the loss through the decoder to z.
         bce = bce_and_gradient(a.logits, a.x, weight, d.logits)
@@ -198,6 +213,10 @@ class VAE:
         # Through the encoder; the gradient of the pixels themselves is left out.
         self.encoder.backward(a.x, a.h_enc, out=d.h_enc)
         return Loss.of_batch(bce, kl, beta)
+
+    def twin(self) -> VAE:
+        """A model with the same live parameters and gradients of its own."""
+        return VAE(**self.settings, parameters=self.parameters)
 
     def activations(self, batch_size: int) -> Activations:
         """Room for the activations, or the gradients, of one batch; to be used again and again."""

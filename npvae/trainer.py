@@ -25,6 +25,7 @@ from npvae.images import comparison, save_png, tile
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import Adam
+from npvae.parallel import threads
 from npvae.progress import Progress
 from npvae.runs import Run, new_run, open_run
 from npvae.settings import Settings
@@ -88,7 +89,7 @@ def _train(
     epochs = range(done + 1, settings.epochs + 1)
     images = train_set.images, test_set.images
     try:
-        for epoch in train(vae, optimizer, *images, settings, epochs, progress.batch):
+        for epoch in train(vae, optimizer, *images, settings, epochs, workers(), progress.batch):
             run.record(epoch, vae, optimizer)
             done = epoch.epoch
             if settings.pictures_every:
@@ -145,15 +146,12 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "missing"
-    return {**found, "kernels": compiling.BACKEND, "threads": threads()}
+    return {**found, "kernels": compiling.BACKEND, "threads": str(threads())}
 
 
-def threads() -> str:
-    """How many threads the matrix products use: it decides how their sums are ordered."""
-    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
-        if os.environ.get(name):
-            return os.environ[name]
-    return str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+def workers() -> int:
+    """How many workers share a batch: one for each core where products keep to one thread."""
+    return threads() if os.environ.get("OPENBLAS_NUM_THREADS") == "1" else 1
 
 
 def now() -> str:

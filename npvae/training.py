@@ -20,12 +20,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from npvae.datasets.batches import batches
+from npvae.datasets.batches import chunks
 from npvae.errors import DivergedError
 from npvae.evaluation import Images, average_loss
 from npvae.losses import Loss
-from npvae.model import VAE, Activations
+from npvae.model import VAE
 from npvae.optimizers import Adam
+from npvae.parallel import Team
 from npvae.settings import Settings
 
 # One seed, several independent streams: the second number says what for.
@@ -45,52 +46,36 @@ class Epoch(NamedTuple):
     validation: Loss | None = None
 
 
-class Workspace(dict[int, tuple[Activations, Activations]]):
-    """Room for the activations and their gradients, by batch size: allocated once, used again."""
-
-    def __init__(self, vae: VAE) -> None:
-        super().__init__()
-        self.vae = vae
-
-    def __missing__(self, batch_size: int) -> tuple[Activations, Activations]:
-        self[batch_size] = self.vae.activations(batch_size), self.vae.activations(batch_size)
-        return self[batch_size]
-
-
 def generator(seed: int, stream: int, epoch: int = 0) -> np.random.Generator:
     return np.random.default_rng([seed, stream, epoch])
 
 
 def train_epoch(
-    vae: VAE,
+    team: Team,
     optimizer: Adam,
     images: Images,
     rows: Rows,
     batch_size: int,
     rng: np.random.Generator,
     beta: float = 1.0,
-    workspace: Workspace | None = None,
     report: Report | None = None,
 ) -> Loss:
     """Train on each of these rows of images once, in random order; the mean loss along the way.
 
     Raises DivergedError at the first batch whose loss is not finite, before it can do any harm.
     """
-    workspace = Workspace(vae) if workspace is None else workspace
+    vae, images = team.vae, images.reshape(len(images), -1)
     seen, bce, kl, last = 0, 0.0, 0.0, math.nan
     count = math.ceil(len(rows) / batch_size)
-    shuffled = rng.permutation(rows)
-    for k, x in enumerate(batches(images, shuffled, batch_size, vae.dtype), start=1):
-        epsilon = vae.noise(len(x), rng)
-        activations, gradients = workspace[len(x)]
-        vae.forward(x, epsilon, out=activations)
-        loss = vae.backward(activations, beta, out=gradients)
+    for k, batch in enumerate(chunks(rng.permutation(rows), batch_size), start=1):
+        epsilon = vae.noise(len(batch), rng)
+        loss = team.backpropagate(images, batch, epsilon, beta)
         if not math.isfinite(loss.loss):
             raise DivergedError(f"batch {k} of {count}: the loss is {loss.loss}, it was {last:.1f}")
         optimizer.update(vae.parameters, vae.gradients)
 
-        seen, last = seen + len(x), loss.loss
-        bce, kl = bce + loss.bce * len(x), kl + loss.kl * len(x)
+        seen, last = seen + len(batch), loss.loss
+        bce, kl = bce + loss.bce * len(batch), kl + loss.kl * len(batch)
         if report:
             report(k, count, (bce + beta * kl) / seen)
     return Loss(bce / seen, kl / seen, beta)
@@ -109,6 +94,7 @@ def train(
     test_images: Images,
     settings: Settings,
     epochs: range,
+    workers: int = 1,
     report: Report | None = None,
 ) -> Iterator[Epoch]:
     """Train, epoch by epoch, and look at the test set after each; the caller may stop at any time.
@@ -118,21 +104,13 @@ def train(
     seed, beta = settings.seed, settings.beta
     rows, held_out = hold_out(len(train_images), settings.validation, seed)
     validation_images = train_images[held_out]
-    workspace = Workspace(vae)
+    team = Team(vae, workers)
     for epoch in epochs:
         start = time.perf_counter()
         rng = generator(seed, TRAINING, epoch)
         try:
             trained = train_epoch(
-                vae,
-                optimizer,
-                train_images,
-                rows,
-                settings.batch_size,
-                rng,
-                beta,
-                workspace,
-                report,
+                team, optimizer, train_images, rows, settings.batch_size, rng, beta, report
             )
             seconds = time.perf_counter() - start
             tested = average_loss(vae, test_images, generator(seed, TESTING, epoch), beta)

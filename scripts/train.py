@@ -48,6 +48,7 @@ def main(arguments: Sequence[str]) -> None:
     options = vars(parser().parse_args(arguments))
     given = {SETTINGS[name]: value for name, value in options.items() if name in SETTINGS}
 
+    cli.one_thread_per_product()
     from npvae import trainer
 
     data_dir, quiet = options.get("data_dir"), options.get("quiet", False)

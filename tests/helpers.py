@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 Bytes = NDArray[np.uint8]
 
 
+@cache
 def digits(train: int, test: int) -> tuple[Bytes, Bytes]:
-    """A few training and test images of drawn digits."""
+    """A few training and test images of drawn digits; the same arrays each time, so copy first."""
     train_set, test_set = drawn_digits(train=train, test=test)
     return train_set.images, test_set.images
 

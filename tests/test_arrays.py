@@ -23,7 +23,7 @@ def test_names_and_flat_are_the_same_memory() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_begins_with_zeros_of_the_dtype(dtype: type) -> None:
+def test_begins_with_zeros_of_the_dtype(dtype: Any) -> None:
     arrays = NamedArrays(SHAPES, dtype)
     assert not arrays.flat.any()
     assert all(array.dtype == dtype for array in arrays.values())

@@ -203,9 +203,7 @@ DECODER = [name for name in PARAMETERS if name.startswith("decoder")]
 BEFORE_HEADS = [name for name in ENCODER if "hidden" in name]
 
 
-def patch_latent_gradients(
-    monkeypatch: pytest.MonkeyPatch, mistaken: Callable[..., Array]
-) -> None:
+def patch_latent_gradients(monkeypatch: pytest.MonkeyPatch, mistaken: Callable[..., Array]) -> None:
     monkeypatch.setattr(npvae.model, "latent_gradients", mistaken)
 
 

@@ -17,7 +17,7 @@ from npvae.layers import (
 RELU = ACTIVATIONS["relu"]
 
 
-def dense(activation: Activation = LINEAR, dtype: type = float) -> tuple[Dense, NamedArrays]:
+def dense(activation: Activation = LINEAR, dtype: Any = float) -> tuple[Dense, NamedArrays]:
     """W = [[1, -2], [3, 4], [5, -6]], b = [10, -20], and where its gradients go."""
     parameters = NamedArrays({"it.W": (3, 2), "it.b": (2,)}, dtype)
     parameters.flat[:] = [1, -2, 3, 4, 5, -6, 10, -20]
@@ -72,9 +72,7 @@ def test_only_out_and_the_gradients_change(activation: Activation) -> None:
     layer.backward(x, h, d)
     d_kept = d.copy()
     assert layer.backward_to_input(d, out=d_x) is d_x
-    for now, before in zip(
-        (x, h, d, layer.W, layer.b), (X, h_kept, d_kept, *kept), strict=True
-    ):
+    for now, before in zip((x, h, d, layer.W, layer.b), (X, h_kept, d_kept, *kept), strict=True):
         np.testing.assert_array_equal(now, before)
 
 
@@ -88,7 +86,7 @@ def test_gradients_are_overwritten_not_added_up() -> None:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("activation", [LINEAR, *ACTIVATIONS.values()])
-def test_a_layer_answers_in_its_dtype(activation: Activation, dtype: type) -> None:
+def test_a_layer_answers_in_its_dtype(activation: Activation, dtype: Any) -> None:
     layer, gradients = dense(activation, dtype)
     x = X.astype(dtype)
     h = layer.forward(x)

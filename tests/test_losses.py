@@ -36,7 +36,7 @@ def test_bce_gradient_by_hand() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_value_and_gradient_in_one_pass_are_those_of_two(dtype: type) -> None:
+def test_value_and_gradient_in_one_pass_are_those_of_two(dtype: Any) -> None:
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 5, (6, 50)).astype(dtype)
     x = rng.random((6, 50)).astype(dtype)
@@ -71,7 +71,7 @@ def test_sigmoid() -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_what_goes_in_as_one_dtype_comes_out_as_it(dtype: type) -> None:
+def test_what_goes_in_as_one_dtype_comes_out_as_it(dtype: Any) -> None:
     a, b = np.ones((2, 3), dtype), np.ones((2, 3), dtype)
     results = [
         sigmoid(a),

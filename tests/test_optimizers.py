@@ -45,7 +45,7 @@ def test_the_defaults_are_those_of_the_paper() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
-def test_the_first_step_has_the_size_of_the_learning_rate(scale: float, dtype: type) -> None:
+def test_the_first_step_has_the_size_of_the_learning_rate(scale: float, dtype: Any) -> None:
     theta = {"it": np.zeros(2, dtype)}
     Adam(learning_rate=0.01).update(theta, {"it": np.array([scale, -scale], dtype)})
     # eps = 1e-8 beside a gradient of 1e-3 makes 1e-5; float32 knows 7 digits.
@@ -80,7 +80,7 @@ def test_no_gradient_no_step() -> None:
 SHAPES = {"W": (7, 10), "b": (10,)}
 
 
-def random_arrays(seed: int, dtype: type = float) -> NamedArrays:
+def random_arrays(seed: int, dtype: Any = float) -> NamedArrays:
     arrays = NamedArrays(SHAPES, dtype)
     arrays.flat[:] = np.random.default_rng(seed).normal(0, 1, arrays.flat.shape)
     return arrays
@@ -111,7 +111,7 @@ def test_one_row_and_a_plain_dict_go_together(named: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_changes_the_parameters_in_place_and_nothing_else(dtype: type) -> None:
+def test_changes_the_parameters_in_place_and_nothing_else(dtype: Any) -> None:
     theta, gradients = random_arrays(0, dtype), random_arrays(1, dtype)
     views, before = dict(theta), random_arrays(0, dtype)
     adam = Adam()

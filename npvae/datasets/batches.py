@@ -21,17 +21,19 @@ def gather_pixels(images: NDArray[np.uint8], rows: NDArray[np.intp], out: Array)
     np.divide(images[rows], 255, out=out)
 
 
+def chunks(rows: NDArray[np.intp], batch_size: int) -> Iterator[NDArray[np.intp]]:
+    """The rows, batch_size at a time, the last ones maybe fewer."""
+    for start in range(0, len(rows), batch_size):
+        yield rows[start : start + batch_size]
+
+
 def batches(
     images: NDArray[np.uint8], rows: NDArray[np.intp], batch_size: int, dtype: DTypeLike
 ) -> Iterator[Array]:
-    """Batches x (B, D) of the images (N, ...) in the order of rows, the last one maybe shorter.
-
-    Each batch is written over the one before. Give `rows` shuffled to train, in order to test.
-    """
+    """Batches x (B, D) of these rows of images (N, ...), each written over the one before."""
     flat = images.reshape(len(images), -1)
     room: NDArray[Any] = np.empty((min(batch_size, len(rows)), flat.shape[1]), dtype)
-    for start in range(0, len(rows), batch_size):
-        chosen = rows[start : start + batch_size]
+    for chosen in chunks(rows, batch_size):
         x = room[: len(chosen)]
         gather_pixels(flat, chosen, x)
         yield x

@@ -1,0 +1,102 @@
+"""What can one do in the space of codes, once a model has learned it?
+
+    encode_all          where do all the images lie?
+    gaussian_of_codes   where do the images of one class lie?
+    slerp               the way from one code to another, around the origin
+    normal_quantiles    places that share the prior evenly among them
+    principal_plane     the plane in which the codes are spread most
+
+Everything here is about arrays of codes; `generation.py` turns them into pictures.
+"""
+
+from __future__ import annotations
+
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npvae.arrays import Array
+from npvae.datasets.batches import batches
+from npvae.model import VAE
+
+Floats = NDArray[np.float64]
+
+
+def encode_all(vae: VAE, images: NDArray[np.uint8], batch_size: int = 500) -> tuple[Array, Array]:
+    """mu and log_var (N, Z) of q(z | x) for uint8 images (N, ...), a batch at a time."""
+    codes = [vae.encode(x) for x in batches(images, np.arange(len(images)), batch_size, vae.dtype)]
+    return np.concatenate([mu for mu, _ in codes]), np.concatenate(
+        [log_var for _, log_var in codes]
+    )
+
+
+def gaussian_of_codes(mu: Array, log_var: Array) -> tuple[Floats, Floats]:
+    """Mean (Z,) and covariance (Z, Z) of z, drawn for an image that is itself drawn at random.
+
+    Each image stands for a whole cloud, q(z | x) = N(mu, exp(log_var)). The variance of all is the
+    spread of the centres plus the mean spread around a centre: cov(mu) + diag(mean exp(log_var)).
+    A ridge of 1e-6 keeps it positive definite, whatever the rounding. N is at least 1.
+    """
+    centers, spread = mu.astype(np.float64), np.exp(log_var.astype(np.float64)).mean(axis=0)
+    mean = centers.mean(axis=0)
+    offsets = centers - mean  # (N, Z)
+    return mean, offsets.T @ offsets / len(mu) + np.diag(spread + 1e-6)
+
+
+def draw_codes(mean: Floats, covariance: Floats, count: int, rng: np.random.Generator) -> Floats:
+    """`count` draws (count, Z) from N(mean, covariance): mean + L epsilon, where L L' is covariance."""
+    epsilon = rng.standard_normal((count, len(mean)))
+    draws: Floats = mean + epsilon @ np.linalg.cholesky(covariance).T
+    return draws
+
+
+def lerp(a: Array, b: Array, t: Floats) -> Floats:
+    """The straight way from code a (Z,) at t = 0 to code b at t = 1: (T, Z)."""
+    line: Floats = np.outer(1 - t, a) + np.outer(t, b)
+    return line
+
+
+def slerp(a: Array, b: Array, t: Floats) -> Floats:
+    """The way around the origin: the direction turns evenly, the norm goes evenly from |a| to |b|.
+
+    In many dimensions nearly all of the prior lies in a shell around the origin. The straight way
+    leaves the shell and comes near the middle, where no training image was; this one stays in it.
+
+    With u and v the directions of a and b, and p the part of v that is orthogonal to u, made a unit
+    vector, the direction at t is cos(t angle) u + sin(t angle) p. Opposite directions leave a choice
+    of p; a zero code, or a space of one dimension, has no way around: then it is the straight one.
+    """
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    norm_a, norm_b = np.linalg.norm(a), np.linalg.norm(b)
+    if len(a) == 1 or min(norm_a, norm_b) == 0:
+        return lerp(a, b, t)
+    u, v = a / norm_a, b / norm_b
+    p = v - (u @ v) * u
+    angle = np.arctan2(np.linalg.norm(p), u @ v)  # exact for small angles, unlike arccos
+    if np.linalg.norm(p) < 1e-9:  # the same direction, for which any p will do, or the opposite
+        p = np.eye(len(a))[np.argmin(np.abs(u))]
+        p = p - (u @ p) * u
+    p /= np.linalg.norm(p)
+    direction = np.outer(np.cos(t * angle), u) + np.outer(np.sin(t * angle), p)
+    way: Floats = ((1 - t) * norm_a + t * norm_b)[:, None] * direction
+    return way
+
+
+def normal_quantiles(count: int) -> Floats:
+    """`count` rising numbers, each in the middle of an equal share of the standard normal."""
+    return np.array([NormalDist().inv_cdf((k + 0.5) / count) for k in range(count)])
+
+
+def principal_plane(codes: Array) -> tuple[Floats, Floats]:
+    """The codes (N, Z >= 2) seen in the plane of their greatest variance, and what it shows.
+
+    Returns (N, 2) coordinates around the mean and the share of the variance along each axis (2,).
+    The axes are singular vectors of the covariance; each has the sign that makes its largest
+    component positive, so that the picture does not flip from one machine to another.
+    """
+    offsets = codes.astype(np.float64) - codes.mean(axis=0, dtype=np.float64)
+    _, variance, axes = np.linalg.svd(offsets.T @ offsets)
+    largest = np.abs(axes).argmax(axis=1)
+    axes *= np.sign(axes[np.arange(len(axes)), largest])[:, None]
+    return offsets @ axes[:2].T, variance[:2] / max(variance.sum(), 1e-300)

@@ -1,0 +1,93 @@
+"""How do several cores share the work of one batch?
+
+The loss is a mean over the images of a batch, so its gradient is a sum over them, and a sum may be
+split: each worker takes a share of the images, computes their part of the gradient with a model of
+its own that looks at the same parameters, and the parts are added up. One core for each share, from
+the first product to the last, beats all cores for each product: they need not wait for each other
+a dozen times a batch.
+
+That needs matrix products that keep to one thread, which has to be said before NumPy is imported:
+`cli.one_thread_per_product` does, for the scripts. Anywhere else a team has a single worker, and
+the threads of BLAS do what they do. Next: training.py.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npvae.arrays import Array
+from npvae.datasets.batches import gather_pixels
+from npvae.losses import Loss
+from npvae.model import VAE, Activations
+
+SMALLEST_SHARE = 32  # images; with fewer, a worker would wait longer than it works
+
+
+class Worker:
+    """A model, and room for the activations and their gradients: allocated once, used again."""
+
+    def __init__(self, vae: VAE) -> None:
+        self.vae = vae
+        self.rooms: dict[int, tuple[Activations, Activations]] = {}  # by the number of images
+
+    def backpropagate(
+        self,
+        images: NDArray[np.uint8],
+        rows: NDArray[np.intp],
+        epsilon: Array,
+        beta: float,
+        batch_size: int,
+    ) -> Loss:
+        """Loss and gradients of these rows of images (N, D): a share of a batch of batch_size."""
+        if len(rows) not in self.rooms:
+            self.rooms[len(rows)] = self.vae.activations(len(rows)), self.vae.activations(len(rows))
+        activations, gradients = self.rooms[len(rows)]
+        x = gradients.x  # nobody needs the gradient of the pixels, so its room is free for them
+        gather_pixels(images, rows, x)
+        self.vae.forward(x, epsilon, out=activations)
+        return self.vae.backward(activations, beta, out=gradients, batch_size=batch_size)
+
+
+class Team:
+    """Workers for one model; the first is the model itself, and gets the sum of all gradients."""
+
+    def __init__(self, vae: VAE, size: int = 1) -> None:
+        self.vae = vae
+        self.workers = [Worker(vae), *(Worker(vae.twin()) for _ in range(size - 1))]
+        self.pool = ThreadPoolExecutor(max_workers=max(1, size - 1))
+
+    def backpropagate(
+        self, images: NDArray[np.uint8], rows: NDArray[np.intp], epsilon: Array, beta: float = 1.0
+    ) -> Loss:
+        """Loss of one batch, these rows of images (N, D), and its gradients in vae.gradients."""
+        size = min(len(self.workers), max(1, len(rows) // SMALLEST_SHARE))
+        bounds = [len(rows) * k // size for k in range(size + 1)]
+        shares = [
+            (images, rows[start:stop], epsilon[start:stop], beta, len(rows))
+            for start, stop in pairwise(bounds)
+        ]
+        others = [
+            self.pool.submit(worker.backpropagate, *share)
+            for worker, share in zip(self.workers[1:], shares[1:], strict=False)
+        ]
+        losses = [self.workers[0].backpropagate(*shares[0]), *(other.result() for other in others)]
+        for worker in self.workers[1:size]:
+            self.vae.gradients.flat += worker.vae.gradients.flat
+        weights = [len(share[1]) / len(rows) for share in shares]
+        bce = sum(w * loss.bce for w, loss in zip(weights, losses, strict=True))
+        kl = sum(w * loss.kl for w, loss in zip(weights, losses, strict=True))
+        return Loss(bce, kl, beta)
+
+
+def threads() -> int:
+    """How many threads this process is meant to use for its products."""
+    for name in ("OMP_NUM_THREADS", "NPVAE_THREADS"):
+        if os.environ.get(name, "").isdecimal():
+            return max(1, int(os.environ[name]))
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,0 +1,389 @@
+"""Bad options fail at once and in one line; every way of ending has its exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from npvae import cli, errors
+from tests.helpers import ROOT, SCRIPTS, command, environment
+
+NAMES = [script.name for script in SCRIPTS]
+
+# Arguments, and what the line must name.
+EVERYWHERE = [
+    ("--no-such-option", "--no-such-option"),
+    ("--seed -1", "-1"),
+    ("--seed x7", "x7"),
+    ("--seed 1.5", "1.5"),
+    ("--seed 1e3", "1e3"),
+    ("--seed 99999999999999999999", "99999999999999999999"),
+    ("--seed", "--seed"),
+    ("--quiet=yes", "yes"),
+    ("--qui", "--qui"),  # no abbreviations: a later option may begin with the same letters
+    ("--debu", "--debu"),
+    ("surplus-word", "surplus-word"),
+    ("--quiet surplus-word", "surplus-word"),
+]
+TRAIN = [
+    ("--epochs 0", "0"),
+    ("--epochs -3", "-3"),
+    ("--epochs 2.5", "2.5"),
+    ("--epochs twenty", "twenty"),
+    ("--epochs nan", "nan"),
+    ("--epochs", "--epochs"),
+    ("--epochs=", "--epochs"),
+    ("--epoch 5", "--epoch"),
+    ("--epochs 5 6", "6"),
+    ("--latent-dim 0", "0"),
+    ("--latent-dim 1,2", "1,2"),
+    ("--latent 5", "--latent"),
+    ("--batch-size 0", "0"),
+    ("--batch-size -512", "-512"),
+    ("--batch-size 5e2", "5e2"),
+    ("--hidden 0", "0"),
+    ("--hidden 128,", "128,"),
+    ("--hidden 128,,64", "128,,64"),
+    ("--hidden 128x64", "128x64"),
+    ("--hidden -128", "-128"),
+    ("--hidden 12.5", "12.5"),
+    ("--learning-rate 0", "0"),
+    ("--learning-rate -0.001", "-0.001"),
+    ("--learning-rate=-1e-3", "-1e-3"),
+    ("--learning-rate nan", "nan"),
+    ("--learning-rate inf", "inf"),
+    ("--learning-rate fast", "fast"),
+    ("--beta -1", "-1"),
+    ("--beta NaN", "NaN"),
+    ("--beta infinity", "infinity"),
+    ("--pictures-every -1", "-1"),
+    ("--pictures-every 1.0", "1.0"),
+    ("--validation -1", "-1"),
+    ("--validation 10%", "10%"),
+    ("--out here --resume there", "--resume"),
+    ("--dataset", "--dataset"),
+    ("--data-dir", "--data-dir"),
+    ("--out", "--out"),
+]
+
+# Runs command lines one after the other; npvae itself may be imported, heavy packages may not.
+CHILD = """
+import contextlib, io, json, runpy, sys
+HEAVY = ("numpy", "numba", "llvmlite", "PIL", "torch")
+tried = []
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name in HEAVY:
+            tried.append(name)
+            raise ImportError(name + " is not wanted here")
+
+sys.meta_path.insert(0, Watch())
+results = []
+for script, arguments in json.load(sys.stdin):
+    tried.clear()
+    sys.argv = [script, *arguments]
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            runpy.run_path(script, run_name="__main__")
+            code = None
+        except SystemExit as end:
+            code = end.code
+        except BaseException as error:
+            code = repr(error)
+    results.append([code, out.getvalue(), err.getvalue(), list(tried)])
+print(json.dumps(results))
+"""
+
+Result = tuple[Any, str, str, list[str]]  # exit code, stdout, stderr, heavy imports tried
+
+
+def outcomes(lines: Sequence[tuple[str, str]]) -> list[Result]:
+    """What comes of command lines (script, arguments), all in one child process."""
+    asked = [[str(ROOT / "scripts" / script), arguments.split()] for script, arguments in lines]
+    child = subprocess.run(
+        [sys.executable, "-W", "error", "-c", CHILD],
+        input=json.dumps(asked),
+        env=environment(PYTHONIOENCODING="utf-8"),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+        check=True,
+    )
+    return [tuple(result) for result in json.loads(child.stdout)]
+
+
+def test_bad_command_lines_say_what_is_wrong_in_one_line_and_at_once() -> None:
+    bad = [(script, *case) for script in NAMES for case in EVERYWHERE]
+    bad += [("train.py", *case) for case in TRAIN]
+    assert len(bad) > 40
+    found = outcomes([(script, arguments) for script, arguments, _ in bad])
+    for (script, arguments, named), (code, out, err, heavy) in zip(bad, found, strict=True):
+        where = f"{script} {arguments}: {err}"
+        assert code == 2, where
+        assert out == "", where
+        assert err.count("\n") == 1, where
+        assert err.endswith("\n"), where
+        assert err.startswith(script), where
+        assert named in err, where
+        assert not heavy, f"{where} imports {heavy}"
+
+
+def test_odd_values_stay_on_one_line() -> None:
+    (code, _, err, _) = outcomes([("train.py", "--epochs a\\nb")])[0]
+    assert (code, err.count("\n")) == (2, 1)
+    with pytest.raises(SystemExit) as end:
+        cli.Parser("test").parse_args(["two\nlines"])
+    assert end.value.code == 2
+
+
+def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
+    for script, (code, out, err, heavy) in zip(
+        NAMES, outcomes([(name, "--help") for name in NAMES]), strict=True
+    ):
+        assert code == 0, script
+        assert not heavy, f"{script} imports {heavy}"
+        assert err == ""
+        assert out.startswith(f"usage: {script}")
+        for option in ("--seed", "--quiet", "--debug"):
+            assert option in out, f"{script}: {option}"
+        assert "%(" not in out
+        assert "SUPPRESS" not in out, script
+        first = (ROOT / "scripts" / script).read_text(encoding="utf-8").splitlines()[0]
+        assert first.strip('".') in " ".join(out.split()), f"{script}: --help begins otherwise"
+
+
+def test_help_of_train_names_every_default() -> None:
+    out = outcomes([("train.py", "--help")])[0][1]
+    for default in ("20", "10", "128", "512", "0.001", "1.0", "auto", "runs/"):
+        assert re.search(rf"\(default:[^)]*\b{re.escape(default)}", out), default
+
+
+# ------------------------------------------------------------------ option types
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.0", "", "x", "1e3", str(2**53), "0x10", "None"])
+def test_whole_numbers_refuse(text: str) -> None:
+    with pytest.raises(Exception, match="whole number") as caught:
+        cli.whole_number(1)(text)
+    assert repr(text) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999", "", "x", "-0.1", "1,5"])
+def test_numbers_refuse(text: str) -> None:
+    with pytest.raises(Exception, match="not a number") as caught:
+        cli.number(0)(text)
+    assert repr(text) in str(caught.value)
+
+
+def test_bounds_are_kept_to_the_letter() -> None:
+    assert cli.whole_number(1)("1") == 1
+    assert cli.whole_number(0)("0") == 0
+    assert cli.number(0)("0") == 0
+    assert cli.number(0, above=True)("1e-300") == 1e-300
+    with pytest.raises(Exception, match="above 0"):
+        cli.number(0, above=True)("0")
+    with pytest.raises(Exception, match="above 0"):
+        cli.number(0, above=True)("1e-400")  # is 0 to a computer
+
+
+def test_layer_sizes() -> None:
+    assert cli.sizes("128") == (128,)
+    assert cli.sizes("512,256,64") == (512, 256, 64)
+    for text in ("", ",", "1,", "0", "1,-2", "1.5", "1 2", "x"):
+        with pytest.raises(Exception, match="layer sizes"):
+            cli.sizes(text)
+
+
+# ------------------------------------------------------------------ exit codes
+
+EXIT_CODES = {
+    "NpvaeError": 1,
+    "OptionError": 2,
+    "DataError": 3,
+    "CheckpointError": 4,
+    "DivergedError": 5,
+    "OutputError": 6,
+}
+
+
+@pytest.fixture(autouse=True)
+def unchanged() -> Iterator[None]:
+    """cli.run is made for a process of its own: what it sets for good is put back."""
+    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
+    show, hook = warnings.showwarning, sys.unraisablehook
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    warnings.showwarning, sys.unraisablehook = show, hook
+
+
+def ending(main: Callable[[Sequence[str]], int | None]) -> Any:
+    with pytest.raises(SystemExit) as end:
+        cli.run(main)
+    return end.value.code
+
+
+def raising(error: BaseException) -> Callable[[Sequence[str]], int | None]:
+    def main(arguments: Sequence[str]) -> int:
+        raise error
+
+    return main
+
+
+@pytest.fixture(autouse=True)
+def arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["script.py"])
+
+
+def test_every_error_has_its_exit_code_and_is_told_without_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    kinds = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type)}
+    assert {name: kind.exit_code for name, kind in kinds.items()} == EXIT_CODES
+    for name, kind in kinds.items():
+        assert issubclass(kind, errors.NpvaeError)
+        assert ending(raising(kind("what\nwhy, where"))) == EXIT_CODES[name]
+        out, err = capsys.readouterr()
+        assert (out, err) == ("", "error: what\nwhy, where\n")
+
+
+def test_errors_of_a_kind_inherit_its_code() -> None:
+    class Special(errors.DataError):
+        pass
+
+    assert ending(raising(Special("x"))) == 3
+
+
+def test_a_bug_of_ours_is_called_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending(raising(KeyError("oops"))) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "Traceback" not in err
+    assert "KeyError" in err
+    assert "oops" in err
+    assert "bug" in err
+    assert "--debug" in err
+    assert err.count("\n") <= 4
+
+
+@pytest.mark.parametrize("error", [KeyError("oops"), errors.DataError("what")])
+def test_debug_shows_the_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["script.py", "--debug"])
+    with pytest.raises(type(error)):
+        cli.run(raising(error))
+
+
+def test_a_traceback_is_what_the_user_sees_with_debug_and_not_without(tmp_path: Path) -> None:
+    for debug in ([], ["--debug"]):
+        arguments = ["--dataset", "no such place", *debug]
+        done = subprocess.run(
+            command("train.py", *arguments),
+            cwd=tmp_path,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == (1 if debug else 3)
+        assert ("Traceback" in done.stderr) is bool(debug)
+        assert "no such place" in done.stderr
+        assert debug or done.stderr.count("\n") <= 4
+
+
+def test_codes_of_success() -> None:
+    assert ending(lambda arguments: None) == 0
+    assert ending(lambda arguments: 0) == 0
+    assert ending(lambda arguments: 1) == 1
+
+
+def test_main_gets_the_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["script.py", "a", "--b"])
+    seen: list[str] = []
+    ending(lambda arguments: seen.extend(arguments))
+    assert seen == ["a", "--b"]
+
+
+def test_signals_have_their_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    def killed(number: int) -> Callable[[Sequence[str]], None]:
+        def main(arguments: Sequence[str]) -> None:
+            os.kill(os.getpid(), number)
+            for _ in range(10**6):  # a signal comes between two steps
+                pass
+
+        return main
+
+    assert ending(killed(signal.SIGINT)) == 130
+    assert ending(killed(signal.SIGTERM)) == 143
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_killed_script_cleans_up() -> None:
+    """SIGTERM passes through `finally`, so that no temporary file is left."""
+    seen: list[str] = []
+
+    def main(arguments: Sequence[str]) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            for _ in range(10**6):
+                pass
+        except Exception:
+            seen.append("swallowed")
+        finally:
+            seen.append("cleaned up")
+
+    assert ending(main) == 143
+    assert seen == ["cleaned up"]
+
+
+def test_warnings_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(arguments: Sequence[str]) -> None:
+        warnings.showwarning(UserWarning("first\nsecond"), UserWarning, "file.py", 1)
+
+    assert ending(main) == 0
+    assert capsys.readouterr().err == "note: first\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ("print('x' * 10**6)", 0),
+        ("print('x')", 0),  # still in the buffer when main returns
+        ("print('x'); raise DataError('what')", 3),
+        ("print('x'); raise KeyboardInterrupt", 130),
+    ],
+)
+def test_a_reader_who_has_enough_is_no_error(body: str, code: int) -> None:
+    """As in `train.py | head -3`: no message about the pipe, and the code is that of the run."""
+    program = (
+        "from npvae import cli\nfrom npvae.errors import DataError\n"
+        f"def main(arguments):\n    {body}\ncli.run(main)"
+    )
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert done.returncode == code
+    assert "pipe" not in done.stderr.lower()
+    assert "Traceback" not in done.stderr

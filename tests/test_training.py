@@ -1,0 +1,360 @@
+"""The loop sees each image once, weighs it rightly, repeats itself exactly, and stops in time."""
+
+from __future__ import annotations
+
+import math
+import re
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npvae import checkpoint
+from npvae.errors import DivergedError
+from npvae.evaluation import average_loss
+from npvae.model import VAE, Activations
+from npvae.optimizers import Adam
+from npvae.settings import Settings
+from npvae.training import Epoch, Workspace, generator, hold_out, train, train_epoch
+from tests.helpers import Bytes, digits
+
+TRAIN, TEST = digits(120, 40)
+
+
+class Watching(Adam):
+    """Takes no step, and remembers the gradients of each batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[dict[str, Any]] = []
+
+    def update(self, parameters: Mapping[str, Any], gradients: Mapping[str, Any]) -> None:
+        self.seen.append({name: gradient.copy() for name, gradient in gradients.items()})
+
+
+class Poisoning(Adam):
+    """Adam whose step number `step` goes wrong."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__()
+        self.step = step
+
+    def update(self, parameters: Mapping[str, Any], gradients: Mapping[str, Any]) -> None:
+        super().update(parameters, gradients)
+        if self.t == self.step:
+            parameters["encoder.mu.b"][...] = math.nan
+
+
+def small_vae(seed: int = 0, dtype: str = "float32") -> VAE:
+    return VAE(784, (16,), 3, dtype=dtype, rng=np.random.default_rng(seed))
+
+
+def noiseless_vae() -> VAE:
+    """A sigma of 1e-13: what it makes of an image does not depend on epsilon."""
+    vae = small_vae(dtype="float64")
+    vae.parameters["encoder.log_var.W"] = 0
+    vae.parameters["encoder.log_var.b"] = -60
+    return vae
+
+
+def trained(
+    vae: VAE, adam: Adam, epochs: range, test: Bytes = TEST, **settings: Any
+) -> list[Epoch]:
+    chosen = Settings(**{"batch_size": 50, **settings})
+    return list(train(vae, adam, TRAIN, test, chosen, epochs))
+
+
+# ------------------------------------------------------------------ every image, once
+
+
+def visits(seed: int, epoch: int, count: int, batch_size: int) -> list[set[int]]:
+    """Which images each batch of an epoch holds, found out from the gradients alone.
+
+    Image k is black but for pixel k; x_hat is 0.5 throughout. So the gradient of the last bias,
+    the mean of x_hat - x over the batch, is 0.5 except where the batch has a white pixel.
+    """
+    images = np.zeros((count, 784), np.uint8)
+    images[np.arange(count), np.arange(count)] = 255
+    vae, watching = small_vae(), Watching()
+    vae.parameters["decoder.logits.W"] = 0
+    settings = Settings(seed=seed, batch_size=batch_size)
+    list(train(vae, watching, images, TEST, settings, range(epoch, epoch + 1)))
+    gradients = [seen["decoder.logits.b"] for seen in watching.seen]
+    return [set(np.flatnonzero(gradient < 0.49).tolist()) for gradient in gradients]
+
+
+def test_every_image_is_seen_once_in_each_epoch() -> None:
+    for epoch in (1, 2):
+        batches = visits(seed=0, epoch=epoch, count=50, batch_size=16)
+        assert [len(batch) for batch in batches] == [16, 16, 16, 2]
+        assert sorted(k for batch in batches for k in batch) == list(range(50))
+
+
+def test_images_are_shuffled_anew_in_each_epoch_and_for_each_seed() -> None:
+    orders = [visits(seed, epoch, count=30, batch_size=1) for seed in (0, 1) for epoch in (1, 2, 3)]
+    in_order = [{k} for k in range(30)]
+    assert all(sorted(map(list, order)) == sorted(map(list, in_order)) for order in orders)
+    assert all(a != b for k, a in enumerate(orders) for b in (in_order, *orders[:k]))
+    assert visits(seed=1, epoch=2, count=30, batch_size=1) == orders[4]
+
+
+def test_images_not_batches_are_shuffled() -> None:
+    """Neighbours in the dataset are strangers in the batch, and not the same ones each time."""
+    first, second = (visits(seed=0, epoch=epoch, count=48, batch_size=16) for epoch in (1, 2))
+    runs = [set(range(start, start + 16)) for start in range(0, 48, 16)]
+    assert all(batch not in runs and batch not in second for batch in first)
+
+
+def test_held_out_images_are_not_trained_on() -> None:
+    rows, held_out = hold_out(100, 30, seed=4)
+    assert len(held_out) == 30
+    assert sorted([*rows, *held_out]) == list(range(100))
+    assert not np.array_equal(held_out, hold_out(100, 30, seed=5)[1])
+
+    images = np.zeros((100, 784), np.uint8)
+    images[np.arange(100), np.arange(100)] = 255
+    vae, watching = small_vae(), Watching()
+    vae.parameters["decoder.logits.W"] = 0
+    settings = Settings(seed=4, batch_size=7, validation=30)
+    (epoch,) = train(vae, watching, images, TEST, settings, range(1, 2))
+    seen = [k for s in watching.seen for k in np.flatnonzero(s["decoder.logits.b"] < 0.49)]
+    assert sorted(seen) == rows.tolist()
+    assert epoch.validation is not None
+    assert epoch.validation.bce == pytest.approx(784 * math.log(2), abs=1e-3)
+
+
+# ------------------------------------------------------------------ weighing a short last batch
+
+
+def test_a_short_last_batch_is_weighed_by_its_images() -> None:
+    """120 = 50 + 50 + 20. Without noise and without steps the mean loss is that of all images."""
+    vae, images = noiseless_vae(), TRAIN.copy()
+    images[::7] = 255  # such an image costs twice as much, so that a wrong weight shows
+    loss = train_epoch(
+        vae, Watching(), images, np.arange(120), 50, np.random.default_rng(0), beta=0.5
+    )
+    whole = average_loss(vae, images, np.random.default_rng(1))
+    # The rounding of float64 sums is all that differs.
+    assert loss.bce == pytest.approx(whole.bce, rel=1e-10)
+    assert loss.kl == pytest.approx(whole.kl, rel=1e-10)
+    assert loss.loss == pytest.approx(whole.bce + 0.5 * whole.kl, rel=1e-10)
+
+
+def test_the_gradient_of_a_short_batch_is_a_mean_over_its_own_images() -> None:
+    vae, watching = noiseless_vae(), Watching()
+    train_epoch(vae, watching, TRAIN, np.arange(120), 50, np.random.default_rng(0))
+    x = TRAIN.reshape(120, -1) / 255
+    _, whole = vae.loss_and_gradients(x, np.zeros((120, 3)))
+    for name, expected in whole.items():
+        pairs = zip((50, 50, 20), watching.seen, strict=True)
+        found = sum(count * seen[name] for count, seen in pairs) / 120
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
+
+
+def test_an_epoch_is_what_one_would_write_by_hand() -> None:
+    """One batch of all images, so that their order does not matter; the noise does not either."""
+    vae, by_hand = noiseless_vae(), noiseless_vae()
+    loss = train_epoch(vae, Adam(0.01), TRAIN, np.arange(120), 500, np.random.default_rng(0), 0.7)
+    expected, gradients = by_hand.loss_and_gradients(
+        TRAIN.reshape(120, -1) / 255, np.zeros((120, 3)), beta=0.7
+    )
+    Adam(0.01).update(by_hand.parameters, gradients)
+    assert loss.loss == pytest.approx(expected.loss, rel=1e-12)
+    # Adam's first step is learning_rate * sign(gradient): it magnifies the rounding of tiny ones.
+    np.testing.assert_allclose(vae.parameters.flat, by_hand.parameters.flat, atol=1e-6)
+
+
+def test_progress_is_reported_after_each_batch() -> None:
+    reports: list[tuple[int, int, float]] = []
+    loss = train_epoch(
+        noiseless_vae(),
+        Watching(),
+        TRAIN,
+        np.arange(120),
+        50,
+        np.random.default_rng(0),
+        beta=0.5,
+        report=lambda k, count, mean: reports.append((k, count, mean)),
+    )
+    assert [report[:2] for report in reports] == [(1, 3), (2, 3), (3, 3)]
+    assert reports[-1][2] == pytest.approx(loss.loss, rel=1e-12)
+
+
+# ------------------------------------------------------------------ repeating itself
+
+
+def same_numbers(epochs: list[Epoch]) -> list[Epoch]:
+    return [epoch._replace(seconds=0.0) for epoch in epochs]
+
+
+def test_equal_seeds_give_equal_bits_and_others_do_not() -> None:
+    twins = [small_vae(), small_vae(), small_vae()]
+    seeds = (3, 3, 4)
+    runs = [
+        same_numbers(trained(vae, Adam(), range(1, 3), seed=seed))
+        for vae, seed in zip(twins, seeds, strict=True)
+    ]
+    assert runs[0] == runs[1] != runs[2]
+    assert twins[0].parameters.flat.tobytes() == twins[1].parameters.flat.tobytes()
+    assert twins[0].parameters.flat.tobytes() != twins[2].parameters.flat.tobytes()
+
+
+def test_a_run_in_two_parts_is_the_run_in_one() -> None:
+    whole, parts = small_vae(), small_vae()
+    adam = Adam()
+    expected = trained(whole, Adam(), range(1, 5), validation=20)
+    found = trained(parts, adam, range(1, 3), validation=20)
+    found += trained(parts, adam, range(3, 5), validation=20)
+    assert same_numbers(found) == same_numbers(expected)
+    assert parts.parameters.flat.tobytes() == whole.parameters.flat.tobytes()
+
+
+def test_global_random_state_is_left_alone() -> None:
+    before = np.random.get_state(legacy=False)["state"]["pos"]
+    trained(small_vae(), Adam(), range(1, 2))
+    assert np.random.get_state(legacy=False)["state"]["pos"] == before
+
+
+def test_the_test_set_never_touches_the_parameters() -> None:
+    one, other = small_vae(), small_vae()
+    adams = Adam(), Adam()
+    a = trained(one, adams[0], range(1, 3))
+    b = trained(other, adams[1], range(1, 3), test=np.full((7, 28, 28), 255, np.uint8))
+    assert one.parameters.flat.tobytes() == other.parameters.flat.tobytes()
+    for name, moment in adams[0].state.items():
+        np.testing.assert_array_equal(moment, adams[1].state[name])
+    assert [epoch.train for epoch in a] == [epoch.train for epoch in b]
+    assert all(x.test.bce < y.test.bce for x, y in zip(a, b, strict=True))
+
+
+def test_the_test_loss_is_that_of_the_model_after_the_epoch() -> None:
+    vae = small_vae()
+    (epoch,) = trained(vae, Adam(0.01), range(1, 2))
+    # Another draw of epsilon: 40 images times 3 latents leave the mean uncertain by a few nats.
+    again = average_loss(vae, TEST, np.random.default_rng(0))
+    assert epoch.test.kl == pytest.approx(again.kl, rel=1e-6)  # does not depend on epsilon
+    assert epoch.test.bce == pytest.approx(again.bce, abs=5)
+
+
+def test_images_are_left_alone_and_learned_from() -> None:
+    before = TRAIN.copy()
+    epochs = trained(small_vae(), Adam(0.01), range(1, 6))
+    np.testing.assert_array_equal(TRAIN, before)
+    losses = [epoch.train.loss for epoch in epochs]
+    assert all(later < earlier for earlier, later in zip(losses, losses[1:], strict=False))
+    assert [epoch.epoch for epoch in epochs] == [1, 2, 3, 4, 5]
+    assert all(epoch.seconds > 0 for epoch in epochs)
+
+
+def test_streams_of_random_numbers_are_independent() -> None:
+    draws = {
+        generator(seed, stream, epoch).integers(2**62)
+        for seed in range(3)
+        for stream in range(5)
+        for epoch in range(4)
+    }
+    assert len(draws) == 60
+
+
+# ------------------------------------------------------------------ divergence
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_next_step() -> None:
+    vae, adam = small_vae(), Poisoning(step=2)
+    losses: list[float] = []
+    with pytest.raises(DivergedError) as caught:
+        list(
+            train(
+                vae,
+                adam,
+                TRAIN,
+                TEST,
+                Settings(batch_size=50),
+                range(4, 6),
+                lambda k, count, loss: losses.append(loss),
+            )
+        )
+    message = str(caught.value)
+    assert adam.t == 2  # no step was taken with the gradients of a NaN
+    assert re.search(r"\bepoch 4\b", message)
+    assert re.search(r"\bbatch 3 of 3\b", message)
+    assert re.search(r"\bnan\b", message)
+    # The mean so far was reported; the loss of batch 2 alone is what was finite last.
+    last = 2 * losses[1] - losses[0]
+    assert f"{last:.1f}" in message
+    assert "--learning-rate" in message
+    assert message.count("\n") <= 3
+
+
+def test_a_last_step_that_goes_wrong_is_noticed_at_once() -> None:
+    """The epoch is never handed to the caller, who would save it."""
+    with pytest.raises(DivergedError, match="epoch 1"):
+        trained(small_vae(), Poisoning(step=3), range(1, 3))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_learning_rate_of_a_million_diverges(dtype: str) -> None:
+    with pytest.raises(DivergedError, match=r"epoch \d+, (batch \d+ of 3|.*last batch)"):
+        trained(small_vae(dtype=dtype), Adam(1e6), range(1, 20))
+
+
+def test_what_was_saved_before_a_divergence_is_untouched(tmp_path: Path) -> None:
+    vae, path = small_vae(), tmp_path / "last.npz"
+    saved: list[bytes] = []
+
+    def go() -> None:
+        settings = Settings(batch_size=50)
+        for epoch in train(vae, Poisoning(step=8), TRAIN, TEST, settings, range(1, 9)):
+            checkpoint.save(path, {"epoch": epoch.epoch}, vae.parameters)
+            saved.append(path.read_bytes())
+
+    with pytest.raises(DivergedError, match="epoch 3"):  # 3 batches an epoch
+        go()
+    assert path.read_bytes() == saved[-1]
+    header, arrays = checkpoint.load(path)
+    assert header["epoch"] == 2
+    assert all(np.isfinite(array).all() for array in arrays.values())
+
+
+# ------------------------------------------------------------------ memory
+
+
+def test_the_workspace_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    original = VAE.activations
+
+    def counting(self: VAE, batch_size: int) -> Activations:
+        made.append(batch_size)
+        return original(self, batch_size)
+
+    monkeypatch.setattr(VAE, "activations", counting)
+    vae, adam = small_vae(), Adam()
+    workspace = Workspace(vae)
+    for epoch in range(1, 4):
+        rng = generator(0, 1, epoch)
+        train_epoch(vae, adam, TRAIN, np.arange(120), 50, rng, workspace=workspace)
+        if epoch == 1:
+            assert set(made) == {50, 20}
+            made.clear()
+    assert not made
+
+
+def test_the_same_with_and_without_a_workspace() -> None:
+    one, other = small_vae(), small_vae()
+    workspace = Workspace(one)
+    for vae, space in ((one, workspace), (other, None)):
+        adam = Adam()
+        for epoch in (1, 2):
+            train_epoch(vae, adam, TRAIN, np.arange(120), 50, generator(0, 1, epoch), 1, space)
+    assert one.parameters.flat.tobytes() == other.parameters.flat.tobytes()
+
+
+def test_the_caller_may_stop_at_any_time() -> None:
+    epochs = train(small_vae(), Adam(), TRAIN, TEST, Settings(batch_size=50), range(1, 10**9))
+    assert next(epochs).epoch == 1
+    assert next(epochs).epoch == 2
+    epochs.close()  # type: ignore[attr-defined]  # a generator
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # left as it was
