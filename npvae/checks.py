@@ -6,12 +6,16 @@ VAE trains without complaint and is worthless.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from npvae.architecture import parameter_shapes
 from npvae.arrays import Array
+from npvae.errors import CheckpointError
 from npvae.layers import ACTIVATIONS
 
 
@@ -62,3 +66,25 @@ def check_settings(
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
     if np.dtype(dtype) not in (np.float32, np.float64):
         raise ValueError(f"dtype must be float32 or float64, not {np.dtype(dtype)}")
+
+
+def checked_checkpoint(
+    path: str | Path, header: Mapping[str, Any], arrays: Mapping[str, Array]
+) -> dict[str, Any]:
+    """The settings of the model in a checkpoint; CheckpointError unless the arrays fit them."""
+    try:
+        settings: dict[str, Any] = header["model"]
+        check_settings(**settings)
+        sizes = {name: settings[name] for name in ("input_dim", "hidden_dims", "latent_dim")}
+        fits = all(
+            arrays[name].shape == shape and arrays[name].dtype == settings["dtype"]
+            for name, shape in parameter_shapes(**sizes).items()
+        )
+    except (KeyError, TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise CheckpointError(
+            f"the checkpoint {path} does not hold a VAE: its arrays do not fit its settings.\n"
+            "Use another one, or train again."
+        )
+    return settings

@@ -67,7 +67,7 @@ def strip(
 
 
 def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
-    """Pictures with margins of white, one below the other; between two of them one margin is left."""
+    """Pictures with white margins, one below the other, a single margin between them."""
     height = sum(picture.height - MARGIN for picture in pictures) + MARGIN
     whole = Image.new("RGB", (max(picture.width for picture in pictures), height), WHITE)
     top = 0

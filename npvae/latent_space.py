@@ -45,7 +45,7 @@ def gaussian_of_codes(mu: Array, log_var: Array) -> tuple[Floats, Floats]:
 
 
 def draw_codes(mean: Floats, covariance: Floats, count: int, rng: np.random.Generator) -> Floats:
-    """`count` draws (count, Z) from N(mean, covariance): mean + L epsilon, where L L' is covariance."""
+    """`count` draws (count, Z) from N(mean, covariance = L L'): mean + L epsilon."""
     epsilon = rng.standard_normal((count, len(mean)))
     draws: Floats = mean + epsilon @ np.linalg.cholesky(covariance).T
     return draws
@@ -64,8 +64,8 @@ def slerp(a: Array, b: Array, t: Floats) -> Floats:
     leaves the shell and comes near the middle, where no training image was; this one stays in it.
 
     With u and v the directions of a and b, and p the part of v that is orthogonal to u, made a unit
-    vector, the direction at t is cos(t angle) u + sin(t angle) p. Opposite directions leave a choice
-    of p; a zero code, or a space of one dimension, has no way around: then it is the straight one.
+    vector, the direction at t is cos(t angle) u + sin(t angle) p. Opposite directions leave a
+    choice of p; from a zero code, or in one dimension, there is no way around but the straight one.
     """
     a, b = a.astype(np.float64), b.astype(np.float64)
     norm_a, norm_b = np.linalg.norm(a), np.linalg.norm(b)

@@ -19,8 +19,6 @@ Next: gradcheck.py, which proves that this page is right, and optimizers.py.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +26,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from npvae import checkpoint, kernels
+from npvae.architecture import Activations, parameter_shapes
 from npvae.arrays import Array, NamedArrays
-from npvae.checks import check_settings, checked
-from npvae.errors import CheckpointError
+from npvae.checks import check_settings, checked, checked_checkpoint
 from npvae.layers import (
     ACTIVATIONS,
     LINEAR,
@@ -48,39 +46,6 @@ from npvae.losses import (
     kl_divergence_backward,
     sigmoid,
 )
-
-
-def parameter_shapes(
-    input_dim: int, hidden_dims: Sequence[int], latent_dim: int
-) -> dict[str, tuple[int, ...]]:
-    """The name and shape of every parameter, in the order in which data flow through them."""
-    encoder, decoder = [input_dim, *hidden_dims], [latent_dim, *reversed(hidden_dims)]
-    weights = {
-        **{f"encoder.hidden{k}": size for k, size in enumerate(pairwise(encoder))},
-        "encoder.mu": (encoder[-1], latent_dim),
-        "encoder.log_var": (encoder[-1], latent_dim),
-        **{f"decoder.hidden{k}": size for k, size in enumerate(pairwise(decoder))},
-        "decoder.logits": (decoder[-1], input_dim),
-    }
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, (n_in, n_out) in weights.items():
-        shapes[f"{name}.W"] = (n_in, n_out)
-        shapes[f"{name}.b"] = (n_out,)
-    return shapes
-
-
-@dataclass
-class Activations:
-    """Every intermediate of one batch, by name. A second one holds the gradients, name by name."""
-
-    x: Array  # (B, D)
-    epsilon: Array  # (B, Z)
-    h_enc: list[Array]  # (B, H) for each hidden layer of the encoder
-    mu: Array  # (B, Z)
-    log_var: Array  # (B, Z)
-    z: Array  # (B, Z)
-    h_dec: list[Array]  # (B, H) for each hidden layer of the decoder
-    logits: Array  # (B, D)
 
 
 @kernels.fused
@@ -128,11 +93,8 @@ class VAE:
         parameters: NamedArrays | None = None,
     ) -> None:
         check_settings(input_dim, hidden_dims, latent_dim, activation, dtype)
-        self.input_dim, self.hidden_dims, self.latent_dim = (
-            input_dim,
-            tuple(hidden_dims),
-            latent_dim,
-        )
+        self.input_dim, self.latent_dim = input_dim, latent_dim
+        self.hidden_dims = tuple(hidden_dims)
         self.activation, self.dtype = activation, np.dtype(dtype)
         shapes = parameter_shapes(input_dim, hidden_dims, latent_dim)
         self.parameters = NamedArrays(shapes, self.dtype) if parameters is None else parameters
@@ -151,19 +113,12 @@ class VAE:
         self.decoder = mlp("decoder")
         self.logits = dense("decoder.logits")
 
+        heads = self.mu, self.log_var
+        self.layers = [*self.encoder.layers, *heads, *self.decoder.layers, self.logits]
         if parameters is None:
-            self.initialize(np.random.default_rng(0) if rng is None else rng)
-
-    def initialize(self, rng: np.random.Generator) -> None:
-        """Draw the weights of an untrained model."""
-        for layer in (
-            *self.encoder.layers,
-            self.mu,
-            self.log_var,
-            *self.decoder.layers,
-            self.logits,
-        ):
-            layer.initialize(rng)
+            rng = np.random.default_rng(0) if rng is None else rng
+            for layer in self.layers:
+                layer.initialize(rng)
 
     # ------------------------------------------------------------------ the way there and back
 
@@ -220,14 +175,9 @@ class VAE:
 
     def activations(self, batch_size: int) -> Activations:
         """Room for the activations, or the gradients, of one batch; to be used again and again."""
-
-        def room(*sizes: int) -> list[Array]:
-            return [np.empty((batch_size, size), self.dtype) for size in sizes]
-
-        x, logits = room(self.input_dim, self.input_dim)
-        epsilon, mu, log_var, z = room(*4 * [self.latent_dim])
-        h_enc, h_dec = room(*self.hidden_dims), room(*reversed(self.hidden_dims))
-        return Activations(x, epsilon, h_enc, mu, log_var, z, h_dec, logits)
+        return Activations.room(
+            batch_size, self.input_dim, self.hidden_dims, self.latent_dim, self.dtype
+        )
 
     # ------------------------------------------------------------------ what one does with a VAE
 
@@ -286,26 +236,15 @@ class VAE:
     @classmethod
     def load(cls, path: str | Path) -> VAE:
         """The model that `save` or a training run wrote; CheckpointError if anything is amiss."""
-        header, arrays = checkpoint.load(path)
-        return cls.from_checkpoint(header, arrays)
+        return cls.from_checkpoint(path, *checkpoint.load(path))
 
     @classmethod
-    def from_checkpoint(cls, header: Mapping[str, Any], arrays: Mapping[str, Array]) -> VAE:
+    def from_checkpoint(
+        cls, path: str | Path, header: Mapping[str, Any], arrays: Mapping[str, Array]
+    ) -> VAE:
         """The model in a loaded checkpoint, which may hold more than a model."""
-        settings = header.get("model", {})
-        try:
-            sizes = {k: settings[k] for k in ("input_dim", "hidden_dims", "latent_dim")}
-            check_settings(**sizes, activation=settings["activation"], dtype=settings["dtype"])
-            shapes = parameter_shapes(**sizes)
-            fits = all(
-                arrays[name].shape == shape and arrays[name].dtype == settings["dtype"]
-                for name, shape in shapes.items()
-            )
-        except (KeyError, TypeError, ValueError):
-            fits = False
-        if not fits:
-            raise CheckpointError("the checkpoint does not hold a VAE: its arrays do not fit it")
+        settings = checked_checkpoint(path, header, arrays)
         vae = cls(**settings)
-        for name in shapes:
+        for name in vae.parameters:
             vae.parameters[name] = arrays[name]
         return vae

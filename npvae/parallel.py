@@ -20,10 +20,11 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from npvae.architecture import Activations
 from npvae.arrays import Array
 from npvae.datasets.batches import gather_pixels
 from npvae.losses import Loss
-from npvae.model import VAE, Activations
+from npvae.model import VAE
 
 SMALLEST_SHARE = 32  # images; with fewer, a worker would wait longer than it works
 

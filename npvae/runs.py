@@ -194,14 +194,14 @@ def load_model(path: str | Path) -> tuple[VAE, dict[str, Any]]:
     Of a run's checkpoint: "settings", "data" and "versions" as in run.json; "epoch" and "history".
     """
     header, arrays = checkpoint.load(path)
-    return VAE.from_checkpoint(header, arrays), header
+    return VAE.from_checkpoint(path, header, arrays), header
 
 
 def open_run(given: str | Path) -> tuple[Run, VAE, Adam, dict[str, Any]]:
     """A run to be resumed, in the state of its last epoch; CheckpointError if there is none."""
     path = find_checkpoint(given)
     header, arrays = checkpoint.load(path)
-    vae = VAE.from_checkpoint(header, arrays)
+    vae = VAE.from_checkpoint(path, header, arrays)
     try:
         run = Run(path.parent, {name: header[name] for name in ("settings", "data", "versions")})
         adam = Adam.restored(header["optimizer"], arrays)

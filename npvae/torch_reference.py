@@ -24,8 +24,9 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from npvae.architecture import parameter_shapes
 from npvae.arrays import Array
-from npvae.model import VAE, parameter_shapes
+from npvae.model import VAE
 from npvae.optimizers import Adam
 
 ONE_PASS = 1e-10  # allowed for losses and gradients: float64 is off by some 1e-14

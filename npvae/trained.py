@@ -1,7 +1,7 @@
 """Which trained model is meant, which images belong to it, and where do its pictures go?
 
-The newest run in runs/, its best epoch if it kept one, and the dataset it was trained on: unless the
-user says otherwise. What is missing is an error with a way out; nothing is replaced in silence.
+The newest run in runs/, its best epoch if it kept one, and the dataset it was trained on, unless
+the user says otherwise. What is missing is an error with a way out; nothing is replaced in silence.
 """
 
 from __future__ import annotations

@@ -193,19 +193,17 @@ def plan(settings: Settings, train_set: Dataset, test_set: Dataset, vae: VAE, ru
 
 def network(vae: VAE) -> list[str]:
     """The network layer by layer: shapes and parameter counts."""
-    layers = [
-        *((layer, vae.activation) for layer in vae.encoder.layers),
-        (vae.mu, ""),
-        (vae.log_var, "z = mu + exp(log_var / 2) * epsilon"),
-        *((layer, vae.activation) for layer in vae.decoder.layers),
-        (vae.logits, "x_hat = sigmoid(logits)"),
-    ]
+    notes = dict.fromkeys([*vae.encoder.layers, *vae.decoder.layers], vae.activation)
+    notes[vae.log_var] = "z = mu + exp(log_var / 2) * epsilon"
+    notes[vae.logits] = "x_hat = sigmoid(logits)"
     names = [name.removesuffix(".W") for name in vae.parameters if name.endswith(".W")]
     lines = []
-    for name, (layer, note) in zip(names, layers, strict=True):
+    for name, layer in zip(names, vae.layers, strict=True):
         n_in, n_out = layer.W.shape
         count = layer.W.size + layer.b.size
-        lines.append(f"{name:16} {n_in:4} -> {n_out:<4} {count:9,}  {note}".rstrip())
+        lines.append(
+            f"{name:16} {n_in:4} -> {n_out:<4} {count:9,}  {notes.get(layer, '')}".rstrip()
+        )
     return [*lines, f"{'in all':16} {'':12} {vae.parameters.flat.size:9,}  parameters"]
 
 

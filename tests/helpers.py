@@ -32,14 +32,15 @@ def digits_file(folder: Path, train: int = 200, test: int = 60) -> Path:
     """The same as an .npz file, for --dataset: loaded at once."""
     x_train, x_test = digits(train, test)
     path = folder / "digits.npz"
-    labels = {"y_train": np.zeros(train, np.uint8), "y_test": np.zeros(test, np.uint8)}
-    np.savez(path, x_train=x_train, x_test=x_test, **labels)
+    y_train, y_test = np.zeros(train, np.uint8), np.zeros(test, np.uint8)
+    np.savez(path, x_train=x_train, x_test=x_test, y_train=y_train, y_test=y_test)
     return path
 
 
 def environment(**changes: str) -> dict[str, str]:
     """For a child process: one BLAS thread, which small runs like, and no Numba to wait for."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES", "NPVAE_DATA_DIR")}
+    odd = ("COLUMNS", "LINES", "NPVAE_DATA_DIR", "PYTHONUNBUFFERED")
+    kept = {name: value for name, value in os.environ.items() if name not in odd}
     return {**kept, "NPVAE_BACKEND": "numpy", "OPENBLAS_NUM_THREADS": "1", **changes}
 
 

@@ -1,6 +1,7 @@
 """Named arrays: many names, one row of numbers, the same memory."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest

@@ -8,6 +8,7 @@ import ast
 import errno
 import io
 import json
+import os
 import random
 import shutil
 import tracemalloc
@@ -174,12 +175,14 @@ def is_harmless(path: Path, data: bytes, vae: VAE) -> bool:
     try:
         loaded = VAE.load(path)
     except CheckpointError as error:
-        assert str(path) in str(error)
-        assert len(str(error).splitlines()) <= 4
-        return False
-    assert loaded.settings == vae.settings
-    assert same_bits(dict(loaded.parameters), dict(vae.parameters))
-    return True
+        message = str(error)
+    else:
+        assert loaded.settings == vae.settings
+        assert same_bits(dict(loaded.parameters), dict(vae.parameters))
+        return True
+    assert str(path) in message
+    assert len(message.splitlines()) <= 4
+    return False
 
 
 def cut_everywhere(path: Path, tiny: tuple[VAE, bytes], stride: int) -> None:
@@ -407,8 +410,8 @@ FORGED_MEMBERS: dict[str, Callable[[Members], Members]] = {
     "in another shape": lambda m: with_member(m, "w.npy", npy_bytes(ARRAYS["w"].reshape(3, 2))),
     "as bytes": lambda m: with_member(m, "w.npy", npy_bytes(ARRAYS["w"].view(np.uint8))),
     "with a tail": lambda m: with_member(m, "w.npy", npy_bytes(ARRAYS["w"]) + b"tail"),
-    "a huge shape in the file itself": lambda m: with_member(
-        m, "w.npy", dict(m)["w.npy"].replace(b"(2, 3), }", b"(2, 999999999999), }"[:20])
+    "a larger shape in the file itself": lambda m: with_member(
+        m, "w.npy", dict(m)["w.npy"].replace(b"(2, 3)", b"(9, 9)")
     ),
     "header and digest exchanged": lambda m: [
         ("digest.npy", m[0][1]), ("header.npy", m[1][1]), *m[2:]
@@ -463,8 +466,8 @@ class FullDisk(io.FileIO):
 FAULTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "open": lambda patch: patch.setattr(npvae.files, "open", failing, raising=False),
     "write": lambda patch: patch.setattr(npvae.files, "open", FullDisk, raising=False),
-    "fsync": lambda patch: patch.setattr(npvae.files.os, "fsync", failing),
-    "replace": lambda patch: patch.setattr(npvae.files.os, "replace", failing),
+    "fsync": lambda patch: patch.setattr(os, "fsync", failing),
+    "replace": lambda patch: patch.setattr(os, "replace", failing),
 }
 
 
@@ -501,7 +504,7 @@ def test_ctrl_c_during_a_save_leaves_what_was_there(
     checkpoint.save(path, HEADER, ARRAYS)
     old = path.read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr(npvae.files.os, moment, interrupted)
+        patch.setattr(os, moment, interrupted)
         with pytest.raises(KeyboardInterrupt):
             checkpoint.save(path, {}, {})
     assert path.read_bytes() == old

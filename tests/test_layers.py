@@ -1,5 +1,7 @@
 """Layers: small numbers worked out by hand, and who may change what."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 

@@ -1,6 +1,7 @@
 """The two parts of the loss: against numbers worked out by hand, value and gradient together."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest

@@ -152,7 +152,8 @@ def test_a_model_that_knows_nothing_pays_a_coin_flip_for_each_pixel(digits: Arra
     vae = VAE()
     vae.parameters.flat[:] = 0
     loss = vae.loss(digits, np.zeros((16, 10)))
-    assert loss == (pytest.approx(BLANK, rel=1e-6), 0, 1)
+    assert loss.bce == pytest.approx(BLANK, rel=1e-6)
+    assert loss.kl == 0
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -194,7 +195,8 @@ def test_the_loss_is_per_image() -> None:
     vae, rng = small_vae(), np.random.default_rng(7)
     x, epsilon = rng.random((5, 12)), rng.standard_normal((5, 3))
     once, gradients_once = vae.loss_and_gradients(x, epsilon)
-    twice, gradients_twice = vae.loss_and_gradients(*(np.tile(a, (2, 1)) for a in (x, epsilon)))
+    x, epsilon = np.tile(x, (2, 1)), np.tile(epsilon, (2, 1))
+    twice, gradients_twice = vae.loss_and_gradients(x, epsilon)
     assert twice == pytest.approx(once, rel=1e-13)
     np.testing.assert_allclose(gradients_twice.flat, gradients_once.flat, rtol=1e-11, atol=1e-14)
 
@@ -280,7 +282,7 @@ def test_samples_are_decoded_from_a_standard_normal() -> None:
 
 
 def test_all_randomness_comes_from_the_generator_passed_in() -> None:
-    name, *state = np.random.get_state(legacy=True)
+    state = str(np.random.get_state())
     rng = np.random.default_rng(13)
     vae = VAE(12, (7,), 3, rng=rng)
     first, second = vae.sample(4, rng), vae.sample(4, rng)
@@ -288,9 +290,7 @@ def test_all_randomness_comes_from_the_generator_passed_in() -> None:
     assert not np.array_equal(first, second)
     rng = np.random.default_rng(13)
     np.testing.assert_array_equal(VAE(12, (7,), 3, rng=rng).sample(4, rng), first)
-    name_now, *state_now = np.random.get_state(legacy=True)
-    assert name == name_now
-    assert all(np.array_equal(a, b) for a, b in zip(state, state_now, strict=True))
+    assert str(np.random.get_state()) == state
 
 
 # ------------------------------------------------------------------ the beginning and the training

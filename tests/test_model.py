@@ -271,7 +271,8 @@ def read_only(a: Array) -> Array:
 def strided(a: Array) -> Array:
     wide = np.full((2 * a.shape[0], 3 * a.shape[1]), np.nan, a.dtype)
     wide[::2, ::3] = a
-    return wide[::2, ::3]
+    every: Array = wide[::2, ::3]
+    return every
 
 
 ANY_FORM: dict[str, Callable[[Array], Any]] = {
@@ -361,9 +362,7 @@ def test_without_a_generator_the_seed_is_0() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("hidden_dims", [(7,), (7, 6, 5)])
-def test_save_and_load_to_the_bit(
-    tmp_path: Path, hidden_dims: tuple[int, ...], dtype: Any
-) -> None:
+def test_save_and_load_to_the_bit(tmp_path: Path, hidden_dims: tuple[int, ...], dtype: Any) -> None:
     vae, path = small_vae(dtype, hidden_dims, seed=3), tmp_path / "model.npz"
     vae.save(path)
     loaded = VAE.load(str(path))
@@ -378,7 +377,7 @@ def test_save_and_load_to_the_bit(
 
 @pytest.mark.xfail(strict=True, raises=TypeError, reason="json knows no NumPy integers")
 def test_sizes_may_be_numpy_integers(tmp_path: Path) -> None:
-    vae = VAE(12, tuple(np.array([7])), np.int64(3))  # type: ignore[arg-type]
+    vae = VAE(12, tuple(np.array([7])), np.int64(3))
     vae.save(tmp_path / "model.npz")
     assert VAE.load(tmp_path / "model.npz").settings == vae.settings
 

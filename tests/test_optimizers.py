@@ -1,5 +1,7 @@
 """Adam: steps worked out by hand, and the properties its paper promises."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 

@@ -6,6 +6,7 @@ import math
 import re
 import signal
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,20 @@ import numpy as np
 import pytest
 
 from npvae import checkpoint
+from npvae.architecture import Activations
 from npvae.errors import DivergedError
 from npvae.evaluation import average_loss
-from npvae.model import VAE, Activations
+from npvae.model import VAE
 from npvae.optimizers import Adam
+from npvae.parallel import Team
 from npvae.settings import Settings
-from npvae.training import Epoch, Workspace, generator, hold_out, train, train_epoch
+from npvae.training import Epoch, generator, hold_out, train, train_epoch
 from tests.helpers import Bytes, digits
 
 TRAIN, TEST = digits(120, 40)
+ALL = np.arange(120)
+# Three workers share a batch of 120 but not one of 50: that would leave less than 32 for each.
+workers = pytest.mark.parametrize("workers", [1, 3])
 
 
 class Watching(Adam):
@@ -61,10 +67,10 @@ def noiseless_vae() -> VAE:
 
 
 def trained(
-    vae: VAE, adam: Adam, epochs: range, test: Bytes = TEST, **settings: Any
+    vae: VAE, adam: Adam, epochs: range, test: Bytes = TEST, workers: int = 1, **settings: Any
 ) -> list[Epoch]:
     chosen = Settings(**{"batch_size": 50, **settings})
-    return list(train(vae, adam, TRAIN, test, chosen, epochs))
+    return list(train(vae, adam, TRAIN, test, chosen, epochs, workers))
 
 
 # ------------------------------------------------------------------ every image, once
@@ -129,13 +135,13 @@ def test_held_out_images_are_not_trained_on() -> None:
 # ------------------------------------------------------------------ weighing a short last batch
 
 
-def test_a_short_last_batch_is_weighed_by_its_images() -> None:
+@workers
+def test_a_short_last_batch_is_weighed_by_its_images(workers: int) -> None:
     """120 = 50 + 50 + 20. Without noise and without steps the mean loss is that of all images."""
     vae, images = noiseless_vae(), TRAIN.copy()
     images[::7] = 255  # such an image costs twice as much, so that a wrong weight shows
-    loss = train_epoch(
-        vae, Watching(), images, np.arange(120), 50, np.random.default_rng(0), beta=0.5
-    )
+    team, rng = Team(vae, workers), np.random.default_rng(0)
+    loss = train_epoch(team, Watching(), images, ALL, 50, rng, beta=0.5)
     whole = average_loss(vae, images, np.random.default_rng(1))
     # The rounding of float64 sums is all that differs.
     assert loss.bce == pytest.approx(whole.bce, rel=1e-10)
@@ -143,9 +149,10 @@ def test_a_short_last_batch_is_weighed_by_its_images() -> None:
     assert loss.loss == pytest.approx(whole.bce + 0.5 * whole.kl, rel=1e-10)
 
 
-def test_the_gradient_of_a_short_batch_is_a_mean_over_its_own_images() -> None:
+@workers
+def test_the_gradient_of_a_short_batch_is_a_mean_over_its_own_images(workers: int) -> None:
     vae, watching = noiseless_vae(), Watching()
-    train_epoch(vae, watching, TRAIN, np.arange(120), 50, np.random.default_rng(0))
+    train_epoch(Team(vae, workers), watching, TRAIN, ALL, 50, np.random.default_rng(0))
     x = TRAIN.reshape(120, -1) / 255
     _, whole = vae.loss_and_gradients(x, np.zeros((120, 3)))
     for name, expected in whole.items():
@@ -154,10 +161,12 @@ def test_the_gradient_of_a_short_batch_is_a_mean_over_its_own_images() -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
 
 
-def test_an_epoch_is_what_one_would_write_by_hand() -> None:
+@workers
+def test_an_epoch_is_what_one_would_write_by_hand(workers: int) -> None:
     """One batch of all images, so that their order does not matter; the noise does not either."""
     vae, by_hand = noiseless_vae(), noiseless_vae()
-    loss = train_epoch(vae, Adam(0.01), TRAIN, np.arange(120), 500, np.random.default_rng(0), 0.7)
+    rng = np.random.default_rng(0)
+    loss = train_epoch(Team(vae, workers), Adam(0.01), TRAIN, ALL, 500, rng, beta=0.7)
     expected, gradients = by_hand.loss_and_gradients(
         TRAIN.reshape(120, -1) / 255, np.zeros((120, 3)), beta=0.7
     )
@@ -169,16 +178,12 @@ def test_an_epoch_is_what_one_would_write_by_hand() -> None:
 
 def test_progress_is_reported_after_each_batch() -> None:
     reports: list[tuple[int, int, float]] = []
-    loss = train_epoch(
-        noiseless_vae(),
-        Watching(),
-        TRAIN,
-        np.arange(120),
-        50,
-        np.random.default_rng(0),
-        beta=0.5,
-        report=lambda k, count, mean: reports.append((k, count, mean)),
-    )
+    team, rng = Team(noiseless_vae()), np.random.default_rng(0)
+
+    def report(*given: Any) -> None:
+        reports.append(given)
+
+    loss = train_epoch(team, Watching(), TRAIN, ALL, 50, rng, beta=0.5, report=report)
     assert [report[:2] for report in reports] == [(1, 3), (2, 3), (3, 3)]
     assert reports[-1][2] == pytest.approx(loss.loss, rel=1e-12)
 
@@ -190,11 +195,12 @@ def same_numbers(epochs: list[Epoch]) -> list[Epoch]:
     return [epoch._replace(seconds=0.0) for epoch in epochs]
 
 
-def test_equal_seeds_give_equal_bits_and_others_do_not() -> None:
+@workers
+def test_equal_seeds_give_equal_bits_and_others_do_not(workers: int) -> None:
     twins = [small_vae(), small_vae(), small_vae()]
     seeds = (3, 3, 4)
     runs = [
-        same_numbers(trained(vae, Adam(), range(1, 3), seed=seed))
+        same_numbers(trained(vae, Adam(), range(1, 3), workers=workers, seed=seed, batch_size=100))
         for vae, seed in zip(twins, seeds, strict=True)
     ]
     assert runs[0] == runs[1] != runs[2]
@@ -244,7 +250,7 @@ def test_images_are_left_alone_and_learned_from() -> None:
     epochs = trained(small_vae(), Adam(0.01), range(1, 6))
     np.testing.assert_array_equal(TRAIN, before)
     losses = [epoch.train.loss for epoch in epochs]
-    assert all(later < earlier for earlier, later in zip(losses, losses[1:], strict=False))
+    assert all(later < earlier for earlier, later in pairwise(losses))
     assert [epoch.epoch for epoch in epochs] == [1, 2, 3, 4, 5]
     assert all(epoch.seconds > 0 for epoch in epochs)
 
@@ -262,21 +268,17 @@ def test_streams_of_random_numbers_are_independent() -> None:
 # ------------------------------------------------------------------ divergence
 
 
+@workers
 def test_a_loss_that_is_not_finite_stops_before_the_next_step() -> None:
     vae, adam = small_vae(), Poisoning(step=2)
     losses: list[float] = []
+
+    def report(k: int, count: int, loss: float) -> None:
+        losses.append(loss)
+
+    settings = Settings(batch_size=50)
     with pytest.raises(DivergedError) as caught:
-        list(
-            train(
-                vae,
-                adam,
-                TRAIN,
-                TEST,
-                Settings(batch_size=50),
-                range(4, 6),
-                lambda k, count, loss: losses.append(loss),
-            )
-        )
+        list(train(vae, adam, TRAIN, TEST, settings, range(4, 6), report=report))
     message = str(caught.value)
     assert adam.t == 2  # no step was taken with the gradients of a NaN
     assert re.search(r"\bepoch 4\b", message)
@@ -322,34 +324,23 @@ def test_what_was_saved_before_a_divergence_is_untouched(tmp_path: Path) -> None
 # ------------------------------------------------------------------ memory
 
 
-def test_the_workspace_is_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+@workers
+def test_room_is_allocated_once_and_used_again(
+    workers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: list[int] = []
     original = VAE.activations
 
-    def counting(self: VAE, batch_size: int) -> Activations:
+    def counting(self: VAE, batch_size: int) -> Any:
         made.append(batch_size)
         return original(self, batch_size)
 
     monkeypatch.setattr(VAE, "activations", counting)
-    vae, adam = small_vae(), Adam()
-    workspace = Workspace(vae)
+    team, adam = Team(small_vae(), workers), Adam()
     for epoch in range(1, 4):
-        rng = generator(0, 1, epoch)
-        train_epoch(vae, adam, TRAIN, np.arange(120), 50, rng, workspace=workspace)
-        if epoch == 1:
-            assert set(made) == {50, 20}
-            made.clear()
-    assert not made
-
-
-def test_the_same_with_and_without_a_workspace() -> None:
-    one, other = small_vae(), small_vae()
-    workspace = Workspace(one)
-    for vae, space in ((one, workspace), (other, None)):
-        adam = Adam()
-        for epoch in (1, 2):
-            train_epoch(vae, adam, TRAIN, np.arange(120), 50, generator(0, 1, epoch), 1, space)
-    assert one.parameters.flat.tobytes() == other.parameters.flat.tobytes()
+        made.clear()
+        train_epoch(team, adam, TRAIN, ALL, 70, generator(0, 1, epoch))
+        assert bool(made) is (epoch == 1)
 
 
 def test_the_caller_may_stop_at_any_time() -> None:
