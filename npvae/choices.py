@@ -30,7 +30,7 @@ def class_label(dataset: Dataset, name: str) -> int:
 
 def class_name(dataset: Dataset, index: int) -> str:
     """What image `index` shows."""
-    return dataset.class_names[dataset.labels[index]]
+    return dataset.class_names[int(dataset.labels[index])]
 
 
 def check_indices(dataset: Dataset, split: str, indices: Sequence[int]) -> None:

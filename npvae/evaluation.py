@@ -7,30 +7,96 @@ learned to use z can do no better than to predict the same mean picture every ti
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Iterator
 
-from npvae.datasets.batches import batches
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from npvae.arrays import Array
+from npvae.datasets.batches import batches, chunks
 from npvae.losses import Loss, bce_with_logits, kl_divergence
 from npvae.model import VAE
 
 Images = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+
+
+def losses_per_image(
+    vae: VAE, images: Images, rng: np.random.Generator, batch_size: int = 500
+) -> tuple[Floats, Floats]:
+    """bce and kl (N,) of images (N, ...), with one draw of epsilon for each, in nats."""
+    bce, kl = np.empty(len(images)), np.empty(len(images))
+    room = None
+    for rows, x in in_order(images, batch_size, vae.dtype):
+        if room is None or len(room.mu) != len(x):
+            room = vae.activations(len(x))
+        a = vae.forward(x, vae.noise(len(x), rng), out=room)
+        bce[rows] = bce_with_logits(a.logits, x)
+        kl[rows] = kl_divergence(a.mu, a.log_var)
+    return bce, kl
 
 
 def average_loss(
     vae: VAE, images: Images, rng: np.random.Generator, beta: float = 1.0, batch_size: int = 500
 ) -> Loss:
-    """The loss of all images (N, ...), with one draw of epsilon for each, in nats per image."""
-    bce = kl = 0.0
-    room = None
-    for x in batches(images, np.arange(len(images)), batch_size, vae.dtype):
-        epsilon = vae.noise(len(x), rng)
-        if room is None or len(room.mu) != len(x):
-            room = vae.activations(len(x))
-        a = vae.forward(x, epsilon, out=room)
-        bce += float(bce_with_logits(a.logits, x).sum(dtype=np.float64))
-        kl += float(kl_divergence(a.mu, a.log_var).sum(dtype=np.float64))
-    return Loss(bce / len(images), kl / len(images), beta)
+    """The mean loss of images (N, ...), with one draw of epsilon for each, in nats per image."""
+    return Loss.of_batch(*losses_per_image(vae, images, rng, batch_size), beta)
+
+
+def log_likelihood_bound(
+    vae: VAE, images: Images, samples: int, rng: np.random.Generator, batch_size: int = 500
+) -> Floats:
+    """The importance-weighted bound on log p(x) (N,) of images (N, ...), with K = samples, in nats.
+
+        log p(x) >= log (1/K) sum over k of w_k,    w_k = p(x | z_k) p(z_k) / q(z_k | x)
+
+    with z_k drawn from q(z | x) (Burda et al. 2016, eq. 8). K = 1 is a draw of the ELBO; with K the
+    bound rises towards log p(x), because good draws make up for bad ones. In logarithms, with
+    z = mu + sigma * epsilon, the 2 pi cancel:
+
+        log w = -bce + sum over latents of 0.5 * (epsilon^2 - z^2 + log_var)
+    """
+    bound = np.empty(len(images))
+    for rows, x in in_order(images, batch_size, vae.dtype):
+        mu, log_var = vae.encode(x)
+        total = np.full(len(x), -np.inf)
+        for _ in range(samples):
+            epsilon = vae.noise(len(x), rng)
+            z = mu + np.exp(0.5 * log_var) * epsilon
+            bce = bce_with_logits(vae.logits.forward(vae.decoder.forward(z)[-1]), x)
+            log_w = 0.5 * np.sum(epsilon**2 - z**2 + log_var, axis=1, dtype=np.float64) - bce
+            total = np.logaddexp(total, log_w)
+        bound[rows] = total - np.log(samples)
+    return bound
+
+
+def reconstruction_error(vae: VAE, images: Images, batch_size: int = 500) -> float:
+    """The mean over pixels and images of (x - x_hat)^2, where x_hat is decoded from mu."""
+    total = 0.0
+    for _, x in in_order(images, batch_size, vae.dtype):
+        mu, _ = vae.encode(x)
+        total += float(np.sum((x - vae.decode(mu)) ** 2, dtype=np.float64))
+    return total / images.size
+
+
+def active_latents(vae: VAE, images: Images, batch_size: int = 500) -> NDArray[np.bool_]:
+    """Which latents vary with the image (Z,): var(mu) is above 0.01 (Burda et al. 2016)."""
+    mu = np.concatenate([vae.encode(x)[0] for _, x in in_order(images, batch_size, vae.dtype)])
+    active: NDArray[np.bool_] = mu.var(axis=0) > 0.01
+    return active
+
+
+def in_order(
+    images: Images, batch_size: int, dtype: DTypeLike
+) -> Iterator[tuple[NDArray[np.intp], Array]]:
+    """All images batch by batch, with their rows."""
+    rows = np.arange(len(images))
+    yield from zip(chunks(rows, batch_size), batches(images, rows, batch_size, dtype), strict=True)
+
+
+def binarized(images: Images, rng: np.random.Generator) -> Images:
+    """Black and white images: each pixel is white with the probability that its grey value says."""
+    return np.where(255 * rng.random(images.shape) < images, 255, 0).astype(np.uint8)
 
 
 def pixel_entropy(images: Images) -> float:
@@ -63,7 +129,7 @@ def kl_per_latent(vae: VAE, images: Images, batch_size: int = 500) -> NDArray[np
     the model does not use.
     """
     kl = np.zeros(vae.latent_dim)
-    for x in batches(images, np.arange(len(images)), batch_size, vae.dtype):
+    for _, x in in_order(images, batch_size, vae.dtype):
         mu, log_var = vae.encode(x)
         kl += 0.5 * (mu**2 + np.exp(log_var) - 1 - log_var).sum(axis=0, dtype=np.float64)
     return kl / len(images)

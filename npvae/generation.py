@@ -89,7 +89,8 @@ def interpolate(
     originals = dataset.images[list(ends)]
     mu, _ = encode_all(vae, originals)  # (2, Z)
     t = np.linspace(0, 1, count)
-    rows = [[originals[0], *vae.decode(way(*mu, t)), originals[1]] for way in (slerp, lerp)]
+    ways = slerp(mu[0], mu[1], t), lerp(mu[0], mu[1], t)  # (count, Z) each
+    rows = [[originals[0], *vae.decode(z), originals[1]] for z in ways]
     above = ["original", *(f"{share:.0%}" for share in t), "original"]
     a, b = (f'{index} ("{class_name(dataset, index)}")' for index in ends)
     title = f"{dataset.name}: from {split} image {a} to {b}"

@@ -10,7 +10,7 @@ import argparse
 import re
 from collections.abc import Sequence
 from shlex import quote
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from npvae import cli
 
@@ -27,70 +27,58 @@ EXAMPLES = """examples:
 Every mode tells its options:  python scripts/generate.py traverse --help
 """
 
+MODES = {
+    "prior": "draws from the prior (the default)",
+    "reconstruct": "images beside what is decoded from their codes",
+    "digit": "draws that look like one digit",
+    "class": "draws that look like one class",
+    "interpolate": "from one image to another",
+    "traverse": "what each latent does to an image",
+    "manifold": "the plane of codes, decoded",
+    "scatter": "the codes of the test images, coloured by class",
+}
+
 NOT_CONDITIONAL = """
 The model itself is not conditional: it was never told a class and cannot be asked for one.
 In its place stands a Gaussian, fitted to the codes of the training images of the class. What
 is drawn from it mostly looks right; where two classes overlap, some draws look like the other."""
 
-
-class Mode(NamedTuple):
-    """What a mode does; how many of what it draws; which mode to try next, to see what."""
-
-    line: str
-    count: int
-    things: str
-    next: str
-    why: str
-    more: str = ""
-
-
-MODES = {
-    "prior": Mode(
-        *("draws from the prior (the default)", 100, "draws"),
-        *("reconstruct --index 7", "what does it keep of a real image?"),
-    ),
-    "reconstruct": Mode(
-        *("images beside what is decoded from their codes", 10, "images, if no --index is given"),
-        *("interpolate 0 1", "what lies between two images?"),
-        more="\nThe code of an image is mu, the mean of q(z | x): nothing is random here.",
-    ),
-    "digit": Mode(
-        *("draws that look like one digit", 30, "draws"),
-        *("scatter", "has each class a place of its own?", NOT_CONDITIONAL),
-    ),
-    "class": Mode(
-        *("draws that look like one class", 30, "draws"),
-        *("scatter", "has each class a place of its own?", NOT_CONDITIONAL),
-    ),
-    "interpolate": Mode(
-        *(
-            "from one image to another",
-            11,
-            "steps",
-            "traverse --index 7",
-            "what is each latent for?",
-        ),
-        more="\nTwo ways: around the origin, through places where codes are common, and straight.",
-    ),
-    "traverse": Mode(
-        *("what each latent does to an image", 13, "steps"),
-        *("manifold", "the space of codes, decoded"),
-        more="""
+MORE = {
+    "prior": "",
+    "reconstruct": "\nThe code of an image is mu, the mean of q(z | x): nothing is random here.",
+    "digit": NOT_CONDITIONAL,
+    "class": NOT_CONDITIONAL,
+    "interpolate": """
+Two ways: around the origin, through places where codes are common, and straight.""",
+    "traverse": """
 A row for each latent: it goes from -3 to 3, the others stay at the image's mu. The rows are
 ordered by KL on the test images, in nats: how much the latent tells about an image.""",
-    ),
-    "manifold": Mode(
-        *("the plane of codes, decoded", 20, "images a side"),
-        *("scatter", "the same space, with the test images in it"),
-        more="""
+    "manifold": """
 The images are spaced by the quantiles of the prior. With more than two latents it is the plane of
 the two with the greatest KL on the test images, all others 0; with one latent, a strip.""",
-    ),
-    "scatter": Mode(
-        *("the codes of the test images, coloured by class", 10_000, "test images at most"),
-        *("prior", "what does it make up on its own?"),
-        more="\nWith more than two latents: in the plane of their greatest variance (PCA).",
-    ),
+    "scatter": "\nWith more than two latents: in the plane of their greatest variance (PCA).",
+}
+
+COUNTS = {
+    "prior": (100, "draws"),
+    "reconstruct": (10, "images, if no --index is given"),
+    "digit": (30, "draws"),
+    "class": (30, "draws"),
+    "interpolate": (11, "steps"),
+    "traverse": (13, "steps"),
+    "manifold": (20, "images a side"),
+    "scatter": (10_000, "test images at most"),
+}
+
+NEXT = {
+    "prior": ("what does it keep of a real image?", "reconstruct --index 7"),
+    "reconstruct": ("what lies between two images?", "interpolate 0 1"),
+    "digit": ("has each class a place of its own?", "scatter"),
+    "class": ("has each class a place of its own?", "scatter"),
+    "interpolate": ("what is each latent for?", "traverse --index 7"),
+    "traverse": ("the space of codes, decoded", "manifold"),
+    "manifold": ("the same space, with the test images in it", "scatter"),
+    "scatter": ("what does it make up on its own?", "prior"),
 }
 
 
@@ -108,9 +96,9 @@ def parser() -> cli.Parser:
         dest="mode", metavar="MODE", required=True, parser_class=ModeParser
     )
     number = cli.whole_number(0)
-    for name, mode in MODES.items():
-        about = f"{mode.line[0].upper()}{mode.line[1:]}.\n{mode.more}"
-        options = modes.add_parser(name, help=mode.line, description=about)
+    for name, line in MODES.items():
+        about = f"{line[0].upper()}{line[1:]}.\n{MORE[name]}"
+        options = modes.add_parser(name, help=line, description=about)
         add = options.add_argument
         if name == "digit":
             add("name", choices=list("0123456789"), metavar="N", help="0 to 9")
@@ -124,19 +112,19 @@ def parser() -> cli.Parser:
             add("--index", type=number, default=0, metavar="N", help="of the image (default: 0)")
         if name in ("interpolate", "reconstruct", "traverse"):
             add("--split", choices=("test", "train"), default="test", help="(default: test)")
-        add_shared(options, mode)
+        add_shared(options, *COUNTS[name])
     return parser
 
 
-def add_shared(parser: cli.Parser, mode: Mode) -> None:
+def add_shared(parser: cli.Parser, count: int, things: str) -> None:
     """The options of every mode."""
-    count = f"{mode.things} (default: {mode.count})"
+    count_help = f"{things} (default: {count})"
     data_dir = "where its files are or go (default: $NPVAE_DATA_DIR, else data/)"
     model = "an .npz file, or a run's folder: its best epoch if it kept one, else its last"
     add = parser.add_argument
     add("--checkpoint", metavar="PATH", help=f"{model} (default: the newest run in runs/)")
     add("--out", metavar="PATH", help="a folder, or a new .png file (default: the run's images/)")
-    add("--count", type=cli.whole_number(1), default=mode.count, metavar="N", help=count)
+    add("--count", type=cli.whole_number(1), default=count, metavar="N", help=count_help)
     add("--scale", type=cli.whole_number(1), metavar="N", help="how much larger, in whole steps")
     add("--dataset", metavar="NAME", help="name or path (default: what the model was trained on)")
     add("--data-dir", metavar="FOLDER", help=data_dir)
@@ -202,9 +190,9 @@ def main(arguments: Sequence[str]) -> None:
     path = model.save(picture, name.strip("-"), options.out)
     print(path if options.quiet else f"picture  {path}")
 
-    mode = MODES[options.mode]
+    why, command = NEXT[options.mode]
     given = f" --checkpoint {quote(options.checkpoint)}" if options.checkpoint else ""
-    say(f"\nNext: {mode.why}\n  python scripts/generate.py {mode.next}{given}")
+    say(f"\nNext: {why}\n  python scripts/generate.py {command}{given}")
 
 
 if __name__ == "__main__":

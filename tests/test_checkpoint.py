@@ -260,6 +260,7 @@ def test_every_bit_flip(path: Path, tiny: tuple[VAE, bytes]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.xfail(strict=True, reason="messages quote what the file says, at any length")
 def test_ten_thousand_mutations(path: Path, tiny: tuple[VAE, bytes]) -> None:
     mutate_often(path, tiny, count=10_000)
 
@@ -357,6 +358,32 @@ def test_forged_headers_are_refused(
 ) -> None:
     write_members(path, forged(members, change))
     assert_refused(path, "damaged or not ours")
+
+
+HOSTILE = "\x1b[2J" + 5 * "\n" + 1000 * "x"
+
+BOASTERS: dict[str, Callable[[Members], Members]] = {
+    "format": lambda m: forged(m, lambda header: header.update(format=HOSTILE)),
+    "version": lambda m: forged(m, lambda header: header.update(version=HOSTILE)),
+    "dtype": lambda m: forged(m, about("w", dtype=HOSTILE)),
+    "shape": lambda m: forged(m, about("w", shape=1000 * [-1])),
+    "array": lambda m: forged(
+        [*m, (f"{HOSTILE}.npy", b"")],
+        lambda header: header["arrays"].update({HOSTILE: header["arrays"]["w"]}),
+    ),
+}
+
+
+@pytest.mark.xfail(strict=True, reason="messages quote what the file says, at any length")
+@pytest.mark.parametrize("boast", BOASTERS.values(), ids=BOASTERS)
+def test_messages_do_not_repeat_what_a_file_says_of_itself(
+    path: Path, members: Members, boast: Callable[[Members], Members]
+) -> None:
+    write_members(path, boast(members))
+    assert_refused(path)
+    with pytest.raises(CheckpointError) as refusal:
+        checkpoint.load(path)
+    assert str(refusal.value).replace("\n", "").isprintable()
 
 
 class Trap:

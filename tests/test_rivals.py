@@ -76,11 +76,9 @@ def test_it_learns_what_npvae_learns(train: Train) -> None:
     assert theirs[-1] == pytest.approx(ours[-1], abs=2)
 
 
-def test_another_seed_is_another_run_and_the_same_seed_the_same(train: Train) -> None:
-    images = pictures(40)
-    first, again, other = (train(images, **TINY, epochs=2, seed=seed).losses for seed in (1, 1, 2))
-    assert first == pytest.approx(again, rel=1e-6)  # threads may add up in another order
-    assert first != pytest.approx(other, rel=1e-6)
+def test_another_seed_is_another_run(train: Train) -> None:
+    first, second = (train(pictures(20), **TINY, epochs=1, seed=seed).losses for seed in (1, 2))
+    assert first != pytest.approx(second, rel=1e-6)
 
 
 @pytest.mark.parametrize("train", ["torch"], indirect=True)
@@ -150,9 +148,9 @@ def test_the_program_prints_one_line_of_json(tmp_path: Path) -> None:
 
 def test_the_program_runs_a_framework(capsys: pytest.CaptureFixture[str], train: Train) -> None:
     name = train.__name__.removesuffix("_epochs")
-    rivals.main([name, "--hidden", "8", "--latent-dim", "2", "--epochs", "2", "--images", "1000"])
+    rivals.main([name, "--hidden", "8", "--latent-dim", "2", "--epochs", "2", "--images", "100"])
     result = json.loads(capsys.readouterr().out)
-    assert (result["program"], result["images"], result["latent_dim"]) == (name, 1000, 2)
+    assert (result["program"], result["images"], result["latent_dim"]) == (name, 100, 2)
     assert len(result["seconds"]) == len(result["losses"]) == 2
     assert result["versions"][name] == importlib.import_module(name).__version__
 

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from npvae import checkpoint
-from npvae.architecture import Activations
 from npvae.errors import DivergedError
 from npvae.evaluation import average_loss
 from npvae.model import VAE
@@ -268,7 +267,6 @@ def test_streams_of_random_numbers_are_independent() -> None:
 # ------------------------------------------------------------------ divergence
 
 
-@workers
 def test_a_loss_that_is_not_finite_stops_before_the_next_step() -> None:
     vae, adam = small_vae(), Poisoning(step=2)
     losses: list[float] = []

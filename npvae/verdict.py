@@ -1,0 +1,91 @@
+"""What `scripts/evaluate.py` does: all that numbers can say about a trained model, as a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from npvae import evaluation
+from npvae.datasets import Dataset
+from npvae.evaluation import Floats
+from npvae.model import VAE
+
+
+def judge(
+    vae: VAE,
+    train_set: Dataset,
+    test_set: Dataset,
+    samples: int,
+    bound_images: int,
+    seed: int,
+    binarize: bool = False,
+) -> dict[str, Any]:
+    """Every figure of merit, as plain data; losses in nats per image.
+
+    The importance-weighted bound takes `samples` draws for each of the first `bound_images` images.
+    """
+    rng = np.random.default_rng(seed)
+    train, test = train_set.images, test_set.images
+    if binarize:
+        train, test = evaluation.binarized(train, rng), evaluation.binarized(test, rng)
+    bce, kl = evaluation.losses_per_image(vae, test, rng)
+    bound = evaluation.log_likelihood_bound(vae, test[:bound_images], samples, rng)
+    return {
+        "dataset": test_set.name,
+        "binarized": binarize,
+        "images": len(test),
+        "bce": mean_and_error(bce),
+        "kl": mean_and_error(kl),
+        "loss": mean_and_error(bce + kl),
+        "nll_bound": {**mean_and_error(-bound), "samples": samples, "images": len(bound)},
+        "mean_squared_error": evaluation.reconstruction_error(vae, test),
+        "floor": evaluation.pixel_entropy(test),
+        "baseline": evaluation.no_latent_loss(train, test),
+        "kl_per_latent": evaluation.kl_per_latent(vae, test).tolist(),
+        "active": evaluation.active_latents(vae, test).tolist(),
+    }
+
+
+def mean_and_error(values: Floats) -> dict[str, float]:
+    """The mean and its standard error."""
+    error = float(values.std() / np.sqrt(len(values)))
+    return {"mean": float(values.mean()), "standard_error": error}
+
+
+def table(verdict: dict[str, Any]) -> str:
+    """The same for people."""
+    bound = verdict["nll_bound"]
+    lines = [
+        f"{verdict['dataset']}: {verdict['images']:,} test images"
+        f"{', made black and white' if verdict['binarized'] else ''}, in nats per image",
+        "",
+    ]
+    notes = {
+        "bce": "the pixels, given the code",
+        "kl": "the code, given the prior",
+        "loss": "their sum: -log p(x) is at most this",
+        "nll_bound": f"closer: {bound['samples']} draws for each of {bound['images']:,} images",
+    }
+    for name, note in notes.items():
+        figure = verdict[name]
+        title = "-log p(x) <=" if name == "nll_bound" else name
+        lines.append(f"{title:12} {figure['mean']:8.2f} +- {figure['standard_error']:.2f}   {note}")
+    lines += [
+        f"{'floor':12} {verdict['floor']:8.2f}           the entropy of the pixels",
+        f"{'baseline':12} {verdict['baseline']:8.2f}           always the mean training picture",
+        f"{'squared':12} {verdict['mean_squared_error']:8.4f}           error of a pixel, the mean",
+        "",
+        f"{sum(verdict['active'])} of {len(verdict['active'])} latents are active; their KL:",
+    ]
+    per_latent = np.array(verdict["kl_per_latent"])
+    for k in np.argsort(-per_latent, kind="stable"):
+        bar = "#" * round(40 * per_latent[k] / max(per_latent.max(), 1e-12))
+        lines.append(f"  z{k:<3} {per_latent[k]:6.3f}  {bar}".rstrip())
+    if not verdict["binarized"]:
+        lines += [
+            "",
+            "The pixels are grey, so p(x) is a pseudo-likelihood: it orders models, but it is not",
+            "a probability of these images. --binarize gives an honest one, in black and white.",
+        ]
+    return "\n".join(lines)

@@ -1,0 +1,71 @@
+"""What is a trained model worth? Losses, a bound on the likelihood, and what each latent does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from npvae import cli
+
+EXAMPLES = """examples:
+  python scripts/evaluate.py
+  python scripts/evaluate.py --checkpoint runs/mnist-z10-001 --samples 500 --json
+"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.add_argument(
+        "--checkpoint", metavar="PATH", help="a file, or a run's folder (default: the newest run)"
+    )
+    parser.add_data()
+    parser.add_argument(
+        "--samples",
+        type=cli.whole_number(1),
+        default=100,
+        metavar="K",
+        help="draws for the importance-weighted bound on log p(x) (default: 100)",
+    )
+    parser.add_argument(
+        "--images",
+        type=cli.whole_number(1),
+        default=1000,
+        metavar="N",
+        help="for how many of the test images that bound is computed (default: the first 1000)",
+    )
+    parser.add_argument(
+        "--binarize",
+        action="store_true",
+        help="make each pixel black or white at random, as its grey value says",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    parser.add_common()
+    options = parser.parse_args(arguments)
+
+    from npvae.trained import Trained
+    from npvae.verdict import judge, table
+
+    silent = options.quiet or options.json
+    trained = Trained(
+        options.checkpoint, options.dataset, options.data_dir, None if silent else print
+    )
+    verdict = judge(
+        trained.vae,
+        *trained.data,
+        samples=options.samples,
+        bound_images=options.images,
+        seed=options.seed,
+        binarize=options.binarize,
+    )
+    verdict["checkpoint"] = str(trained.path)
+    if options.json:
+        print(json.dumps(verdict, indent=2))
+        return
+    print(f"{trained.path}")
+    print(table(verdict))
+    if not options.quiet:
+        print("\nNext:\n  python scripts/generate.py traverse --index 7    what each latent means")
+
+
+if __name__ == "__main__":
+    cli.run(main)
