@@ -116,7 +116,7 @@ def traverse(
         rows.append(vae.decode(z))
         beside.append(f"z{latent}  {kl[latent]:.2f} nats")
     name = class_name(dataset, index)
-    title = f'{dataset.name}: {split} image {index} ("{name}"), one latent moved at a time'
+    title = f'{dataset.name}: {split} image {index} ("{name}"), one latent moved at a time, the greatest KL first'
     return strip(rows, beside, [f"{value:.1f}" for value in values], scale, title)
 
 

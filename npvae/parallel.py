@@ -86,9 +86,14 @@ class Team:
 
 
 def threads() -> int:
-    """How many threads this process is meant to use for its products."""
-    for name in ("OMP_NUM_THREADS", "NPVAE_THREADS"):
-        if os.environ.get(name, "").isdecimal():
-            return max(1, int(os.environ[name]))
+    """How many cores this process may use: $OMP_NUM_THREADS, else all that it is allowed on."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    if wanted.isdecimal():
+        return max(1, int(wanted))
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def workers() -> int:
+    """How many workers a team should have: one for each core, if products keep to one thread."""
+    return threads() if os.environ.get("OPENBLAS_NUM_THREADS") == "1" else 1

@@ -13,6 +13,7 @@ fight for the cores. Not part of the lesson: only scripts/benchmark.py uses it.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -34,6 +35,33 @@ class Epochs(NamedTuple):
     seconds: list[float]  # shuffle, gather, forward, backward, Adam, running loss
     losses: list[float]  # bce + kl in nats per image, mean over the epoch as it went
     test_losses: list[float]  # after each epoch, not in `seconds`; empty if nobody asked
+
+
+def npvae_epochs(
+    images: Bytes,
+    batch_size: int = 512,
+    hidden: int = 128,
+    latent: int = 10,
+    epochs: int = 5,
+    seed: int = 0,
+) -> Epochs:
+    """Train on images (N, ...) as scripts/train.py does."""
+    from npvae.model import VAE
+    from npvae.optimizers import Adam
+    from npvae.parallel import Team, workers
+    from npvae.training import TRAINING, WEIGHTS, generator, train_epoch
+
+    pixels = images[0].size
+    vae = VAE(pixels, (hidden,), latent, rng=generator(seed, WEIGHTS))
+    team, adam, rows = Team(vae, workers()), Adam(1e-3), np.arange(len(images))
+    done = Epochs([], [], [])
+    for epoch in range(1, epochs + 1):
+        rng = generator(seed, TRAINING, epoch)
+        start = perf_counter()
+        loss = train_epoch(team, adam, images, rows, batch_size, rng)
+        done.seconds.append(perf_counter() - start)
+        done.losses.append(loss.loss)
+    return done
 
 
 def torch_epochs(
@@ -202,7 +230,7 @@ def main(arguments: Sequence[str]) -> None:
     parser = cli.Parser("Time epochs of another program; prints one line of JSON.")
     parser.prog = "python -m npvae.rivals"
     size = cli.whole_number(1)
-    parser.add_argument("program", choices=("torch", "jax", "products"))
+    parser.add_argument("program", choices=("npvae", "torch", "jax", "products"))
     parser.add_argument("--batch-size", type=size, default=512, metavar="N")
     parser.add_argument("--hidden", type=size, default=128, metavar="N")
     parser.add_argument("--latent-dim", type=size, default=10, metavar="N")
@@ -222,6 +250,8 @@ def main(arguments: Sequence[str]) -> None:
     try:
         if options.program == "torch":
             done = torch_epochs(train, *settings, options.seed, test if options.evaluate else None)
+        elif options.program == "npvae":
+            done = npvae_epochs(train, *settings, options.seed)
         elif options.program == "jax":
             done = jax_epochs(train, *settings, options.seed)
         else:
@@ -231,7 +261,7 @@ def main(arguments: Sequence[str]) -> None:
         name = options.program
         raise OptionError(f"{name} is needed ({error}): python -m pip install {name}") from error
 
-    packages = {"torch": ["torch"], "jax": ["jax", "jaxlib"], "products": []}[options.program]
+    packages = {"torch": ["torch"], "jax": ["jax", "jaxlib"], "npvae": ["numba"], "products": []}
     result = {
         "program": options.program,
         "batch_size": options.batch_size,
@@ -239,9 +269,20 @@ def main(arguments: Sequence[str]) -> None:
         "latent_dim": options.latent_dim,
         "images": len(train),
         **done._asdict(),
-        "versions": {name: version(name) for name in ("numpy", *packages)},
+        "versions": {name: version(name) for name in ("numpy", *packages[options.program])},
+        "peak_mib": peak_memory(),
     }
     print(json.dumps(result))
+
+
+def peak_memory() -> float | None:
+    """The most memory this process has had resident, in MiB; None where nobody counts it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
 def read_images(path: Path | None) -> tuple[Bytes, Bytes | None]:

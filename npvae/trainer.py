@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from npvae.images import comparison, save_png, tile
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import Adam
-from npvae.parallel import threads
+from npvae.parallel import threads, workers
 from npvae.progress import Progress
 from npvae.runs import Run, new_run, open_run
 from npvae.settings import Settings
@@ -147,11 +146,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "missing"
     return {**found, "kernels": compiling.BACKEND, "threads": str(threads())}
-
-
-def workers() -> int:
-    """How many workers share a batch: one for each core where products keep to one thread."""
-    return threads() if os.environ.get("OPENBLAS_NUM_THREADS") == "1" else 1
 
 
 def now() -> str:

@@ -238,11 +238,11 @@ def test_the_tiny_checkpoint_is_sound(path: Path, tiny: tuple[VAE, bytes]) -> No
 
 
 def test_truncations(path: Path, tiny: tuple[VAE, bytes]) -> None:
-    cut_everywhere(path, tiny, stride=13)
+    cut_everywhere(path, tiny, stride=31)
 
 
 def test_bit_flips(path: Path, tiny: tuple[VAE, bytes]) -> None:
-    flip_every_bit(path, tiny, stride=61)
+    flip_every_bit(path, tiny, stride=101)
 
 
 def test_mutations(path: Path, tiny: tuple[VAE, bytes]) -> None:
@@ -456,7 +456,7 @@ def test_forged_members_are_refused(
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_a_bomb_is_not_set_off(path: Path, members: Members, compression: int) -> None:
-    bomb = with_member(members, "w.npy", bytes(30_000_000))
+    bomb = with_member(members, "w.npy", bytes(5_000_000))
     write_members(path, bomb, compression)
     assert path.stat().st_size < 100_000
     tracemalloc.start()

@@ -1,0 +1,465 @@
+"""scripts/train.py as a user meets it: what it prints, what it leaves, how it stops and goes on."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import pty
+import random
+import re
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Iterator, Sequence
+from fcntl import ioctl
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from npvae import checkpoint, trainer
+from npvae.datasets import download, drawn_digits
+from npvae.errors import DataError, OptionError
+from npvae.evaluation import no_latent_loss, pixel_entropy
+from npvae.runs import load_model
+from npvae.settings import Settings
+from tests.helpers import (
+    ROOT,
+    command,
+    digits,
+    digits_file,
+    drawn_lines,
+    environment,
+    rows,
+    run_script,
+    screen,
+)
+
+COLUMNS = "epoch,train_bce,train_kl,train_loss,test_bce,test_kl,test_loss,seconds"
+ENDS_WITHIN = 2.0  # seconds after Ctrl-C
+BACKEND = os.environ.get("NPVAE_BACKEND", "numba")  # once, the kernels a user would get
+
+# A run's lock is held for as long as the run lives, and here that is until it is collected.
+pytestmark = pytest.mark.filterwarnings(r"ignore:unclosed file.*\.lock:ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def locks_are_released() -> Iterator[None]:
+    yield
+    gc.collect()
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a space and an umlaut in its name, for runs."""
+    folder = tmp_path_factory.mktemp("a földer")
+    digits_file(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def printed(home: Path) -> list[str]:
+    """What two runs with equal seeds said."""
+    arguments = ["--dataset", "digits.npz", "--epochs", "3", "--batch-size", "64", "--seed", "5"]
+    texts = []
+    for _ in range(2):
+        done = run_script("train.py", *arguments, cwd=home)
+        assert (done.returncode, done.stderr) == (0, "")
+        texts.append(done.stdout)
+    return texts
+
+
+def runs(home: Path) -> list[Path]:
+    return [home / "runs" / f"digits-z10-00{number}" for number in (1, 2)]
+
+
+# ------------------------------------------------------------------ what it prints
+
+
+def test_the_plan_comes_first(printed: list[str]) -> None:
+    plan = printed[0].partition("1/3")[0]
+    assert "digits.npz" in plan
+    assert re.search(r"\b200\b", plan)
+    assert re.search(r"\b60\b", plan)
+    for shape, count in (("784 -> 128", "100,480"), ("128 -> 10", "1,290"), ("10 -> 128", "1,408")):
+        assert re.search(rf"{shape}\s+{count}", plan)
+    assert re.search(r"128 -> 784\s+101,136", plan)
+    assert "205,604" in plan  # parameters in all: 100,480 + 2 * 1,290 + 1,408 + 101,136
+    assert "runs/digits-z10-001" in plan
+    assert "runs/digits-z10-002" in printed[1].partition("1/3")[0]
+
+
+def test_piped_output_is_plain_lines_that_fit_a_page(printed: list[str]) -> None:
+    assert "\r" not in printed[0]
+    assert "\033" not in printed[0]
+    assert printed[0].endswith("\n")
+    assert max(map(len, printed[0].splitlines())) <= 120
+
+
+def test_there_is_a_row_for_every_epoch(home: Path, printed: list[str]) -> None:
+    said = [line for line in printed[0].splitlines() if re.match(r"\s*\d/3\s", line)]
+    kept = rows(runs(home)[0] / "metrics.csv")
+    assert len(said) == len(kept) == 3
+    for line, row in zip(said, kept, strict=True):
+        for column in COLUMNS.split(",")[1:7]:
+            assert f"{float(row[column]):.2f}" in line, column
+
+
+def test_the_summary_puts_the_loss_between_floor_and_baseline(
+    home: Path, printed: list[str]
+) -> None:
+    train, test = digits(200, 60)
+    summary = printed[0].partition("3/3")[2]
+    last = rows(runs(home)[0] / "metrics.csv")[-1]
+    for column in ("test_loss", "test_bce", "test_kl"):
+        assert f"{float(last[column]):.2f}" in summary
+    assert f"{pixel_entropy(test):.2f}" in summary
+    assert f"{no_latent_loss(train, test):.2f}" in summary
+    assert "nats per image" in summary
+
+
+def test_what_it_names_as_next_is_there(home: Path, printed: list[str]) -> None:
+    following = printed[0].partition("Next")[2]
+    scripts = re.findall(r"python (\S+\.py)", following)
+    pictures = re.findall(r"\S+\.png", following)
+    assert len(scripts) >= 2
+    assert pictures
+    assert all((ROOT / script).is_file() for script in scripts)
+    assert all((home / picture).is_file() for picture in pictures)
+
+
+def test_quiet_prints_results_alone(home: Path) -> None:
+    arguments = ["--dataset", "digits.npz", "--epochs", "1", "--quiet", "--out", "quiet"]
+    done = run_script("train.py", *arguments, cwd=home)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "test loss" in done.stdout
+    assert "784" not in done.stdout
+    assert "1/1" not in done.stdout
+
+
+# ------------------------------------------------------------------ what it leaves
+
+
+def test_the_folder_of_a_run(home: Path, printed: list[str]) -> None:
+    folder = runs(home)[0]
+    found = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    pictures = [f"images/{kind}_epoch{n}.png" for kind in ("rec", "sampled") for n in (1, 2, 3)]
+    visible = [name for name in found if not name.startswith(".")]
+    assert set(visible) >= {"run.json", "metrics.csv", "last.npz", *pictures}
+    assert not [name for name in found if name.endswith(".tmp")]
+    for name in pictures:
+        with Image.open(folder / name) as picture:
+            assert (picture.size, picture.mode) == ((280, 280), "L")
+            pixels = np.asarray(picture)
+            assert pixels.min() < pixels.max()
+    assert (folder / "metrics.csv").read_text().splitlines()[0] == COLUMNS
+
+
+def test_the_originals_stand_above_their_reconstructions(home: Path, printed: list[str]) -> None:
+    _, test = digits(200, 60)
+    with Image.open(runs(home)[0] / "images" / "rec_epoch3.png") as picture:
+        grid = np.asarray(picture).reshape(10, 28, 10, 28).swapaxes(1, 2)  # row, column, y, x
+    np.testing.assert_array_equal(grid[0::2].reshape(50, 28, 28), test[:50])
+    vae, _ = load_model(runs(home)[0] / "last.npz")
+    mu, _ = vae.encode(test[:50].reshape(50, 784) / 255)
+    expected = 255 * vae.decode(mu).reshape(50, 28, 28)
+    assert np.abs(grid[1::2].reshape(50, 28, 28) - expected).max() <= 0.51  # rounding to a level
+
+
+def test_run_json_tells_how_to_repeat_the_run(home: Path, printed: list[str]) -> None:
+    about = json.loads((runs(home)[0] / "run.json").read_text())
+    assert about["settings"]["seed"] == 5
+    assert about["settings"]["epochs"] == 3
+    assert about["settings"]["batch_size"] == 64
+    assert about["settings"]["hidden_dims"] == [128]
+    assert about["settings"]["learning_rate"] == 1e-3
+    assert about["data"]["train_images"] == 200
+    assert {"npvae", "python", "numpy", "numba", "pillow"} <= set(about["versions"])
+
+
+def test_the_same_command_twice_makes_the_same_numbers_in_two_folders(
+    home: Path, printed: list[str]
+) -> None:
+    one, two = runs(home)
+    first, second = (rows(run / "metrics.csv") for run in (one, two))
+    assert [{**row, "seconds": ""} for row in first] == [{**row, "seconds": ""} for row in second]
+    _, arrays = checkpoint.load(one / "last.npz")
+    _, others = checkpoint.load(two / "last.npz")
+    assert arrays.keys() == others.keys()
+    assert len(arrays) > 10  # the parameters, and what Adam remembers
+    for name, array in arrays.items():
+        assert array.tobytes() == others[name].tobytes(), name
+    for picture in (one / "images").iterdir():
+        assert picture.read_bytes() == (two / "images" / picture.name).read_bytes()
+
+
+def test_the_numbers_are_those_of_the_saved_model(home: Path, printed: list[str]) -> None:
+    vae, header = load_model(runs(home)[0] / "last.npz")
+    assert header["epoch"] == 3
+    last = rows(runs(home)[0] / "metrics.csv")[-1]
+    _, test = digits(200, 60)
+    x = test.reshape(60, 784) / 255
+    # The kl does not depend on the noise; the loss was summed in batches of its own.
+    assert vae.loss(x, np.zeros((60, 10))).kl == pytest.approx(float(last["test_kl"]), rel=1e-5)
+    assert header["history"][-1]["test_loss"] == pytest.approx(float(last["test_loss"]), rel=1e-9)
+
+
+# ------------------------------------------------------------------ on a terminal
+
+
+def on_a_terminal(
+    arguments: Sequence[str], cwd: Path, columns: int, backend: str
+) -> tuple[int, str]:
+    """Exit code and everything that a terminal of so many columns gets to see."""
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    child = subprocess.Popen(
+        command("train.py", *arguments),
+        cwd=cwd,
+        env=environment(TERM="xterm", NPVAE_BACKEND=backend),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    seen = b""
+    try:
+        while select.select([ours], [], [], 60)[0]:
+            seen += os.read(ours, 65536)
+    except OSError:  # the other end is closed: so Linux says that it is over
+        pass
+    finally:
+        os.close(ours)
+    return child.wait(timeout=60), seen.decode()
+
+
+@pytest.mark.parametrize(("columns", "backend"), [(80, BACKEND), (40, "numpy")])
+def test_a_terminal_shows_a_line_that_moves(home: Path, columns: int, backend: str) -> None:
+    # Batches of one image, so that an epoch outlasts the tenth of a second between two drawings.
+    arguments = ["--dataset", "digits.npz", "--epochs", "3", "--batch-size", "1", "--hidden", "16"]
+    arguments += ["--out", f"terminal{columns}"]
+    code, seen = on_a_terminal(arguments, home, columns, backend)
+    assert code == 0
+    moving = [line for line in drawn_lines(seen) if re.search(r"\d/3.*\d:\d\d left", line)]
+    assert moving
+    assert max(map(len, moving)) < columns
+    shown = screen(seen)
+    assert not any("left" in line for line in shown)
+    epochs = [line for line in shown if re.match(r"\s*\d/3\s", line)]
+    assert len(epochs) == 3
+    assert max(map(len, epochs)) <= columns
+    assert "\033" not in "".join(shown)
+
+
+# ------------------------------------------------------------------ stopping and going on
+
+
+def endless(home: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+    arguments = ["--dataset", "digits.npz", "--epochs", "100000", "--hidden", "16"]
+    return subprocess.Popen(
+        command("train.py", *arguments, "--out", out, *more),
+        cwd=home,
+        env=environment(PYTHONUNBUFFERED="1"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def stopped(child: subprocess.Popen[str], number: int) -> tuple[float, str]:
+    """Send a signal; how long it took to end, and what was said on stderr."""
+    start = time.monotonic()
+    child.send_signal(number)
+    try:
+        _, err = child.communicate(timeout=30)
+    finally:
+        child.kill()
+    return time.monotonic() - start, err
+
+
+def wait_for(child: subprocess.Popen[str], what: str) -> None:
+    assert child.stdout is not None
+    for line in child.stdout:
+        if re.search(what, line):
+            return
+    raise AssertionError(f"it never said {what}: {child.communicate()[1]}")
+
+
+@pytest.mark.parametrize(
+    ("instant", "number"),
+    [
+        ("results", signal.SIGINT),  # before the first epoch
+        (r"^ *1/100000", signal.SIGINT),
+        (r"^ *2/100000", signal.SIGINT),
+        (r"^ *3/100000", signal.SIGTERM),
+    ],
+)
+def test_a_signal_ends_it_at_once_and_loses_nothing(
+    home: Path, tmp_path: Path, instant: str, number: int
+) -> None:
+    child = endless(home, tmp_path / "run")
+    wait_for(child, instant)
+    time.sleep(random.uniform(0, 0.1))  # somewhere in an epoch: in a batch, a save, a picture
+    seconds, err = stopped(child, number)
+    assert child.returncode == 128 + number
+    assert seconds < ENDS_WITHIN
+    assert "Traceback" not in err
+    assert err.count("\n") <= 4
+    assert "nterrupted" in err
+
+    leftovers = [path.name for path in tmp_path.rglob("*.tmp")]
+    assert not leftovers
+    last = tmp_path / "run" / "last.npz"
+    if instant != "results":
+        assert "--resume" in err
+        _, header = load_model(last)
+        lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+        assert len(lines) - 1 in (header["epoch"], header["epoch"] - 1)
+        assert all(len(line.split(",")) == 8 for line in lines)
+
+
+def test_kill_9_leaves_the_state_of_the_last_epoch(home: Path, tmp_path: Path) -> None:
+    child = endless(home, tmp_path / "run")
+    wait_for(child, r"^ *3/100000")
+    time.sleep(random.uniform(0, 0.1))
+    stopped(child, signal.SIGKILL)
+    _, header = load_model(tmp_path / "run" / "last.npz")
+    assert header["epoch"] >= 3
+    lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    epochs = [int(line.split(",")[0]) for line in lines[1:]]
+    assert epochs == list(range(1, len(epochs) + 1))
+    assert len(epochs) >= header["epoch"] - 1
+
+
+def test_a_reader_who_leaves_gets_no_traceback(home: Path, tmp_path: Path) -> None:
+    """train.py | head -3"""
+    child = endless(home, tmp_path / "run", "--pictures-every", "0")
+    assert child.stdout is not None
+    assert child.stderr is not None
+    for _ in range(3):
+        child.stdout.readline()
+    child.stdout.close()
+    try:
+        err = child.stderr.read()
+        child.wait(timeout=60)
+    finally:
+        child.kill()
+        child.stderr.close()
+    assert "Traceback" not in err
+    assert "BrokenPipe" not in err
+
+
+# ------------------------------------------------------------------ in this process: it is quicker
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return digits_file(tmp_path)
+
+
+def start(data: Path, out: str | None = None, **settings: Any) -> None:
+    chosen = {"hidden_dims": (8,), "batch_size": 64, "pictures_every": 0, **settings}
+    trainer.start(Settings(dataset=str(data), **chosen), None, out)
+
+
+def test_two_and_two_epochs_are_four(here: Path) -> None:
+    start(here, "four", epochs=4, validation=20)
+    start(here, "two", epochs=2, validation=20)
+    trainer.resume("two", {"epochs": 4}, None)
+    assert Path("two/last.npz").read_bytes() == Path("four/last.npz").read_bytes()
+    assert Path("two/best.npz").read_bytes() == Path("four/best.npz").read_bytes()
+    two, four = (rows(Path(run) / "metrics.csv") for run in ("two", "four"))
+    assert [{**row, "seconds": ""} for row in two] == [{**row, "seconds": ""} for row in four]
+    assert all(float(row["seconds"]) > 0 for row in two)
+
+
+def test_what_cannot_be_resumed_says_why_and_changes_nothing(here: Path) -> None:
+    start(here, "run", epochs=2)
+    before = {p: p.read_bytes() for p in Path("run").rglob("*") if p.is_file()}
+    with pytest.raises(OptionError, match="latent-dim"):
+        trainer.resume("run", {"latent_dim": 3, "epochs": 9}, None)
+    with pytest.raises(OptionError, match="2 epochs"):
+        trainer.resume("run", {"epochs": 2}, None)
+    x_train, x_test = digits(200, 60)
+    np.savez(here, x_train=255 - x_train, x_test=x_test, y_train=[0] * 200, y_test=[0] * 60)
+    with pytest.raises(DataError, match="not the dataset"):
+        trainer.resume("run", {"epochs": 3}, None)
+    assert {p: p.read_bytes() for p in Path("run").rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("every", "epochs", "expected"), [(0, 2, []), (2, 5, [2, 4]), (3, 2, []), (1, 2, [1, 2])]
+)
+def test_pictures_come_as_often_as_asked(
+    here: Path,
+    every: int,
+    epochs: int,
+    expected: list[int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    start(here, "run", epochs=epochs, pictures_every=every)
+    found = sorted(Path("run/images").glob("sampled_epoch*.png"))
+    assert [path.name for path in found] == [f"sampled_epoch{epoch}.png" for epoch in expected]
+    named = re.findall(r"\S+\.png", capsys.readouterr().out.partition("Next")[2])
+    assert all(Path(name).is_file() for name in named)
+
+
+def test_samples_of_all_epochs_are_of_the_same_codes(here: Path) -> None:
+    """One sees a picture become clearer, not another picture each time."""
+    start(here, "run", epochs=4, pictures_every=1)
+    pictures = []
+    for epoch in range(1, 5):
+        with Image.open(f"run/images/sampled_epoch{epoch}.png") as picture:
+            pictures.append(np.asarray(picture).astype(float))
+    steps = [np.abs(a - b).mean() for a, b in pairwise(pictures)]
+    assert all(0 < step < 20 for step in steps)
+
+
+@pytest.mark.parametrize(("train", "test"), [(1, 1), (2, 1), (65, 7)])
+def test_tiny_sets_are_no_trouble(
+    train: int, test: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    start(digits_file(tmp_path, train, test), "run", epochs=1, pictures_every=1)
+    assert rows(Path("run/metrics.csv"))[0]["epoch"] == "1"
+
+
+def test_too_much_held_out_is_a_bad_option_and_leaves_no_folder(here: Path) -> None:
+    with pytest.raises(OptionError, match="200"):
+        start(here, validation=200)
+    assert not Path("runs").exists()
+
+
+def test_without_a_network_it_draws_digits_and_says_so_in_one_line(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nowhere = ("http://127.0.0.1:9/",)  # nobody listens there: refused at once
+    monkeypatch.setattr(download, "MIRRORS", dict.fromkeys(download.MIRRORS, nowhere))
+    monkeypatch.setenv("no_proxy", "*")
+    few = drawn_digits.drawn_digits(train=200, test=60)
+    monkeypatch.setattr(drawn_digits, "drawn_digits", lambda: few)
+    monkeypatch.delenv("NPVAE_DATA_DIR", raising=False)
+    small = Settings(epochs=1, hidden_dims=(8,), pictures_every=0)
+    trainer.start(small, "empty data folder", None)
+    out, err = capsys.readouterr()
+    assert err == ""
+    first, second = out.splitlines()[:2]
+    assert "drawn-digits" in first
+    assert "Fashion-MNIST" in first
+    assert "http" not in first
+    assert "drawn-digits: 200 training and 60 test images" in second
+    assert Path("runs/drawn-digits-z10-001/last.npz").is_file()
+
+    with pytest.raises(DataError, match=r"127\.0\.0\.1"):  # what was named is never replaced
+        trainer.start(Settings(dataset="mnist"), "empty data folder", None)
+    assert len(list(Path("runs").iterdir())) == 1
