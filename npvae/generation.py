@@ -115,8 +115,8 @@ def traverse(
         z[:, latent] = values
         rows.append(vae.decode(z))
         beside.append(f"z{latent}  {kl[latent]:.2f} nats")
-    name = class_name(dataset, index)
-    title = f'{dataset.name}: {split} image {index} ("{name}"), one latent moved at a time, the greatest KL first'
+    title = f'{dataset.name}: {split} image {index} ("{class_name(dataset, index)}"), '
+    title += "one latent moved at a time, the greatest KL first"
     return strip(rows, beside, [f"{value:.1f}" for value in values], scale, title)
 
 

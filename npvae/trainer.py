@@ -26,7 +26,7 @@ from npvae.model import VAE
 from npvae.optimizers import Adam
 from npvae.parallel import threads, workers
 from npvae.progress import Progress
-from npvae.runs import Run, new_run, open_run
+from npvae.runs import RUNS, Run, new_run, open_run
 from npvae.settings import Settings
 from npvae.training import PICTURES, WEIGHTS, generator, train
 
@@ -168,27 +168,39 @@ def plan(settings: Settings, train_set: Dataset, test_set: Dataset, vae: VAE, ru
     """What is about to happen, for people."""
     images = len(train_set) - settings.validation
     steps = ceil(images / settings.batch_size)
-    held_out = f", {settings.validation:,} held out to choose the best epoch by"
-    kernels = f"NumPy, {compiling.WHY_NUMPY}" if compiling.WHY_NUMPY else "Numba"
-    return "\n".join(
-        [
-            f"data      {train_set.name}: {len(train_set):,} training and {len(test_set):,} test "
-            f"images, {train_set.source}{held_out if settings.validation else ''}",
-            *(f"{'network' if k == 0 else '':10}{line}" for k, line in enumerate(network(vae))),
-            f"training  {settings.epochs} epochs of {steps} batches of {settings.batch_size}, "
-            f"Adam {settings.learning_rate:g}, beta {settings.beta:g}, seed {settings.seed}, "
-            f"kernels: {kernels}",
-            f"results   {run.folder}",
-            "losses    in nats per image: bce (pixels) + beta * kl (code)",
-            "",
-        ]
-    )
+    held_out = f"{settings.validation:,} of the training images choose the best epoch"
+    kernels = f"NumPy, {compiling.WHY_NUMPY}" if compiling.WHY_NUMPY else "compiled by Numba"
+    topics = {
+        "data": [
+            f"{train_set.name}: {len(train_set):,} training and {len(test_set):,} test images",
+            train_set.source,
+            *([held_out] if settings.validation else []),
+        ],
+        "network": network(vae),
+        "training": [
+            f"{count_of(settings.epochs, 'epoch')} of {steps} batches of {settings.batch_size}, "
+            f"Adam {settings.learning_rate:g}, beta {settings.beta:g}, seed {settings.seed}"
+        ],
+        "losses": ["in nats per image: bce (pixels) + beta * kl (code)"],
+        "kernels": [f"{kernels}; {count_of(workers(), 'worker')}"],
+        "results": [str(run.folder)],
+    }
+    lines = [
+        f"{topic if k == 0 else '':10}{line}"
+        for topic, text in topics.items()
+        for k, line in enumerate(text)
+    ]
+    return "\n".join([*lines, ""])
+
+
+def count_of(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def network(vae: VAE) -> list[str]:
     """The network layer by layer: shapes and parameter counts."""
     notes = dict.fromkeys([*vae.encoder.layers, *vae.decoder.layers], vae.activation)
-    notes[vae.log_var] = "z = mu + exp(log_var / 2) * epsilon"
+    notes[vae.log_var] = "z = mu + sigma * epsilon"
     notes[vae.logits] = "x_hat = sigmoid(logits)"
     names = [name.removesuffix(".W") for name in vae.parameters if name.endswith(".W")]
     lines = []
@@ -215,22 +227,26 @@ def summary(test: Loss, train_set: Dataset, test_set: Dataset, settings: Setting
     """The test loss between its floor and its baseline, and what to do next."""
     floor = pixel_entropy(test_set.images)
     baseline = no_latent_loss(train_set.images, test_set.images)
-    gained = (baseline - test.bce - test.kl) / (baseline - floor) if baseline > floor else 0.0
     beta = "" if test.beta == 1 else f"{test.beta:g} * "
     lines = [
         "",
         f"test loss {test.loss:7.2f} nats per image = bce {test.bce:.2f} + {beta}kl {test.kl:.2f}",
         f"floor     {floor:7.2f} the entropy of the test pixels: no model can go below",
         f"baseline  {baseline:7.2f} always the mean training picture, nothing in z",
-        f"          which makes {gained:.0%} of the way from the baseline down to the floor",
-        "",
-        "Next:",
     ]
+    if test.bce + test.kl < baseline:
+        way = (baseline - test.bce - test.kl) / (baseline - floor)
+        lines.append(f"{'':10}which makes {way:.0%} of the way from the baseline to the floor")
+    else:
+        lines.append(f"{'':10}which it does not reach yet: train for longer")
     newest = settings.epochs - settings.epochs % (settings.pictures_every or settings.epochs + 1)
     if newest:
-        lines.append(f"  look at  {run.folder / 'images' / f'sampled_epoch{newest}.png'}")
+        lines += ["", f"Look at {run.folder / 'images' / f'sampled_epoch{newest}.png'}"]
+    which = "" if run.folder.parent == RUNS else f" --checkpoint {quote(str(run.folder))}"
     lines += [
-        "  python scripts/gradcheck.py               is every gradient right?",
-        "  python scripts/train.py --latent-dim 2    a code one can draw on paper",
+        "Next:",
+        f"  python scripts/generate.py{which}",
+        f"  python scripts/evaluate.py{which}",
+        "  python scripts/gradcheck.py",
     ]
     return "\n".join(lines)
