@@ -22,15 +22,15 @@ Floats = NDArray[np.float64]
 
 
 def losses_per_image(
-    vae: VAE, images: Images, rng: np.random.Generator, batch_size: int = 500
+    vae: VAE, images: Images, epsilon: Array, batch_size: int = 500
 ) -> tuple[Floats, Floats]:
-    """bce and kl (N,) of images (N, ...), with one draw of epsilon for each, in nats."""
+    """bce and kl (N,) of images (N, ...), in nats, with the noise epsilon (N, Z)."""
     bce, kl = np.empty(len(images)), np.empty(len(images))
     room = None
     for rows, x in in_order(images, batch_size, vae.dtype):
         if room is None or len(room.mu) != len(x):
             room = vae.activations(len(x))
-        a = vae.forward(x, vae.noise(len(x), rng), out=room)
+        a = vae.forward(x, epsilon[rows], out=room)
         bce[rows] = bce_with_logits(a.logits, x)
         kl[rows] = kl_divergence(a.mu, a.log_var)
     return bce, kl
@@ -40,7 +40,8 @@ def average_loss(
     vae: VAE, images: Images, rng: np.random.Generator, beta: float = 1.0, batch_size: int = 500
 ) -> Loss:
     """The mean loss of images (N, ...), with one draw of epsilon for each, in nats per image."""
-    return Loss.of_batch(*losses_per_image(vae, images, rng, batch_size), beta)
+    epsilon = vae.noise(len(images), rng)
+    return Loss.of_batch(*losses_per_image(vae, images, epsilon, batch_size), beta)
 
 
 def log_likelihood_bound(

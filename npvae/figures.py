@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from npvae.curves import loss_curve as loss_curve  # until everybody imports it from there
 from npvae.drawing import MARGIN, MEDIUM, SMALL, WHITE, largest, write
 from npvae.images import SIDE, tile
 

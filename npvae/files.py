@@ -12,10 +12,11 @@ import secrets
 from pathlib import Path
 
 
-def write_bytes_safely(path: str | os.PathLike[str], data: bytes) -> None:
+def write_bytes_safely(path: str | os.PathLike[str], data: bytes, durable: bool = True) -> None:
     """Write `data` to `path`, replacing what was there, whole or not at all.
 
-    Raises OSError (no such folder, no permission, full disk); then the old file is as it was and
+    With `durable` the bytes have reached the disk on return, for files that cannot be made anew:
+    that takes milliseconds. Raises OSError (no such folder, no permission, full disk); then the old file is as it was and
     no temporary file is left behind.
     """
     path = Path(path)
@@ -24,13 +25,15 @@ def write_bytes_safely(path: str | os.PathLike[str], data: bytes) -> None:
         with open(temporary, "xb") as file:  # mode "x": fails rather than share a name
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:  # Ctrl-C too
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    _sync_folder(path.parent)
+    if durable:
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -101,7 +101,7 @@ def save_png(
     png = io.BytesIO()
     Image.fromarray(enlarged).save(png, format="PNG")
     try:
-        write_bytes_safely(path, png.getvalue())
+        write_bytes_safely(path, png.getvalue(), durable=False)
     except OSError as error:
         raise OutputError(
             f"cannot write the picture {os.fspath(path)}\n"

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from npvae.architecture import Activations
 from npvae.arrays import Array
 from npvae.datasets.batches import gather_pixels
+from npvae.evaluation import Floats, losses_per_image
 from npvae.losses import Loss
 from npvae.model import VAE
 
@@ -60,29 +61,45 @@ class Team:
     def __init__(self, vae: VAE, size: int = 1) -> None:
         self.vae = vae
         self.workers = [Worker(vae), *(Worker(vae.twin()) for _ in range(size - 1))]
-        self.pool = ThreadPoolExecutor(max_workers=max(1, size - 1))
+        self.pool = ThreadPoolExecutor(max_workers=size)
 
     def backpropagate(
         self, images: NDArray[np.uint8], rows: NDArray[np.intp], epsilon: Array, beta: float = 1.0
     ) -> Loss:
         """Loss of one batch, these rows of images (N, D), and its gradients in vae.gradients."""
-        size = min(len(self.workers), max(1, len(rows) // SMALLEST_SHARE))
-        bounds = [len(rows) * k // size for k in range(size + 1)]
-        shares = [
-            (images, rows[start:stop], epsilon[start:stop], beta, len(rows))
-            for start, stop in pairwise(bounds)
+        tasks = [
+            (images, rows[share], epsilon[share], beta, len(rows))
+            for share in shares(len(rows), len(self.workers))
         ]
         others = [
-            self.pool.submit(worker.backpropagate, *share)
-            for worker, share in zip(self.workers[1:], shares[1:], strict=False)
+            self.pool.submit(worker.backpropagate, *task)
+            for worker, task in zip(self.workers[1:], tasks[1:], strict=False)
         ]
-        losses = [self.workers[0].backpropagate(*shares[0]), *(other.result() for other in others)]
-        for worker in self.workers[1:size]:
+        losses = [self.workers[0].backpropagate(*tasks[0]), *(other.result() for other in others)]
+        for worker in self.workers[1 : len(tasks)]:
             self.vae.gradients.flat += worker.vae.gradients.flat
-        weights = [len(share[1]) / len(rows) for share in shares]
+        weights = [len(task[1]) / len(rows) for task in tasks]
         bce = sum(w * loss.bce for w, loss in zip(weights, losses, strict=True))
         kl = sum(w * loss.kl for w, loss in zip(weights, losses, strict=True))
         return Loss(bce, kl, beta)
+
+    def average_loss(
+        self, images: NDArray[np.uint8], rng: np.random.Generator, beta: float = 1.0
+    ) -> Loss:
+        """What evaluation.average_loss gives, from images (N, ...) shared out in the same way."""
+        epsilon = self.vae.noise(len(images), rng)
+
+        def losses(share: slice) -> tuple[Floats, Floats]:
+            return losses_per_image(self.vae, images[share], epsilon[share])
+
+        bce, kl = zip(*self.pool.map(losses, shares(len(images), len(self.workers))), strict=True)
+        return Loss.of_batch(np.concatenate(bce), np.concatenate(kl), beta)
+
+
+def shares(count: int, most: int) -> list[slice]:
+    """Slices of nearly equal length that cover `count` images: at most that many, none too short."""
+    size = min(most, max(1, count // SMALLEST_SHARE))
+    return [slice(*bounds) for bounds in pairwise(count * k // size for k in range(size + 1))]
 
 
 def threads() -> int:

@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 
 from npvae import __version__, cli, compiling
+from npvae.curves import loss_curve
 from npvae.datasets import DATASETS, Dataset, load_dataset
 from npvae.errors import DataError, OptionError
 from npvae.evaluation import Images, no_latent_loss, pixel_entropy
-from npvae.figures import loss_curve
 from npvae.images import comparison, save_png, tile
 from npvae.losses import Loss
 from npvae.model import VAE

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from npvae.datasets.batches import chunks
 from npvae.errors import DivergedError
-from npvae.evaluation import Images, average_loss
+from npvae.evaluation import Images
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import Adam
@@ -113,7 +113,7 @@ def train(
                 team, optimizer, train_images, rows, settings.batch_size, rng, beta, report
             )
             seconds = time.perf_counter() - start
-            tested = average_loss(vae, test_images, generator(seed, TESTING, epoch), beta)
+            tested = team.average_loss(test_images, generator(seed, TESTING, epoch), beta)
             if not math.isfinite(tested.loss):
                 raise DivergedError(f"the test loss is {tested.loss} after the last batch")
         except DivergedError as error:
@@ -124,5 +124,5 @@ def train(
         validated = None
         if len(held_out):
             # The same noise in every epoch, so that epochs differ by the model alone.
-            validated = average_loss(vae, validation_images, generator(seed, HOLDING_OUT), beta)
+            validated = team.average_loss(validation_images, generator(seed, HOLDING_OUT), beta)
         yield Epoch(epoch, trained, tested, seconds, validated)

@@ -29,7 +29,7 @@ def judge(
     train, test = train_set.images, test_set.images
     if binarize:
         train, test = evaluation.binarized(train, rng), evaluation.binarized(test, rng)
-    bce, kl = evaluation.losses_per_image(vae, test, rng)
+    bce, kl = evaluation.losses_per_image(vae, test, vae.noise(len(test), rng))
     bound = evaluation.log_likelihood_bound(vae, test[:bound_images], samples, rng)
     return {
         "dataset": test_set.name,
