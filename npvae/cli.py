@@ -123,7 +123,6 @@ def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     debug = "--debug" in sys.argv
     try:
         code = main(sys.argv[1:]) or 0
-        sys.stdout.flush()
     except NpvaeError as error:
         if debug:
             raise
@@ -134,7 +133,6 @@ def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     except Terminated:
         code = 143
     except BrokenPipeError:  # whoever read our output has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except Exception as error:
         if debug:
@@ -142,6 +140,10 @@ def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
         print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
         print("This is a bug in npvae. --debug shows where it happened.", file=sys.stderr)
         code = 1
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
 

@@ -16,8 +16,8 @@ def write_bytes_safely(path: str | os.PathLike[str], data: bytes, durable: bool 
     """Write `data` to `path`, replacing what was there, whole or not at all.
 
     With `durable` the bytes have reached the disk on return, for files that cannot be made anew:
-    that takes milliseconds. Raises OSError (no such folder, no permission, full disk); then the old file is as it was and
-    no temporary file is left behind.
+    that takes milliseconds. Raises OSError (no such folder, no permission, full disk); then the old
+    file is as it was and no temporary file is left behind.
     """
     path = Path(path)
     temporary = path.parent / f".npvae-{secrets.token_hex(8)}.tmp"

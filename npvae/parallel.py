@@ -51,8 +51,9 @@ class Worker:
         activations, gradients = self.rooms[len(rows)]
         x = gradients.x  # nobody needs the gradient of the pixels, so its room is free for them
         gather_pixels(images, rows, x)
-        self.vae.forward(x, epsilon, out=activations)
-        return self.vae.backward(activations, beta, out=gradients, batch_size=batch_size)
+        with np.errstate(all="ignore"):  # what overflows shows in the loss, which is looked at
+            self.vae.forward(x, epsilon, out=activations)
+            return self.vae.backward(activations, beta, out=gradients, batch_size=batch_size)
 
 
 class Team:
@@ -97,7 +98,7 @@ class Team:
 
 
 def shares(count: int, most: int) -> list[slice]:
-    """Slices of nearly equal length that cover `count` images: at most that many, none too short."""
+    """Slices of nearly equal length for `count` images: `most` of them, or fewer if too short."""
     size = min(most, max(1, count // SMALLEST_SHARE))
     return [slice(*bounds) for bounds in pairwise(count * k // size for k in range(size + 1))]
 

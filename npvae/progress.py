@@ -8,7 +8,9 @@ import time
 
 from npvae.training import Epoch
 
-HEADER = "  epoch   train: bce     kl    loss    test: bce     kl    loss   seconds"
+LOSSES = "{:>13} {:>6} {:>7}"
+HEADER = f"{'epoch':9}{LOSSES.format('train: bce', 'kl', 'loss')}"
+HEADER += f"{LOSSES.format('test: bce', 'kl', 'loss')}   seconds"
 NARROW = len(HEADER) + 2  # columns a terminal must have for the whole row
 
 
@@ -49,7 +51,7 @@ class Progress:
         row = f"{epoch.epoch:4}/{self.epochs:<4}"
         if self.columns() >= NARROW:
             for loss in (epoch.train, epoch.test):
-                row += f"     {loss.bce:8.2f} {loss.kl:6.2f} {loss.loss:7.2f}"
+                row += LOSSES.format(*(f"{x:.2f}" for x in (loss.bce, loss.kl, loss.loss)))
             row += f"   {epoch.seconds:7.2f}"
         else:
             row += f" test {epoch.test.loss:.2f} {epoch.seconds:.1f} s"

@@ -8,8 +8,8 @@
         loss.png       the history as curves
         images/        sampled_epoch%d.png, rec_epoch%d.png
 
-Every file is written whole or not at all. last.npz comes first and is all that resuming needs: an
-interruption between two files loses nothing. No clock goes into it, so that equal runs give equal
+Every file is written whole or not at all. last.npz is all that resuming needs: an interruption
+between two files loses nothing. No clock goes into it, so that equal runs give equal
 bytes. Two runs never share a folder: the first locks it, and a folder in use is left alone.
 """
 
@@ -43,7 +43,7 @@ class Run:
         self.lock = locked(folder)
 
     def record(self, epoch: Epoch, vae: VAE, optimizer: Adam) -> None:
-        """Keep the state after an epoch: first all of it in last.npz, then the row for people."""
+        """Keep the state after an epoch, all of it in last.npz, and then the rows for people."""
         self.history.append(as_row(epoch))
         self.seconds.append(f"{epoch.seconds:.4f}")
         header = {
@@ -54,10 +54,10 @@ class Run:
             "history": self.history,
         }
         arrays = {**vae.parameters, **optimizer.state}
-        checkpoint.save(self.folder / "last.npz", header, arrays)
         validation = [row.get("validation_loss", 0.0) for row in self.history]
         if epoch.validation and validation[-1] == min(validation):
             checkpoint.save(self.folder / "best.npz", header, arrays)
+        checkpoint.save(self.folder / "last.npz", header, arrays)
         self.write("metrics.csv", self.metrics())
 
     def metrics(self) -> str:

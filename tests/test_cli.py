@@ -219,6 +219,7 @@ def unchanged() -> Iterator[None]:
     """cli.run is made for a process of its own: what it sets for good is put back."""
     handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
     show, hook = warnings.showwarning, sys.unraisablehook
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
