@@ -38,12 +38,28 @@ class NamedArrays(dict[str, Array]):
     def __setitem__(self, name: str, value: ArrayLike) -> None:
         self[name][...] = value
 
+    def update(self, *others: Any, **named: ArrayLike) -> None:
+        """Assign to several names at once."""
+        for name, value in dict(*others, **named).items():
+            self[name] = value
+
+    def __ior__(self, other: Any) -> NamedArrays:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.shapes, self.flat)
+
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {name: array.shape for name, array in self.items()}
 
     def copy(self) -> NamedArrays:
         """The same names and numbers in a buffer of their own."""
-        twin = NamedArrays(self.shapes, self.flat.dtype)
-        twin.flat[:] = self.flat
-        return twin
+        return _restored(self.shapes, self.flat)
+
+
+def _restored(shapes: Shapes, flat: Array) -> NamedArrays:
+    arrays = NamedArrays(shapes, flat.dtype)
+    arrays.flat[:] = flat
+    return arrays

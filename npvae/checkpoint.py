@@ -94,15 +94,17 @@ def _load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         if len(members) != len(archive.infolist()):
             raise _Damaged("two of its members have the same name")
         for info in members.values():
-            if info.compress_type != zipfile.ZIP_STORED or info.file_size > size:
-                raise _Damaged(f"its member {info.filename} is compressed or longer than the file")
+            if info.compress_type != zipfile.ZIP_STORED:
+                raise _Damaged(f"its member {_brief(info.filename)} is compressed")
+        if sum(info.file_size for info in members.values()) > size:
+            raise _Damaged("its members are longer than the file")
 
         text = _text(archive.read("header.npy"))
         if _text(archive.read("digest.npy")) != sha256(text.encode()).hexdigest():
             raise _Damaged("its header does not have the digest that was saved with it")
         header: dict[str, Any] = json.loads(text)
         if header["format"] != "npvae checkpoint" or header["version"] != VERSION:
-            raise _Damaged(f"its format is {header['format']} {header['version']}, not {VERSION}")
+            raise _Damaged(f"its format is version {_brief(header['version'])}, not {VERSION}")
         contents = header.pop("arrays")
         if set(members) != {f"{name}.npy" for name in ("header", "digest", *contents)}:
             raise _Damaged("it lacks an array or has one too many")
@@ -113,16 +115,22 @@ def _array(
     archive: zipfile.ZipFile, name: str, dtype: str, shape: list[int], sha256: str
 ) -> NDArray[Any]:
     if dtype not in DTYPES or not all(type(n) is int and n >= 0 for n in shape):
-        raise _Damaged(f"its array {name} would be {dtype} {shape}")
+        raise _Damaged(f"its array {_brief(name)} would be {_brief(dtype)} {_brief(shape)}")
     count = prod(shape) * np.dtype(dtype).itemsize
     raw = archive.read(f"{name}.npy")
     data = raw[len(raw) - count :]
     if len(data) != count or _digest(data) != sha256:
-        raise _Damaged(f"its array {name} does not have the digest that was saved with it")
+        raise _Damaged(f"its array {_brief(name)} does not have the digest that was saved with it")
     array: NDArray[Any] = np.frombuffer(data, dtype).reshape(shape).copy()
     if npy_bytes(array) != raw:
-        raise _Damaged(f"its array {name} is described in another way than it was saved")
+        raise _Damaged(f"its array {_brief(name)} is described in another way than it was saved")
     return array
+
+
+def _brief(what: object) -> str:
+    """Something out of the file, to be shown: it may be long, or meant for the terminal."""
+    text = ascii(what)
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def _digest(data: bytes) -> str:
@@ -139,7 +147,9 @@ def _text(raw: bytes) -> str:
 
 
 def little_endian(array: NDArray[Any]) -> NDArray[Any]:
-    return np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    if array.dtype.newbyteorder("<").str not in DTYPES:
+        raise ValueError(f"a checkpoint holds float32 and float64 arrays, not {array.dtype}")
+    return np.asarray(array, array.dtype.newbyteorder("<"), order="C")
 
 
 def npy_bytes(array: NDArray[Any]) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
@@ -17,6 +17,8 @@ from npvae.architecture import parameter_shapes
 from npvae.arrays import Array
 from npvae.errors import CheckpointError
 from npvae.layers import ACTIVATIONS
+
+Shape: TypeAlias = tuple[int, ...]
 
 
 def checked(
@@ -42,11 +44,20 @@ def checked(
     if len(array) == 0:
         raise ValueError(f"{name} is an empty batch: it must hold at least one row")
     low, high = array.min(), array.max()
-    if pixels and not (low >= 0 and high <= 1):
-        raise ValueError(f"{name} must hold pixels in [0, 1], not from {low:g} to {high:g}")
     if not np.isfinite([low, high]).all():
         raise ValueError(f"{name} holds NaN or infinity")
+    if pixels and not (low >= 0 and high <= 1):
+        raise ValueError(f"{name} must hold pixels in [0, 1], not from {low:g} to {high:g}")
+    if max(-low, high) > np.finfo(dtype).max:
+        raise ValueError(f"{name} holds numbers too large for {np.dtype(dtype)}")
     return np.require(array, dtype, ["C", "W"])
+
+
+def check_shapes(x: Array, x_shape: Shape, epsilon: Array, epsilon_shape: Shape) -> None:
+    """Raises ValueError for arrays of other shapes: compiled loops would read beyond their ends."""
+    for name, array, shape in (("x", x, x_shape), ("epsilon", epsilon, epsilon_shape)):
+        if array.shape != shape:
+            raise ValueError(f"{name} must have shape {shape}, not {array.shape}")
 
 
 def check_settings(
@@ -57,15 +68,19 @@ def check_settings(
     dtype: DTypeLike,
 ) -> None:
     """Raises ValueError unless a VAE can be built from these."""
-    if not hidden_dims:
-        raise ValueError("hidden_dims must name at least one hidden layer")
+    if not isinstance(hidden_dims, Sequence) or not hidden_dims:
+        raise ValueError(f"hidden_dims must be a sequence such as (128,), not {hidden_dims!r}")
     for size in (input_dim, *hidden_dims, latent_dim):
-        if not isinstance(size, int | np.integer) or size < 1:
+        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
             raise ValueError(f"sizes must be whole numbers above 0, not {size!r}")
     if activation not in ACTIVATIONS:
         raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
-    if np.dtype(dtype) not in (np.float32, np.float64):
-        raise ValueError(f"dtype must be float32 or float64, not {np.dtype(dtype)}")
+    try:
+        known = np.dtype(dtype) in (np.float32, np.float64)
+    except TypeError:
+        known = False
+    if not known:
+        raise ValueError(f"dtype must be float32 or float64, not {dtype}")
 
 
 def checked_checkpoint(

@@ -9,6 +9,7 @@ function itself runs; Numba is missing, the same. Nothing is compiled on import.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import stat
@@ -19,9 +20,9 @@ from typing import Any, TypeVar, cast
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# Numba may reorder sums and fuse multiply-adds, which vector instructions need; it may not assume
+# Numba may fuse multiply-adds and, for the loops in kernels.SUMS, reorder sums; it may not assume
 # that there is no NaN or infinity: those must stay visible.
-FLAGS = {"reassoc", "contract", "arcp", "nsz"}
+FLAGS = {"contract", "arcp", "nsz"}
 
 BACKEND = os.environ.get("NPVAE_BACKEND", "numba")
 WHY_NUMPY = "NPVAE_BACKEND=numpy" if BACKEND == "numpy" else ""
@@ -32,7 +33,8 @@ if BACKEND == "numba":
         import numba
         from numba.extending import overload
     except Exception as error:  # a broken Numba raises more than ImportError
-        BACKEND, WHY_NUMPY = "numpy", f"Numba cannot be used: {str(error).splitlines()[0]}"
+        why = f"{type(error).__name__}: {error}".splitlines()[0]
+        BACKEND, WHY_NUMPY = "numpy", f"Numba cannot be used: {why}"
     else:
         if getattr(numba.config, "DISABLE_JIT"):  # noqa: B009
             BACKEND, WHY_NUMPY = "numpy", "NUMBA_DISABLE_JIT is set"
@@ -48,6 +50,7 @@ class Fused:
         self.specification = specification
         self.versions: list[Callable[..., Any]] = [specification]  # the first one runs
         self.ready = BACKEND == "numpy"
+        self.proven = False  # whether a compiled version has run
         Fused.all.append(self)
 
     @property
@@ -63,24 +66,46 @@ class Fused:
             self.versions = [*compiled(self.loop), self.specification]
             self.ready = True
 
+    def cached(self) -> list[Path]:
+        """The files that Numba's cache holds for this loop."""
+        self.prepare()
+        stats = getattr(self.versions[0], "stats", None)
+        folder = Path(stats.cache_path if stats and stats.cache_path else os.devnull)
+        return list(folder.glob(f"kernels.{self.loop.__name__}-*"))
+
     def in_cache(self) -> bool:
         """Whether the cache holds code for this loop that is younger than its source."""
-        self.prepare()
-        folder = getattr(self.versions[0], "stats").cache_path  # noqa: B009
-        source = Path(self.loop.__code__.co_filename)
-        found = Path(folder or os.devnull).glob(f"kernels.{self.loop.__name__}-*.nbi")
-        return any(entry.stat().st_mtime >= source.stat().st_mtime for entry in found)
+        source = Path(self.loop.__code__.co_filename).stat().st_mtime
+        return any(
+            file.suffix == ".nbi" and file.stat().st_mtime >= source for file in self.cached()
+        )
 
-    def __call__(self, *arguments: Any) -> Any:
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
         self.prepare()
-        while len(self.versions) > 1:
+        for version in self.versions[:-1]:
             try:
-                return self.versions[0](*arguments)
+                result = version(*arguments, **named)
             except Exception as error:  # raised by the cache or the compiler, before the loop ran
-                self.versions.pop(0)
-                why = f"{type(error).__name__}: {error}".splitlines()[0]
-                warnings.warn(f"compiled kernels: {why}; going on without", stacklevel=2)
-        return self.specification(*arguments)
+                self.give_up(version, error)
+            else:
+                self.proven = True
+                return result
+        return self.specification(*arguments, **named)
+
+    def give_up(self, version: Callable[..., Any], error: Exception) -> None:
+        """Go on without a version that failed, unless it has worked for other arguments."""
+        if self.proven:
+            return
+        for file in self.cached():  # damaged, perhaps: the next run will write it anew
+            with contextlib.suppress(OSError):
+                file.unlink()
+        self.versions = [other for other in self.versions if other is not version]
+        if not Fused.warned:
+            Fused.warned = True
+            why = f"{type(error).__name__}: {error}".splitlines()[0]
+            warnings.warn(f"the cache of compiled kernels does not work: {why}", stacklevel=3)
+
+    warned = False  # once for each process is enough
 
 
 def fused(specification: Function) -> Function:
@@ -90,7 +115,10 @@ def fused(specification: Function) -> Function:
 
 def compiled(loop: Callable[..., Any]) -> list[Callable[..., Any]]:
     """The loop compiled by Numba: with its cache, if that is in a safe place, and without."""
-    options: Any = {"fastmath": FLAGS, "nogil": True, "error_model": "numpy"}
+    from npvae import kernels
+
+    flags = FLAGS | ({"reassoc"} if loop.__name__ in kernels.SUMS else set())
+    options: Any = {"fastmath": flags, "nogil": True, "error_model": "numpy"}
     uncached = numba.njit(**options)(loop)
     try:
         cached = numba.njit(cache=True, **options)(loop)
@@ -101,11 +129,14 @@ def compiled(loop: Callable[..., Any]) -> list[Callable[..., Any]]:
 
 
 def others_may_write(folder: str) -> bool:
-    """Whether any user may put files into the folder: cached code from there would be run."""
+    """Whether other users may put files into the folder: cached code from there would be run."""
+    if os.name != "posix":  # elsewhere the mode says nothing
+        return False
     place = Path(folder)
     while not place.exists():
         place = place.parent
-    return bool(place.stat().st_mode & stat.S_IWOTH)
+    status = place.stat()
+    return bool(status.st_mode & stat.S_IWOTH) or status.st_uid not in (0, os.getuid())
 
 
 def must_compile() -> bool:

@@ -77,7 +77,8 @@ def bce_with_logits_backward(d_bce: Array | float, logits: Array, x: Array) -> A
 
     Because softplus'(l) = exp(l) / (1 + exp(l)) = sigmoid(l), and (x * l)' = x.
     """
-    d_logits: Array = np.reshape(d_bce, (-1, 1)) * (sigmoid(logits) - x)
+    d_bce = np.reshape(np.asarray(d_bce, logits.dtype), (-1, 1))  # (B, 1) or (1, 1)
+    d_logits: Array = d_bce * (sigmoid(logits) - x)
     return d_logits
 
 
@@ -104,5 +105,5 @@ def kl_divergence_backward(d_kl: Array | float, mu: Array, log_var: Array) -> tu
 
     Because d sigma^2 / d log_var = sigma^2. Both vanish at mu = 0, sigma = 1: the prior.
     """
-    d_kl = np.reshape(d_kl, (-1, 1))
+    d_kl = np.reshape(np.asarray(d_kl, mu.dtype), (-1, 1))  # (B, 1) or (1, 1)
     return d_kl * mu, d_kl * 0.5 * (np.exp(log_var) - 1)

@@ -28,7 +28,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from npvae import checkpoint, kernels
 from npvae.architecture import Activations, parameter_shapes
 from npvae.arrays import Array, NamedArrays
-from npvae.checks import check_settings, checked, checked_checkpoint
+from npvae.checks import check_settings, check_shapes, checked, checked_checkpoint
 from npvae.layers import (
     ACTIVATIONS,
     LINEAR,
@@ -93,8 +93,8 @@ class VAE:
         parameters: NamedArrays | None = None,
     ) -> None:
         check_settings(input_dim, hidden_dims, latent_dim, activation, dtype)
-        self.input_dim, self.latent_dim = input_dim, latent_dim
-        self.hidden_dims = tuple(hidden_dims)
+        self.input_dim, self.latent_dim = int(input_dim), int(latent_dim)
+        self.hidden_dims = tuple(int(size) for size in hidden_dims)
         self.activation, self.dtype = activation, np.dtype(dtype)
         shapes = parameter_shapes(input_dim, hidden_dims, latent_dim)
         self.parameters = NamedArrays(shapes, self.dtype) if parameters is None else parameters
@@ -125,6 +125,7 @@ class VAE:
     def forward(self, x: Array, epsilon: Array, out: Activations | None = None) -> Activations:
         """All activations for pixels x (B, D) and noise epsilon (B, Z), into out if it is given."""
         a = self.activations(len(x)) if out is None else out
+        check_shapes(x, (len(a.mu), self.input_dim), epsilon, a.mu.shape)
         a.x, a.epsilon = x, epsilon
         self.encoder.forward(x, out=a.h_enc)
         self.mu.forward(a.h_enc[-1], out=a.mu)
@@ -168,6 +169,9 @@ class VAE:
         # Through the encoder; the gradient of the pixels themselves is left out.
         self.encoder.backward(a.x, a.h_enc, out=d.h_enc)
         return Loss.of_batch(bce, kl, beta)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (self.settings, self.parameters)  # for copy.deepcopy and pickle
 
     def twin(self) -> VAE:
         """A model with the same live parameters and gradients of its own."""
@@ -248,3 +252,7 @@ class VAE:
         for name in vae.parameters:
             vae.parameters[name] = arrays[name]
         return vae
+
+
+def _rebuilt(settings: Mapping[str, Any], parameters: NamedArrays) -> VAE:
+    return VAE(**settings, parameters=parameters)

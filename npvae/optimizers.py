@@ -60,29 +60,40 @@ class Adam:
             )
         self.learning_rate, self.beta1, self.beta2, self.eps = learning_rate, beta1, beta2, eps
         self.t = 0
-        self.m: Mapping[str, Array] = {}
-        self.v: Mapping[str, Array] = {}
+        self.m = self.v = NamedArrays({}, float)
 
     def update(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
-        """One step for every parameter, in place."""
-        parameters, gradients = one_row(parameters), one_row(gradients)
+        """One step for every parameter, in place; the same parameters at every call."""
         if self.t == 0:
-            self.m = {name: np.zeros_like(theta) for name, theta in parameters.items()}
-            self.v = {name: np.zeros_like(theta) for name, theta in parameters.items()}
+            self._begin(parameters)
         self.t += 1
+        if isinstance(parameters, NamedArrays) and isinstance(gradients, NamedArrays):
+            self._step(parameters.flat, gradients.flat, self.m.flat, self.v.flat)
+            return
         for name, theta in parameters.items():
-            adam_step(
-                theta, gradients[name], self.m[name], self.v[name],
-                self.t, self.learning_rate, self.beta1, self.beta2, self.eps,
-            )  # fmt: skip
+            self._step(theta, gradients[name], self.m[name], self.v[name])
+
+    def _begin(self, parameters: Mapping[str, Array]) -> None:
+        shapes = {name: theta.shape for name, theta in parameters.items()}
+        dtype = np.result_type(*parameters.values())
+        self.m, self.v = NamedArrays(shapes, dtype), NamedArrays(shapes, dtype)
+
+    def _step(self, theta: Array, gradient: Array, m: Array, v: Array) -> None:
+        if not theta.flags.c_contiguous:
+            raise ValueError("Adam changes parameters in place: they must be C-contiguous")
+        theta, gradient, m, v = (array.reshape(-1) for array in (theta, gradient, m, v))
+        rates = self.learning_rate, self.beta1, self.beta2, self.eps
+        adam_step(theta, gradient, m, v, self.t, *rates)
 
     @classmethod
     def restored(cls, settings: Mapping[str, float], arrays: Mapping[str, Array]) -> Adam:
         """The optimizer whose `settings` and `state` are given, ready for the next step."""
         adam = cls(*(settings[name] for name in ("learning_rate", "beta1", "beta2", "eps")))
+        names = [name.removeprefix("adam.m.") for name in arrays if name.startswith("adam.m.")]
+        adam._begin({name: arrays[f"adam.m.{name}"] for name in names})
+        for name in names:
+            adam.m[name], adam.v[name] = arrays[f"adam.m.{name}"], arrays[f"adam.v.{name}"]
         adam.t = int(settings["t"])
-        adam.m = {n.removeprefix("adam.m."): arrays[n] for n in arrays if n.startswith("adam.m.")}
-        adam.v = {n.removeprefix("adam.v."): arrays[n] for n in arrays if n.startswith("adam.v.")}
         return adam
 
     @property
@@ -93,13 +104,8 @@ class Adam:
 
     @property
     def state(self) -> dict[str, Array]:
-        """What a checkpoint keeps as arrays: both running means, in the order of the parameters."""
+        """What a checkpoint keeps as arrays: both running means, by the names of the parameters."""
         return {
             **{f"adam.m.{name}": m for name, m in self.m.items()},
             **{f"adam.v.{name}": v for name, v in self.v.items()},
         }
-
-
-def one_row(arrays: Mapping[str, Array]) -> Mapping[str, Array]:
-    """The same numbers under a single name if they share one buffer: one call instead of ten."""
-    return {"all": arrays.flat} if isinstance(arrays, NamedArrays) else arrays

@@ -239,12 +239,12 @@ def summary(test: Loss, train_set: Dataset, test_set: Dataset, settings: Setting
         lines.append(f"{'':10}which makes {way:.0%} of the way from the baseline to the floor")
     else:
         lines.append(f"{'':10}which it does not reach yet: train for longer")
+    lines += ["", "Next:"]
     newest = settings.epochs - settings.epochs % (settings.pictures_every or settings.epochs + 1)
     if newest:
-        lines += ["", f"Look at {run.folder / 'images' / f'sampled_epoch{newest}.png'}"]
+        lines.append(f"  look at {run.folder / 'images' / f'sampled_epoch{newest}.png'}")
     which = "" if run.folder.parent == RUNS else f" --checkpoint {quote(str(run.folder))}"
     lines += [
-        "Next:",
         f"  python scripts/generate.py{which}",
         f"  python scripts/evaluate.py{which}",
         "  python scripts/gradcheck.py",
