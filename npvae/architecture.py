@@ -36,7 +36,11 @@ def parameter_shapes(
 
 @dataclass
 class Activations:
-    """Every intermediate of one batch, by name. A second one holds the gradients, name by name."""
+    """Every intermediate of one batch, by name.
+
+    A second one holds the gradients: `d.z` is d loss / d z, and so on. There the hidden layers end
+    up with d_y, the gradient before their activation; x and epsilon get none.
+    """
 
     x: Array  # (B, D)
     epsilon: Array  # (B, Z)

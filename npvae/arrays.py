@@ -21,7 +21,8 @@ Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 class NamedArrays(dict[str, Array]):
     """Arrays by name, each a view of `flat`, in the order of `shapes`; zeros to begin with.
 
-    Assigning to a name writes into the buffer: `parameters["encoder.mu.b"] = 0` keeps the view.
+    Assigning to a name writes into the buffer: `parameters["encoder.mu.b"] = 0` keeps the view, and
+    so does `b = parameters["encoder.mu.b"]; b -= 1`, which changes `flat` too.
     """
 
     flat: Array

@@ -2,7 +2,7 @@
 
 A loss says little by itself: 249 nats, is that good? Two numbers make it readable, both computed
 from the data alone. No model can go below the entropy of the grey pixels; and a model that has not
-learned to use z can do no better than to predict the same mean picture every time.
+learned to use z can do little better than to predict the mean training picture every time.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def log_likelihood_bound(
         total = np.full(len(x), -np.inf)
         for _ in range(samples):
             epsilon = vae.noise(len(x), rng)
-            z = mu + np.exp(0.5 * log_var) * epsilon
+            z = mu + np.exp(0.5 * log_var) * epsilon  # as `reparameterize` does
             bce = bce_with_logits(vae.logits.forward(vae.decoder.forward(z)[-1]), x)
             log_w = 0.5 * np.sum(epsilon**2 - z**2 + log_var, axis=1, dtype=np.float64) - bce
             total = np.logaddexp(total, log_w)

@@ -2,14 +2,15 @@
 
 The derivative of f at theta is the limit of (f(theta + step) - f(theta - step)) / (2 step). In
 float64 with step 1e-5 this central difference is off by about step^2 f''' / 6 + 1e-16 f / step,
-some 1e-10 of f. So each entry of each gradient is computed a second time, from nothing but forward
+some 1e-10. So each entry of each gradient is computed a second time, from nothing but forward
 passes, and has to agree to 1e-7 of the largest entry of its array.
 
 Bottom-up: each activation, the dense layer, each loss, the reparameterization, the whole model, for
 parameters and inputs alike. Sizes are small, biases not zero, the noise is frozen, the upstream
 gradients are random, and no activation is near its kink, where a derivative would not exist.
 
-What this cannot see is a wrong formula with the right derivative: see tests/test_meaning.py.
+What this cannot see is a wrong formula with the right derivative: see tests/test_meaning.py. The
+rows for x and epsilon come close: their gradients are written down here a second time.
 """
 
 from __future__ import annotations
@@ -218,7 +219,8 @@ def check_model(
     a, d = vae.forward(x, epsilon), vae.activations(len(x))
     vae.backward(a, beta, out=d)
     gradients = vae.gradients.copy()
-    # x reaches the loss through the encoder and, as the target, directly; epsilon through z alone.
+    # x reaches the loss through the encoder and, as the target, directly: bce = softplus(logits) -
+    # x * logits, so d bce / d x = -logits. epsilon reaches it through z alone.
     d_x = vae.encoder.backward_to_input(d.h_enc) - a.logits / len(x)
     d_epsilon = d.z * np.exp(0.5 * a.log_var)
 
@@ -237,8 +239,8 @@ def away_from_kinks(
 ) -> None:
     """Draw parameters, biases too, until no hidden unit is within 100 steps of its kink at 0.
 
-    A unit that is off shows h = 0 exactly, and says nothing of how near it was to being on; so the
-    biases are drawn anew until a hair's breadth more or less of each parameter switches no unit.
+    A unit that is off shows h = 0 exactly, and says nothing of how near it was to being on; so they
+    are drawn anew until a hair's breadth more or less of each parameter switches no unit.
     """
     while True:
         parameters.flat[:] = rng.normal(0, 0.5, parameters.flat.shape)

@@ -6,7 +6,8 @@
 
 Each forward stands directly above its backward. `backward` gets what `forward` was given or made,
 explicitly, and overwrites the gradients: each parameter is used once, there is nothing to add up.
-Only arguments whose name begins with `out` are modified. B images. Next: model.py.
+Only arguments whose name begins with `out` are modified. B images.
+Next: architecture.py, a page of names, and model.py.
 """
 
 from __future__ import annotations
@@ -31,21 +32,21 @@ def linear_backward(h: Array, out: Array) -> None:
 
 @kernels.fused
 def bias_relu(out: Array, b: Array) -> None:
-    """h = max(y + b, 0), in place of y."""
+    """h = max(x @ W + b, 0), where out holds x @ W before and h afterwards."""
     np.maximum(out + b, 0, out=out)
 
 
 @kernels.fused
 def relu_backward(h: Array, out: Array) -> None:
-    """d_y = d_h where h > 0, else 0, in place of d_h; at the kink itself we take 0."""
+    """d_y = d_h where h > 0, else 0, in place of d_h; at the kink itself, h = 0, we take 0."""
     out[h <= 0] = 0
 
 
 class Activation(NamedTuple):
-    """A bend and its slope, both in place and elementwise, both in terms of the output h."""
+    """h = bend(y) for y = x @ W + b, and its slope in terms of h; in place and elementwise."""
 
-    forward: Callable[[Array, Array], None]  # (y, b): y becomes h = bend(y + b)
-    backward: Callable[[Array, Array], None]  # (h, d_h): d_h becomes d_y = d_h * bend'(y + b)
+    forward: Callable[[Array, Array], None]  # (x @ W, b): the first becomes h = bend(x @ W + b)
+    backward: Callable[[Array, Array], None]  # (h, d_h): the second becomes d_y = d_h * bend'(y)
 
 
 LINEAR = Activation(bias_linear, linear_backward)
@@ -55,7 +56,8 @@ ACTIVATIONS = {"relu": Activation(bias_relu, relu_backward)}
 class Dense:
     """h = activation(x @ W + b), with x (B, in), W (in, out), b (out,), h (B, out).
 
-    `W` and `b` are views of the model's parameters, `d_W` and `d_b` of its gradients.
+    `W` and `b` are views of the model's parameters, `d_W` and `d_b` of its gradients. In `forward`,
+    out receives h; in `backward`, it holds d_h before and d_y afterwards.
     """
 
     def __init__(
@@ -98,7 +100,7 @@ class Dense:
 
             d_x[n, i] = sum_j d_y[n, j] W[i, j]      which is d_y @ W.T
 
-        A method of its own, because nobody needs d_x of the pixels: a sixth of all the work.
+        A method of its own, because nobody needs d_x of the pixels, a sixth of all the work.
         """
         return np.matmul(d_y, self.W.T, out=out)
 

@@ -6,9 +6,10 @@
     kl    Kullback-Leibler divergence: what it costs to describe the code z, given a standard normal
 
 Both are sums, over pixels and over latents, for one image; the loss is their mean over the batch.
-At beta = 1, -loss is the evidence lower bound (ELBO): loss >= -log p(x).
+At beta = 1, -loss is the evidence lower bound (ELBO): on average over the noise, loss >= -log p(x).
 Pixels are grey values in [0, 1], not coin flips, so the Bernoulli "likelihood" is a
-pseudo-likelihood: good for training and comparing, but its floor is not 0 (see evaluation.py).
+pseudo-likelihood: good for training and comparing, but its floor is not 0. The bce of a grey image
+is the mean bce of the black and white ones drawn with its pixels as probabilities.
 
 Each value stands directly above its gradient. `d_bce` is d loss / d bce, one number for each image
 (or one for all: 1/B for a mean); `d_logits` is d loss / d logits, shaped like logits.
@@ -94,7 +95,8 @@ def kl_divergence(mu: Array, log_var: Array) -> Array:
 
         kl = sum over latents of 0.5 * (mu^2 + sigma^2 - 1 - log_var)
 
-    The mean of log q(z) - log p(z) under q in closed form (Kingma and Welling 2014, appendix B).
+    With z = mu + sigma * epsilon, log q(z) - log p(z) = 0.5 * (z^2 - epsilon^2 - log_var), and the
+    means of epsilon^2 and z^2 are 1 and mu^2 + sigma^2 (Kingma and Welling 2014, appendix B).
     """
     kl: Array = np.sum(0.5 * (mu**2 + np.exp(log_var) - 1 - log_var), axis=1)
     return kl

@@ -11,9 +11,11 @@
        h_dec (B, 128)
          |
        logits (B, 784)                     x_hat = sigmoid(logits)
+         |
+       loss = bce(logits, x) + beta * kl(mu, log_var)
 
 Going down, `forward` fills in every name; coming up, `backward` fills in the gradient of each.
-Next: gradcheck.py, which proves that this page is right, and optimizers.py.
+Next: gradcheck.py, which proves that one is the derivative of the other, and optimizers.py.
 """
 
 from __future__ import annotations
@@ -144,10 +146,11 @@ class VAE:
     ) -> Loss:
         """The loss of activations a, and its gradients in `gradients` and, by name, in out.
 
-        Where a is only a part of a batch, `batch_size` says how many images the whole one has.
+        Where a is only a share of a batch, `batch_size` says how many images the whole one has: the
+        gradients are then a share of a sum, the loss is the mean of the share.
         """
         d = self.activations(len(a.x)) if out is None else out
-        weight = 1 / (batch_size or len(a.x))  # the loss is a mean over the batch
+        weight = 1 / (batch_size or len(a.x))  # the loss is a mean: 1/B enters here, and only here
 
         # From the loss through the decoder to z.
         bce = bce_and_gradient(a.logits, a.x, weight, d.logits)

@@ -8,9 +8,9 @@ Adam keeps two running means for every parameter, of the gradient g and of its s
     v_hat = v / (1 - beta2^t)                    too small by just this much
     theta = theta - learning_rate * m_hat / (sqrt(v_hat) + eps)
 
-(Kingma and Ba 2015, algorithm 1.) The step is about `learning_rate` for every parameter, however
-large or small its gradients are. An optimizer knows nothing of models.
-Next: kernels.py and training.py.
+(Kingma and Ba 2015, algorithm 1.) Where gradients point the same way, the step is `learning_rate`,
+however large or small they are; where they change sign, it is less. An optimizer knows nothing of
+models. Next: kernels.py and training.py.
 """
 
 from __future__ import annotations

@@ -234,10 +234,12 @@ def summary(test: Loss, train_set: Dataset, test_set: Dataset, settings: Setting
         f"floor     {floor:7.2f} the entropy of the test pixels: no model can go below",
         f"baseline  {baseline:7.2f} always the mean training picture, nothing in z",
     ]
-    if test.bce + test.kl < baseline:
-        way = (baseline - test.bce - test.kl) / (baseline - floor)
+    if test.beta != 1:
+        lines.append(f"-elbo     {-test.elbo:7.2f} bce + kl, to be compared with these two")
+    if -test.elbo < baseline:
+        way = (baseline + test.elbo) / (baseline - floor)
         lines.append(f"{'':10}which makes {way:.0%} of the way from the baseline to the floor")
-    else:
+    elif test.beta == 1:
         lines.append(f"{'':10}which it does not reach yet: train for longer")
     lines += ["", "Next:"]
     newest = settings.epochs - settings.epochs % (settings.pictures_every or settings.epochs + 1)

@@ -3,11 +3,11 @@
     for every epoch, for every batch of shuffled images:
         x          (B, 784)  pixels in [0, 1]
         epsilon    (B, 10)   fresh noise
-        forward, backward    the loss and its gradients
+        forward, backward    the loss and its gradients; parallel.py shares them out
         update               one step of Adam
 
-All that is random in epoch e is drawn from a generator seeded with (seed, e). So equal seeds give
-equal runs, and a run can be taken up again after any epoch without having saved a generator.
+All that is random in epoch e is drawn from generators seeded with (seed, what for, e). So equal
+seeds give equal runs, and a run can be taken up again after any epoch without having saved a generator.
 """
 
 from __future__ import annotations

@@ -230,8 +230,11 @@ def test_without_validation_there_is_no_best() -> None:
 def test_a_run_that_dies_between_two_files_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever the writing of epoch 2 stops: after resuming, all is as if it had not."""
 
+    vae, adam = small_vae(), Adam()
+    adam.update(vae.parameters, vae.gradients)
+
     def record(run: Run, number: int) -> None:
-        run.record(an_epoch(number, validation=10.0 - number), small_vae(), Adam())
+        run.record(an_epoch(number, validation=10.0 - number), vae, adam)
 
     original = os.replace
     for survived in range(4):
