@@ -7,7 +7,7 @@
         update               one step of Adam
 
 All that is random in epoch e is drawn from generators seeded with (seed, what for, e). So equal
-seeds give equal runs, and a run can be taken up again after any epoch without having saved a generator.
+seeds give equal runs, and a run can be taken up again after any epoch without a saved generator.
 """
 
 from __future__ import annotations

@@ -68,14 +68,12 @@ def test_no_arrays_at_all() -> None:
     assert NamedArrays({}, float).flat.shape == (0,)
 
 
-@pytest.mark.xfail(strict=True, reason="dict.update puts the new arrays in place of the views")
 def test_update_writes_into_the_buffer() -> None:
     arrays = NamedArrays(SHAPES, float)
     arrays.update({"b": np.ones(3)})
     np.testing.assert_array_equal(arrays.flat[6:9], 1)
 
 
-@pytest.mark.xfail(strict=True, reason="deepcopy fills an empty dict by name: KeyError")
 def test_deepcopy_has_a_buffer_of_its_own() -> None:
     arrays = NamedArrays(SHAPES, float)
     twin = copy.deepcopy(arrays)

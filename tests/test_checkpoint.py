@@ -116,20 +116,16 @@ def test_words_of_any_language(path: Path) -> None:
     assert checkpoint.load(path)[0]["note"] == header["note"]
 
 
-@pytest.mark.xfail(strict=True, reason="ascontiguousarray makes (1,) of ()")
 def test_a_single_number_keeps_its_shape(path: Path) -> None:
     checkpoint.save(path, {}, {"a": np.array(1.5)})
     assert checkpoint.load(path)[1]["a"].shape == ()
 
 
-@pytest.mark.xfail(strict=True, reason="save writes any dtype, load refuses all but two")
 @pytest.mark.parametrize("dtype", [np.int64, np.float16, bool])
 def test_what_could_not_be_loaded_is_not_saved(path: Path, dtype: Any) -> None:
-    try:
+    with pytest.raises(ValueError, match="a checkpoint holds float32 and float64 arrays, not"):
         checkpoint.save(path, {}, {"a": np.ones(3, dtype)})
-    except ValueError:
-        return
-    assert same_bits(checkpoint.load(path)[1], {"a": np.ones(3, dtype)})
+    assert not path.exists()
 
 
 # ------------------------------------------------------------------ what is no checkpoint
@@ -260,7 +256,6 @@ def test_every_bit_flip(path: Path, tiny: tuple[VAE, bytes]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="messages quote what the file says, at any length")
 def test_ten_thousand_mutations(path: Path, tiny: tuple[VAE, bytes]) -> None:
     mutate_often(path, tiny, count=10_000)
 
@@ -374,7 +369,6 @@ BOASTERS: dict[str, Callable[[Members], Members]] = {
 }
 
 
-@pytest.mark.xfail(strict=True, reason="messages quote what the file says, at any length")
 @pytest.mark.parametrize("boast", BOASTERS.values(), ids=BOASTERS)
 def test_messages_do_not_repeat_what_a_file_says_of_itself(
     path: Path, members: Members, boast: Callable[[Members], Members]

@@ -253,6 +253,7 @@ def test_exp_at_the_ends_of_its_range() -> None:
 def fresh(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Fused]:
     """A function that makes `bias_relu` anew, as a new process would, and forgets it afterwards."""
     monkeypatch.setattr(Fused, "all", list(Fused.all))
+    monkeypatch.setattr(Fused, "warned", False)
     return lambda: Fused(FUSED["bias_relu"].specification)
 
 
@@ -271,27 +272,41 @@ def cannot(*_: object) -> None:
     raise RuntimeError("no such thing\nand a traceback of 50 lines")
 
 
+NO_SUCH_THING = "the cache of compiled kernels does not work: RuntimeError: no such thing"
+
+
 def test_a_version_that_fails_gives_way_to_the_next(fresh: Callable[[], Fused]) -> None:
     fused = fresh()
     fused.ready, fused.versions = True, [cannot, fused.loop, fused.specification]
-    assert works_with_warnings(fused) == [
-        "compiled kernels: RuntimeError: no such thing; going on without"
-    ]
+    assert works_with_warnings(fused) == [NO_SUCH_THING]
+    assert fused.versions == [fused.loop, fused.specification]
     assert works_with_warnings(fused) == []
 
 
 def test_where_all_versions_fail_the_specification_runs(fresh: Callable[[], Fused]) -> None:
     fused = fresh()
     fused.ready, fused.versions = True, [cannot, cannot, fused.specification]
-    assert set(works_with_warnings(fused)) == {
-        "compiled kernels: RuntimeError: no such thing; going on without"
-    }
+    assert works_with_warnings(fused) == [NO_SUCH_THING]
+    assert fused.versions == [fused.specification]
+
+
+def test_a_version_that_has_worked_is_kept(fresh: Callable[[], Fused]) -> None:
+    """What fails then are the arguments: the specification says what is wrong with them."""
+    fused = fresh()
+
+    def particular(out: Array, b: Array) -> None:
+        if len(b) != 2:
+            raise RuntimeError
+        fused.loop(out, b)
+
+    fused.ready, fused.versions = True, [particular, fused.specification]
+    assert works_with_warnings(fused) == []
+    with pytest.raises(ValueError, match="broadcast"):
+        fused(np.zeros((1, 2), np.float32), np.zeros(3, np.float32))
+    assert fused.versions == [particular, fused.specification]
     assert works_with_warnings(fused) == []
 
 
-@pytest.mark.xfail(
-    strict=True, reason="every function warns for itself, at every line it is called"
-)
 def test_several_functions_that_fail_alike_warn_once(fresh: Callable[[], Fused]) -> None:
     """As with a damaged cache: one line says it for all of them."""
     with warnings.catch_warnings(record=True) as caught:
@@ -307,13 +322,6 @@ def test_several_functions_that_fail_alike_warn_once(fresh: Callable[[], Fused])
 def test_an_error_of_the_specification_itself_is_not_hidden() -> None:
     with pytest.raises(ValueError, match="broadcast"):
         FUSED["bias_relu"].specification(np.zeros((2, 3)), np.zeros(2))
-
-
-@needs_compiler
-@pytest.mark.xfail(strict=True, reason="the loop makes room of the dtype of its logits: [0]")
-def test_whole_numbers_are_not_rounded_down() -> None:
-    logits, x = np.array([[0, 1000, -1000]]), np.array([[1, 1, 0]])
-    assert bce_with_logits(logits, x)[0] == pytest.approx(math.log(2))
 
 
 # ------------------------------------------------------------------ the cache of compiled code
@@ -358,7 +366,14 @@ def test_a_damaged_cache_file_costs_a_warning(
     file.write_bytes(damage(file.read_bytes()))
     said = works_with_warnings(fresh())
     assert len(said) <= 1
-    assert all(text.startswith("compiled kernels: ") and "\n" not in text for text in said)
+    assert all(text.startswith("the cache of compiled kernels does not work: ") for text in said)
+    assert all("\n" not in text for text in said)
+    Fused.warned = False
+    works_with_warnings(fresh())  # what was damaged is gone: this one writes it anew
+    healed = fresh()
+    assert works_with_warnings(healed) == []
+    stats = getattr(healed.versions[0], "stats")  # noqa: B009
+    assert (sum(stats.cache_hits.values()), sum(stats.cache_misses.values())) == (1, 0)
 
 
 @needs_compiler
@@ -429,7 +444,6 @@ def test_a_folder_to_be_made_where_everybody_may_write_is_no_cache(cache: Path) 
 
 
 @needs_compiler
-@pytest.mark.xfail(strict=True, reason="only the mode is looked at, not the owner")
 def test_the_folder_of_somebody_else_is_no_cache(cache: Path, fresh: Callable[[], Fused]) -> None:
     if os.name != "posix" or os.geteuid() != 0:
         pytest.skip("only root can give a folder away")
@@ -454,7 +468,7 @@ def test_a_missing_numba_is_done_without(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "numba", None)
     module = module_anew()
     assert module["BACKEND"] == "numpy"
-    assert module["WHY_NUMPY"].startswith("Numba cannot be used: import of numba halted")
+    assert module["WHY_NUMPY"].startswith("Numba cannot be used: ModuleNotFoundError: ")
     assert "\n" not in module["WHY_NUMPY"]
 
 
@@ -464,7 +478,6 @@ def test_a_backend_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatc
         module_anew()
 
 
-@pytest.mark.xfail(strict=True, raises=IndexError, reason="splitlines()[0] of an empty message")
 def test_a_numba_that_fails_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "numba.py").write_text("raise ImportError")
     monkeypatch.delenv("NPVAE_BACKEND", raising=False)
@@ -527,7 +540,7 @@ ENVIRONMENTS = {
     "plain": "",
     "numpy": "NPVAE_BACKEND=numpy",
     "no jit": "NUMBA_DISABLE_JIT is set",
-    "broken": "Numba cannot be used: built for another CPU",
+    "broken": "Numba cannot be used: SystemError: built for another CPU",
 }
 
 

@@ -89,6 +89,23 @@ def test_every_activation_has_the_shape_its_comment_says(
         assert all(array.dtype == dtype for array in arrays)
 
 
+@pytest.mark.parametrize(
+    ("x", "epsilon", "message"),
+    [
+        (X[:, :11], EPSILON, r"x must have shape \(5, 12\), not \(5, 11\)"),
+        (X, EPSILON[:4], r"epsilon must have shape \(5, 3\), not \(4, 3\)"),
+        (X, EPSILON[:, :2], r"epsilon must have shape \(5, 3\), not \(5, 2\)"),
+        (X[:4], EPSILON[:4], r"x must have shape \(5, 12\), not \(4, 12\)"),
+    ],
+    ids=["a pixel short", "a row of noise short", "a latent short", "too few for the room"],
+)
+def test_forward_refuses_shapes_that_do_not_fit(x: Array, epsilon: Array, message: str) -> None:
+    """Compiled loops would read beyond the ends."""
+    vae = small_vae(float)
+    with pytest.raises(ValueError, match=message):
+        vae.forward(x, epsilon, out=vae.activations(5))
+
+
 def test_room_may_be_used_again() -> None:
     vae = small_vae(float)
     room, d = vae.activations(5), vae.activations(5)
@@ -132,7 +149,6 @@ def test_parameters_are_live(change: Callable[[NamedArrays], object]) -> None:
     assert (vae.encode(X)[0] != before).any()
 
 
-@pytest.mark.xfail(strict=True, reason="dict.update cuts the layers off from the parameters")
 def test_parameters_are_live_after_update() -> None:
     vae, other = small_vae(seed=0), small_vae(seed=1)
     vae.parameters.update(other.parameters)
@@ -213,8 +229,8 @@ def with_one(value: float) -> Array:
 
 
 BAD_PIXELS = {
-    "NaN": (with_one(np.nan), "x must hold pixels in [0, 1], not from nan to nan"),
-    "infinity": (with_one(np.inf), "x must hold pixels in [0, 1]"),
+    "NaN": (with_one(np.nan), "x holds NaN or infinity"),
+    "infinity": (with_one(np.inf), "x holds NaN or infinity"),
     "above 1": (with_one(1.5), "x must hold pixels in [0, 1], not from"),
     "below 0": (with_one(-0.25), "not from -0.25 to"),
     "in [-1, 1]": (2 * X - 1, "x must hold pixels in [0, 1]"),
@@ -358,10 +374,11 @@ def test_one_image_is_a_batch_of_one() -> None:
         ({"latent_dim": -1}, "sizes must be whole numbers above 0, not -1"),
         ({"hidden_dims": (128, 0)}, "sizes must be whole numbers above 0, not 0"),
         ({"hidden_dims": (12.5,)}, "sizes must be whole numbers above 0, not 12.5"),
-        ({"hidden_dims": ()}, "hidden_dims must name at least one hidden layer"),
+        ({"hidden_dims": ()}, "hidden_dims must be a sequence such as (128,), not ()"),
         ({"activation": "step"}, "activation must be one of relu"),
-        ({"dtype": np.float16}, "dtype must be float32 or float64, not float16"),
-        ({"dtype": int}, "dtype must be float32 or float64, not int64"),
+        ({"dtype": np.float16}, "dtype must be float32 or float64, not"),
+        ({"dtype": "banana"}, "dtype must be float32 or float64, not banana"),
+        ({"dtype": int}, "dtype must be float32 or float64, not"),
     ],
 )
 def test_what_cannot_be_built_is_refused(settings: dict[str, Any], message: str) -> None:
@@ -370,9 +387,8 @@ def test_what_cannot_be_built_is_refused(settings: dict[str, Any], message: str)
     assert message in str(refusal.value)
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="a TypeError about * and iterables")
 def test_a_single_hidden_size_without_brackets_is_refused_clearly() -> None:
-    with pytest.raises(ValueError, match="hidden_dims"):
+    with pytest.raises(ValueError, match=r"hidden_dims must be a sequence such as \(128,\), not 128"):
         VAE(hidden_dims=128)  # type: ignore[arg-type]
 
 
@@ -401,7 +417,6 @@ def test_save_and_load_to_the_bit(tmp_path: Path, hidden_dims: tuple[int, ...], 
     assert not loaded.encode(X)[0].any()
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="json knows no NumPy integers")
 def test_sizes_may_be_numpy_integers(tmp_path: Path) -> None:
     vae = VAE(12, tuple(np.array([7])), np.int64(3))
     vae.save(tmp_path / "model.npz")

@@ -99,7 +99,6 @@ def test_one_row_and_a_plain_dict_give_the_same() -> None:
         np.testing.assert_allclose(row[name], plain[name], rtol=1e-13)
 
 
-@pytest.mark.xfail(strict=True, reason="one_row() of one but not of the other: KeyError")
 @pytest.mark.parametrize("named", ["parameters", "gradients"])
 def test_one_row_and_a_plain_dict_go_together(named: str) -> None:
     """As after `{name: clip(g) for name, g in gradients.items()}`."""
