@@ -6,8 +6,8 @@ If not, an OptionError says what there is instead. Next: generation.py and plane
 from __future__ import annotations
 
 from collections.abc import Sequence
-from shlex import quote
 
+from npvae import cli
 from npvae.datasets import Dataset
 from npvae.errors import OptionError
 from npvae.images import SIDE
@@ -24,7 +24,7 @@ def class_label(dataset: Dataset, name: str) -> int:
     raise OptionError(
         f'{no_digits}there is no class "{name}" in {dataset.name}.\n'
         f"Its classes: {', '.join(dataset.class_names)}.\n"
-        f"For example:  python scripts/generate.py class {quote(dataset.class_names[0])}"
+        f"For example:  {cli.command('generate.py', 'class', dataset.class_names[0])}"
     )
 
 

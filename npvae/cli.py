@@ -8,12 +8,16 @@ Nothing heavy is imported here, so that --help and bad options answer at once.
 from __future__ import annotations
 
 import argparse
+import io
 import math
 import os
+import re
 import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from shlex import quote
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -31,6 +35,7 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             **more,
         )
+        self._negative_number_matcher = re.compile(r"-[\d.]")  # -1e-3 is a value, too
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message} (--help tells more)", file=sys.stderr)
@@ -52,12 +57,14 @@ class Parser(argparse.ArgumentParser):
         """--dataset and --data-dir."""
         self.add_argument(
             "--dataset",
+            type=some_text,
             metavar="NAME",
             help="fashion-mnist, mnist, drawn-digits, an .npz file, a folder of pictures, or auto: "
             "Fashion-MNIST, or drawn-digits where that cannot be had (default: auto)",
         )
         self.add_argument(
             "--data-dir",
+            type=some_text,
             metavar="FOLDER",
             help="where the dataset's files are or go (default: $NPVAE_DATA_DIR, else data/)",
         )
@@ -112,6 +119,21 @@ def one_thread_per_product() -> None:
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
 
 
+def command(script: str, *arguments: object) -> str:
+    """The line that runs another of our scripts, from the folder in which this one was called."""
+    folder = Path(sys.argv[0]).parent
+    if not (folder / script).is_file():
+        folder = Path("scripts")
+    return " ".join(["python", *(quote(str(word)) for word in (folder / script, *arguments))])
+
+
+def some_text(text: str) -> str:
+    """An option's type: anything but nothing."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' is empty")
+    return text
+
+
 class Terminated(BaseException):
     """SIGTERM, as an exception: files that are being written are still cleaned up."""
 
@@ -120,6 +142,9 @@ def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     """Call main with the command line, and end the process as the house rules say."""
     signal.signal(signal.SIGTERM, _terminate)
     warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # rather a "?" than an error over a letter
+            stream.reconfigure(errors="backslashreplace")
     debug = "--debug" in sys.argv
     try:
         code = main(sys.argv[1:]) or 0
@@ -134,6 +159,11 @@ def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
         code = 143
     except BrokenPipeError:  # whoever read our output has enough
         code = 0
+    except OSError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        code = 6
     except Exception as error:
         if debug:
             raise
@@ -141,9 +171,12 @@ def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
         print("This is a bug in npvae. --debug shows where it happened.", file=sys.stderr)
         code = 1
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+        print(end="", flush=True)
+    except OSError as error:  # nobody reads, or the disk is full
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError) and code == 0:
+            print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
+            code = 6
     sys.exit(code)
 
 

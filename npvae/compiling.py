@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
+from npvae.errors import OptionError
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # Numba may fuse multiply-adds and, for the loops in kernels.SUMS, reorder sums; it may not assume
@@ -27,7 +29,7 @@ FLAGS = {"contract", "arcp", "nsz"}
 BACKEND = os.environ.get("NPVAE_BACKEND", "numba")
 WHY_NUMPY = "NPVAE_BACKEND=numpy" if BACKEND == "numpy" else ""
 if BACKEND not in ("numba", "numpy"):
-    raise ImportError(f"NPVAE_BACKEND must be numba or numpy, not {BACKEND!r}")
+    raise OptionError(f"NPVAE_BACKEND must be numba or numpy, not {BACKEND!r}")
 if BACKEND == "numba":
     try:
         import numba

@@ -90,7 +90,8 @@ class Adam:
         """The optimizer whose `settings` and `state` are given, ready for the next step."""
         adam = cls(*(settings[name] for name in ("learning_rate", "beta1", "beta2", "eps")))
         names = [name.removeprefix("adam.m.") for name in arrays if name.startswith("adam.m.")]
-        adam._begin({name: arrays[f"adam.m.{name}"] for name in names})
+        if names:
+            adam._begin({name: arrays[f"adam.m.{name}"] for name in names})
         for name in names:
             adam.m[name], adam.v[name] = arrays[f"adam.m.{name}"], arrays[f"adam.v.{name}"]
         adam.t = int(settings["t"])

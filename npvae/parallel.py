@@ -14,7 +14,7 @@ the threads of BLAS do what they do. Next: training.py.
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 
 import numpy as np
@@ -76,7 +76,12 @@ class Team:
             self.pool.submit(worker.backpropagate, *task)
             for worker, task in zip(self.workers[1:], tasks[1:], strict=False)
         ]
-        losses = [self.workers[0].backpropagate(*tasks[0]), *(other.result() for other in others)]
+        try:
+            losses = [self.workers[0].backpropagate(*tasks[0])]
+            losses += [other.result() for other in others]
+        except BaseException:
+            wait(others)  # nobody is left at work when the error is dealt with
+            raise
         for worker in self.workers[1 : len(tasks)]:
             self.vae.gradients.flat += worker.vae.gradients.flat
         weights = [len(task[1]) / len(rows) for task in tasks]

@@ -22,7 +22,7 @@ class Progress:
         self.live = sys.stdout.isatty() and not quiet
         self.start = self.drawn = time.monotonic()
         if not quiet and self.columns() >= NARROW:
-            print(HEADER)
+            self.say(HEADER)
 
     def columns(self) -> int:
         """The width of the terminal, or of a page where there is none."""
@@ -41,7 +41,7 @@ class Progress:
         line = f"  {self.done + 1}/{self.epochs} [{bar}] loss {loss:.1f}  {clock(eta)} left"
         if len(line) >= self.columns():
             line = f"{self.done + 1}/{self.epochs} {share:4.0%} {clock(eta)} left"
-        print(f"\r\033[K{line[: self.columns() - 1]}", end="", flush=True)
+        self.say(f"\r\033[K{line[: self.columns() - 1]}", end="")
 
     def epoch(self, epoch: Epoch) -> None:
         """Print the row of an epoch."""
@@ -51,17 +51,29 @@ class Progress:
         row = f"{epoch.epoch:4}/{self.epochs:<4}"
         if self.columns() >= NARROW:
             for loss in (epoch.train, epoch.test):
-                row += LOSSES.format(*(f"{x:.2f}" for x in (loss.bce, loss.kl, loss.loss)))
+                row += LOSSES.format(*map(short, (loss.bce, loss.kl, loss.loss)))
             row += f"   {epoch.seconds:7.2f}"
         else:
             row += f" test {epoch.test.loss:.2f} {epoch.seconds:.1f} s"
         self.clear()
-        print(row, flush=True)
+        self.say(row)
 
     def clear(self) -> None:
         """Wipe the moving line away, so that something else can be printed."""
         if self.live:
-            print("\r\033[K", end="", flush=True)
+            self.say("\r\033[K", end="")
+
+    def say(self, text: str, end: str = "\n") -> None:
+        """Print, or fall silent where nobody listens any more: that is no reason not to train."""
+        try:
+            print(text, end=end, flush=True)
+        except BrokenPipeError:
+            self.quiet, self.live = True, False
+
+
+def short(loss: float) -> str:
+    """Two decimals, or what fits of a loss that has gone astray."""
+    return f"{loss:.2f}" if loss < 1e6 else f"{loss:.1e}"
 
 
 def clock(seconds: float) -> str:

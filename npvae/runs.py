@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
-from npvae import checkpoint
+from npvae import checkpoint, cli
 from npvae.errors import CheckpointError, OutputError
 from npvae.files import write_bytes_safely
 from npvae.losses import Loss
@@ -41,6 +41,11 @@ class Run:
         self.history: list[dict[str, float]] = []
         self.seconds: list[str] = []
         self.lock = locked(folder)
+
+    def close(self) -> None:
+        """Let others write to the folder."""
+        if self.lock is not None:
+            self.lock.close()
 
     def record(self, epoch: Epoch, vae: VAE, optimizer: Adam) -> None:
         """Keep the state after an epoch, all of it in last.npz, and then the rows for people."""
@@ -81,8 +86,12 @@ class Run:
             ) from error
 
     def write_about(self, **more: Any) -> None:
-        """Write run.json."""
-        self.write("run.json", json.dumps({**self.about, **more}, indent=2) + "\n")
+        """Write run.json, keeping what it said before, such as when the run was started."""
+        try:
+            before = json.loads((self.folder / "run.json").read_text())
+        except (OSError, ValueError):  # empty: the run is new
+            before = {}
+        self.write("run.json", json.dumps({**before, **self.about, **more}, indent=2) + "\n")
 
 
 def as_row(epoch: Epoch) -> dict[str, float]:
@@ -129,7 +138,7 @@ def claimed(folder: Path) -> Path:
         raise OutputError(
             f"the folder {folder} is in use: a new run would overwrite what it holds.\n"
             "Choose another one with --out, leave --out away for a new one,\n"
-            f"or go on with the run in it:  python scripts/train.py --resume {folder}"
+            f"or go on with the run in it:  {cli.command('train.py', '--resume', folder)}"
         ) from None
     return folder
 
@@ -157,14 +166,22 @@ def locked(folder: Path) -> IO[str] | None:
         import fcntl
     except ImportError:  # Windows: there, only the check for a used folder remains
         return None
-    lock = open(folder / ".lock", "w")  # noqa: SIM115  open for as long as the run
+    try:
+        lock = open(folder / ".lock", "w")  # noqa: SIM115  open for as long as the run
+    except OSError as error:
+        raise OutputError(
+            f"the folder {folder} cannot be written: {error.strerror or error}\n"
+            "Copy it to where it can, and name that folder."
+        ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         lock.close()
         raise OutputError(
             f"another process is training in {folder}.\nWait for it to end, or stop it first."
         ) from None
+    except OSError:  # a file system without locks
+        pass
     return lock
 
 
@@ -183,7 +200,7 @@ def find_checkpoint(given: str | Path | None = None, name: str = "last.npz") -> 
     if not found:
         raise CheckpointError(
             f"no trained model was found in {RUNS.resolve()}.\n"
-            "Train one first with  python scripts/train.py  or name one with --checkpoint."
+            f"Train one first with  {cli.command('train.py')}  or name one with --checkpoint."
         )
     return found[-1]
 
@@ -200,6 +217,11 @@ def load_model(path: str | Path) -> tuple[VAE, dict[str, Any]]:
 def open_run(given: str | Path) -> tuple[Run, VAE, Adam, dict[str, Any]]:
     """A run to be resumed, in the state of its last epoch; CheckpointError if there is none."""
     path = find_checkpoint(given)
+    if path.name != "last.npz":
+        raise CheckpointError(
+            f"{path} is not the last state of a run: to go on from it would undo what came later.\n"
+            "Resume from the folder of a run, or its last.npz."
+        )
     header, arrays = checkpoint.load(path)
     vae = VAE.from_checkpoint(path, header, arrays)
     try:
@@ -212,6 +234,7 @@ def open_run(given: str | Path) -> tuple[Run, VAE, Adam, dict[str, Any]]:
             f"the checkpoint {path} holds a model, but not the state of a training run.\n"
             "Resume from the last.npz of a run."
         ) from error
+    run.write("metrics.csv", run.metrics())  # which a kill may have kept from being written
     return run, vae, adam, header
 
 

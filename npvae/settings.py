@@ -34,11 +34,12 @@ class Settings:
     def resumed(self, given: Mapping[str, Any], epochs_done: int) -> Settings:
         """These settings with the changes that a run allows when it is taken up again.
 
-        More epochs and other pictures change nothing of what is there; raises OptionError for
-        anything else, because the run would no longer be the one that its folder says it is.
+        More epochs and other pictures change nothing of what is there, and a dataset may have moved
+        as long as its bytes are the same. Raises OptionError for anything else: the run would no
+        longer be the one that its folder says it is.
         """
         for name, value in given.items():
-            if name not in ("epochs", "pictures_every") and value != getattr(self, name):
+            if name not in ("epochs", "pictures_every", "dataset") and value != getattr(self, name):
                 option = "--hidden" if name == "hidden_dims" else f"--{name.replace('_', '-')}"
                 raise OptionError(
                     f"{option} cannot change when a run is resumed: it began with "

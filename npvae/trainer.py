@@ -5,12 +5,12 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import datetime, timezone
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from math import ceil
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,7 @@ def start(settings: Settings, data_dir: str | None, out: str | None, quiet: bool
     say = silence if quiet else print
     train_set, test_set = load_dataset(settings.dataset, data_dir, report=say)
     check_validation(settings, train_set)
+    vae = build(settings)
     about = {
         "settings": settings.as_dict(),
         "data": about_data(train_set, test_set),
@@ -43,7 +44,8 @@ def start(settings: Settings, data_dir: str | None, out: str | None, quiet: bool
     }
     name = f"{short_name(train_set)}-z{settings.latent_dim}"
     run = new_run(name, out, about, started=now())
-    _train(run, build(settings), Adam(settings.learning_rate), settings, train_set, test_set, quiet)
+    with closing(run):
+        _train(run, vae, Adam(settings.learning_rate), settings, train_set, test_set, quiet)
 
 
 def resume(
@@ -54,7 +56,8 @@ def resume(
     run, vae, optimizer, header = open_run(folder)
     done = header["epoch"]
     settings = Settings.from_dict(header["settings"]).resumed(given, done)
-    train_set, test_set = load_dataset(header["data"]["name"], data_dir, report=say)
+    name = given.get("dataset", header["data"]["name"])
+    train_set, test_set = load_dataset(name, data_dir, report=say)
     if about_data(train_set, test_set)["sha256"] != header["data"]["sha256"]:
         raise DataError(
             f"{train_set.name} is not the dataset that {run.folder} was trained on.\n"
@@ -67,7 +70,8 @@ def resume(
     run.about["settings"] = settings.as_dict()
     run.write_about(resumed=now(), resumed_after_epoch=done)
     say(f"Resuming {run.folder} after epoch {done}.\n")
-    _train(run, vae, optimizer, settings, train_set, test_set, quiet, done)
+    with closing(run):
+        _train(run, vae, optimizer, settings, train_set, test_set, quiet, done)
 
 
 def _train(
@@ -104,12 +108,15 @@ def _train(
 
 
 def build(settings: Settings) -> VAE:
-    """The untrained model of these settings."""
-    return VAE(
-        hidden_dims=settings.hidden_dims,
-        latent_dim=settings.latent_dim,
-        rng=generator(settings.seed, WEIGHTS),
-    )
+    """The untrained model of these settings. Raises OptionError if it is too large."""
+    rng = generator(settings.seed, WEIGHTS)
+    try:
+        return VAE(784, settings.hidden_dims, settings.latent_dim, rng=rng)
+    except (MemoryError, ValueError) as error:
+        raise OptionError(
+            f"a network of {settings.hidden_dims} hidden units and {settings.latent_dim} latents "
+            "needs more memory than there is."
+        ) from error
 
 
 def save_pictures(folder: Path, epoch: int, vae: VAE, images: Images, settings: Settings) -> None:
@@ -219,7 +226,7 @@ def interrupted(done: int, run: Run) -> str:
         return f"Interrupted. No epoch was finished; {run.folder} holds no model yet."
     return (
         f"Interrupted. The state after epoch {done} is in {run.folder / 'last.npz'}\n"
-        f"Go on with:  python scripts/train.py --resume {quote(str(run.folder))}"
+        f"Go on with:  {cli.command('train.py', '--resume', run.folder)}"
     )
 
 
@@ -245,10 +252,10 @@ def summary(test: Loss, train_set: Dataset, test_set: Dataset, settings: Setting
     newest = settings.epochs - settings.epochs % (settings.pictures_every or settings.epochs + 1)
     if newest:
         lines.append(f"  look at {run.folder / 'images' / f'sampled_epoch{newest}.png'}")
-    which = "" if run.folder.parent == RUNS else f" --checkpoint {quote(str(run.folder))}"
+    which = [] if run.folder.parent == RUNS else ["--checkpoint", run.folder]
     lines += [
-        f"  python scripts/generate.py{which}",
-        f"  python scripts/evaluate.py{which}",
-        "  python scripts/gradcheck.py",
+        f"  {cli.command('generate.py', *which)}",
+        f"  {cli.command('evaluate.py', *which)}",
+        f"  {cli.command('gradcheck.py')}",
     ]
     return "\n".join(lines)

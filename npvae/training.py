@@ -71,7 +71,8 @@ def train_epoch(
         epsilon = vae.noise(len(batch), rng)
         loss = team.backpropagate(images, batch, epsilon, beta)
         if not math.isfinite(loss.loss):
-            raise DivergedError(f"batch {k} of {count}: the loss is {loss.loss}, it was {last:.1f}")
+            before = f"it was {last:.4g} before" if k > 1 else "in the very first batch"
+            raise DivergedError(f"batch {k} of {count}: the loss is {loss.loss}, {before}")
         optimizer.update(vae.parameters, vae.gradients)
 
         seen, last = seen + len(batch), loss.loss

@@ -64,7 +64,9 @@ def main(arguments: Sequence[str]) -> None:
     print(f"{trained.path}")
     print(table(verdict))
     if not options.quiet:
-        print("\nNext:\n  python scripts/generate.py traverse --index 7    what each latent means")
+        which = ["--checkpoint", options.checkpoint] if options.checkpoint else []
+        following = cli.command("generate.py", "traverse", "--index", 7, *which)
+        print(f"\nNext: what does each latent mean?\n  {following}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from shlex import quote
+from shlex import split
 from typing import TYPE_CHECKING, Any
 
 from npvae import cli
@@ -191,8 +191,8 @@ def main(arguments: Sequence[str]) -> None:
     print(path if options.quiet else f"picture  {path}")
 
     why, command = NEXT[options.mode]
-    given = f" --checkpoint {quote(options.checkpoint)}" if options.checkpoint else ""
-    say(f"\nNext: {why}\n  python scripts/generate.py {command}{given}")
+    given = ["--checkpoint", options.checkpoint] if options.checkpoint else []
+    say(f"\nNext: {why}\n  {cli.command('generate.py', *split(command), *given)}")
 
 
 if __name__ == "__main__":

@@ -38,8 +38,10 @@ def parser() -> cli.Parser:
     option("--validation", cli.whole_number(0), default.validation, "training images held out")
     option("--pictures-every", cli.whole_number(0), default.pictures_every, "epochs; 0 for none")
     target = parser.add_mutually_exclusive_group()
-    target.add_argument("--out", metavar="FOLDER", help="of the run (default: a new one in runs/)")
-    target.add_argument("--resume", metavar="RUN", help="go on with the run in this folder")
+    help = "of the run (default: a new one in runs/)"
+    target.add_argument("--out", type=cli.some_text, metavar="FOLDER", help=help)
+    help = "go on with the run in this folder"
+    target.add_argument("--resume", type=cli.some_text, metavar="RUN", help=help)
     parser.add_common(seed=argparse.SUPPRESS)
     return parser
 

@@ -145,7 +145,6 @@ def test_an_error_of_any_worker_reaches_the_caller(
         team.backpropagate(IMAGES, rows, epsilon)
 
 
-@pytest.mark.xfail(strict=True, reason="the caller does not wait for the others")
 @pytest.mark.parametrize("who", [0, 1])
 def test_after_an_error_nobody_is_still_at_work(who: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else the next batch would be written into the room where they still compute the last."""
