@@ -108,8 +108,10 @@ def pixel_entropy(images: Images) -> float:
     """
     x = np.arange(1, 255) / 255  # 0 and 255 have no entropy
     entropy = -x * np.log(x) - (1 - x) * np.log(1 - x)
-    counts = np.bincount(images.reshape(-1), minlength=256)[1:255]
-    return float(counts @ entropy) / len(images)
+    counts = np.zeros(256)
+    for rows in chunks(np.arange(len(images)), 500):  # bincount wants 8 bytes for each pixel
+        counts += np.bincount(images[rows].reshape(-1), minlength=256)
+    return float(counts[1:255] @ entropy) / len(images)
 
 
 def no_latent_loss(train_images: Images, test_images: Images) -> float:

@@ -74,6 +74,15 @@ def test_update_writes_into_the_buffer() -> None:
     np.testing.assert_array_equal(arrays.flat[6:9], 1)
 
 
+def test_the_or_of_dicts_writes_into_the_buffer() -> None:
+    arrays = NamedArrays(SHAPES, float)
+    same = arrays
+    arrays |= {"b": np.ones(3)}
+    arrays.update(scale=2, W=np.full((2, 3), 5))
+    assert arrays is same
+    np.testing.assert_array_equal(arrays.flat, [5, 5, 5, 5, 5, 5, 1, 1, 1, 2])
+
+
 def test_deepcopy_has_a_buffer_of_its_own() -> None:
     arrays = NamedArrays(SHAPES, float)
     twin = copy.deepcopy(arrays)

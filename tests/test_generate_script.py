@@ -96,7 +96,8 @@ def test_every_mode_as_a_user_runs_it(here: Path) -> None:
         assert f"picture  {path}\n" in process.stdout
         assert min(size(here / path)) > 100
         *_, command = process.stdout.splitlines()
-        assert command.startswith("  python ") and "scripts/generate.py" in command
+        assert command.startswith("  python ")
+        assert "scripts/generate.py" in command
     assert len(pictures(here / RUN / "images")) == len(ASKED)
 
 

@@ -12,8 +12,10 @@ import os
 import runpy
 import subprocess
 import sys
+import threading
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ import npvae.optimizers  # noqa: F401  for Fused.all to be complete
 from npvae import compiling, kernels
 from npvae.arrays import Array
 from npvae.compiling import BACKEND, Fused
+from npvae.errors import OptionError
 from npvae.layers import reparameterize
 from npvae.losses import bce_with_logits
 from npvae.model import VAE
@@ -348,6 +351,24 @@ def test_the_cache_is_used(cache: Path, fresh: Callable[[], Fused]) -> None:
     assert (sum(stats.cache_hits.values()), sum(stats.cache_misses.values())) == (1, 0)
 
 
+@needs_compiler
+def test_workers_may_all_be_the_first_to_call(cache: Path, fresh: Callable[[], Fused]) -> None:
+    fused, barrier = fresh(), threading.Barrier(4, timeout=10)
+
+    def work(k: int) -> Array:
+        out = np.full((2, 3), float(k), np.float32)
+        barrier.wait()
+        fused(out, np.ones(3, np.float32))
+        return out
+
+    with ThreadPoolExecutor(4) as pool:
+        results = list(pool.map(work, range(4)))
+    for k, result in enumerate(results):
+        np.testing.assert_array_equal(result, k + 1)
+    assert len(fused.versions) == 3  # none has been given up
+    assert not Fused.warned
+
+
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda data: b"",
     "garbage": lambda data: b"\x93garbage" * 50,
@@ -474,7 +495,7 @@ def test_a_missing_numba_is_done_without(monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_a_backend_that_does_not_exist_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NPVAE_BACKEND", "cuda")
-    with pytest.raises(ImportError, match="NPVAE_BACKEND must be numba or numpy, not 'cuda'"):
+    with pytest.raises(OptionError, match="NPVAE_BACKEND must be numba or numpy, not 'cuda'"):
         module_anew()
 
 

@@ -388,7 +388,9 @@ def test_what_cannot_be_built_is_refused(settings: dict[str, Any], message: str)
 
 
 def test_a_single_hidden_size_without_brackets_is_refused_clearly() -> None:
-    with pytest.raises(ValueError, match=r"hidden_dims must be a sequence such as \(128,\), not 128"):
+    with pytest.raises(
+        ValueError, match=r"hidden_dims must be a sequence such as \(128,\), not 128"
+    ):
         VAE(hidden_dims=128)  # type: ignore[arg-type]
 
 

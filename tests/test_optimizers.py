@@ -125,6 +125,29 @@ def test_changes_the_parameters_in_place_and_nothing_else(dtype: Any) -> None:
     assert adam.t == 1
 
 
+def test_parameters_that_cannot_be_changed_in_place_are_refused() -> None:
+    theta = {"it": np.ones((2, 3)).T}
+    with pytest.raises(ValueError, match="C-contiguous"):
+        Adam().update(theta, {"it": np.ones((3, 2))})
+    np.testing.assert_array_equal(theta["it"], 1)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_a_restored_optimizer_goes_on_to_the_bit(steps: int, dtype: Any) -> None:
+    adam, theta = Adam(0.01, 0.8, 0.95, 1e-6), random_arrays(0, dtype)
+    for t in range(steps):
+        adam.update(theta, random_arrays(t, dtype))
+    twin = theta.copy()
+    restored = Adam.restored(adam.settings, adam.state)
+    assert restored.settings == adam.settings
+    for t in range(2):
+        adam.update(theta, random_arrays(10 + t, dtype))
+        restored.update(twin, random_arrays(10 + t, dtype))
+    assert twin.flat.tobytes() == theta.flat.tobytes()
+    assert restored.state.keys() == adam.state.keys()
+
+
 def test_two_optimizers_share_nothing() -> None:
     one, other = random_arrays(0), random_arrays(0)
     busy = Adam()

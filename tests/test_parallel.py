@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -221,8 +222,8 @@ def test_average_loss_takes_as_much_noise_as_that_of_evaluation() -> None:
 @pytest.mark.parametrize("most", [1, 2, 3, 8])
 def test_shares_cover_everything_once_and_nearly_evenly(most: int) -> None:
     for count in range(1, 10 * SMALLEST_SHARE):
-        parts = [list(range(count))[share] for share in shares(count, most)]
-        assert sum(parts, []) == list(range(count))
+        parts = [range(count)[share] for share in shares(count, most)]
+        assert list(chain(*parts)) == list(range(count))
         sizes = [len(part) for part in parts]
         assert max(sizes) - min(sizes) <= 1
         assert len(sizes) == 1 or min(sizes) >= SMALLEST_SHARE
