@@ -80,7 +80,7 @@ def check_settings(
     except TypeError:
         known = False
     if not known:
-        raise ValueError(f"dtype must be float32 or float64, not {dtype}")
+        raise ValueError(f"dtype must be float32 or float64, not {dtype!r}")
 
 
 def checked_checkpoint(

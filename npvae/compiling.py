@@ -95,8 +95,8 @@ class Fused:
         return self.specification(*arguments, **named)
 
     def give_up(self, version: Callable[..., Any], error: Exception) -> None:
-        """Go on without a version that failed, unless it has worked for other arguments."""
-        if self.proven:
+        """Go on without a version that failed, unless it is the arguments that are to blame."""
+        if self.proven or type(error).__name__ == "TypingError":
             return
         for file in self.cached():  # damaged, perhaps: the next run will write it anew
             with contextlib.suppress(OSError):

@@ -66,12 +66,12 @@ class Adam:
         """One step for every parameter, in place; the same parameters at every call."""
         if self.t == 0:
             self._begin(parameters)
-        self.t += 1
         if isinstance(parameters, NamedArrays) and isinstance(gradients, NamedArrays):
             self._step(parameters.flat, gradients.flat, self.m.flat, self.v.flat)
-            return
-        for name, theta in parameters.items():
-            self._step(theta, gradients[name], self.m[name], self.v[name])
+        else:
+            for name, theta in parameters.items():
+                self._step(theta, gradients[name], self.m[name], self.v[name])
+        self.t += 1
 
     def _begin(self, parameters: Mapping[str, Array]) -> None:
         shapes = {name: theta.shape for name, theta in parameters.items()}
@@ -83,7 +83,7 @@ class Adam:
             raise ValueError("Adam changes parameters in place: they must be C-contiguous")
         theta, gradient, m, v = (array.reshape(-1) for array in (theta, gradient, m, v))
         rates = self.learning_rate, self.beta1, self.beta2, self.eps
-        adam_step(theta, gradient, m, v, self.t, *rates)
+        adam_step(theta, gradient, m, v, self.t + 1, *rates)
 
     @classmethod
     def restored(cls, settings: Mapping[str, float], arrays: Mapping[str, Array]) -> Adam:

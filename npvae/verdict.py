@@ -8,6 +8,7 @@ import numpy as np
 
 from npvae import evaluation
 from npvae.datasets import Dataset
+from npvae.errors import CheckpointError
 from npvae.evaluation import Floats
 from npvae.model import VAE
 
@@ -24,7 +25,27 @@ def judge(
     """Every figure of merit, as plain data; losses in nats per image.
 
     The importance-weighted bound takes `samples` draws for each of the first `bound_images` images.
+    Raises CheckpointError if the loss is not finite.
     """
+    with np.errstate(all="ignore"):  # what overflows shows in the figures, which are looked at
+        figures = _judge(vae, train_set, test_set, samples, bound_images, seed, binarize)
+    if not np.isfinite([figures["loss"]["mean"], figures["nll_bound"]["mean"]]).all():
+        raise CheckpointError(
+            "the model's loss on these images is not finite: it was trained on others,\n"
+            "or its training has diverged. Use another checkpoint."
+        )
+    return figures
+
+
+def _judge(
+    vae: VAE,
+    train_set: Dataset,
+    test_set: Dataset,
+    samples: int,
+    bound_images: int,
+    seed: int,
+    binarize: bool,
+) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     train, test = train_set.images, test_set.images
     if binarize:
@@ -86,6 +107,6 @@ def table(verdict: dict[str, Any]) -> str:
         lines += [
             "",
             "The pixels are grey, so p(x) is a pseudo-likelihood: it orders models, but it is not",
-            "a probability of these images. --binarize gives an honest one, in black and white.",
+            "a probability of these. --binarize gives an honest one, in black and white.",
         ]
     return "\n".join(lines)
