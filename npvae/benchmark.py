@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from npvae.cores import cores, settings_for, workers
 from npvae.datasets.batches import gather_pixels
 from npvae.layers import reparameterize
 from npvae.losses import bce_and_gradient
 from npvae.model import VAE, latent_gradients
 from npvae.optimizers import Adam
-from npvae.parallel import threads
+from npvae.rivals import read_images
 from npvae.trainer import versions
 
 PROGRAMS = ("products", "npvae", "torch", "jax")
@@ -43,7 +44,7 @@ def machine() -> Result:
     """What the figures were measured on."""
     return {
         "cpu": cpu_name(),
-        "cores": threads(),
+        "cores": cores(),
         "system": platform.platform(),
         "versions": versions(),
         "blas": blas_core(),
@@ -75,21 +76,29 @@ def blas_core() -> str:
 
 def run(program: str, data: str | None, epochs: int, **options: int) -> Result | None:
     """One program in a process of its own; None if what it needs is not installed."""
-    command = [sys.executable, "-m", "npvae.rivals", program, "--epochs", str(epochs)]
+    command = ["npvae.rivals", program, "--epochs", str(epochs)]
     for name, value in options.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
     if data is not None:
         command += ["--data", data]
-    environment = dict(os.environ)
-    if program == "npvae":  # as the scripts do, before NumPy is imported
-        environment.setdefault("OPENBLAS_NUM_THREADS", "1")
+    ours = program == "npvae"
+    result: Result | None = start(command, options.get("batch_size", 512) if ours else None)
+    return result
+
+
+def start(command: list[str], batch_size: int | None) -> Any:
+    """What a module prints as JSON when run in a process of its own; None if it lacks a package.
+
+    With a batch_size, the cores are divided as train.py does it.
+    """
+    environment = {**(settings_for(batch_size) if batch_size else {}), **os.environ}
+    command = [sys.executable, "-m", *command]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode == 2:
         return None
     if done.returncode:
         raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
-    result: Result = json.loads(done.stdout)
-    return result
+    return json.loads(done.stdout)
 
 
 def compare(
@@ -138,11 +147,15 @@ def sweep(
     return found
 
 
-def parts(images: NDArray[np.uint8], batch_size: int, repeats: int = 30) -> list[Result]:
+def parts(data: str | None, batch_size: int) -> list[Result]:
+    """Where the time of an epoch goes, step by step, measured in a process of its own."""
+    found: list[Result] = start(["npvae.benchmark", str(batch_size), data or ""], batch_size)
+    return found
+
+
+def timed_parts(images: NDArray[np.uint8], batch_size: int, repeats: int = 30) -> list[Result]:
     """Where the time of an epoch goes: each step of one worker's share of a batch, by itself."""
-    share = max(
-        1, batch_size // (threads() if os.environ.get("OPENBLAS_NUM_THREADS") == "1" else 1)
-    )
+    share = batch_size // workers()
     rng = np.random.default_rng(0)
     vae, adam = VAE(rng=rng), Adam()
     a, d = vae.activations(share), vae.activations(share)
@@ -194,3 +207,9 @@ def parts(images: NDArray[np.uint8], batch_size: int, repeats: int = 30) -> list
         {"part": name, "seconds_per_epoch": median(taken) * batches}
         for name, taken in times.items()
     ]
+
+
+if __name__ == "__main__":
+    size, folder = sys.argv[1:]
+    train_images, _ = read_images(Path(folder) if folder else None)
+    print(json.dumps(timed_parts(train_images, int(size))))

@@ -109,16 +109,6 @@ def sizes(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def one_thread_per_product() -> None:
-    """Keep every matrix product to one thread, unless the user has said otherwise.
-
-    Has to come before NumPy is imported. The cores then share the images of a batch instead:
-    parallel.py tells why that is faster.
-    """
-    for library in ("OPENBLAS", "MKL", "VECLIB"):
-        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
-
-
 def command(script: str, *arguments: object) -> str:
     """The line that runs another of our scripts, from the folder in which this one was called."""
     folder = Path(sys.argv[0]).parent

@@ -6,14 +6,13 @@ its own that looks at the same parameters, and the parts are added up. One core 
 the first product to the last, beats all cores for each product: they need not wait for each other
 a dozen times a batch.
 
-That needs matrix products that keep to one thread, which has to be said before NumPy is imported:
-`cli.one_thread_per_product` does, for the scripts. Anywhere else a team has a single worker, and
-the threads of BLAS do what they do. Next: training.py.
+That needs matrix products that keep to one thread, and shares that are not too small: cores.py
+decides. Otherwise a team has a single worker, and the threads of BLAS share each product.
+Next: training.py.
 """
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 
@@ -106,17 +105,3 @@ def shares(count: int, most: int) -> list[slice]:
     """Slices of nearly equal length for `count` images: `most` of them, or fewer if too short."""
     size = min(most, max(1, count // SMALLEST_SHARE))
     return [slice(*bounds) for bounds in pairwise(count * k // size for k in range(size + 1))]
-
-
-def threads() -> int:
-    """How many cores this process may use: $OMP_NUM_THREADS, else all that it is allowed on."""
-    wanted = os.environ.get("OMP_NUM_THREADS", "")
-    if wanted.isdecimal():
-        return max(1, int(wanted))
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def workers() -> int:
-    """How many workers a team should have: one for each core, if products keep to one thread."""
-    return threads() if os.environ.get("OPENBLAS_NUM_THREADS") == "1" else 1

@@ -46,9 +46,10 @@ def npvae_epochs(
     seed: int = 0,
 ) -> Epochs:
     """Train on images (N, ...) as scripts/train.py does."""
+    from npvae.cores import workers
     from npvae.model import VAE
     from npvae.optimizers import Adam
-    from npvae.parallel import Team, workers
+    from npvae.parallel import Team
     from npvae.training import TRAINING, WEIGHTS, generator, train_epoch
 
     pixels = images[0].size

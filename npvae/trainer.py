@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from npvae import __version__, cli, compiling
+from npvae.cores import cores, workers
 from npvae.curves import loss_curve
 from npvae.datasets import DATASETS, Dataset, load_dataset
 from npvae.errors import DataError, OptionError
@@ -24,7 +25,6 @@ from npvae.images import comparison, save_png, tile
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import Adam
-from npvae.parallel import threads, workers
 from npvae.progress import Progress
 from npvae.runs import RUNS, Run, new_run, open_run
 from npvae.settings import Settings
@@ -152,7 +152,7 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "missing"
-    return {**found, "kernels": compiling.BACKEND, "threads": str(threads())}
+    return {**found, "kernels": compiling.BACKEND, "cores": str(cores()), "workers": str(workers())}
 
 
 def now() -> str:

@@ -35,9 +35,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_common()
     options = parser.parse_args(arguments)
 
-    cli.one_thread_per_product()
     from npvae import benchmark
-    from npvae.rivals import read_images
 
     say = (lambda line: None) if options.quiet else (lambda line: print(f"... {line}", flush=True))
     about = benchmark.machine()
@@ -57,9 +55,8 @@ def main(arguments: Sequence[str]) -> None:
                 f"  {row['program']:10} {row['seconds']:7.3f}   "
                 f"npvae takes {row['npvae_takes']:5.2f} times that ({spread})"
             )
-    images, _ = read_images(Path(options.data) if options.data else None)
     for batch_size in options.batch_sizes:
-        rows = figures["parts"][batch_size] = benchmark.parts(images, batch_size)
+        rows = figures["parts"][batch_size] = benchmark.parts(options.data, batch_size)
         total = sum(row["seconds_per_epoch"] for row in rows)
         print(f"\nbatch {batch_size}: where {total:.3f} s go, one worker's share of each batch")
         for row in rows:

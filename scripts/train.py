@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
+from typing import Any
 
-from npvae import cli
+from npvae import cli, cores
 from npvae.settings import Settings
 
 SETTINGS = {field.name: field.name for field in fields(Settings)}  # by the name of the option
@@ -50,7 +53,7 @@ def main(arguments: Sequence[str]) -> None:
     options = vars(parser().parse_args(arguments))
     given = {SETTINGS[name]: value for name, value in options.items() if name in SETTINGS}
 
-    cli.one_thread_per_product()
+    cores.divide(batch_size(given, options.get("resume")))
     from npvae import trainer
 
     data_dir, quiet = options.get("data_dir"), options.get("quiet", False)
@@ -58,6 +61,17 @@ def main(arguments: Sequence[str]) -> None:
         trainer.resume(options["resume"], given, data_dir, quiet)
     else:
         trainer.start(Settings(**given), data_dir, options.get("out"), quiet)
+
+
+def batch_size(given: Mapping[str, Any], resumed: str | None) -> int:
+    """Of the run to come, or of the one to be resumed, as far as that can be said without NumPy."""
+    if resumed is not None:
+        try:
+            about = json.loads((Path(resumed) / "run.json").read_text())
+            return int(about["settings"]["batch_size"])
+        except (OSError, ValueError, KeyError, TypeError):  # whatever it is, the trainer will tell
+            pass
+    return int(given.get("batch_size", Settings.batch_size))
 
 
 if __name__ == "__main__":

@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 
 from npvae.arrays import Array
+from npvae.cores import cores as usable_cores
+from npvae.cores import workers
 from npvae.evaluation import average_loss
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import Adam
-from npvae.parallel import SMALLEST_SHARE, Team, shares, threads, workers
+from npvae.parallel import SMALLEST_SHARE, Team, shares
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (200, 12), np.uint8)
 TEAMS = pytest.mark.parametrize("size", [1, 2, 3])
@@ -251,14 +253,14 @@ def test_threads_are_the_cores_that_one_may_use(
 ) -> None:
     if wanted is not None:
         cores.setenv("OMP_NUM_THREADS", wanted)
-    assert threads() == expected
+    assert usable_cores() == expected
 
 
 def test_threads_where_nobody_tells_which_cores_one_may_use(cores: pytest.MonkeyPatch) -> None:
     cores.delattr(os, "sched_getaffinity")
-    assert threads() == 5
+    assert usable_cores() == 5
     cores.setattr(os, "cpu_count", lambda: None)
-    assert threads() == 1
+    assert usable_cores() == 1
 
 
 @pytest.mark.parametrize(

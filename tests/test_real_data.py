@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from npvae.cores import cores
 from npvae.datasets import Dataset, load_dataset
 from npvae.evaluation import no_latent_loss, pixel_entropy
 from npvae.optimizers import Adam
-from npvae.parallel import threads
 from npvae.settings import Settings
 from npvae.trainer import build
 from npvae.training import Epoch, train
@@ -38,7 +38,7 @@ def trained(epochs: int, seed: int = 0) -> list[Epoch]:
     train_set, test_set = real("fashion-mnist")
     vae, adam = build(settings), Adam(settings.learning_rate)
     images = train_set.images, test_set.images
-    return list(train(vae, adam, *images, settings, range(1, epochs + 1), threads()))
+    return list(train(vae, adam, *images, settings, range(1, epochs + 1), cores()))
 
 
 @pytest.mark.parametrize(
