@@ -72,6 +72,7 @@ fast_log1p = specialised(log1p, np.log1p, math.log1p)
 SUMS = ("bce_with_logits", "bce_and_gradient")
 
 
+# datasets/batches.py: out = images[rows] / 255
 def gather_pixels(images: Any, rows: Any, out: Array) -> None:
     number = out.dtype.type
     for i in range(out.shape[0]):
@@ -80,6 +81,7 @@ def gather_pixels(images: Any, rows: Any, out: Array) -> None:
             out[i, j] = number(images[row, j]) / number(255)
 
 
+# layers.py: out = maximum(out + b, 0)
 def bias_relu(out: Array, b: Array) -> None:
     zero = out.dtype.type(0)
     for i in range(out.shape[0]):
@@ -88,6 +90,7 @@ def bias_relu(out: Array, b: Array) -> None:
             out[i, j] = zero if y < zero else y  # so that NaN stays NaN
 
 
+# layers.py: out[h <= 0] = 0
 def relu_backward(h: Array, out: Array) -> None:
     zero = out.dtype.type(0)
     for i in range(out.shape[0]):
@@ -95,6 +98,7 @@ def relu_backward(h: Array, out: Array) -> None:
             out[i, j] = zero if h[i, j] <= zero else out[i, j]
 
 
+# layers.py: out = mu + exp(0.5 * log_var) * epsilon
 def reparameterize(mu: Array, log_var: Array, epsilon: Array, out: Array) -> None:
     half = mu.dtype.type(0.5)
     for i in range(out.shape[0]):
@@ -102,6 +106,9 @@ def reparameterize(mu: Array, log_var: Array, epsilon: Array, out: Array) -> Non
             out[i, j] = mu[i, j] + fast_exp(half * log_var[i, j]) * epsilon[i, j]
 
 
+# model.py: out_mu = d_z + d_kl * mu
+#           out_log_var = d_z * epsilon * 0.5 * sigma + d_kl * 0.5 * (sigma^2 - 1)
+#           returns kl = sum of 0.5 * (mu^2 + sigma^2 - 1 - log_var)
 def latent_gradients(
     mu: Array,
     log_var: Array,
@@ -124,6 +131,7 @@ def latent_gradients(
     return kl
 
 
+# losses.py: returns the sum of softplus(logits) - x * logits
 def bce_with_logits(logits: Array, x: Array) -> Array:
     zero = logits.dtype.type(0)
     bce = np.empty(logits.shape[0], logits.dtype)
@@ -136,6 +144,7 @@ def bce_with_logits(logits: Array, x: Array) -> Array:
     return bce
 
 
+# losses.py: the same, and out = d_bce * (sigmoid(logits) - x)
 def bce_and_gradient(logits: Array, x: Array, d_bce: float, out: Array) -> Array:
     number = logits.dtype.type
     zero, one, weight = number(0), number(1), number(d_bce)
@@ -152,6 +161,8 @@ def bce_and_gradient(logits: Array, x: Array, d_bce: float, out: Array) -> Array
     return bce
 
 
+# optimizers.py: m = beta1 * m + (1 - beta1) * g,  v = beta2 * v + (1 - beta2) * g^2
+#                theta -= learning_rate * m_hat / (sqrt(v_hat) + eps)
 def adam_step(
     theta: Array,
     gradient: Array,
