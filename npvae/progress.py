@@ -22,7 +22,7 @@ class Progress:
         self.live = sys.stdout.isatty() and not quiet
         self.start = self.drawn = time.monotonic()
         if not quiet and self.columns() >= NARROW:
-            self.say(HEADER)
+            print(HEADER)
 
     def columns(self) -> int:
         """The width of the terminal, or of a page where there is none."""
@@ -41,7 +41,7 @@ class Progress:
         line = f"  {self.done + 1}/{self.epochs} [{bar}] loss {loss:.1f}  {clock(eta)} left"
         if len(line) >= self.columns():
             line = f"{self.done + 1}/{self.epochs} {share:4.0%} {clock(eta)} left"
-        self.say(f"\r\033[K{line[: self.columns() - 1]}", end="")
+        print(f"\r\033[K{line[: self.columns() - 1]}", end="", flush=True)
 
     def epoch(self, epoch: Epoch) -> None:
         """Print the row of an epoch."""
@@ -56,19 +56,12 @@ class Progress:
         else:
             row += f" test {epoch.test.loss:.2f} {epoch.seconds:.1f} s"
         self.clear()
-        self.say(row)
+        print(row, flush=True)
 
     def clear(self) -> None:
         """Wipe the moving line away, so that something else can be printed."""
         if self.live:
-            self.say("\r\033[K", end="")
-
-    def say(self, text: str, end: str = "\n") -> None:
-        """Print, or fall silent where nobody listens any more: that is no reason not to train."""
-        try:
-            print(text, end=end, flush=True)
-        except BrokenPipeError:
-            self.quiet, self.live = True, False
+            print("\r\033[K", end="", flush=True)
 
 
 def short(loss: float) -> str:

@@ -350,12 +350,11 @@ def test_a_reader_who_leaves_gets_no_traceback(home: Path, tmp_path: Path) -> No
     for _ in range(3):
         child.stdout.readline()
     child.stdout.close()
+    child.stdout = None  # closed: communicate would not take it
     try:
-        err = child.stderr.read()
-        child.wait(timeout=60)
+        _, err = child.communicate(timeout=60)
     finally:
         child.kill()
-        child.stderr.close()
     assert "Traceback" not in err
     assert "BrokenPipe" not in err
 
