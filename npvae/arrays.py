@@ -2,7 +2,7 @@
 
 A network has many small parameters, an optimizer wants to treat them all alike. Here both have
 their way: `parameters["encoder.mu.W"]` is a matrix, `parameters.flat` is every number in a row,
-and both are the same memory.
+and both are the same memory. Next: losses.py.
 """
 
 from __future__ import annotations

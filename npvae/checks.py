@@ -53,6 +53,12 @@ def checked(
     return np.require(array, dtype, ["C", "W"])
 
 
+def check_beta(beta: float) -> None:
+    """Raises ValueError unless beta is a weight."""
+    if not 0 <= beta < float("inf"):
+        raise ValueError(f"beta must be a finite number, 0 or more, not {beta}")
+
+
 def check_shapes(x: Array, x_shape: Shape, epsilon: Array, epsilon_shape: Shape) -> None:
     """Raises ValueError for arrays of other shapes: compiled loops would read beyond their ends."""
     for name, array, shape in (("x", x, x_shape), ("epsilon", epsilon, epsilon_shape)):
@@ -80,7 +86,7 @@ def check_settings(
     except TypeError:
         known = False
     if not known:
-        raise ValueError(f"dtype must be float32 or float64, not {dtype!r}")
+        raise ValueError(f"dtype must be float32 or float64, not {dtype}")
 
 
 def checked_checkpoint(

@@ -1,7 +1,7 @@
 """How did the training go? `loss_curve` draws it, for `images.save_png` to write.
 
-Two panels side by side, because bce is ten times kl and each has its own story: the one falls while
-the other rises. Training is blue, test orange-red. The axes are drawn by `drawing.py`.
+Two panels side by side, because bce is ten times kl and each has its own story. Training
+is blue, test orange-red. The axes are drawn by `drawing.py`.
 """
 
 from collections.abc import Mapping, Sequence

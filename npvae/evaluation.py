@@ -3,6 +3,7 @@
 A loss says little by itself: 249 nats, is that good? Two numbers make it readable, both computed
 from the data alone. No model can go below the entropy of the grey pixels; and a model that has not
 learned to use z can do little better than to predict the mean training picture every time.
+Next: kernels.py, where it becomes fast.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def log_likelihood_bound(
 ) -> Floats:
     """The importance-weighted bound on log p(x) (N,) of images (N, ...), with K = samples, in nats.
 
-        log p(x) >= log (1/K) sum over k of w_k,    w_k = p(x | z_k) p(z_k) / q(z_k | x)
+        log p(x) >= the mean of log (1/K) sum over k of w_k,    w_k = p(x | z_k) p(z_k) / q(z_k | x)
 
     with z_k drawn from q(z | x) (Burda et al. 2016, eq. 8). K = 1 is a draw of the ELBO; with K the
     bound rises towards log p(x), because good draws make up for bad ones. In logarithms, with

@@ -239,8 +239,8 @@ def away_from_kinks(
 ) -> None:
     """Draw parameters, biases too, until no hidden unit is within 100 steps of its kink at 0.
 
-    A unit that is off shows h = 0 exactly, and says nothing of how near it was to being on; so they
-    are drawn anew until a hair's breadth more or less of each parameter switches no unit.
+    A unit that is off shows h = 0 exactly, and says nothing of how near it was to being on; so all
+    parameters are drawn anew until a hair's breadth more or less of each one switches no unit.
     """
     while True:
         parameters.flat[:] = rng.normal(0, 0.5, parameters.flat.shape)

@@ -30,7 +30,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from npvae import checkpoint, kernels
 from npvae.architecture import Activations, parameter_shapes
 from npvae.arrays import Array, NamedArrays
-from npvae.checks import check_settings, check_shapes, checked, checked_checkpoint
+from npvae.checks import check_beta, check_settings, check_shapes, checked, checked_checkpoint
 from npvae.layers import (
     ACTIVATIONS,
     LINEAR,
@@ -150,7 +150,7 @@ class VAE:
         gradients are then a share of a sum, the loss is the mean of the share.
         """
         d = self.activations(len(a.x)) if out is None else out
-        weight = 1 / (batch_size or len(a.x))  # the loss is a mean: 1/B enters here, and only here
+        weight = 1 / (batch_size or len(a.x))  # 1/B, because the loss is a mean over the batch
 
         # From the loss through the decoder to z.
         bce = bce_and_gradient(a.logits, a.x, weight, d.logits)
@@ -194,6 +194,7 @@ class VAE:
         """The loss of images x (B, D) with noise epsilon (B, Z), and a copy of all gradients."""
         x = checked(x, "x", self.input_dim, self.dtype, pixels=True)
         epsilon = checked(epsilon, "epsilon", self.latent_dim, self.dtype, rows=len(x))
+        check_beta(beta)
         loss = self.backward(self.forward(x, epsilon), beta)
         return loss, self.gradients.copy()
 
@@ -201,6 +202,7 @@ class VAE:
         """The loss alone, for looking at images one does not train on."""
         x = checked(x, "x", self.input_dim, self.dtype, pixels=True)
         epsilon = checked(epsilon, "epsilon", self.latent_dim, self.dtype, rows=len(x))
+        check_beta(beta)
         a = self.forward(x, epsilon)
         return Loss.of_batch(bce_with_logits(a.logits, x), kl_divergence(a.mu, a.log_var), beta)
 

@@ -10,7 +10,7 @@ Adam keeps two running means for every parameter, of the gradient g and of its s
 
 (Kingma and Ba 2015, algorithm 1.) Where gradients point the same way, the step is `learning_rate`,
 however large or small they are; where they change sign, it is less. An optimizer knows nothing of
-models. Next: kernels.py and training.py.
+models. Next: training.py.
 """
 
 from __future__ import annotations
@@ -79,8 +79,10 @@ class Adam:
         self.m, self.v = NamedArrays(shapes, dtype), NamedArrays(shapes, dtype)
 
     def _step(self, theta: Array, gradient: Array, m: Array, v: Array) -> None:
-        if not theta.flags.c_contiguous:
-            raise ValueError("Adam changes parameters in place: they must be C-contiguous")
+        if not theta.flags.c_contiguous or theta.dtype.kind != "f":
+            raise ValueError("Adam changes parameters in place: C-contiguous arrays of floats")
+        if gradient.shape != theta.shape:
+            raise ValueError(f"a gradient {gradient.shape} for parameters {theta.shape}")
         theta, gradient, m, v = (array.reshape(-1) for array in (theta, gradient, m, v))
         rates = self.learning_rate, self.beta1, self.beta2, self.eps
         adam_step(theta, gradient, m, v, self.t + 1, *rates)

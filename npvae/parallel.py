@@ -8,7 +8,6 @@ a dozen times a batch.
 
 That needs matrix products that keep to one thread, and shares that are not too small: cores.py
 decides. Otherwise a team has a single worker, and the threads of BLAS share each product.
-Next: training.py.
 """
 
 from __future__ import annotations

@@ -8,9 +8,10 @@
         loss.png       the history as curves
         images/        sampled_epoch%d.png, rec_epoch%d.png
 
-Every file is written whole or not at all. last.npz is all that resuming needs: an interruption
-between two files loses nothing. No clock goes into it, so that equal runs give equal
-bytes. Two runs never share a folder: the first locks it, and a folder in use is left alone.
+Every file is written whole or not at all. last.npz is all that resuming needs, and is written after
+the pictures of its epoch: an interruption between two files loses nothing. No clock goes into it,
+so that equal runs give equal bytes. Two runs never share a folder: the first locks it, and a folder
+in use is left alone.
 """
 
 from __future__ import annotations
@@ -117,7 +118,7 @@ def new_run(name: str, out: str | Path | None, about: Mapping[str, Any], **more:
     try:
         folder = next_free(name) if out is None else claimed(Path(out))
         run = Run(folder, about)
-        (folder / "images").mkdir()
+        (folder / "images").mkdir(exist_ok=True)
     except OSError as error:
         raise OutputError(
             f"the folder {out or RUNS.resolve()} cannot be used: {error.strerror or error}\n"
@@ -129,16 +130,20 @@ def new_run(name: str, out: str | Path | None, about: Mapping[str, Any], **more:
 
 def claimed(folder: Path) -> Path:
     """The folder, created if need be, and ours from now on: it holds nothing but our run.json."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file, not a folder.\nChoose another name with --out.")
     folder.mkdir(parents=True, exist_ok=True)
     try:
         if any(folder.iterdir()):
             raise FileExistsError
         os.close(os.open(folder / "run.json", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
     except FileExistsError:
+        ways = "Choose another one with --out, or leave --out away for a new one."
+        if (folder / "last.npz").exists():
+            resume = cli.command("train.py", "--resume", folder)
+            ways += f"\nOr go on with the run in it:  {resume}"
         raise OutputError(
-            f"the folder {folder} is in use: a new run would overwrite what it holds.\n"
-            "Choose another one with --out, leave --out away for a new one,\n"
-            f"or go on with the run in it:  {cli.command('train.py', '--resume', folder)}"
+            f"the folder {folder} is in use: a new run would overwrite what it holds.\n{ways}"
         ) from None
     return folder
 
@@ -217,10 +222,10 @@ def load_model(path: str | Path) -> tuple[VAE, dict[str, Any]]:
 def open_run(given: str | Path) -> tuple[Run, VAE, Adam, dict[str, Any]]:
     """A run to be resumed, in the state of its last epoch; CheckpointError if there is none."""
     path = find_checkpoint(given)
-    if path.name != "last.npz":
+    if path.name != "last.npz" and path.exists():
         raise CheckpointError(
-            f"{path} is not the last state of a run: to go on from it would undo what came later.\n"
-            "Resume from the folder of a run, or its last.npz."
+            f"{path} is not the last.npz of a run, and only from there can one go on.\n"
+            "Resume from the folder of the run."
         )
     header, arrays = checkpoint.load(path)
     vae = VAE.from_checkpoint(path, header, arrays)

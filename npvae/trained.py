@@ -98,6 +98,8 @@ def new_file(out: Path, name: str) -> Path:
                 f"{out} exists, and a picture is never overwritten.\n"
                 "Choose another name or a folder with --out, or leave --out away."
             )
+        if out.suffix and not out.is_dir():
+            raise OutputError(f"{out} is no folder, and pictures are written as .png files.")
         out.mkdir(parents=True, exist_ok=True)
         candidates = (out / f"{name}-{number:03d}.png" for number in count(1))
         return next(path for path in candidates if created(path))

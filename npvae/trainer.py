@@ -93,12 +93,12 @@ def _train(
     images = train_set.images, test_set.images
     try:
         for epoch in train(vae, optimizer, *images, settings, epochs, workers(), progress.batch):
+            if settings.pictures_every and epoch.epoch % settings.pictures_every == 0:
+                save_pictures(run.folder / "images", epoch.epoch, vae, test_set.images, settings)
             run.record(epoch, vae, optimizer)
             done = epoch.epoch
             if settings.pictures_every:
                 save_png(run.folder / "loss.png", np.asarray(loss_curve(run.history)))
-                if done % settings.pictures_every == 0:
-                    save_pictures(run.folder / "images", done, vae, test_set.images, settings)
             progress.epoch(epoch)
     except (KeyboardInterrupt, cli.Terminated):
         progress.clear()
@@ -136,8 +136,9 @@ def short_name(dataset: Dataset) -> str:
 def about_data(train_set: Dataset, test_set: Dataset) -> dict[str, Any]:
     digest = sha256(train_set.images.data)
     digest.update(test_set.images.data)
+    known = train_set.name in DATASETS
     return {
-        "name": train_set.name,
+        "name": train_set.name if known else str(Path(train_set.name).resolve()),
         "source": train_set.source,
         "sha256": digest.hexdigest(),
         "train_images": len(train_set),
@@ -185,7 +186,8 @@ def plan(settings: Settings, train_set: Dataset, test_set: Dataset, vae: VAE, ru
         ],
         "network": network(vae),
         "training": [
-            f"{count_of(settings.epochs, 'epoch')} of {steps} batches of {settings.batch_size}, "
+            f"{count_of(settings.epochs, 'epoch')} of {count_of(steps, 'batch', 'es')} "
+            f"of {settings.batch_size}, "
             f"Adam {settings.learning_rate:g}, beta {settings.beta:g}, seed {settings.seed}"
         ],
         "losses": ["in nats per image: bce (pixels) + beta * kl (code)"],
@@ -200,8 +202,8 @@ def plan(settings: Settings, train_set: Dataset, test_set: Dataset, vae: VAE, ru
     return "\n".join([*lines, ""])
 
 
-def count_of(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+def count_of(number: int, what: str, plural: str = "s") -> str:
+    return f"{number} {what}{'' if number == 1 else plural}"
 
 
 def network(vae: VAE) -> list[str]:

@@ -8,6 +8,7 @@
 
 All that is random in epoch e is drawn from generators seeded with (seed, what for, e). So equal
 seeds give equal runs, and a run can be taken up again after any epoch without a saved generator.
+Next: evaluation.py.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ def train(
         except DivergedError as error:
             raise DivergedError(
                 f"training has diverged in epoch {epoch}, {error}.\n"
-                "Try a smaller --learning-rate. What was saved before is untouched."
+                "Try a smaller --learning-rate. What was saved before, if anything, is untouched."
             ) from None
         validated = None
         if len(held_out):

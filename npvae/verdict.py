@@ -59,7 +59,12 @@ def _judge(
         "bce": mean_and_error(bce),
         "kl": mean_and_error(kl),
         "loss": mean_and_error(bce + kl),
-        "nll_bound": {**mean_and_error(-bound), "samples": samples, "images": len(bound)},
+        "nll_bound": {
+            **mean_and_error(-bound),
+            "samples": samples,
+            "images": len(bound),
+            "loss_of_these": float((bce + kl)[: len(bound)].mean()),
+        },
         "mean_squared_error": evaluation.reconstruction_error(vae, test),
         "floor": evaluation.pixel_entropy(test),
         "baseline": evaluation.no_latent_loss(train, test),
@@ -86,7 +91,8 @@ def table(verdict: dict[str, Any]) -> str:
         "bce": "the pixels, given the code",
         "kl": "the code, given the prior",
         "loss": "their sum: -log p(x) is at most this",
-        "nll_bound": f"closer: {bound['samples']} draws for each of {bound['images']:,} images",
+        "nll_bound": f"with {bound['samples']} draws, for the first {bound['images']:,} images; "
+        f"the loss of these is {bound['loss_of_these']:.2f}",
     }
     for name, note in notes.items():
         figure = verdict[name]
@@ -103,7 +109,7 @@ def table(verdict: dict[str, Any]) -> str:
     for k in np.argsort(-per_latent, kind="stable"):
         bar = "#" * round(40 * per_latent[k] / max(per_latent.max(), 1e-12))
         lines.append(f"  z{k:<3} {per_latent[k]:6.3f}  {bar}".rstrip())
-    if not verdict["binarized"]:
+    if verdict["floor"] > 0:
         lines += [
             "",
             "The pixels are grey, so p(x) is a pseudo-likelihood: it orders models, but it is not",

@@ -67,7 +67,8 @@ def batch_size(given: Mapping[str, Any], resumed: str | None) -> int:
     """Of the run to come, or of the one to be resumed, as far as that can be said without NumPy."""
     if resumed is not None:
         try:
-            about = json.loads((Path(resumed) / "run.json").read_text())
+            folder = Path(resumed) if Path(resumed).is_dir() else Path(resumed).parent
+            about = json.loads((folder / "run.json").read_text())
             return int(about["settings"]["batch_size"])
         except (OSError, ValueError, KeyError, TypeError):  # whatever it is, the trainer will tell
             pass
