@@ -70,5 +70,6 @@ def test_twenty_epochs_of_the_default_settings(seed: int) -> None:
     epochs = trained(20, seed)
     assert epochs[4].test.loss == pytest.approx(260.0, abs=1.5)
     assert epochs[19].test.loss == pytest.approx(249.3, abs=1.0)
-    assert epochs[19].test.kl == pytest.approx(15.2, abs=0.7)
+    # What a last few batches gain in kl they lose in bce: it swings by half a nat between epochs.
+    assert epochs[19].test.kl == pytest.approx(15.2, abs=1.2)
     assert epochs[19].train.loss < epochs[19].test.loss + 2  # no under-, and little overfitting
