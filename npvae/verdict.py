@@ -13,6 +13,7 @@ from npvae.evaluation import Floats
 from npvae.model import VAE
 
 
+@np.errstate(all="ignore")  # what overflows shows in the figures, which are looked at
 def judge(
     vae: VAE,
     train_set: Dataset,
@@ -27,31 +28,17 @@ def judge(
     The importance-weighted bound takes `samples` draws for each of the first `bound_images` images.
     Raises CheckpointError if the loss is not finite.
     """
-    with np.errstate(all="ignore"):  # what overflows shows in the figures, which are looked at
-        figures = _judge(vae, train_set, test_set, samples, bound_images, seed, binarize)
-    if not np.isfinite([figures["loss"]["mean"], figures["nll_bound"]["mean"]]).all():
-        raise CheckpointError(
-            "the model's loss on these images is not finite: it was trained on others,\n"
-            "or its training has diverged. Use another checkpoint."
-        )
-    return figures
-
-
-def _judge(
-    vae: VAE,
-    train_set: Dataset,
-    test_set: Dataset,
-    samples: int,
-    bound_images: int,
-    seed: int,
-    binarize: bool,
-) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     train, test = train_set.images, test_set.images
     if binarize:
         train, test = evaluation.binarized(train, rng), evaluation.binarized(test, rng)
     bce, kl = evaluation.losses_per_image(vae, test, vae.noise(len(test), rng))
     bound = evaluation.log_likelihood_bound(vae, test[:bound_images], samples, rng)
+    if not np.isfinite([(bce + kl).mean(), bound.mean()]).all():
+        raise CheckpointError(
+            "the model's loss on these images is not finite: it was trained on others,\n"
+            "or its training has diverged. Use another checkpoint."
+        )
     return {
         "dataset": test_set.name,
         "binarized": binarize,
