@@ -406,3 +406,13 @@ def test_without_a_model_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match="no trained model"):
         main(["--json"])
+
+
+def test_a_loss_that_is_not_finite_is_an_error() -> None:
+    """Else the table breaks off with an error of ours, and --json prints what is not JSON."""
+    images = np.zeros((4, 28, 28), np.uint8)
+    data = Dataset("black", images, np.zeros(4, np.uint8), ("black",), "made here")
+    vae = VAE(hidden_dims=(4,), latent_dim=2)
+    vae.parameters["encoder.log_var.b"] = 100
+    with pytest.raises(CheckpointError, match="not finite"):
+        judge(vae, data, data, samples=2, bound_images=2, seed=0)
