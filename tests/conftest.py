@@ -1,4 +1,4 @@
-"""What all tests share: one thread for BLAS.
+"""What all tests share: one thread for BLAS, and a count of what the fault tests tried.
 
 The arrays of the tests are small, and two test runs at once on two cores made the threads of
 OpenBLAS wait for each other: 300 training steps took 18 s instead of 0.6 s. It has to be said
@@ -6,5 +6,33 @@ before NumPy is imported, and child processes inherit it.
 """
 
 import os
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+COUNTED: dict[str, Counter[str]] = {}
+
+
+@pytest.fixture
+def tally() -> Callable[[str, str], None]:
+    """tally(faults, outcome) counts one fault of a kind and what came of it, for the report.
+
+    For instance tally("checkpoint: bit flips", "refused"). The counts stand at the end of pytest's
+    output; they are what the README quotes.
+    """
+
+    def count(faults: str, outcome: str) -> None:
+        COUNTED.setdefault(faults, Counter())[outcome] += 1
+
+    return count
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if COUNTED:
+        terminalreporter.section("faults tried, and what came of them")
+    for faults, outcomes in sorted(COUNTED.items()):
+        told = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(outcomes.items()))
+        terminalreporter.line(f"{faults:44} {outcomes.total():8,}: {told}")
