@@ -15,14 +15,17 @@ if TYPE_CHECKING:
     from npvae.datasets import Dataset, load_dataset
     from npvae.losses import Loss
     from npvae.model import VAE
-    from npvae.optimizers import Adam
+    from npvae.optimizers import SGD, Adam, Adamax, RMSProp
 
 __version__ = "0.1.0"
-__all__ = ["VAE", "Adam", "Dataset", "Loss", "load_dataset"]
+__all__ = ["SGD", "VAE", "Adam", "Adamax", "Dataset", "Loss", "RMSProp", "load_dataset"]
 
 _HOME = {
     "VAE": "npvae.model",
     "Adam": "npvae.optimizers",
+    "Adamax": "npvae.optimizers",
+    "RMSProp": "npvae.optimizers",
+    "SGD": "npvae.optimizers",
     "Dataset": "npvae.datasets",
     "Loss": "npvae.losses",
     "load_dataset": "npvae.datasets",

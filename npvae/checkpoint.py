@@ -9,8 +9,8 @@ A checkpoint is a plain .npz file, for anybody to read with `np.load`:
     ...                   and so on; what the names mean is the business of who saved them
 
 Saving replaces the old file by a complete new one, or leaves it alone. Loading unpickles nothing,
-believes nothing, and allocates no more than the file is long: each array must have the digest that
-the header says, and the header its own. Whatever is wrong with the file, it is a CheckpointError.
+believes nothing, and allocates no more than a few times the file: each array must have the digest
+that the header says, and the header its own. Whatever is wrong with it, it is a CheckpointError.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from collections.abc import Mapping
 from hashlib import sha256
 from math import prod
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from npvae.errors import CheckpointError, OutputError
-from npvae.files import write_bytes_safely
+from npvae.files import Damaged, brief, open_plain, open_zip, write_bytes_safely
 
 VERSION = 1
 DTYPES = ("<f4", "<f8")
+MAX_HEADER = 1 << 24  # characters: a run of 50,000 epochs; as JSON they can cost 600 MB
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -48,6 +49,11 @@ def save(path: str | Path, header: Mapping[str, Any], arrays: Arrays) -> None:
     }
     full = {**header, "format": "npvae checkpoint", "version": VERSION, "arrays": contents}
     text = json.dumps(full, allow_nan=False)
+    if len(text) > MAX_HEADER:
+        raise OutputError(
+            f"the checkpoint {path} could not be written: its header has more than "
+            f"{MAX_HEADER:,} characters.\nWhat it held before is untouched."
+        )
     digest = sha256(text.encode()).hexdigest()
     buffer = io.BytesIO()
     members = {"header": np.array(text), "digest": np.array(digest), **arrays}
@@ -67,83 +73,91 @@ def save(path: str | Path, header: Mapping[str, Any], arrays: Arrays) -> None:
 def load(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """Header and arrays exactly as they were saved; CheckpointError if that is not possible."""
     try:
-        return _load(Path(path))
+        with open_plain(path) as file:
+            return _load(file)
     except FileNotFoundError:
         _refuse(path, "there is no such file", "Train a model first, or name another checkpoint.")
-    except _Damaged as damage:
-        _refuse(path, str(damage), "It is damaged or not ours: use another one, or train again.")
+    except Damaged as damage:
+        _refuse(path, str(damage))
     except OSError as error:
         _refuse(path, error.strerror or str(error), "Is it a file that you may read?")
-    except Exception as error:  # zipfile, json and NumPy raise a dozen kinds for broken bytes
-        why = f"it cannot be read ({type(error).__name__})"
-        _refuse(path, why, "It is damaged or not ours: use another one, or train again.")
+    except MemoryError:
+        _refuse(path, "there is not enough memory for it")
+    except Exception:  # zipfile, json and NumPy raise a dozen kinds for broken bytes
+        _refuse(path, "it is damaged")
 
 
-class _Damaged(Exception):
-    pass
-
-
-def _refuse(path: str | Path, why: str, what_to_do: str) -> NoReturn:
+def _refuse(
+    path: str | Path, why: str, what_to_do: str = "Use another one, or train again."
+) -> NoReturn:
     raise CheckpointError(f"the checkpoint {path} cannot be used: {why}.\n{what_to_do}") from None
 
 
-def _load(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    size = path.stat().st_size
-    with zipfile.ZipFile(path) as archive:
+def _load(file: BinaryIO) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    with open_zip(file) as archive:
         members = {info.filename: info for info in archive.infolist()}
         if len(members) != len(archive.infolist()):
-            raise _Damaged("two of its members have the same name")
+            raise Damaged("two of its members have the same name")
         for info in members.values():
             if info.compress_type != zipfile.ZIP_STORED:
-                raise _Damaged(f"its member {_brief(info.filename)} is compressed")
-        if sum(info.file_size for info in members.values()) > size:
-            raise _Damaged("its members are longer than the file")
+                raise Damaged(f"its member {brief(info.filename)} is compressed")
+        if sum(info.file_size for info in members.values()) > file.seek(0, io.SEEK_END):
+            raise Damaged("its members are longer than the file")
+        if not {"header.npy", "digest.npy"} <= set(members):
+            raise Damaged("it is an .npz file, but not a checkpoint of npvae")
 
-        text = _text(archive.read("header.npy"))
-        if _text(archive.read("digest.npy")) != sha256(text.encode()).hexdigest():
-            raise _Damaged("its header does not have the digest that was saved with it")
-        header: dict[str, Any] = json.loads(text)
-        if header["format"] != "npvae checkpoint" or header["version"] != VERSION:
-            raise _Damaged(f"its format is version {_brief(header['version'])}, not {VERSION}")
+        header = _header(archive)
         contents = header.pop("arrays")
         if set(members) != {f"{name}.npy" for name in ("header", "digest", *contents)}:
-            raise _Damaged("it lacks an array or has one too many")
+            raise Damaged("it lacks an array or has one too many")
         return header, {name: _array(archive, name, **about) for name, about in contents.items()}
+
+
+def _header(archive: zipfile.ZipFile) -> dict[str, Any]:
+    text = _text(archive, "header")
+    if _text(archive, "digest") != sha256(text.encode()).hexdigest():
+        raise Damaged("its header does not have the digest that was saved with it")
+    header: dict[str, Any] = json.loads(text)
+    if header["format"] != "npvae checkpoint" or header["version"] != VERSION:
+        found = brief(header["version"])
+        raise Damaged(f"its format has version {found}, and only {VERSION} is known here")
+    return header
+
+
+def _text(archive: zipfile.ZipFile, name: str) -> str:
+    if archive.getinfo(f"{name}.npy").file_size > 4 * MAX_HEADER:
+        raise Damaged(f"its {name} is too long to be true")
+    shape, dtype, data = _npy(archive, name)
+    if shape != () or dtype != np.dtype(f"<U{len(data) // 4}"):
+        raise Damaged(f"its {name} is not a plain text")
+    return data.decode("utf-32-le")
 
 
 def _array(
     archive: zipfile.ZipFile, name: str, dtype: str, shape: list[int], sha256: str
 ) -> NDArray[Any]:
     if dtype not in DTYPES or not all(type(n) is int and n >= 0 for n in shape):
-        raise _Damaged(f"its array {_brief(name)} would be {_brief(dtype)} {_brief(shape)}")
-    count = prod(shape) * np.dtype(dtype).itemsize
-    raw = archive.read(f"{name}.npy")
-    data = raw[len(raw) - count :]
-    if len(data) != count or _digest(data) != sha256:
-        raise _Damaged(f"its array {_brief(name)} does not have the digest that was saved with it")
-    array: NDArray[Any] = np.frombuffer(data, dtype).reshape(shape).copy()
-    if npy_bytes(array) != raw:
-        raise _Damaged(f"its array {_brief(name)} is described in another way than it was saved")
-    return array
+        raise Damaged(f"its array {brief(name)} would be {brief(dtype)} {brief(shape)}")
+    found_shape, found_dtype, data = _npy(archive, name)
+    if found_shape != tuple(shape) or found_dtype != np.dtype(dtype):
+        raise Damaged(f"its array {brief(name)} is not of the kind that its header says")
+    if len(data) != prod(shape) * found_dtype.itemsize or _digest(data) != sha256:
+        raise Damaged(f"its array {brief(name)} does not have the digest that was saved with it")
+    return np.frombuffer(data, dtype).reshape(shape).copy()
 
 
-def _brief(what: object) -> str:
-    """Something out of the file, to be shown: it may be long, or meant for the terminal."""
-    text = ascii(what)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+def _npy(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any], bytes]:
+    """Shape, dtype and bytes of a member, which need not go together."""
+    with archive.open(f"{name}.npy") as file:
+        magic = np.lib.format.read_magic(file)
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+        if magic != (1, 0) or fortran_order:
+            raise Damaged(f"its member {brief(name)} is not as NumPy writes it")
+        return shape, dtype, file.read()
 
 
 def _digest(data: bytes) -> str:
     return sha256(data).hexdigest()
-
-
-def _text(raw: bytes) -> str:
-    """The text of a 0-d string array in .npy format, whose length the file itself limits."""
-    start = 10 + int.from_bytes(raw[8:10], "little")  # magic, version, length of the description
-    text = raw[start:].decode("utf-32-le")
-    if npy_bytes(np.array(text)) != raw:
-        raise _Damaged("its header is not a plain text")
-    return text
 
 
 def little_endian(array: NDArray[Any]) -> NDArray[Any]:

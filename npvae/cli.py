@@ -109,6 +109,18 @@ def sizes(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
+def some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """An option's type: one or more of the known words, such as shift,flip; in the known order."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        words = text.split(",")
+        if len(set(words)) < len(words) or not set(words) <= set(known):
+            raise argparse.ArgumentTypeError(f"{text!r} is not some of {','.join(known)}")
+        return tuple(word for word in known if word in words)
+
+    return parse
+
+
 def command(script: str, *arguments: object) -> str:
     """The line that runs another of our scripts, from the folder in which this one was called."""
     folder = Path(sys.argv[0]).parent

@@ -82,6 +82,30 @@ def gather_pixels(images: Any, rows: Any, out: Array) -> None:
             out[i, j] = number(images[row, j]) / number(255)
 
 
+# augmentation.py: each pixel of out from between four pixels of images[row], by a map of the plane
+def warp_pixels(images: Any, rows: Any, warps: Any, out: Array) -> None:
+    side = int(math.sqrt(out.shape[1]))
+    centre = (side - 1) / 2
+    framed = np.zeros((side + 2) * (side + 2), np.float32)  # the image in a black frame
+    for n in range(out.shape[0]):
+        for i in range(side):
+            for j in range(side):
+                framed[(i + 1) * (side + 2) + j + 1] = images[rows[n], i * side + j]
+        a, b, c = warps[n, 0]
+        d, e, f = warps[n, 1]
+        for i in range(side):
+            for j in range(side):
+                y, x = i - centre, j - centre
+                row = min(max(a * y + b * x + c + centre, -1.0), float(side)) + 1
+                column = min(max(d * y + e * x + f + centre, -1.0), float(side)) + 1
+                top, left = min(int(row), side), min(int(column), side)
+                u, v = row - top, column - left
+                at = top * (side + 2) + left
+                upper = (1 - v) * framed[at] + v * framed[at + 1]
+                lower = (1 - v) * framed[at + side + 2] + v * framed[at + side + 3]
+                out[n, i * side + j] = ((1 - u) * upper + u * lower) / 255
+
+
 # layers.py: out = maximum(out + b, 0)
 def bias_relu(out: Array, b: Array) -> None:
     zero = out.dtype.type(0)

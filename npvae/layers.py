@@ -42,6 +42,42 @@ def relu_backward(h: Array, out: Array) -> None:
     out[h <= 0] = 0
 
 
+def bias_leaky_relu(out: Array, b: Array) -> None:
+    """h = max(y, 0.01 y) for y = x @ W + b: a unit that is off still learns a little."""
+    out += b
+    np.maximum(out, 0.01 * out, out=out)
+
+
+def leaky_relu_backward(h: Array, out: Array) -> None:
+    """d_y = d_h where h > 0, else 0.01 d_h; at the kink itself, h = 0, we take 0.01."""
+    np.multiply(out, 0.01, out=out, where=h <= 0)
+
+
+def bias_elu(out: Array, b: Array) -> None:
+    """h = y where y > 0, else exp(y) - 1: two curves that meet at 0 with the same slope, 1.
+
+    (Clevert et al. 2016, eq. 15, with alpha = 1.)
+    """
+    out += b
+    np.expm1(out, out=out, where=out <= 0)
+
+
+def elu_backward(h: Array, out: Array) -> None:
+    """d_y = d_h where h > 0, else d_h * (h + 1), because exp(y) = h + 1."""
+    np.multiply(out, h + 1, out=out, where=h <= 0)
+
+
+def bias_tanh(out: Array, b: Array) -> None:
+    """h = tanh(x @ W + b), between -1 and 1."""
+    out += b
+    np.tanh(out, out=out)
+
+
+def tanh_backward(h: Array, out: Array) -> None:
+    """d_y = d_h * (1 - h^2), because tanh' = 1 - tanh^2."""
+    out *= 1 - h**2
+
+
 class Activation(NamedTuple):
     """h = bend(y) for y = x @ W + b, and its slope in terms of h; in place and elementwise."""
 
@@ -50,7 +86,12 @@ class Activation(NamedTuple):
 
 
 LINEAR = Activation(bias_linear, linear_backward)
-ACTIVATIONS = {"relu": Activation(bias_relu, relu_backward)}
+ACTIVATIONS = {
+    "relu": Activation(bias_relu, relu_backward),
+    "leaky_relu": Activation(bias_leaky_relu, leaky_relu_backward),
+    "elu": Activation(bias_elu, elu_backward),
+    "tanh": Activation(bias_tanh, tanh_backward),
+}
 
 
 class Dense:

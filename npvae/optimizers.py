@@ -9,13 +9,15 @@ Adam keeps two running means for every parameter, of the gradient g and of its s
     theta = theta - learning_rate * m_hat / (sqrt(v_hat) + eps)
 
 (Kingma and Ba 2015, algorithm 1.) Where gradients point the same way, the step is `learning_rate`,
-however large or small they are; where they change sign, it is less. An optimizer knows nothing of
-models. Next: training.py.
+however large or small they are; where they change sign, it is less. Three relatives follow, each
+with the lines of its paper. An optimizer knows nothing of models. Next: schedules.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -43,72 +45,174 @@ def adam_step(
     theta -= learning_rate * m_hat / (np.sqrt(v_hat) + eps)
 
 
-class Adam:
-    """Adam with the defaults of its paper, for any arrays by name."""
+@dataclass(eq=False)
+class Optimizer:
+    """What all have in common; a subclass adds its settings, what it keeps, and `step`.
 
-    def __init__(
-        self,
-        learning_rate: float = 1e-3,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        eps: float = 1e-8,
-    ) -> None:
-        if not (learning_rate > 0 and 0 <= beta1 < 1 and 0 <= beta2 < 1 and eps > 0):
-            raise ValueError(
-                "Adam needs learning_rate > 0, beta1 and beta2 in [0, 1) and eps > 0, not "
-                f"{learning_rate}, {beta1}, {beta2}, {eps}"
-            )
-        self.learning_rate, self.beta1, self.beta2, self.eps = learning_rate, beta1, beta2, eps
-        self.t = 0
-        self.m = self.v = NamedArrays({}, float)
+    Settings may be changed between steps. Raises ValueError where they make no sense.
+    """
+
+    learning_rate: float = 1e-3
+
+    kept: ClassVar[tuple[str, ...]] = ()  # the running values of each parameter
+
+    def __post_init__(self) -> None:
+        self.t = 0  # steps so far
+        self.running = {name: NamedArrays({}, float) for name in self.kept}
+        for name, value in asdict(self).items():
+            positive = name in ("learning_rate", "eps")
+            if not (value > 0 if positive else 0 <= value < 1):
+                raise ValueError(
+                    f"{type(self).__name__} needs learning_rate > 0, eps > 0, and all else in "
+                    f"[0, 1), not {name} = {value}"
+                )
+
+    def step(self, theta: Array, gradient: Array, *running: Array) -> None:
+        """Change flat theta, and the running values in the order of `kept`; t counts from 1."""
+        raise NotImplementedError
 
     def update(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
         """One step for every parameter, in place; the same parameters at every call."""
         if self.t == 0:
             self._begin(parameters)
+        self.t += 1
+        running = self.running.values()
         if isinstance(parameters, NamedArrays) and isinstance(gradients, NamedArrays):
-            self._step(parameters.flat, gradients.flat, self.m.flat, self.v.flat)
+            self.step(parameters.flat, gradients.flat, *(values.flat for values in running))
         else:
             for name, theta in parameters.items():
-                self._step(theta, gradients[name], self.m[name], self.v[name])
-        self.t += 1
+                theta, gradient = checked(theta, gradients[name])
+                self.step(theta, gradient, *(values[name].reshape(-1) for values in running))
 
     def _begin(self, parameters: Mapping[str, Array]) -> None:
+        """All running values are 0 before the first step."""
         shapes = {name: theta.shape for name, theta in parameters.items()}
         dtype = np.result_type(*parameters.values())
-        self.m, self.v = NamedArrays(shapes, dtype), NamedArrays(shapes, dtype)
-
-    def _step(self, theta: Array, gradient: Array, m: Array, v: Array) -> None:
-        if not theta.flags.c_contiguous or theta.dtype.kind != "f":
-            raise ValueError("Adam changes parameters in place: C-contiguous arrays of floats")
-        if gradient.shape != theta.shape:
-            raise ValueError(f"a gradient {gradient.shape} for parameters {theta.shape}")
-        theta, gradient, m, v = (array.reshape(-1) for array in (theta, gradient, m, v))
-        rates = self.learning_rate, self.beta1, self.beta2, self.eps
-        adam_step(theta, gradient, m, v, self.t + 1, *rates)
-
-    @classmethod
-    def restored(cls, settings: Mapping[str, float], arrays: Mapping[str, Array]) -> Adam:
-        """The optimizer whose `settings` and `state` are given, ready for the next step."""
-        adam = cls(*(settings[name] for name in ("learning_rate", "beta1", "beta2", "eps")))
-        names = [name.removeprefix("adam.m.") for name in arrays if name.startswith("adam.m.")]
-        if names:
-            adam._begin({name: arrays[f"adam.m.{name}"] for name in names})
-        for name in names:
-            adam.m[name], adam.v[name] = arrays[f"adam.m.{name}"], arrays[f"adam.v.{name}"]
-        adam.t = int(settings["t"])
-        return adam
+        self.running = {name: NamedArrays(shapes, dtype) for name in self.kept}
 
     @property
-    def settings(self) -> dict[str, float]:
-        """What a checkpoint keeps as text: the settings, and the number of steps so far."""
-        names = ("learning_rate", "beta1", "beta2", "eps", "t")
-        return {name: getattr(self, name) for name in names}
+    def name(self) -> str:
+        return type(self).__name__.lower()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint keeps as text: name, settings, and the number of steps so far."""
+        return {"name": self.name, **asdict(self), "t": self.t}
 
     @property
     def state(self) -> dict[str, Array]:
-        """What a checkpoint keeps as arrays: both running means, by the names of the parameters."""
+        """What a checkpoint keeps as arrays, such as "adam.m.encoder.mu.W" for m of that one."""
         return {
-            **{f"adam.m.{name}": m for name, m in self.m.items()},
-            **{f"adam.v.{name}": v for name, v in self.v.items()},
+            f"{self.name}.{kind}.{name}": array
+            for kind, values in self.running.items()
+            for name, array in values.items()
         }
+
+
+def checked(theta: Array, gradient: Array) -> tuple[Array, Array]:
+    """Both as flat views. Raises ValueError if theta cannot be changed in place by gradient."""
+    if not theta.flags.c_contiguous or theta.dtype.kind != "f":
+        raise ValueError("parameters are changed in place: C-contiguous arrays of floats")
+    if gradient.shape != theta.shape:
+        raise ValueError(f"a gradient {gradient.shape} for parameters {theta.shape}")
+    return theta.reshape(-1), gradient.reshape(-1)
+
+
+@dataclass(eq=False)
+class Adam(Optimizer):
+    """Adaptive moments, with the defaults of the paper: see above."""
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    kept = ("m", "v")
+
+    def step(self, theta: Array, gradient: Array, *running: Array) -> None:
+        m, v = running
+        rates = self.learning_rate, self.beta1, self.beta2, self.eps
+        adam_step(theta, gradient, m, v, self.t, *rates)
+
+
+@dataclass(eq=False)
+class Adamax(Optimizer):
+    """Adam with the largest gradient of late in place of the root of the mean square.
+
+    (Kingma and Ba 2015, algorithm 2. There, a gradient that was always 0 makes 0 / 0, and such
+    there are: of pixels that are never white. As in PyTorch, eps is added.)
+    """
+
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+
+    kept = ("m", "u")
+
+    def step(self, theta: Array, gradient: Array, *running: Array) -> None:
+        m, u = running
+        m[:] = self.beta1 * m + (1 - self.beta1) * gradient
+        u[:] = np.maximum(self.beta2 * u, np.abs(gradient) + self.eps)
+        theta -= self.learning_rate / (1 - self.beta1**self.t) * m / u
+
+
+@dataclass(eq=False)
+class RMSProp(Optimizer):
+    """Each gradient divided by the root of its running mean square (Hinton 2012, lecture 6e).
+
+    Not corrected for having begun at 0: the first steps are up to 1 / sqrt(1 - decay) times as
+    large, ten times by default.
+    """
+
+    decay: float = 0.99
+    eps: float = 1e-8
+
+    kept = ("v",)
+
+    def step(self, theta: Array, gradient: Array, *running: Array) -> None:
+        (v,) = running
+        v[:] = self.decay * v + (1 - self.decay) * gradient**2
+        theta -= self.learning_rate * gradient / (np.sqrt(v) + self.eps)
+
+
+@dataclass(eq=False)
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum: a ball rolling downhill (Polyak 1964).
+
+    Alone among these, its steps grow with the gradients: they are 1 / (1 - momentum) times
+    learning_rate times the gradient, as long as that points the same way.
+    """
+
+    momentum: float = 0.9
+
+    kept = ("velocity",)
+
+    def step(self, theta: Array, gradient: Array, *running: Array) -> None:
+        (velocity,) = running
+        velocity[:] = self.momentum * velocity + gradient
+        theta -= self.learning_rate * velocity
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "adam": Adam,
+    "adamax": Adamax,
+    "rmsprop": RMSProp,
+    "sgd": SGD,
+}
+
+
+def restored(
+    settings: Mapping[str, Any], state: Mapping[str, Array], parameters: Mapping[str, Array]
+) -> Optimizer:
+    """The optimizer of these parameters whose `settings` and `state` were kept, to go on with.
+
+    Raises KeyError, TypeError or ValueError if they are not those of an optimizer.
+    """
+    rates = dict(settings)
+    name, t = rates.pop("name", "adam"), int(rates.pop("t"))
+    optimizer = OPTIMIZERS[name](**rates)
+    if t:
+        optimizer._begin(parameters)
+        for kind, values in optimizer.running.items():
+            values.update({key: state[f"{name}.{kind}.{key}"] for key in parameters})
+    optimizer.t = t
+    return optimizer

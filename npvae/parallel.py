@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from npvae.architecture import Activations
 from npvae.arrays import Array
+from npvae.augmentation import Warps, warp_pixels
 from npvae.datasets.batches import gather_pixels
 from npvae.evaluation import Floats, losses_per_image
 from npvae.losses import Loss
@@ -42,13 +43,17 @@ class Worker:
         epsilon: Array,
         beta: float,
         batch_size: int,
+        warps: Warps | None,
     ) -> Loss:
         """Loss and gradients of these rows of images (N, D): a share of a batch of batch_size."""
         if len(rows) not in self.rooms:
             self.rooms[len(rows)] = self.vae.activations(len(rows)), self.vae.activations(len(rows))
         activations, gradients = self.rooms[len(rows)]
         x = gradients.x  # nobody needs the gradient of the pixels, so its room is free for them
-        gather_pixels(images, rows, x)
+        if warps is None:
+            gather_pixels(images, rows, x)
+        else:
+            warp_pixels(images, rows, warps, x)
         with np.errstate(all="ignore"):  # what overflows shows in the loss, which is looked at
             self.vae.forward(x, epsilon, out=activations)
             return self.vae.backward(activations, beta, out=gradients, batch_size=batch_size)
@@ -63,11 +68,26 @@ class Team:
         self.pool = ThreadPoolExecutor(max_workers=size)
 
     def backpropagate(
-        self, images: NDArray[np.uint8], rows: NDArray[np.intp], epsilon: Array, beta: float = 1.0
+        self,
+        images: NDArray[np.uint8],
+        rows: NDArray[np.intp],
+        epsilon: Array,
+        beta: float = 1.0,
+        warps: Warps | None = None,
     ) -> Loss:
-        """Loss of one batch, these rows of images (N, D), and its gradients in vae.gradients."""
+        """Loss of one batch, these rows of images (N, D), and its gradients in vae.gradients.
+
+        Each image is warped by its own of warps, if they are given.
+        """
         tasks = [
-            (images, rows[share], epsilon[share], beta, len(rows))
+            (
+                images,
+                rows[share],
+                epsilon[share],
+                beta,
+                len(rows),
+                None if warps is None else warps[share],
+            )
             for share in shares(len(rows), len(self.workers))
         ]
         others = [

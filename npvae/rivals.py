@@ -50,16 +50,16 @@ def npvae_epochs(
     from npvae.model import VAE
     from npvae.optimizers import Adam
     from npvae.parallel import Team
-    from npvae.training import TRAINING, WEIGHTS, generator, train_epoch
+    from npvae.settings import Settings
+    from npvae.training import WEIGHTS, generator, train_epoch
 
     pixels = images[0].size
     vae = VAE(pixels, (hidden,), latent, rng=generator(seed, WEIGHTS))
     team, adam, rows = Team(vae, workers()), Adam(1e-3), np.arange(len(images))
-    done = Epochs([], [], [])
+    settings, done = Settings(batch_size=batch_size, seed=seed), Epochs([], [], [])
     for epoch in range(1, epochs + 1):
-        rng = generator(seed, TRAINING, epoch)
         start = perf_counter()
-        loss = train_epoch(team, adam, images, rows, batch_size, rng)
+        loss = train_epoch(team, adam, images, rows, settings, epoch)
         done.seconds.append(perf_counter() - start)
         done.losses.append(loss.loss)
     return done

@@ -27,7 +27,7 @@ from npvae.errors import CheckpointError, OutputError
 from npvae.files import write_bytes_safely
 from npvae.losses import Loss
 from npvae.model import VAE
-from npvae.optimizers import Adam
+from npvae.optimizers import Optimizer, restored
 from npvae.training import Epoch
 
 RUNS = Path("runs")
@@ -48,7 +48,7 @@ class Run:
         if self.lock is not None:
             self.lock.close()
 
-    def record(self, epoch: Epoch, vae: VAE, optimizer: Adam) -> None:
+    def record(self, epoch: Epoch, vae: VAE, optimizer: Optimizer) -> None:
         """Keep the state after an epoch, all of it in last.npz, and then the rows for people."""
         self.history.append(as_row(epoch))
         self.seconds.append(f"{epoch.seconds:.4f}")
@@ -219,7 +219,7 @@ def load_model(path: str | Path) -> tuple[VAE, dict[str, Any]]:
     return VAE.from_checkpoint(path, header, arrays), header
 
 
-def open_run(given: str | Path) -> tuple[Run, VAE, Adam, dict[str, Any]]:
+def open_run(given: str | Path) -> tuple[Run, VAE, Optimizer, dict[str, Any]]:
     """A run to be resumed, in the state of its last epoch; CheckpointError if there is none."""
     path = find_checkpoint(given)
     if path.name != "last.npz" and path.exists():
@@ -231,16 +231,16 @@ def open_run(given: str | Path) -> tuple[Run, VAE, Adam, dict[str, Any]]:
     vae = VAE.from_checkpoint(path, header, arrays)
     try:
         run = Run(path.parent, {name: header[name] for name in ("settings", "data", "versions")})
-        adam = Adam.restored(header["optimizer"], arrays)
+        optimizer = restored(header["optimizer"], arrays, vae.parameters)
         run.history = header["history"]
         run.seconds = seconds_in(path.parent / "metrics.csv", len(run.history))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"the checkpoint {path} holds a model, but not the state of a training run.\n"
             "Resume from the last.npz of a run."
         ) from error
     run.write("metrics.csv", run.metrics())  # which a kill may have kept from being written
-    return run, vae, adam, header
+    return run, vae, optimizer, header
 
 
 def seconds_in(path: Path, count: int) -> list[str]:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
+from shlex import quote
 from typing import Any
 
 from npvae.errors import OptionError
+
+# By name; what they are is in layers.py, optimizers.py, schedules.py and augmentation.py.
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "tanh")
+OPTIMIZERS = ("adam", "adamax", "rmsprop", "sgd")
+SCHEDULES = ("constant", "cosine", "step")
+AUGMENTATIONS = ("shift", "rotate", "scale", "flip")
 
 
 @dataclass(frozen=True)
@@ -14,41 +21,94 @@ class Settings:
     """Everything that decides what a training run computes, as plain data."""
 
     dataset: str = "auto"
+    extra_data: str = ""  # whose training images are added
+    augment: tuple[str, ...] = ()  # what is done to each training image, some of AUGMENTATIONS
     latent_dim: int = 10
     hidden_dims: tuple[int, ...] = (128,)
+    activation: str = "relu"
     epochs: int = 20
     batch_size: int = 512
+    optimizer: str = "adam"
     learning_rate: float = 1e-3
+    schedule: str = "constant"  # of the learning rate
+    warmup: float = 0.0  # epochs in which the learning rate rises from 0
     beta: float = 1.0
+    kl_warmup: float = 0.0  # epochs in which beta rises from 0
     validation: int = 0  # training images held out, to choose the best epoch by
     seed: int = 0
     pictures_every: int = 1  # epochs between pictures, 0 for none
 
     def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "hidden_dims": list(self.hidden_dims)}
+        return {name: listed(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
-        return cls(**{**values, "hidden_dims": tuple(values["hidden_dims"])})
+        known: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**known)
+
+    def options(self) -> str:
+        """The options of train.py that give these settings: those that are not the default."""
+        words = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value != field.default:
+                words += [option(field.name), quote(shown(value))]
+        return " ".join(words)
 
     def resumed(self, given: Mapping[str, Any], epochs_done: int) -> Settings:
         """These settings with the changes that a run allows when it is taken up again.
 
         More epochs and other pictures change nothing of what is there, and a dataset may have moved
         as long as its bytes are the same. Raises OptionError for anything else: the run would no
-        longer be the one that its folder says it is.
+        longer be the one that its folder says it is. A schedule depends on the number of epochs.
         """
+        free = {"pictures_every", "dataset", "extra_data"}
+        if self.schedule == "constant":
+            free.add("epochs")
         for name, value in given.items():
-            if name not in ("epochs", "pictures_every", "dataset") and value != getattr(self, name):
-                option = "--hidden" if name == "hidden_dims" else f"--{name.replace('_', '-')}"
+            if name not in free and value != getattr(self, name):
                 raise OptionError(
-                    f"{option} cannot change when a run is resumed: it began with "
-                    f"{getattr(self, name)}, not {value}.\nLeave {option} away, or start a new run."
+                    f"{option(name)} cannot change when a run is resumed: it began with "
+                    f"{getattr(self, name)}, not {value}.\n"
+                    f"Leave {option(name)} away, or start a new run."
                 )
         settings = replace(self, **given)
         if settings.epochs <= epochs_done:
+            more = f"Ask for more with --epochs {epochs_done + 10}"
+            if "epochs" not in free:
+                more = f"Its {self.schedule} schedule ends there: for more, start a new run."
             raise OptionError(
                 f"the run has {epochs_done} epochs already, so there is nothing to do up to epoch "
-                f"{settings.epochs}.\nAsk for more with --epochs {epochs_done + 10}"
+                f"{settings.epochs}.\n{more}"
             )
         return settings
+
+
+def option(name: str) -> str:
+    """The option of train.py for a setting."""
+    return "--hidden" if name == "hidden_dims" else f"--{name.replace('_', '-')}"
+
+
+def shown(value: Any) -> str:
+    """A value as one types it."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def listed(value: Any) -> Any:
+    """What JSON makes of a value: it has no tuples."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+# Whole settings by name, for --preset; README.md tells what each comes to.
+PRESETS = {
+    "tutorial": Settings("fashion-mnist", epochs=100),
+    "vae-generate": Settings("mnist", hidden_dims=(256,), latent_dim=64, batch_size=64),
+    "vae-opt": Settings("mnist", hidden_dims=(256, 256), latent_dim=64, batch_size=64),
+    "tuned": Settings("fashion-mnist", batch_size=64, learning_rate=2e-3, schedule="cosine"),
+    "best": Settings("fashion-mnist", batch_size=128, learning_rate=2e-3, schedule="cosine"),
+}

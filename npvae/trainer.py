@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timezone
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from math import ceil
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
 
 from npvae import __version__, cli, compiling
+from npvae.augmentation import warp_pixels
 from npvae.cores import cores, workers
 from npvae.curves import loss_curve
 from npvae.datasets import DATASETS, Dataset, load_dataset
+from npvae.datasets.batches import gather_pixels
+from npvae.datasets.extra import with_extra
 from npvae.errors import DataError, OptionError
 from npvae.evaluation import Images, no_latent_loss, pixel_entropy
 from npvae.images import comparison, save_png, tile
 from npvae.losses import Loss
 from npvae.model import VAE
-from npvae.optimizers import Adam
+from npvae.optimizers import OPTIMIZERS, Optimizer
 from npvae.progress import Progress
 from npvae.runs import RUNS, Run, new_run, open_run
 from npvae.settings import Settings
@@ -34,18 +39,19 @@ from npvae.training import PICTURES, WEIGHTS, generator, train
 def start(settings: Settings, data_dir: str | None, out: str | None, quiet: bool = False) -> None:
     """A new training run: data, folder, epochs, summary."""
     say = silence if quiet else print
-    train_set, test_set = load_dataset(settings.dataset, data_dir, report=say)
+    train_set, test_set = load(settings, data_dir, say)
     check_validation(settings, train_set)
     vae = build(settings)
     about = {
         "settings": settings.as_dict(),
-        "data": about_data(train_set, test_set),
+        "data": about_data(train_set, test_set, settings),
         "versions": versions(),
     }
     name = f"{short_name(train_set)}-z{settings.latent_dim}"
     run = new_run(name, out, about, started=now())
     with closing(run):
-        _train(run, vae, Adam(settings.learning_rate), settings, train_set, test_set, quiet)
+        optimizer = OPTIMIZERS[settings.optimizer](settings.learning_rate)
+        _train(run, vae, optimizer, settings, train_set, test_set, quiet)
 
 
 def resume(
@@ -56,9 +62,10 @@ def resume(
     run, vae, optimizer, header = open_run(folder)
     done = header["epoch"]
     settings = Settings.from_dict(header["settings"]).resumed(given, done)
-    name = given.get("dataset", header["data"]["name"])
-    train_set, test_set = load_dataset(name, data_dir, report=say)
-    if about_data(train_set, test_set)["sha256"] != header["data"]["sha256"]:
+    # Paths are kept as they were given; those in "data" hold in every folder.
+    places = {"dataset": header["data"]["name"], "extra_data": header["data"].get("extra", "")}
+    train_set, test_set = load(replace(settings, **{**places, **given}), data_dir, say)
+    if about_data(train_set, test_set, settings)["sha256"] != header["data"]["sha256"]:
         raise DataError(
             f"{train_set.name} is not the dataset that {run.folder} was trained on.\n"
             "Name the folder with the right files by --data-dir."
@@ -77,7 +84,7 @@ def resume(
 def _train(
     run: Run,
     vae: VAE,
-    optimizer: Adam,
+    optimizer: Optimizer,
     settings: Settings,
     train_set: Dataset,
     test_set: Dataset,
@@ -86,7 +93,8 @@ def _train(
 ) -> None:
     say = silence if quiet else print
     say(plan(settings, train_set, test_set, vae, run))
-    if compiling.must_compile():
+    unused = gather_pixels if settings.augment else warp_pixels
+    if compiling.must_compile(unused):
         say("Compiling the kernels for this machine: a few seconds, the first time only.\n")
     progress = Progress(settings.epochs, done, quiet)
     epochs = range(done + 1, settings.epochs + 1)
@@ -107,11 +115,22 @@ def _train(
     print(summary(epoch.test, train_set, test_set, settings, run))
 
 
+def load(
+    settings: Settings, data_dir: str | None, say: Callable[[str], None]
+) -> tuple[Dataset, Dataset]:
+    """Training and test images, the former with --extra-data added."""
+    train_set, test_set = load_dataset(settings.dataset, data_dir, report=say)
+    if settings.extra_data:
+        extra, _ = load_dataset(settings.extra_data, data_dir, report=say)
+        train_set = with_extra(train_set, test_set, extra, report=say)
+    return train_set, test_set
+
+
 def build(settings: Settings) -> VAE:
     """The untrained model of these settings. Raises OptionError if it is too large."""
     rng = generator(settings.seed, WEIGHTS)
     try:
-        return VAE(784, settings.hidden_dims, settings.latent_dim, rng=rng)
+        return VAE(784, settings.hidden_dims, settings.latent_dim, settings.activation, rng=rng)
     except (MemoryError, ValueError) as error:
         raise OptionError(
             f"a network of {settings.hidden_dims} hidden units and {settings.latent_dim} latents "
@@ -133,17 +152,22 @@ def short_name(dataset: Dataset) -> str:
     return dataset.name if dataset.name in DATASETS else Path(dataset.name).resolve().stem
 
 
-def about_data(train_set: Dataset, test_set: Dataset) -> dict[str, Any]:
+def about_data(train_set: Dataset, test_set: Dataset, settings: Settings) -> dict[str, Any]:
     digest = sha256(train_set.images.data)
     digest.update(test_set.images.data)
-    known = train_set.name in DATASETS
     return {
-        "name": train_set.name if known else str(Path(train_set.name).resolve()),
+        "name": from_anywhere(train_set.name),
+        "extra": from_anywhere(settings.extra_data),
         "source": train_set.source,
         "sha256": digest.hexdigest(),
         "train_images": len(train_set),
         "test_images": len(test_set),
     }
+
+
+def from_anywhere(dataset: str) -> str:
+    """The name of a dataset, or its path, in words that mean the same in every folder."""
+    return dataset if dataset in ("", *DATASETS) else str(Path(dataset).resolve())
 
 
 def versions() -> dict[str, str]:
@@ -187,9 +211,10 @@ def plan(settings: Settings, train_set: Dataset, test_set: Dataset, vae: VAE, ru
         "network": network(vae),
         "training": [
             f"{count_of(settings.epochs, 'epoch')} of {count_of(steps, 'batch', 'es')} "
-            f"of {settings.batch_size}, "
-            f"Adam {settings.learning_rate:g}, beta {settings.beta:g}, seed {settings.seed}"
+            f"of {settings.batch_size}, {settings.optimizer} {settings.learning_rate:g}, "
+            f"beta {settings.beta:g}, seed {settings.seed}"
         ],
+        "options": wrap(settings.options(), 88, break_on_hyphens=False) or ["all as by default"],
         "losses": ["in nats per image: bce (pixels) + beta * kl (code)"],
         "kernels": [f"{kernels}; {count_of(workers(), 'worker')}"],
         "results": [str(run.folder)],

@@ -1,10 +1,10 @@
 """How does it learn? Look at a batch, see which way the loss falls, take a small step, repeat.
 
     for every epoch, for every batch of shuffled images:
-        x          (B, 784)  pixels in [0, 1]
+        x          (B, 784)  pixels in [0, 1], the images moved a little if so wished
         epsilon    (B, 10)   fresh noise
         forward, backward    the loss and its gradients; parallel.py shares them out
-        update               one step of Adam
+        update               one step of Adam, of the length that the schedule says
 
 All that is random in epoch e is drawn from generators seeded with (seed, what for, e). So equal
 seeds give equal runs, and a run can be taken up again after any epoch without a saved generator.
@@ -14,31 +14,36 @@ Next: evaluation.py.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from npvae.augmentation import random_warps
 from npvae.datasets.batches import chunks
 from npvae.errors import DivergedError
 from npvae.evaluation import Images
 from npvae.losses import Loss
 from npvae.model import VAE
-from npvae.optimizers import Adam
+from npvae.optimizers import Optimizer
 from npvae.parallel import Team
+from npvae.schedules import SCHEDULES, ramp
 from npvae.settings import Settings
 
 # One seed, several independent streams: the second number says what for.
-WEIGHTS, TRAINING, TESTING, PICTURES, HOLDING_OUT = range(5)
+WEIGHTS, TRAINING, TESTING, PICTURES, HOLDING_OUT, WARPING = range(6)
 
 Rows = NDArray[np.intp]  # which images
 Report = Callable[[int, int, float], None]  # batches done, batches in all, mean loss so far
 
 
 class Epoch(NamedTuple):
-    """What one epoch came to; losses in nats per image, seconds of training alone."""
+    """What one epoch came to; losses in nats per image, seconds of training alone.
+
+    The losses are at the settings' beta, even while it is still rising: so epochs compare.
+    """
 
     epoch: int
     train: Loss
@@ -53,12 +58,11 @@ def generator(seed: int, stream: int, epoch: int = 0) -> np.random.Generator:
 
 def train_epoch(
     team: Team,
-    optimizer: Adam,
+    optimizer: Optimizer,
     images: Images,
     rows: Rows,
-    batch_size: int,
-    rng: np.random.Generator,
-    beta: float = 1.0,
+    settings: Settings,
+    epoch: int = 1,
     report: Report | None = None,
 ) -> Loss:
     """Train on each of these rows of images once, in random order; the mean loss along the way.
@@ -66,21 +70,34 @@ def train_epoch(
     Raises DivergedError at the first batch whose loss is not finite, before it can do any harm.
     """
     vae, images = team.vae, images.reshape(len(images), -1)
-    seen, bce, kl, last = 0, 0.0, 0.0, math.nan
-    count = math.ceil(len(rows) / batch_size)
-    for k, batch in enumerate(chunks(rng.permutation(rows), batch_size), start=1):
+    rng = generator(settings.seed, TRAINING, epoch)
+    warping_rng = generator(settings.seed, WARPING, epoch)
+    seen, bce, kl, last, warps = 0, 0.0, 0.0, math.nan, None
+    count = math.ceil(len(rows) / settings.batch_size)
+    for k, batch in enumerate(chunks(rng.permutation(rows), settings.batch_size), start=1):
+        time = epoch - 1 + (k - 1) / count  # in epochs
         epsilon = vae.noise(len(batch), rng)
-        loss = team.backpropagate(images, batch, epsilon, beta)
+        if settings.augment:
+            warps = random_warps(len(batch), settings.augment, warping_rng)
+        beta = settings.beta * ramp(time, settings.kl_warmup)
+        loss = team.backpropagate(images, batch, epsilon, beta, warps)
         if not math.isfinite(loss.loss):
             before = f"it was {last:.4g} before" if k > 1 else "in the very first batch"
             raise DivergedError(f"batch {k} of {count}: the loss is {loss.loss}, {before}")
+        optimizer.learning_rate = learning_rate(settings, time, time + 1 / count)
         optimizer.update(vae.parameters, vae.gradients)
 
         seen, last = seen + len(batch), loss.loss
         bce, kl = bce + loss.bce * len(batch), kl + loss.kl * len(batch)
         if report:
-            report(k, count, (bce + beta * kl) / seen)
-    return Loss(bce / seen, kl / seen, beta)
+            report(k, count, (bce + settings.beta * kl) / seen)
+    return Loss(bce / seen, kl / seen, settings.beta)
+
+
+def learning_rate(settings: Settings, begin: float, end: float) -> float:
+    """Of a step between these two times, in epochs; above 0, because it ends after it begins."""
+    factor = SCHEDULES[settings.schedule](begin / settings.epochs) * ramp(end, settings.warmup)
+    return settings.learning_rate * factor
 
 
 def hold_out(count: int, validation: int, seed: int) -> tuple[Rows, Rows]:
@@ -91,7 +108,7 @@ def hold_out(count: int, validation: int, seed: int) -> tuple[Rows, Rows]:
 
 def train(
     vae: VAE,
-    optimizer: Adam,
+    optimizer: Optimizer,
     train_images: Images,
     test_images: Images,
     settings: Settings,
@@ -108,13 +125,10 @@ def train(
     validation_images = train_images[held_out]
     team = Team(vae, workers)
     for epoch in epochs:
-        start = time.perf_counter()
-        rng = generator(seed, TRAINING, epoch)
+        start = perf_counter()
         try:
-            trained = train_epoch(
-                team, optimizer, train_images, rows, settings.batch_size, rng, beta, report
-            )
-            seconds = time.perf_counter() - start
+            trained = train_epoch(team, optimizer, train_images, rows, settings, epoch, report)
+            seconds = perf_counter() - start
             tested = team.average_loss(test_images, generator(seed, TESTING, epoch), beta)
             if not math.isfinite(tested.loss):
                 raise DivergedError(f"the test loss is {tested.loss} after the last batch")

@@ -4,75 +4,92 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from npvae import cli, cores
-from npvae.settings import Settings
+from npvae import cli, cores, settings
+from npvae.errors import OptionError
+from npvae.settings import PRESETS, Settings
 
-SETTINGS = {field.name: field.name for field in fields(Settings)}  # by the name of the option
-SETTINGS["hidden"] = SETTINGS.pop("hidden_dims")
-
-EXAMPLES = """examples:
+EPILOG = """examples:
   python scripts/train.py --epochs 20
   python scripts/train.py --dataset mnist --latent-dim 2
+  python scripts/train.py --preset tuned --seed 1
   python scripts/train.py --dataset my-pictures/ --hidden 256,128 --out runs/mine
+
+presets, any part of which further options change:
 """
 
 
 def parser() -> cli.Parser:
-    default = Settings()
-    parser = cli.Parser(__doc__, EXAMPLES, argument_default=argparse.SUPPRESS)
+    presets = "\n".join(f"  {name:13} {preset.options()}" for name, preset in PRESETS.items())
+    parser = cli.Parser(__doc__, EPILOG + presets, argument_default=argparse.SUPPRESS)
     parser.add_data()
 
-    def option(name: str, type: object, value: object, help: str) -> None:
-        shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-        help = f"{help} (default: {shown})"
-        parser.add_argument(name, type=type, metavar="N", help=help)  # type: ignore[arg-type]
+    def option(setting: str, help: str, **more: Any) -> None:
+        default = settings.shown(getattr(Settings, setting)) or "none"
+        more = {"metavar": "N", **more} if "type" in more else more
+        name, help = settings.option(setting), f"{help} (default: {default})"
+        parser.add_argument(name, dest=setting, help=help, **more)
 
-    option("--epochs", cli.whole_number(1), default.epochs, "passes over the training images")
-    option("--latent-dim", cli.whole_number(1), default.latent_dim, "size of the code z")
-    option("--hidden", cli.sizes, default.hidden_dims, "sizes of the encoder's hidden layers")
-    option("--batch-size", cli.whole_number(1), default.batch_size, "images for each step")
-    option("--learning-rate", cli.number(0, above=True), default.learning_rate, "of Adam")
-    option("--beta", cli.number(0), default.beta, "weight of the KL divergence")
-    option("--validation", cli.whole_number(0), default.validation, "training images held out")
-    option("--pictures-every", cli.whole_number(0), default.pictures_every, "epochs; 0 for none")
-    target = parser.add_mutually_exclusive_group()
-    help = "of the run (default: a new one in runs/)"
-    target.add_argument("--out", type=cli.some_text, metavar="FOLDER", help=help)
+    whole, some, rate = cli.whole_number(1), cli.some_of(settings.AUGMENTATIONS), cli.number(0)
+    above = cli.number(0, above=True)
+    help = "a dataset whose training images are added"
+    option("extra_data", help, type=cli.some_text, metavar="NAME")
+    help = f"move each training image at random: some of {','.join(settings.AUGMENTATIONS)}"
+    option("augment", help, type=some, metavar="WAYS")
+    option("latent_dim", "size of the code z", type=whole)
+    option("hidden_dims", "sizes of the encoder's hidden layers", type=cli.sizes)
+    option("activation", "of the hidden layers", choices=settings.ACTIVATIONS)
+    option("epochs", "passes over the training images", type=whole)
+    option("batch_size", "images for each step", type=whole)
+    option("optimizer", "how a gradient becomes a step", choices=settings.OPTIMIZERS)
+    option("learning_rate", "of the optimizer", type=above)
+    option("schedule", "how the learning rate falls", choices=settings.SCHEDULES)
+    option("warmup", "epochs in which the learning rate rises from 0", type=rate)
+    option("beta", "weight of the KL divergence", type=rate)
+    option("kl_warmup", "epochs in which beta rises from 0", type=rate)
+    option("validation", "training images held out", type=cli.whole_number(0))
+    option("pictures_every", "epochs between pictures, 0 for none", type=cli.whole_number(0))
+
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--preset", choices=PRESETS, help="begin with these settings, see below")
     help = "go on with the run in this folder"
-    target.add_argument("--resume", type=cli.some_text, metavar="RUN", help=help)
+    start.add_argument("--resume", type=cli.some_text, metavar="RUN", help=help)
+    help = "of the run (default: a new one in runs/)"
+    parser.add_argument("--out", type=cli.some_text, metavar="FOLDER", help=help)
     parser.add_common(seed=argparse.SUPPRESS)
     return parser
 
 
 def main(arguments: Sequence[str]) -> None:
     options = vars(parser().parse_args(arguments))
-    given = {SETTINGS[name]: value for name, value in options.items() if name in SETTINGS}
-
-    cores.divide(batch_size(given, options.get("resume")))
-    from npvae import trainer
-
+    given = {field.name: options[field.name] for field in fields(Settings) if field.name in options}
     data_dir, quiet = options.get("data_dir"), options.get("quiet", False)
     if "resume" in options:
+        if "out" in options:
+            raise OptionError("--resume goes on in the folder of the run: leave --out away.")
+        cores.divide(batch_size(Path(options["resume"])))
+        from npvae import trainer
+
         trainer.resume(options["resume"], given, data_dir, quiet)
     else:
-        trainer.start(Settings(**given), data_dir, options.get("out"), quiet)
+        chosen = replace(PRESETS.get(options.get("preset", ""), Settings()), **given)
+        cores.divide(chosen.batch_size)
+        from npvae import trainer
+
+        trainer.start(chosen, data_dir, options.get("out"), quiet)
 
 
-def batch_size(given: Mapping[str, Any], resumed: str | None) -> int:
-    """Of the run to come, or of the one to be resumed, as far as that can be said without NumPy."""
-    if resumed is not None:
-        try:
-            folder = Path(resumed) if Path(resumed).is_dir() else Path(resumed).parent
-            about = json.loads((folder / "run.json").read_text())
-            return int(about["settings"]["batch_size"])
-        except (OSError, ValueError, KeyError, TypeError):  # whatever it is, the trainer will tell
-            pass
-    return int(given.get("batch_size", Settings.batch_size))
+def batch_size(run: Path) -> int:
+    """Of the run to be resumed, as far as that can be said without NumPy."""
+    try:
+        folder = run if run.is_dir() else run.parent
+        return int(json.loads((folder / "run.json").read_text())["settings"]["batch_size"])
+    except (OSError, ValueError, KeyError, TypeError):  # whatever it is, the trainer will tell
+        return Settings.batch_size
 
 
 if __name__ == "__main__":

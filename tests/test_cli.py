@@ -162,7 +162,7 @@ def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
 
 def test_help_of_train_names_every_default() -> None:
     out = outcomes([("train.py", "--help")])[0][1]
-    for default in ("20", "10", "128", "512", "0.001", "1.0", "auto", "runs/"):
+    for default in ("20", "10", "128", "512", "0.001", "1", "auto", "runs/"):
         assert re.search(rf"\(default:[^)]*\b{re.escape(default)}", out), default
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from npvae import optimizers
 from npvae.arrays import NamedArrays
 from npvae.optimizers import Adam
 
@@ -121,7 +122,7 @@ def test_changes_the_parameters_in_place_and_nothing_else(dtype: Any) -> None:
     assert (theta.flat != before.flat).all()
     np.testing.assert_array_equal(gradients.flat, random_arrays(1, dtype).flat)
     assert theta.flat.dtype == dtype
-    assert all(m.dtype == dtype for m in (*adam.m.values(), *adam.v.values()))
+    assert all(m.dtype == dtype for m in (*adam.running["m"].values(), *adam.running["v"].values()))
     assert adam.t == 1
 
 
@@ -139,7 +140,7 @@ def test_a_restored_optimizer_goes_on_to_the_bit(steps: int, dtype: Any) -> None
     for t in range(steps):
         adam.update(theta, random_arrays(t, dtype))
     twin = theta.copy()
-    restored = Adam.restored(adam.settings, adam.state)
+    restored = optimizers.restored(adam.settings, adam.state, theta)
     assert restored.settings == adam.settings
     for t in range(2):
         adam.update(theta, random_arrays(10 + t, dtype))

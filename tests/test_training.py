@@ -45,11 +45,11 @@ class Poisoning(Adam):
 
     def __init__(self, step: int) -> None:
         super().__init__()
-        self.step = step
+        self.when = step
 
     def update(self, parameters: Mapping[str, Any], gradients: Mapping[str, Any]) -> None:
         super().update(parameters, gradients)
-        if self.t == self.step:
+        if self.t == self.when:
             parameters["encoder.mu.b"][...] = math.nan
 
 
@@ -139,8 +139,8 @@ def test_a_short_last_batch_is_weighed_by_its_images(workers: int) -> None:
     """120 = 100 + 20. Without noise and without steps the mean loss is that of all images."""
     vae, images = noiseless_vae(), TRAIN.copy()
     images[::7] = 255  # such an image costs twice as much, so that a wrong weight shows
-    team, rng = Team(vae, workers), np.random.default_rng(0)
-    loss = train_epoch(team, Watching(), images, ALL, 100, rng, beta=0.5)
+    settings = Settings(batch_size=100, beta=0.5)
+    loss = train_epoch(Team(vae, workers), Watching(), images, ALL, settings)
     whole = average_loss(vae, images, np.random.default_rng(1))
     # The rounding of float64 sums is all that differs.
     assert loss.bce == pytest.approx(whole.bce, rel=1e-10)
@@ -151,7 +151,7 @@ def test_a_short_last_batch_is_weighed_by_its_images(workers: int) -> None:
 @workers
 def test_the_gradient_of_a_short_batch_is_a_mean_over_its_own_images(workers: int) -> None:
     vae, watching = noiseless_vae(), Watching()
-    train_epoch(Team(vae, workers), watching, TRAIN, ALL, 100, np.random.default_rng(0))
+    train_epoch(Team(vae, workers), watching, TRAIN, ALL, Settings(batch_size=100))
     x = TRAIN.reshape(120, -1) / 255
     _, whole = vae.loss_and_gradients(x, np.zeros((120, 3)))
     for name, expected in whole.items():
@@ -164,8 +164,8 @@ def test_the_gradient_of_a_short_batch_is_a_mean_over_its_own_images(workers: in
 def test_an_epoch_is_what_one_would_write_by_hand(workers: int) -> None:
     """One batch of all images, so that their order does not matter; the noise does not either."""
     vae, by_hand = noiseless_vae(), noiseless_vae()
-    rng = np.random.default_rng(0)
-    loss = train_epoch(Team(vae, workers), Adam(0.01), TRAIN, ALL, 500, rng, beta=0.7)
+    settings = Settings(batch_size=500, learning_rate=0.01, beta=0.7)
+    loss = train_epoch(Team(vae, workers), Adam(), TRAIN, ALL, settings)
     expected, gradients = by_hand.loss_and_gradients(
         TRAIN.reshape(120, -1) / 255, np.zeros((120, 3)), beta=0.7
     )
@@ -177,12 +177,12 @@ def test_an_epoch_is_what_one_would_write_by_hand(workers: int) -> None:
 
 def test_progress_is_reported_after_each_batch() -> None:
     reports: list[tuple[int, int, float]] = []
-    team, rng = Team(noiseless_vae()), np.random.default_rng(0)
 
     def report(*given: Any) -> None:
         reports.append(given)
 
-    loss = train_epoch(team, Watching(), TRAIN, ALL, 50, rng, beta=0.5, report=report)
+    settings, team = Settings(batch_size=50, beta=0.5), Team(noiseless_vae())
+    loss = train_epoch(team, Watching(), TRAIN, ALL, settings, report=report)
     assert [report[:2] for report in reports] == [(1, 3), (2, 3), (3, 3)]
     assert reports[-1][2] == pytest.approx(loss.loss, rel=1e-12)
 
@@ -258,10 +258,10 @@ def test_streams_of_random_numbers_are_independent() -> None:
     draws = {
         generator(seed, stream, epoch).integers(2**62)
         for seed in range(3)
-        for stream in range(5)
+        for stream in range(6)
         for epoch in range(4)
     }
-    assert len(draws) == 60
+    assert len(draws) == 72
 
 
 # ------------------------------------------------------------------ divergence
@@ -298,7 +298,8 @@ def test_a_last_step_that_goes_wrong_is_noticed_at_once() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_learning_rate_of_a_million_diverges(dtype: str) -> None:
     with pytest.raises(DivergedError, match=r"epoch \d+, (batch \d+ of 3|.*last batch)"):
-        trained(small_vae(dtype=dtype), Adam(1e6), range(1, 20))
+        settings = Settings(batch_size=50, learning_rate=1e6)
+        list(train(small_vae(dtype=dtype), Adam(), TRAIN, TEST, settings, range(1, 20)))
 
 
 def test_what_was_saved_before_a_divergence_is_untouched(tmp_path: Path) -> None:
@@ -337,7 +338,7 @@ def test_room_is_allocated_once_and_used_again(
     team, adam = Team(small_vae(), workers), Adam()
     for epoch in range(1, 4):
         made.clear()
-        train_epoch(team, adam, TRAIN, ALL, 70, generator(0, 1, epoch))
+        train_epoch(team, adam, TRAIN, ALL, Settings(batch_size=70), epoch)
         assert bool(made) is (epoch == 1)
 
 
