@@ -53,7 +53,7 @@ def warp_pixels(
     grid = np.stack([*np.indices((side, side)).reshape(2, -1) - centre, np.ones(side * side)])
     source = warps @ grid + centre  # (B, 2, D): where each new pixel comes from
     source = np.clip(source, -1, side) + 1  # in the frame; from beyond it, all is black
-    corner = np.minimum(source.astype(int), side)  # the pixel above and to the left
+    corner = np.fmin(source, side).astype(int)  # the pixel above and to the left; for NaN, side
     (i, j), (u, v) = corner.swapaxes(0, 1), (source - corner).swapaxes(0, 1)
     k = np.arange(len(rows))[:, None]
     upper = (1 - v) * framed[k, i, j] + v * framed[k, i, j + 1]

@@ -2,15 +2,22 @@
 
 Sharing the images is faster where each share is large, and slower where it is small: workers are
 threads of Python, and hand over its lock some thirty times a batch, which takes 0.05 ms whenever
-two want it at once. (Two cores, batch 512: 0.58 s for an epoch instead of 0.72; batch 128: 0.82
-instead of 0.66.) Scripts decide, before NumPy is imported: BLAS reads its settings only once.
+two want it at once. An epoch on two cores, shared by images and by products, and on one core alone:
+
+    batch 512    0.56 s    0.64 s    0.80 s
+    batch 128    0.80 s    0.88 s    0.87 s
+    batch 64     1.16 s    0.84 s    1.07 s
+
+That is on a quiet machine. Beside another busy program the threads of BLAS wait for each other:
+5 to 30 s for an epoch at batch 64. $OPENBLAS_NUM_THREADS=1 avoids that.
+Scripts decide, before NumPy is imported: BLAS reads its settings only once.
 """
 
 from __future__ import annotations
 
 import os
 
-LARGE_SHARE = 256  # images
+LARGE_SHARE = 64  # images
 
 
 def cores() -> int:

@@ -98,7 +98,9 @@ def warp_pixels(images: Any, rows: Any, warps: Any, out: Array) -> None:
                 y, x = i - centre, j - centre
                 row = min(max(a * y + b * x + c + centre, -1.0), float(side)) + 1
                 column = min(max(d * y + e * x + f + centre, -1.0), float(side)) + 1
-                top, left = min(int(row), side), min(int(column), side)
+                # Never out of the frame: the index of a NaN, which nothing is less than, is side.
+                top = int(row) if row < side else side
+                left = int(column) if column < side else side
                 u, v = row - top, column - left
                 at = top * (side + 2) + left
                 upper = (1 - v) * framed[at] + v * framed[at + 1]

@@ -72,17 +72,23 @@ class Optimizer:
         raise NotImplementedError
 
     def update(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
-        """One step for every parameter, in place; the same parameters at every call."""
+        """One step for every parameter, in place; the same parameters at every call.
+
+        Raises ValueError, before anything has changed, if these arrays do not fit together.
+        """
         if self.t == 0:
             self._begin(parameters)
-        self.t += 1
         running = self.running.values()
         if isinstance(parameters, NamedArrays) and isinstance(gradients, NamedArrays):
-            self.step(parameters.flat, gradients.flat, *(values.flat for values in running))
+            fitting = [checked(parameters.flat, gradients.flat, *(v.flat for v in running))]
         else:
-            for name, theta in parameters.items():
-                theta, gradient = checked(theta, gradients[name])
-                self.step(theta, gradient, *(values[name].reshape(-1) for values in running))
+            fitting = [
+                checked(theta, gradients[name], *(v[name] for v in running))
+                for name, theta in parameters.items()
+            ]
+        self.t += 1
+        for arrays in fitting:
+            self.step(*arrays)
 
     def _begin(self, parameters: Mapping[str, Array]) -> None:
         """All running values are 0 before the first step."""
@@ -109,13 +115,15 @@ class Optimizer:
         }
 
 
-def checked(theta: Array, gradient: Array) -> tuple[Array, Array]:
-    """Both as flat views. Raises ValueError if theta cannot be changed in place by gradient."""
+def checked(theta: Array, gradient: Array, *running: Array) -> list[Array]:
+    """All as flat views. Raises ValueError if theta cannot be changed in place by the others."""
     if not theta.flags.c_contiguous or theta.dtype.kind != "f":
         raise ValueError("parameters are changed in place: C-contiguous arrays of floats")
     if gradient.shape != theta.shape:
         raise ValueError(f"a gradient {gradient.shape} for parameters {theta.shape}")
-    return theta.reshape(-1), gradient.reshape(-1)
+    if any(values.shape != theta.shape for values in running):
+        raise ValueError(f"parameters {theta.shape} are not those of the steps before")
+    return [array.reshape(-1) for array in (theta, gradient, *running)]
 
 
 @dataclass(eq=False)

@@ -116,7 +116,7 @@ def new_run(name: str, out: str | Path | None, about: Mapping[str, Any], **more:
     if `out` holds anything already, or cannot be written.
     """
     try:
-        folder = next_free(name) if out is None else claimed(Path(out))
+        folder = next_free(name) if out is None else claimed(Path(out), again=True)
         run = Run(folder, about)
         (folder / "images").mkdir(exist_ok=True)
     except OSError as error:
@@ -128,12 +128,18 @@ def new_run(name: str, out: str | Path | None, about: Mapping[str, Any], **more:
     return run
 
 
-def claimed(folder: Path) -> Path:
-    """The folder, created if need be, and ours from now on: it holds nothing but our run.json."""
+def claimed(folder: Path, again: bool = False) -> Path:
+    """The folder, created if need be, and ours from now on: it holds nothing but our run.json.
+
+    With `again`, one whose run never finished an epoch will do, too: if that run is still alive,
+    its lock will tell.
+    """
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file, not a folder.\nChoose another name with --out.")
     folder.mkdir(parents=True, exist_ok=True)
     try:
+        if again and unfinished(folder):
+            return folder
         if any(folder.iterdir()):
             raise FileExistsError
         os.close(os.open(folder / "run.json", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
@@ -146,6 +152,15 @@ def claimed(folder: Path) -> Path:
             f"the folder {folder} is in use: a new run would overwrite what it holds.\n{ways}"
         ) from None
     return folder
+
+
+def unfinished(folder: Path) -> bool:
+    """Whether it holds a run without an epoch, and nothing else."""
+    found = {path.name for path in folder.iterdir() if path.suffix != ".tmp"}
+    pictures = folder / "images"
+    return {"run.json"} <= found <= {"run.json", ".lock", "images"} and not (
+        pictures.exists() and any(pictures.iterdir())
+    )
 
 
 def next_free(name: str) -> Path:

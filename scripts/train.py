@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from npvae import cli, cores, settings
-from npvae.errors import OptionError
 from npvae.settings import PRESETS, Settings
 
 EPILOG = """examples:
@@ -64,13 +63,20 @@ def parser() -> cli.Parser:
     return parser
 
 
+def parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options that were given, and no others."""
+    train = parser()
+    options = train.parse_args(arguments)
+    if "resume" in options and "out" in options:
+        train.error("argument --out: not allowed with --resume, which goes on where the run is")
+    return options
+
+
 def main(arguments: Sequence[str]) -> None:
-    options = vars(parser().parse_args(arguments))
+    options = vars(parsed(arguments))
     given = {field.name: options[field.name] for field in fields(Settings) if field.name in options}
     data_dir, quiet = options.get("data_dir"), options.get("quiet", False)
     if "resume" in options:
-        if "out" in options:
-            raise OptionError("--resume goes on in the folder of the run: leave --out away.")
         cores.divide(batch_size(Path(options["resume"])))
         from npvae import trainer
 

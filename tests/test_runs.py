@@ -88,17 +88,28 @@ def test_a_folder_of_ones_choice_is_created_with_its_parents() -> None:
 
 def test_an_empty_folder_may_be_used_and_one_with_anything_in_it_not() -> None:
     Path("empty").mkdir()
-    new_run("unused", "empty", ABOUT)
+    alive = new_run("unused", "empty", ABOUT)
     Path("mine").mkdir()
     Path("mine/thesis.txt").write_text("years of work")
-    for used in ("empty", "mine"):
+    for used, why in (("empty", "another process.*empty"), ("mine", "mine.*in use")):
         before = {p: p.read_bytes() for p in Path(used).rglob("*") if p.is_file()}
-        with pytest.raises(OutputError, match=f"{used}.*in use") as caught:
+        with pytest.raises(OutputError, match=why) as caught:
             new_run("unused", used, ABOUT)
-        assert "--out" in str(caught.value)
+        assert "--out" in str(caught.value) or used == "empty"
         assert str(caught.value).count("\n") <= 3
         assert {p: p.read_bytes() for p in Path(used).rglob("*") if p.is_file()} == before
         assert before
+    alive.close()
+
+
+def test_a_run_that_never_finished_an_epoch_leaves_its_folder_to_others() -> None:
+    new_run("unused", "mine", ABOUT).close()
+    again = new_run("unused", "mine", {**ABOUT, "settings": {"seed": 8}})
+    assert json.loads(Path("mine/run.json").read_text())["settings"] == {"seed": 8}
+    again.record(an_epoch(1), small_vae(), Adam())
+    again.close()
+    with pytest.raises(OutputError, match=r"mine.*in use"):
+        new_run("unused", "mine", ABOUT)
 
 
 @pytest.mark.parametrize("out", ["file", "file/below"])
@@ -136,12 +147,12 @@ def test_threads_never_share_a_folder() -> None:
 
 
 def test_only_one_thread_gets_the_folder_of_its_choice() -> None:
-    together = threading.Barrier(8)
+    together, alive = threading.Barrier(8), []
 
     def make(k: int) -> int:
         together.wait()
         try:
-            new_run("unused", "mine", {**ABOUT, "mine": k})
+            alive.append(new_run("unused", "mine", {**ABOUT, "mine": k}))
         except OutputError:
             return -1
         return k
