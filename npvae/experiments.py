@@ -37,7 +37,6 @@ CHANGES = (
     "--optimizer sgd",
     "--optimizer sgd --learning-rate 0.0001",
     "--learning-rate 0.003",
-    "--batch-size 128",
     "--schedule cosine",
     "--schedule step",
     "--warmup 5",
@@ -46,10 +45,7 @@ CHANGES = (
     "--augment rotate",
     "--augment scale",
     "--augment flip",
-    "--extra-data mnist",
-    "--hidden 512",
     "--hidden 128,128",
-    "--latent-dim 2",
     "--latent-dim 20",
     "--beta 0.5",
     "--beta 2",
@@ -109,7 +105,7 @@ class Experiment:
     def start(self, train: Path, data_dir: str | None, threads: int) -> subprocess.Popen[str]:
         """Begin or resume it with this train.py."""
         if (self.folder / "last.npz").exists():
-            words = ["--resume", str(self.folder)]
+            words = ["--resume", str(self.folder), "--epochs", str(self.epochs)]
         else:
             words = [*split(self.options), "--seed", str(self.seed), "--out", str(self.folder)]
         words += ["--pictures-every", "0", "--quiet"]
@@ -245,6 +241,7 @@ def write_csv(experiments: Sequence[Experiment], path: Path) -> None:
             about = {"options": run.options, "seed": run.seed, "epochs": len(run.rows)}
             table.writerow({**last, **about, "seconds": f"{seconds:.1f}"})
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes_safely(path, text.getvalue().encode())
     except OSError as error:
         raise OutputError(f"{path} cannot be written: {error.strerror}") from error
@@ -277,6 +274,8 @@ def changes_table(found: Mapping[str, Outcome]) -> str:
     twice that is called noise.
     """
     start = "--preset tutorial"
+    if start not in found:
+        return "The preset itself, to compare with, has no finished run yet."
     base = found[start]
     rows = [found[f"{start} {change}"] for change in CHANGES if f"{start} {change}" in found]
     variances = [variance(row.losses) for row in (base, *rows) if len(row.losses) > 1]
