@@ -1,14 +1,15 @@
 """How do few images become many? Each time one is used, it is moved a little.
 
     shift     up to 2 whole pixels in either direction
-    rotate    up to 10 degrees in either direction
+    rotate    up to 10 degrees, anticlockwise if positive
     scale     up to 10 % larger or smaller
     flip      a mirror image, every other time: a shoe stays a shoe, a 2 does not stay a 2
 
-All four together are one affine map of the plane. It is used backwards: for each pixel p of the new
-image, the place in the old one where its colour comes from is A (p - centre) + centre - shift. That
-place lies between four pixels, and each gives the more, the nearer it is (bilinear interpolation).
-What comes from beyond the edge is black. Next: training.py.
+All four, one after the other in this order, are one affine map of the plane. It is used backwards:
+for each pixel p of the new image, the place in the old one where its colour comes from is
+A (p - centre) + centre - shift. That place lies between four pixels, and each gives the more, the
+nearer it is (bilinear interpolation). What comes from beyond the edge is black.
+Next: training.py.
 """
 
 from __future__ import annotations

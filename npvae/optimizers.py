@@ -61,7 +61,7 @@ class Optimizer:
         self.running = {name: NamedArrays({}, float) for name in self.kept}
         for name, value in asdict(self).items():
             positive = name in ("learning_rate", "eps")
-            if not (value > 0 if positive else 0 <= value < 1):
+            if not (0 < value < np.inf if positive else 0 <= value < 1):
                 raise ValueError(
                     f"{type(self).__name__} needs learning_rate > 0, eps > 0, and all else in "
                     f"[0, 1), not {name} = {value}"

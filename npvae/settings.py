@@ -72,7 +72,7 @@ class Settings:
             if name not in free and value != getattr(self, name):
                 raise OptionError(
                     f"{option(name)} cannot change when a run is resumed: it began with "
-                    f"{getattr(self, name)}, not {value}.\n"
+                    f"{shown(getattr(self, name)) or 'none'}, not {shown(value) or 'none'}.\n"
                     f"Leave {option(name)} away, or start a new run."
                 )
         settings = replace(self, **given)
@@ -96,7 +96,7 @@ def shown(value: Any) -> str:
     """A value as one types it."""
     if isinstance(value, tuple):
         return ",".join(map(str, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def listed(value: Any) -> Any:

@@ -1,8 +1,9 @@
 """Does PyTorch get the same numbers?
 
 The same VAE as a PyTorch user would write it, its gradients left to autograd. `compare` gives both
-the same weights, batch and noise in float64 and puts losses, gradients and ten steps of Adam side
-by side. They share no arithmetic: a mistake would have to be made twice, and in the same way.
+the same weights, batch and noise in float64 and puts losses, gradients and ten steps of an
+optimizer side by side. They share no arithmetic: a mistake would have to be made twice, and in the
+same way. What PyTorch calls our activations and optimizers is in two tables below.
 
 `to_state_dict` and `from_state_dict` carry weights over to PyTorch and back. An nn.Linear computes
 y = x @ weight.T + bias: its weight (out, in) is our W (in, out), transposed.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -24,19 +26,26 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
+from npvae import optimizers
 from npvae.architecture import parameter_shapes
 from npvae.arrays import Array
 from npvae.model import VAE
-from npvae.optimizers import Adam
 
 ONE_PASS = 1e-10  # allowed for losses and gradients: float64 is off by some 1e-14
-TEN_STEPS = 1e-9  # for parameters after steps of Adam, which divides by what may be small
+TEN_STEPS = 1e-9  # for parameters after steps: most optimizers divide by what may be small
+LEARNING_RATE = 1e-3
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "leaky_relu": F.leaky_relu,  # slope 0.01
     "elu": F.elu,  # alpha 1
     "tanh": torch.tanh,
+}
+OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamax": torch.optim.Adamax,
+    "rmsprop": torch.optim.RMSprop,  # alpha, our decay, is 0.99
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
 }
 
 
@@ -180,32 +189,39 @@ def compared(what: str, ours: ArrayLike, theirs: ArrayLike) -> Row:
     return Row(what, float(a[worst]), float(b[worst]), float(error[worst]), allowed)
 
 
-def compare(vae: VAE, x: Array, epsilon: Array, beta: float = 1.0, steps: int = 10) -> list[Row]:
+def compare(
+    vae: VAE,
+    x: Array,
+    epsilon: Array,
+    beta: float = 1.0,
+    steps: int = 10,
+    optimizer: str = "adam",
+) -> list[Row]:
     """The losses and gradients of vae for pixels x (B, D) and noise epsilon (B, Z), and what its
-    parameters become after `steps` of Adam on this batch, beside PyTorch's. All is in float64,
-    whatever the dtype of vae, which stays as it is.
+    parameters become after `steps` of an optimizer on this batch, beside PyTorch's. All is in
+    float64, whatever the dtype of vae, which stays as it is.
     """
-    ours = by_hand(vae, x, epsilon, beta, steps)
+    ours = by_hand(vae, x, epsilon, beta, steps, optimizer)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a second pool of threads would fight with that of NumPy
     try:
-        theirs = by_pytorch(vae, x, epsilon, beta, steps)
+        theirs = by_pytorch(vae, x, epsilon, beta, steps, optimizer)
     finally:
         torch.set_num_threads(threads)
     return [compared(what, ours[what], theirs[what]) for what in ours]
 
 
 def by_hand(
-    vae: VAE, x: Array, epsilon: Array, beta: float, steps: int
+    vae: VAE, x: Array, epsilon: Array, beta: float, steps: int, optimizer: str
 ) -> dict[str, Array | float]:
     """What `compare` compares, by name, from a float64 copy of vae."""
     model = type(vae)(**{**vae.settings, "dtype": "float64"})
     model.parameters.flat[:] = vae.parameters.flat
     loss, gradients = model.loss_and_gradients(x, epsilon, beta)
 
-    adam = Adam(1e-3)
+    stepping = optimizers.OPTIMIZERS[optimizer](LEARNING_RATE)
     for _ in range(steps):
-        adam.update(model.parameters, model.loss_and_gradients(x, epsilon, beta)[1])
+        stepping.update(model.parameters, model.loss_and_gradients(x, epsilon, beta)[1])
     return {
         "bce": loss.bce,
         "kl": loss.kl,
@@ -216,7 +232,7 @@ def by_hand(
 
 
 def by_pytorch(
-    vae: VAE, x: Array, epsilon: Array, beta: float, steps: int
+    vae: VAE, x: Array, epsilon: Array, beta: float, steps: int, optimizer: str
 ) -> dict[str, Array | float]:
     """The same from a TorchVAE with the weights of vae."""
     model = TorchVAE(vae.input_dim, vae.hidden_dims, vae.latent_dim, vae.activation).double()
@@ -225,11 +241,11 @@ def by_pytorch(
     bce, kl, loss = model.losses(batch, noise, beta)
     gradients = torch.autograd.grad(loss, list(model.parameters()))
 
-    adam = torch.optim.Adam(model.parameters(), lr=1e-3)
+    stepping = OPTIMIZERS[optimizer](model.parameters(), lr=LEARNING_RATE)
     for _ in range(steps):
-        adam.zero_grad()
+        stepping.zero_grad()
         torch.autograd.backward(model.losses(batch, noise, beta)[2])
-        adam.step()
+        stepping.step()
     by_name = dict(zip(model.state_dict(), gradients, strict=True))
     return {
         "bce": bce.item(),

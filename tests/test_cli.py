@@ -71,6 +71,27 @@ TRAIN = [
     ("--validation -1", "-1"),
     ("--validation 10%", "10%"),
     ("--out here --resume there", "--resume"),
+    ("--resume there --out here", "--out"),
+    ("--resume there --preset tuned", "--preset"),
+    ("--preset tuned --resume there", "--resume"),
+    ("--preset none", "none"),
+    ("--preset", "--preset"),
+    ("--activation gelu", "gelu"),
+    ("--activation ReLU", "ReLU"),
+    ("--optimizer lion", "lion"),
+    ("--schedule linear", "linear"),
+    ("--warmup -1", "-1"),
+    ("--warmup inf", "inf"),
+    ("--kl-warmup -0.5", "-0.5"),
+    ("--kl-warmup slow", "slow"),
+    ("--augment spin", "spin"),
+    ("--augment shift,spin", "shift,spin"),
+    ("--augment shift,shift", "shift,shift"),
+    ("--augment shift,", "shift,"),
+    ("--augment=", "--augment"),
+    ("--augment shift rotate", "rotate"),
+    ("--extra-data=", "--extra-data"),
+    ("--extra-data", "--extra-data"),
     ("--dataset", "--dataset"),
     ("--data-dir", "--data-dir"),
     ("--out", "--out"),
@@ -200,6 +221,16 @@ def test_layer_sizes() -> None:
     for text in ("", ",", "1,", "0", "1,-2", "1.5", "1 2", "x"):
         with pytest.raises(Exception, match="layer sizes"):
             cli.sizes(text)
+
+
+def test_some_of_the_known_words_in_the_known_order() -> None:
+    parse = cli.some_of(("shift", "rotate", "flip"))
+    assert parse("shift") == ("shift",)
+    assert parse("flip,shift") == ("shift", "flip")
+    for text in ("", ",", "shift,", "shift,shift", "shift flip", "SHIFT", "spin"):
+        with pytest.raises(Exception, match="is not some of shift,rotate,flip") as caught:
+            parse(text)
+        assert repr(text) in str(caught.value)
 
 
 # ------------------------------------------------------------------ exit codes

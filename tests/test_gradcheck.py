@@ -386,3 +386,38 @@ def test_a_wrong_slope_of_an_activation_is_found(name: str) -> None:
 
     assert check_activation(name, right, rng()).passed
     assert not check_activation(name, Activation(right.forward, backward), rng()).passed
+
+
+def leaky_a_little_more(h: Array, out: Array) -> None:
+    np.multiply(out, 0.011, out=out, where=h <= 0)
+
+
+def elu_without_the_1(h: Array, out: Array) -> None:
+    np.multiply(out, h, out=out, where=h <= 0)
+
+
+def tanh_without_the_square(h: Array, out: Array) -> None:
+    out *= 1 - h
+
+
+def relu_the_other_way(h: Array, out: Array) -> None:
+    out[h > 0] = 0
+
+
+@pytest.mark.parametrize(
+    ("name", "backward"),
+    [
+        ("relu", relu_the_other_way),
+        ("leaky_relu", leaky_a_little_more),
+        ("elu", elu_without_the_1),
+        ("tanh", tanh_without_the_square),
+    ],
+)
+def test_a_likely_mistake_in_an_activation_is_found(
+    name: str, backward: Callable[[Array, Array], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mistaken = Activation(ACTIVATIONS[name].forward, backward)
+    assert not check_activation(name, mistaken, rng()).passed
+    assert len(failed(list(check_dense(name, mistaken, rng())))) == 3
+    monkeypatch.setitem(ACTIVATIONS, name, mistaken)
+    assert f"vae {name} 7: x" in failed(list(check_model(name, (7,), rng())))

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import npvae.augmentation
 import npvae.datasets.batches
 import npvae.optimizers  # noqa: F401  for Fused.all to be complete
 from npvae import compiling, kernels
@@ -62,6 +63,15 @@ def gather_pixels(draw: Draw) -> Arguments:
     return [images, draw.rng.integers(0, 9, draw.size[0]), draw.empty()]
 
 
+def warp_pixels(draw: Draw) -> Arguments:
+    """Pixels of every colour, moved anywhere, and often beyond the edge; images are square."""
+    count, side = draw.size[0], math.isqrt(draw.size[1])
+    images = draw.rng.integers(0, 256, (9, side * side), np.uint8)
+    warps = draw.rng.normal(0, 1, (count, 2, 3))
+    out = np.full((count, side * side), 123.0, draw.dtype)
+    return [images, draw.rng.integers(0, 9, count), warps, out]
+
+
 def adam_step(draw: Draw) -> Arguments:
     theta, gradient, m = (draw.normal().ravel() for _ in range(3))
     return [theta, gradient, m, m**2 + gradient**2, 3, 0.1, 0.9, 0.999, 1e-8]
@@ -80,6 +90,7 @@ ARGUMENTS: dict[str, Callable[[Draw], Arguments]] = {
     "latent_gradients": latent_gradients,
     "relu_backward": lambda d: [np.maximum(d.normal() + 1, 0), d.normal()],
     "reparameterize": lambda d: [*(d.normal() for _ in range(3)), d.empty()],
+    "warp_pixels": warp_pixels,
 }
 FUSED = {fused.specification.__name__: fused for fused in Fused.all}
 

@@ -1,6 +1,8 @@
 """Layers: small numbers worked out by hand, and who may change what."""
 
-from typing import Any
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -55,12 +57,123 @@ def test_relu_by_hand() -> None:
     np.testing.assert_array_equal(layer.backward_to_input(d), [[1, 3, 5], [3, 9, 15]])
 
 
-def test_relu_at_its_kink_has_slope_0() -> None:
+# ------------------------------------------------------------------ what each activation is
+
+
+class Definition(NamedTuple):
+    """What an activation should be, written down a second time."""
+
+    below: Callable[[float], float]  # h for y < 0
+    above: Callable[[float], float]  # h for y > 0
+    slope_below: Callable[[float], float]
+    slope_above: Callable[[float], float]
+    slope_at_0: float  # which the docstring states; h is 0 there
+
+
+DEFINITIONS = {
+    "relu": Definition(lambda y: 0, lambda y: y, lambda y: 0, lambda y: 1, 0),
+    "leaky_relu": Definition(lambda y: y / 100, lambda y: y, lambda y: 0.01, lambda y: 1, 0.01),
+    "elu": Definition(math.expm1, lambda y: y, math.exp, lambda y: 1, 1),
+    "tanh": Definition(
+        math.tanh, math.tanh, lambda y: math.cosh(y) ** -2, lambda y: math.cosh(y) ** -2, 1
+    ),
+}
+activations = pytest.mark.parametrize("name", ACTIVATIONS)
+dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+def bent(name: str, y: Any, dtype: Any = float) -> tuple[Array, Array]:
+    """h and its slope at each y: one row, shifted by a bias that is taken off first."""
+    b = np.full(len(y), 0.5, dtype)
+    h = np.array([y], dtype) - b
+    given, slope = h, np.ones_like(h)
+    ACTIVATIONS[name].forward(h, b)
+    kept = h.copy()
+    ACTIVATIONS[name].backward(h, slope)
+    assert given is h
+    np.testing.assert_array_equal(h, kept)  # backward only looks at it
+    np.testing.assert_array_equal(b, 0.5)
+    return h[0], slope[0]
+
+
+def test_every_activation_is_defined_here() -> None:
+    assert DEFINITIONS.keys() == ACTIVATIONS.keys()
+
+
+# exp(-2), tanh(2) and so on, from tables
+BY_HAND = {  # h at -2 and 2, slope at -2 and 2
+    "relu": (0, 2, 0, 1),
+    "leaky_relu": (-0.02, 2, 0.01, 1),
+    "elu": (-0.8646647167633873, 2, 0.1353352832366127, 1),
+    "tanh": (-0.9640275800758169, 0.9640275800758169, 0.07065082485316443, 0.07065082485316443),
+}
+
+
+@activations
+def test_activations_by_hand(name: str) -> None:
+    h, slope = bent(name, [-2, 2])
+    np.testing.assert_allclose([*h, *slope], BY_HAND[name], rtol=1e-14)
+
+
+@dtypes
+@activations
+def test_activations_are_what_they_are_called(name: str, dtype: Any) -> None:
+    it, y = DEFINITIONS[name], np.array([-2, -1e-3, 0, 1e-3, 2], dtype)
+    expected = [*map(it.below, y[:2].astype(float)), 0, *map(it.above, y[3:].astype(float))]
+    slopes = [*map(it.slope_below, y[:2]), it.slope_at_0, *map(it.slope_above, y[3:])]
+    h, slope = bent(name, y, dtype)
+    assert h.dtype == slope.dtype == dtype
+    # y - 0.5 + 0.5 is off by half a unit in the last place of 2.5, whatever y is.
+    near = 2 * float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(h, expected, rtol=near, atol=near)
+    np.testing.assert_allclose(slope, slopes, rtol=near, atol=near)
+
+
+@activations
+def test_the_slope_at_the_kink_is_the_one_stated(name: str) -> None:
     h, d = np.zeros((1, 3)), np.array([[-1.0, 2.0, 3.0]])
-    RELU.forward(h, np.array([0.0, -0.0, -1.0]))
-    RELU.backward(h, d)
+    ACTIVATIONS[name].forward(h, np.array([0.0, -0.0, 0.0]))
+    ACTIVATIONS[name].backward(h, d)
     np.testing.assert_array_equal(h, 0)
-    np.testing.assert_array_equal(d, 0)
+    np.testing.assert_array_equal(d, DEFINITIONS[name].slope_at_0 * np.array([[-1, 2, 3]]))
+
+
+@activations
+def test_slopes_just_left_and_right_of_the_kink(name: str) -> None:
+    """One-sided differences, between 1e-6 and 2e-6 of either side."""
+    y = np.array([-2e-6, -1e-6, 1e-6, 2e-6])
+    h, slope = np.array([y]), np.ones((1, 4))
+    ACTIVATIONS[name].forward(h, np.zeros(4))
+    ACTIVATIONS[name].backward(h, slope)
+    left, right = (h[0, 1] - h[0, 0]) / 1e-6, (h[0, 3] - h[0, 2]) / 1e-6
+    # The slope changes by up to 2e-6 on the way; rounding, 1e-22 / 1e-6, is nothing.
+    np.testing.assert_allclose(slope, [[left, left, right, right]], rtol=0, atol=3e-6)
+    at_0 = DEFINITIONS[name].slope_at_0
+    assert min(abs(at_0 - left), abs(at_0 - right)) < 3e-6  # one of the two
+
+
+@dtypes
+@activations
+def test_far_out_everything_is_finite(name: str, dtype: Any) -> None:
+    """And silent: warnings are errors here."""
+    it, far = DEFINITIONS[name], 1e4
+    h, slope = bent(name, [-far, far], dtype)
+    rtol = 2 * float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(h, [it.below(-far), it.above(far)], rtol=rtol)
+    slopes = (0, 0) if name == "tanh" else (it.slope_below(-far), 1)
+    np.testing.assert_allclose(slope, slopes, rtol=rtol)
+
+
+@activations
+def test_what_is_no_number_stays_none(name: str) -> None:
+    h, _ = bent(name, [-1, math.nan, 1])
+    np.testing.assert_array_equal(np.isnan(h), [False, True, False])
+    d = np.array([[1.0, math.nan, 1.0]])
+    ACTIVATIONS[name].backward(np.array([[1.0, 1.0, 2.0]]), d)
+    np.testing.assert_array_equal(np.isnan(d), [[False, True, False]])
+
+
+# ------------------------------------------------------------------ who may change what
 
 
 @pytest.mark.parametrize("activation", [LINEAR, *ACTIVATIONS.values()])

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from npvae.arrays import Array
+from npvae.augmentation import random_warps, warp_pixels
 from npvae.cores import cores as usable_cores
 from npvae.cores import workers
 from npvae.evaluation import average_loss
@@ -22,6 +23,7 @@ from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import Adam
 from npvae.parallel import SMALLEST_SHARE, Team, shares
+from npvae.settings import AUGMENTATIONS
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (200, 12), np.uint8)
 TEAMS = pytest.mark.parametrize("size", [1, 2, 3])
@@ -57,6 +59,37 @@ def test_a_team_computes_what_the_model_does(size: int, beta: float) -> None:
         loss = team.backpropagate(IMAGES, rows, epsilon, beta)
         assert loss == pytest.approx(expected, rel=1e-12)
         np.testing.assert_allclose(vae.gradients.flat, gradients.flat, rtol=1e-12, atol=1e-13)
+
+
+@TEAMS
+def test_every_worker_moves_its_own_images_by_their_own_maps(size: int) -> None:
+    rng = np.random.default_rng(5)
+    images = rng.integers(0, 256, (200, 16), np.uint8)  # 4 x 4
+    vae, alone = VAE(16, (7,), 3, dtype="float64", rng=rng), VAE(16, (7,), 3, dtype="float64")
+    alone.parameters.flat[:] = vae.parameters.flat
+    team = Team(vae, size)
+    for count in (1, 64, 131):
+        rows, epsilon = batch(count, seed=count)
+        warps = random_warps(count, AUGMENTATIONS, rng)
+        x = np.empty((count, 16))
+        warp_pixels(images, rows, warps, x)
+        expected, gradients = alone.loss_and_gradients(x, epsilon)
+        loss = team.backpropagate(images, rows, epsilon, 1.0, warps)
+        assert loss == pytest.approx(expected, rel=1e-12)
+        np.testing.assert_allclose(vae.gradients.flat, gradients.flat, rtol=1e-12, atol=1e-13)
+        loss = team.backpropagate(images, rows, epsilon)  # and not those of the batch before
+        assert loss == pytest.approx(alone.loss(images[rows] / 255, epsilon), rel=1e-12)
+
+
+@TEAMS
+def test_a_map_that_is_no_number_shows_in_the_loss(size: int) -> None:
+    rng = np.random.default_rng(5)
+    vae, images = VAE(16, (7,), 3), rng.integers(0, 256, (200, 16), np.uint8)
+    rows, epsilon = batch(96)
+    warps = random_warps(96, (), rng)
+    warps[95] = math.nan
+    loss = Team(vae, size).backpropagate(images, rows, epsilon.astype("float32"), 1.0, warps)
+    assert math.isnan(loss.loss)
 
 
 @TEAMS

@@ -5,6 +5,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,13 @@ import pytest
 from npvae import VAE, Adam, Loss
 from npvae.arrays import Array, NamedArrays
 from npvae.layers import ACTIVATIONS
+from npvae.optimizers import OPTIMIZERS
 
 torch = pytest.importorskip("torch", reason="the comparison with PyTorch needs torch")
 
 from npvae import torch_reference  # noqa: E402
 from npvae.torch_reference import (  # noqa: E402
+    ONE_PASS,
     Row,
     TorchVAE,
     compare,
@@ -47,11 +52,15 @@ def small(cls: type[VAE] = VAE) -> tuple[VAE, Array, Array]:
 # ------------------------------------------------------------------ the comparison
 
 
+@pytest.mark.parametrize("hidden_dims", [(24,), (24, 16)])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-@pytest.mark.parametrize("hidden_dims", [(128,), (48, 32)])
-def test_pytorch_gets_the_same_numbers(activation: str, hidden_dims: tuple[int, ...]) -> None:
-    vae, x, epsilon = example(hidden_dims, activation=activation)
-    rows = compare(vae, x, epsilon, beta=0.7)
+def test_pytorch_gets_the_same_numbers(
+    activation: str, optimizer: str, hidden_dims: tuple[int, ...]
+) -> None:
+    vae, x, epsilon = example(hidden_dims, batch_size=16, activation=activation)
+    assert vae.activation == activation
+    rows = compare(vae, x, epsilon, beta=0.7, optimizer=optimizer)
     assert not wrong(rows), table(rows)
     names = list(vae.parameters)
     gradients, steps = [f"gradient {n}" for n in names], [f"10 steps {n}" for n in names]
@@ -60,8 +69,39 @@ def test_pytorch_gets_the_same_numbers(activation: str, hidden_dims: tuple[int, 
         assert row.allowed <= (1e-9 if "steps" in row.what else 1e-10)
 
 
-def test_every_activation_has_its_counterpart() -> None:
-    assert set(ACTIVATIONS) <= set(torch_reference.ACTIVATIONS)
+def test_pytorch_gets_the_same_numbers_at_full_size() -> None:
+    rows = compare(*example(), beta=0.7)
+    assert not wrong(rows), table(rows)
+
+
+def test_everything_has_its_counterpart() -> None:
+    assert torch_reference.ACTIVATIONS.keys() == ACTIVATIONS.keys()
+    assert torch_reference.OPTIMIZERS.keys() == OPTIMIZERS.keys()
+
+
+@pytest.mark.parametrize("fall", [1.0, 0.8], ids=["constant", "falling"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_take_the_steps_of_pytorch(name: str, fall: float) -> None:
+    """20 steps from 0, each entry to 1e-12 of itself or of a step: some come back to nearly 0.
+
+    One gradient of ten is always exactly 0, and of the others one of five at each step.
+    """
+    rng = np.random.default_rng(1)
+    ours, theirs = NamedArrays({"it": (200,)}, float), torch.zeros(200, dtype=torch.float64)
+    learning_rate = 0.01
+    by_hand = OPTIMIZERS[name](learning_rate)
+    stepping = torch_reference.OPTIMIZERS[name]([theirs], lr=learning_rate)
+    gradients = ours.copy()
+    for t in range(20):
+        gradients.flat[:] = rng.normal(0, 10 ** rng.uniform(-3, 3, 200)) * (rng.random(200) < 0.8)
+        gradients.flat[::10] = 0
+        by_hand.learning_rate = stepping.param_groups[0]["lr"] = learning_rate * fall**t
+        by_hand.update(ours, gradients)
+        theirs.grad = torch.tensor(gradients.flat)
+        stepping.step()
+        allowed = 1e-12 * by_hand.learning_rate
+        np.testing.assert_allclose(ours.flat, theirs.numpy(), rtol=1e-12, atol=allowed)
+    assert np.count_nonzero(ours.flat) == 180
 
 
 def test_the_reference_agrees_with_the_distributions_of_pytorch() -> None:
@@ -144,11 +184,20 @@ def test_a_wrong_spread_of_z_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None
     assert {"bce", "loss"} <= wrong(compare(*small()))
 
 
-@pytest.mark.parametrize("wrong_adam", [Adam(1.001e-3), Adam(beta2=0.99), Adam(eps=1e-7)])
-def test_a_wrong_step_of_adam_is_noticed(monkeypatch: pytest.MonkeyPatch, wrong_adam: Adam) -> None:
-    monkeypatch.setattr(torch_reference, "Adam", lambda learning_rate: wrong_adam)
+SETTINGS = [(name, setting) for name, it in OPTIMIZERS.items() for setting in asdict(it())]
+
+
+@pytest.mark.parametrize(("name", "setting"), SETTINGS)
+def test_a_wrong_step_is_noticed(name: str, setting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each setting of each optimizer, a hundredth smaller than it should be; eps ten times."""
+    right = OPTIMIZERS[name]
+    value = asdict(right(1e-3))[setting] * (0.1 if setting == "eps" else 0.99)
+    wrong_one = right(1e-3)
+    setattr(wrong_one, setting, value)
+    monkeypatch.setitem(OPTIMIZERS, name, lambda learning_rate: wrong_one)
     vae, x, epsilon = small()
-    assert wrong(compare(vae, x, epsilon)) == {f"10 steps {name}" for name in vae.parameters}
+    found = wrong(compare(vae, x, epsilon, optimizer=name))
+    assert found == {f"10 steps {name}" for name in vae.parameters}
 
 
 @pytest.mark.parametrize(
@@ -334,26 +383,47 @@ def run_script(
     )
 
 
+def script() -> Any:
+    """The script as a module, to be called in this process."""
+    spec = importlib.util.spec_from_file_location("compare_torch", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_the_script_prints_versions_and_the_table() -> None:
-    done = run_script("--hidden", "32,16", "--latent-dim", "4", "--batch-size", "8")
+    arguments = ("--hidden", "32,16", "--latent-dim", "4", "--batch-size", "8")
+    done = run_script(*arguments, "--activation", "elu", "--optimizer", "rmsprop")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"PyTorch {torch.__version__}" in done.stdout
-    assert "784-32-16-4, 8 images, beta 0.7, seed 0" in done.stdout
+    assert "784-32-16-4, 8 images, beta 0.7, seed 0\nelu, rmsprop\n" in done.stdout
     for what in ("bce", "kl", "loss", "gradient encoder.hidden1.W", "10 steps decoder.logits.b"):
         assert f"\n{what} " in done.stdout
     assert done.stdout.splitlines()[-1].startswith("all 31 agree: worst relative difference")
 
 
+def test_the_script_takes_any_activation_and_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    def watching(vae: VAE, *arguments: Any, optimizer: str) -> list[Row]:
+        asked.append((vae.activation, optimizer))
+        return [Row("loss", 1.0, 1.0, 0.0, ONE_PASS)]
+
+    monkeypatch.setattr(torch_reference, "compare", watching)
+    combinations = list(product(ACTIVATIONS, OPTIMIZERS))
+    for activation, optimizer in combinations:
+        options = ["--activation", activation, "--optimizer", optimizer, "--hidden", "8", "--quiet"]
+        assert script().main(options) == 0
+    assert asked == combinations
+
+
 def test_the_script_fails_if_anything_differs(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spec = importlib.util.spec_from_file_location("compare_torch", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    monkeypatch.setattr(torch_reference, "Adam", lambda learning_rate: Adam(eps=1e-7))
-    assert script.main(["--quiet", "--hidden", "8"]) == 1
+    monkeypatch.setitem(OPTIMIZERS, "adam", partial(Adam, eps=1e-7))
+    assert script().main(["--quiet", "--hidden", "8"]) == 1
     assert capsys.readouterr().out.startswith("10 of 23 differ")
 
 
@@ -366,7 +436,14 @@ def test_without_torch_one_line_says_how_to_get_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--hidden", "0"), ("--batch-size", "-3"), ("--latent-dim", "x")]
+    "arguments",
+    [
+        ("--hidden", "0"),
+        ("--batch-size", "-3"),
+        ("--latent-dim", "x"),
+        ("--activation", "gelu"),
+        ("--optimizer", "lion"),
+    ],
 )
 def test_a_bad_option_is_named_before_anything_heavy_is_imported(
     arguments: tuple[str, str], tmp_path: Path

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from npvae import checkpoint
+from npvae.augmentation import random_warps, warp_pixels
 from npvae.errors import DivergedError
 from npvae.evaluation import average_loss
 from npvae.model import VAE
 from npvae.optimizers import Adam
 from npvae.parallel import Team
-from npvae.settings import Settings
-from npvae.training import Epoch, generator, hold_out, train, train_epoch
+from npvae.settings import AUGMENTATIONS, Settings
+from npvae.training import TRAINING, WARPING, Epoch, generator, hold_out, train, train_epoch
 from tests.helpers import Bytes, digits
 
 TRAIN, TEST = digits(120, 40)
@@ -264,6 +265,115 @@ def test_streams_of_random_numbers_are_independent() -> None:
     assert len(draws) == 72
 
 
+# ------------------------------------------------------------------ moved images
+
+
+def batches_seen(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> list[tuple[Any, ...]]:
+    """What the team was given in two epochs of three batches: rows, epsilon, beta, warps."""
+    seen: list[tuple[Any, ...]] = []
+    right = Team.backpropagate
+
+    def backpropagate(self: Team, images: Bytes, *given: Any) -> Any:
+        seen.append(given)
+        return right(self, images, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Team, "backpropagate", backpropagate)
+        trained(small_vae(), Adam(), range(1, 3), **settings)
+    return seen
+
+
+@pytest.mark.parametrize("kinds", [("shift",), AUGMENTATIONS])
+def test_moving_images_changes_neither_their_order_nor_the_noise(
+    kinds: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a comparison of runs with and without it compares nothing else."""
+    plain = batches_seen(monkeypatch)
+    moved = batches_seen(monkeypatch, augment=kinds)
+    assert len(plain) == len(moved) == 6
+    for (rows, epsilon, beta, warps), other in zip(plain, moved, strict=True):
+        np.testing.assert_array_equal(other[0], rows)
+        np.testing.assert_array_equal(other[1], epsilon)
+        assert other[2] == beta
+        assert warps is None
+        assert other[3].shape == (len(rows), 2, 3)
+
+
+def test_every_image_is_moved_anew_in_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    warps = [seen[3] for seen in batches_seen(monkeypatch, augment=AUGMENTATIONS, seed=3)]
+    found = np.concatenate(warps)
+    assert len({warp.tobytes() for warp in found}) == 240
+    for epoch in (1, 2):
+        rng = generator(3, WARPING, epoch)
+        for k, count in enumerate((50, 50, 20)):
+            expected = random_warps(count, AUGMENTATIONS, rng)
+            np.testing.assert_array_equal(warps[3 * epoch - 3 + k], expected)
+
+
+def test_only_training_images_are_moved() -> None:
+    """Without noise and without steps all that can differ between two runs is the images."""
+    runs = []
+    for kinds in ((), AUGMENTATIONS):
+        found = trained(noiseless_vae(), Watching(), range(1, 3), augment=kinds, validation=20)
+        runs.append(found)
+    for plain, moved in zip(*runs, strict=True):
+        assert moved.test == plain.test
+        assert moved.validation == plain.validation is not None
+        assert abs(moved.train.bce - plain.train.bce) > 1e-6
+
+
+@workers
+def test_an_epoch_of_moved_images_is_what_one_would_write_by_hand(workers: int) -> None:
+    vae, by_hand = noiseless_vae(), noiseless_vae()
+    settings = Settings(batch_size=500, beta=0.7, augment=AUGMENTATIONS, seed=5)
+    watching = Watching()
+    loss = train_epoch(Team(vae, workers), watching, TRAIN, ALL, settings, epoch=2)
+    order = generator(5, TRAINING, 2).permutation(ALL)
+    x = np.empty((120, 784))
+    warps = random_warps(120, AUGMENTATIONS, generator(5, WARPING, 2))
+    warp_pixels(TRAIN.reshape(120, -1), order, warps, x)
+    expected, gradients = by_hand.loss_and_gradients(x, np.zeros((120, 3)), beta=0.7)
+    assert loss.loss == pytest.approx(expected.loss, rel=1e-12)
+    for name, gradient in gradients.items():
+        near = 1e-9 * np.abs(gradient).max()  # the noise is not quite 0
+        np.testing.assert_allclose(watching.seen[0][name], gradient, rtol=1e-9, atol=near)
+
+
+def test_moved_images_come_out_the_same_however_many_workers_there_are() -> None:
+    """Only the order of sums differs; steps of 1e-3 do not magnify that much in float64."""
+    one, three = (
+        trained(
+            small_vae(dtype="float64"), Adam(), range(1, 3), workers=n,
+            augment=AUGMENTATIONS, batch_size=100,
+        )
+        for n in (1, 3)
+    )  # fmt: skip
+    for a, b in zip(one, three, strict=True):
+        assert a.train == pytest.approx(b.train, rel=1e-9)
+        assert a.test == pytest.approx(b.test, rel=1e-9)
+
+
+@workers
+def test_moved_images_repeat_to_the_bit(workers: int) -> None:
+    runs = []
+    for seed, parts in ((3, [range(1, 5)]), (3, [range(1, 3), range(3, 5)]), (4, [range(1, 5)])):
+        vae, adam = small_vae(), Adam()
+        found = []
+        for part in parts:
+            settings: dict[str, Any] = {"augment": AUGMENTATIONS, "seed": seed, "batch_size": 100}
+            found += trained(vae, adam, part, workers=workers, **settings)
+        runs.append((vae.parameters.flat.tobytes(), same_numbers(found)))
+    whole, in_two_parts, another = runs
+    assert whole == in_two_parts
+    assert whole[0] != another[0]
+
+
+def test_moved_images_are_left_alone() -> None:
+    before = TRAIN.copy()
+    trained(small_vae(), Adam(), range(1, 3), augment=AUGMENTATIONS)
+    np.testing.assert_array_equal(TRAIN, before)
+
+
 # ------------------------------------------------------------------ divergence
 
 
@@ -297,8 +407,8 @@ def test_a_last_step_that_goes_wrong_is_noticed_at_once() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_learning_rate_of_a_million_diverges(dtype: str) -> None:
+    settings = Settings(batch_size=50, learning_rate=1e6)
     with pytest.raises(DivergedError, match=r"epoch \d+, (batch \d+ of 3|.*last batch)"):
-        settings = Settings(batch_size=50, learning_rate=1e6)
         list(train(small_vae(dtype=dtype), Adam(), TRAIN, TEST, settings, range(1, 20)))
 
 

@@ -18,7 +18,7 @@ def with_extra(
     tested_on = {image.tobytes() for image in test.images}
     new = np.array([image.tobytes() not in tested_on for image in extra.images], bool)
     if not new.all():
-        report(f"{np.sum(~new):,} images of {extra.name} are left out: they are in the test set.")
+        report(f"Left out of {extra.name}, being in the test set: {np.sum(~new):,} of its images.")
     return replace(
         train,
         images=np.concatenate([train.images, extra.images[new]]),
