@@ -28,6 +28,7 @@ from npvae.files import write_bytes_safely
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import Optimizer, restored
+from npvae.settings import Settings
 from npvae.training import Epoch
 
 RUNS = Path("runs")
@@ -245,14 +246,15 @@ def open_run(given: str | Path) -> tuple[Run, VAE, Optimizer, dict[str, Any]]:
     header, arrays = checkpoint.load(path)
     vae = VAE.from_checkpoint(path, header, arrays)
     try:
+        Settings.from_dict(header["settings"])  # which may be those of a later version
         run = Run(path.parent, {name: header[name] for name in ("settings", "data", "versions")})
         optimizer = restored(header["optimizer"], arrays, vae.parameters)
         run.history = header["history"]
         run.seconds = seconds_in(path.parent / "metrics.csv", len(run.history))
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"the checkpoint {path} holds a model, but not the state of a training run.\n"
-            "Resume from the last.npz of a run."
+            f"the checkpoint {path} holds a model, but not the state of a training run that\n"
+            "this version of npvae can go on with. Resume from the last.npz of a run."
         ) from error
     run.write("metrics.csv", run.metrics())  # which a kill may have kept from being written
     return run, vae, optimizer, header

@@ -60,24 +60,28 @@ def resume(
     """Go on with a run, bit for bit as if it had never stopped."""
     say = silence if quiet else print
     run, vae, optimizer, header = open_run(folder)
-    done = header["epoch"]
-    settings = Settings.from_dict(header["settings"]).resumed(given, done)
-    # Paths are kept as they were given; those in "data" hold in every folder.
-    places = {"dataset": header["data"]["name"], "extra_data": header["data"].get("extra", "")}
-    train_set, test_set = load(replace(settings, **{**places, **given}), data_dir, say)
-    if about_data(train_set, test_set, settings)["sha256"] != header["data"]["sha256"]:
-        raise DataError(
-            f"{train_set.name} is not the dataset that {run.folder} was trained on.\n"
-            "Name the folder with the right files by --data-dir."
-        )
-    before = run.about["versions"]
-    for what, now_is in versions().items():
-        if now_is != before.get(what):
-            say(f"note: {what} is {now_is}, it was {before.get(what)}: bits will differ")
-    run.about["settings"] = settings.as_dict()
-    run.write_about(resumed=now(), resumed_after_epoch=done)
-    say(f"Resuming {run.folder} after epoch {done}.\n")
     with closing(run):
+        done = header["epoch"]
+        settings = Settings.from_dict(header["settings"]).resumed(given, done)
+        # Paths are kept as they were given; those in "data" hold in every folder.
+        places = {"dataset": header["data"]["name"], "extra_data": header["data"].get("extra", "")}
+        train_set, test_set = load(replace(settings, **{**places, **given}), data_dir, say)
+        data = about_data(train_set, test_set, settings)
+        if data["sha256"] != header["data"]["sha256"]:
+            more = " and --extra-data" if settings.extra_data else ""
+            raise DataError(
+                f"the images are not those that {run.folder} was trained on.\n"
+                f"Name the right ones by --dataset{more}, or their folder by --data-dir."
+            )
+        if {"dataset", "extra_data"} & set(given):
+            run.about["data"] = data
+        before = run.about["versions"]
+        for what, now_is in versions().items():
+            if now_is != before.get(what):
+                say(f"note: {what} is {now_is}, it was {before.get(what)}: bits will differ")
+        run.about["settings"] = settings.as_dict()
+        run.write_about(resumed=now(), resumed_after_epoch=done)
+        say(f"Resuming {run.folder} after epoch {done}.\n")
         _train(run, vae, optimizer, settings, train_set, test_set, quiet, done)
 
 
@@ -167,7 +171,7 @@ def about_data(train_set: Dataset, test_set: Dataset, settings: Settings) -> dic
 
 def from_anywhere(dataset: str) -> str:
     """The name of a dataset, or its path, in words that mean the same in every folder."""
-    return dataset if dataset in ("", *DATASETS) else str(Path(dataset).resolve())
+    return dataset if dataset in ("", "auto", *DATASETS) else str(Path(dataset).resolve())
 
 
 def versions() -> dict[str, str]:

@@ -168,17 +168,17 @@ def test_other_bytes_are_refused(here: Path) -> None:
     before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
     write_other(here / "flipped.npz", flip=True)
     for given in ({"extra_data": "flipped.npz"}, {"extra_data": "digits.npz"}):
-        with pytest.raises(DataError, match="not the dataset"):
+        with pytest.raises(DataError, match="not those that"):
             trainer.resume("run", {"epochs": 3, **given}, None)
     write_other(here / "other.npz", flip=True)
-    with pytest.raises(DataError, match="not the dataset"):
+    with pytest.raises(DataError, match="not those that"):
         trainer.resume("run", {"epochs": 3}, None)
     assert {p: p.read_bytes() for p in Path("run").rglob("*") if p.is_file()} == before
 
 
 def test_none_can_be_added_later(here: Path) -> None:
     start("run", extra_data="")
-    with pytest.raises(DataError, match="not the dataset"):
+    with pytest.raises(DataError, match="not those that"):
         trainer.resume("run", {"epochs": 3, "extra_data": "other.npz"}, None)
 
 

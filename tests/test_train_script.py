@@ -393,7 +393,7 @@ def test_what_cannot_be_resumed_says_why_and_changes_nothing(here: Path) -> None
         trainer.resume("run", {"epochs": 2}, None)
     x_train, x_test = digits(200, 60)
     np.savez(here, x_train=255 - x_train, x_test=x_test, y_train=[0] * 200, y_test=[0] * 60)
-    with pytest.raises(DataError, match="not the dataset"):
+    with pytest.raises(DataError, match="not those that"):
         trainer.resume("run", {"epochs": 3}, None)
     assert {p: p.read_bytes() for p in Path("run").rglob("*") if p.is_file()} == before
 
