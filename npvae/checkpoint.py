@@ -32,7 +32,10 @@ from npvae.files import Damaged, brief, open_plain, open_zip, write_bytes_safely
 
 VERSION = 1
 DTYPES = ("<f4", "<f8")
-MAX_HEADER = 1 << 24  # characters: a run of 50,000 epochs; as JSON they can cost 600 MB
+MAX_HEADER = 1 << 24  # characters: a run of 50,000 epochs
+MAX_VALUES = 1 << 20  # in it, of any kind: some hundred bytes and a microsecond for each
+MAX_DIMENSIONS = 64  # as in NumPy
+NOT_OURS = "it is an .npz file, but not a checkpoint of npvae"
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -49,10 +52,10 @@ def save(path: str | Path, header: Mapping[str, Any], arrays: Arrays) -> None:
     }
     full = {**header, "format": "npvae checkpoint", "version": VERSION, "arrays": contents}
     text = json.dumps(full, allow_nan=False)
-    if len(text) > MAX_HEADER:
+    if is_too_long(text):
         raise OutputError(
-            f"the checkpoint {path} could not be written: its header has more than "
-            f"{MAX_HEADER:,} characters.\nWhat it held before is untouched."
+            f"the checkpoint {path} could not be written: its header is too long.\n"
+            "What it held before is untouched. Start a new run: this one has too many epochs."
         )
     digest = sha256(text.encode()).hexdigest()
     buffer = io.BytesIO()
@@ -104,7 +107,7 @@ def _load(file: BinaryIO) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         if sum(info.file_size for info in members.values()) > file.seek(0, io.SEEK_END):
             raise Damaged("its members are longer than the file")
         if not {"header.npy", "digest.npy"} <= set(members):
-            raise Damaged("it is an .npz file, but not a checkpoint of npvae")
+            raise Damaged(NOT_OURS)
 
         header = _header(archive)
         contents = header.pop("arrays")
@@ -116,18 +119,22 @@ def _load(file: BinaryIO) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
 def _header(archive: zipfile.ZipFile) -> dict[str, Any]:
     text = _text(archive, "header")
     if _text(archive, "digest") != sha256(text.encode()).hexdigest():
-        raise Damaged("its header does not have the digest that was saved with it")
+        raise Damaged("its header is not what was saved")
+    if is_too_long(text):
+        raise Damaged("its header is too long to be true")
     header: dict[str, Any] = json.loads(text)
-    if header["format"] != "npvae checkpoint" or header["version"] != VERSION:
-        found = brief(header["version"])
-        raise Damaged(f"its format has version {found}, and only {VERSION} is known here")
+    if header["format"] != "npvae checkpoint":
+        raise Damaged(NOT_OURS)
+    if header["version"] != VERSION:
+        version = brief(header["version"])
+        raise Damaged(f"it has version {version} of the format, and this npvae knows {VERSION}")
     return header
 
 
 def _text(archive: zipfile.ZipFile, name: str) -> str:
-    if archive.getinfo(f"{name}.npy").file_size > 4 * MAX_HEADER:
+    shape, dtype, data = _npy(archive, name, most=4 * MAX_HEADER + 1)
+    if len(data) > 4 * MAX_HEADER:
         raise Damaged(f"its {name} is too long to be true")
-    shape, dtype, data = _npy(archive, name)
     if shape != () or dtype != np.dtype(f"<U{len(data) // 4}"):
         raise Damaged(f"its {name} is not a plain text")
     return data.decode("utf-32-le")
@@ -136,28 +143,38 @@ def _text(archive: zipfile.ZipFile, name: str) -> str:
 def _array(
     archive: zipfile.ZipFile, name: str, dtype: str, shape: list[int], sha256: str
 ) -> NDArray[Any]:
-    if dtype not in DTYPES or not all(type(n) is int and n >= 0 for n in shape):
-        raise Damaged(f"its array {brief(name)} would be {brief(dtype)} {brief(shape)}")
-    found_shape, found_dtype, data = _npy(archive, name)
+    fits = len(shape) <= MAX_DIMENSIONS and all(type(n) is int and n >= 0 for n in shape)
+    if dtype not in DTYPES or not fits:
+        raise Damaged(f"its array {brief(name)} cannot be {brief(dtype)} {brief(shape)}")
+    count = prod(shape) * np.dtype(dtype).itemsize
+    found_shape, found_dtype, data = _npy(archive, name, most=count + 1)
     if found_shape != tuple(shape) or found_dtype != np.dtype(dtype):
-        raise Damaged(f"its array {brief(name)} is not of the kind that its header says")
-    if len(data) != prod(shape) * found_dtype.itemsize or _digest(data) != sha256:
-        raise Damaged(f"its array {brief(name)} does not have the digest that was saved with it")
-    return np.frombuffer(data, dtype).reshape(shape).copy()
+        raise Damaged(f"its array {brief(name)} has another shape or type than was saved")
+    if len(data) != count or _digest(data) != sha256:
+        raise Damaged(f"its array {brief(name)} is not what was saved")
+    array: NDArray[Any] = np.frombuffer(data, dtype).reshape(shape).copy()
+    return array
 
 
-def _npy(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype[Any], bytes]:
-    """Shape, dtype and bytes of a member, which need not go together."""
+def _npy(
+    archive: zipfile.ZipFile, name: str, most: int
+) -> tuple[tuple[int, ...], np.dtype[Any], bytes]:
+    """Shape, dtype and at most so many bytes of a member, which need not go together."""
     with archive.open(f"{name}.npy") as file:
         magic = np.lib.format.read_magic(file)
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
         if magic != (1, 0) or fortran_order:
             raise Damaged(f"its member {brief(name)} is not as NumPy writes it")
-        return shape, dtype, file.read()
+        return shape, dtype, file.read(most)
 
 
 def _digest(data: bytes) -> str:
     return sha256(data).hexdigest()
+
+
+def is_too_long(header: str) -> bool:
+    """Whether it could cost more than a second or two to read, and some 200 MB."""
+    return len(header) > MAX_HEADER or sum(map(header.count, "[{,")) > MAX_VALUES
 
 
 def little_endian(array: NDArray[Any]) -> NDArray[Any]:

@@ -92,14 +92,20 @@ def check_settings(
 def checked_checkpoint(
     path: str | Path, header: Mapping[str, Any], arrays: Mapping[str, Array]
 ) -> dict[str, Any]:
-    """The settings of the model in a checkpoint; CheckpointError unless the arrays fit them."""
+    """The settings of the model in a checkpoint.
+
+    Raises CheckpointError unless the arrays fit them, and hold numbers.
+    """
     try:
         settings: dict[str, Any] = header["model"]
         check_settings(**settings)
+        if len(settings["hidden_dims"]) > len(arrays):  # a million layers in a million bytes
+            raise ValueError
         sizes = {name: settings[name] for name in ("input_dim", "hidden_dims", "latent_dim")}
+        shapes = parameter_shapes(**sizes)
         fits = all(
             arrays[name].shape == shape and arrays[name].dtype == settings["dtype"]
-            for name, shape in parameter_shapes(**sizes).items()
+            for name, shape in shapes.items()
         )
     except (KeyError, TypeError, ValueError):
         fits = False
@@ -107,5 +113,10 @@ def checked_checkpoint(
         raise CheckpointError(
             f"the checkpoint {path} does not hold a VAE: its arrays do not fit its settings.\n"
             "Use another one, or train again."
+        )
+    if not all(np.isfinite(arrays[name]).all() for name in shapes):
+        raise CheckpointError(
+            f"the checkpoint {path} holds weights that are infinite or no numbers at all.\n"
+            "Nothing can be made with them: use another one, or train again."
         )
     return settings

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import secrets
 import stat
@@ -76,7 +77,7 @@ def _remove_leftovers(folder: Path) -> None:
 # ------------------------------------------------------------------ reading
 
 
-def open_plain(path: str | os.PathLike[str]) -> BinaryIO:
+def open_plain(path: str | os.PathLike[str]) -> io.BufferedReader:
     """Open a file for reading, if it is one: a pipe keeps us waiting, and a device never ends.
 
     Raises OSError.

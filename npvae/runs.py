@@ -251,7 +251,7 @@ def open_run(given: str | Path) -> tuple[Run, VAE, Optimizer, dict[str, Any]]:
         optimizer = restored(header["optimizer"], arrays, vae.parameters)
         run.history = header["history"]
         run.seconds = seconds_in(path.parent / "metrics.csv", len(run.history))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CheckpointError(
             f"the checkpoint {path} holds a model, but not the state of a training run that\n"
             "this version of npvae can go on with. Resume from the last.npz of a run."

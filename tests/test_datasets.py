@@ -202,6 +202,19 @@ def test_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(lines) == 1
 
 
+def test_a_folder_without_the_right_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a user sees it; root, who may run this test, may write anywhere."""
+    monkeypatch.setattr(os, "access", lambda path, mode: "cache" in str(path))
+    folders = places.data_folders(tmp_path / "data")
+    assert places.writable_folder(folders, "mnist") == tmp_path / "cache" / "npvae" / "mnist"
+
+
+def test_the_home_of_a_user_who_does_not_exist(tmp_path: Path) -> None:
+    assert places.data_folders("~nobody-of-that-name/data")[0] == Path("~nobody-of-that-name/data")
+
+
 @pytest.mark.parametrize("name", ["fashion-mnist", "mnist"])
 def test_the_real_files(name: str, monkeypatch: pytest.MonkeyPatch, real_data: str) -> None:
     monkeypatch.undo()

@@ -4,6 +4,7 @@ The mirrors are two folders, /first/ and /second/, of a server on this machine.
 """
 
 import contextlib
+import gc
 import gzip
 import hashlib
 import os
@@ -13,7 +14,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -58,6 +60,14 @@ class Mirror(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
+REDIRECTS = {
+    "redirects for ever": "",
+    "redirects to nowhere": "http://127.0.0.1:1/",
+    "redirects to a file": "file:///etc/passwd",
+    "redirects to nonsense": "http://[::1",
+}
+
+
 class Handler(BaseHTTPRequestHandler):
     server: Mirror
 
@@ -72,16 +82,34 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "silent":
             self.server.released.wait(30)
             return
+        if fault == "hangs up":
+            return
+        if fault == "no HTTP":
+            self.wfile.write(b"220 mail.example.com ESMTP\r\n" * 9)
+            return
+        if fault == "rude":
+            self.send_error(503, "\x1b[2J" + 5 * "no ")
+            return
+        if fault in REDIRECTS:
+            self.send_response(302)
+            self.send_header("Location", REDIRECTS[fault] or self.path)
+            self.end_headers()
+            return
         if fault == "mnist":
             body = SETS["mnist"][file.removesuffix(".gz")]
         if fault == "wrong bytes":
             body = body[:-200] + bytes(200)
         if fault == "web page":
             body = b"<html>Please log in to use the network</html>"
-        length = 10**10 if fault == "endless" else len(body)
+        if fault == "long":
+            body += b"and more"
+        length = "9" * 400 if fault == "boasts" else str(len(body))
         self.send_response(200)
-        if fault != "no length":
-            self.send_header("Content-Length", str(length))
+        if fault == "half a chunk":
+            self.send_header("Transfer-Encoding", "chunked")
+            body = b"fff\r\nnot so many"
+        elif fault not in ("no length", "endless"):
+            self.send_header("Content-Length", length)
         self.end_headers()
         if fault in ("short", "stalled"):
             body = body[: len(body) // 2]
@@ -123,6 +151,7 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+Tally = Callable[[str, str], None]
 ALL_FILES = sorted(f"{file}.gz" for file in published.FILES)
 FAULTS = {
     "403": "HTTP 403 Forbidden",
@@ -135,7 +164,16 @@ FAULTS = {
     "wrong bytes": "expected an intact gzip stream, found a damaged one",
     "web page": "expected an IDX header (00 00 08 03), found 3c 68 74 6d",
     "mnist": "expected Fashion-MNIST's train-images-idx3-ubyte, found MNIST's",
+    "long": "expected an intact gzip stream, found a damaged one",
     "endless": "longer than 100,000 bytes",
+    "boasts": "longer than 48,000,000 bytes",
+    "half a chunk": "broke off in the middle",
+    "hangs up": "Remote end closed connection without response",
+    "no HTTP": "220 mail.example.com ESMTP",
+    "rude": "'HTTP 503 \\x1b[2Jno no no no no'",
+    "redirects for ever": "redirect error that would lead to an infinite loop. The last",
+    "redirects to nowhere": "Connection refused",
+    "redirects to a file": "Redirection to url 'file:///etc/passwd' is not allowed",
 }
 
 
@@ -184,7 +222,7 @@ def test_a_mirror_that_tells_no_length(mirror: Mirror, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_next_mirror_after(
-    fault: str, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: str, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
     set_fault(mirror, monkeypatch, ("first",), fault, seconds=1.0)
     train, _ = load_dataset("fashion-mnist", tmp_path)
@@ -192,12 +230,13 @@ def test_next_mirror_after(
     assert train.source == f"downloaded from {mirror.url}/second/"
     assert names_in(tmp_path / "fashion-mnist") == ALL_FILES
     # The mirror that failed is not asked for the other three files.
-    assert sum(asked.startswith("first/") for asked in mirror.asked) == (fault != "refused")
+    assert sum(asked.startswith("first/") for asked in set(mirror.asked)) == (fault != "refused")
+    tally("HTTP faults", "next mirror")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_no_mirror_left_after(
-    fault: str, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: str, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
     set_fault(mirror, monkeypatch, ("first", "second"), fault, seconds=0.2)
     with pytest.raises(DataError) as error:
@@ -208,7 +247,18 @@ def test_no_mirror_left_after(
         assert f"/{folder}/train-images-idx3-ubyte.gz: " in line
         assert FAULTS[fault] in line
     assert names_in(tmp_path / "fashion-mnist") == []
-    assert len(mirror.asked) == (0 if fault == "refused" else 2)  # one file was enough to know
+    assert len(set(mirror.asked)) == (0 if fault == "refused" else 2)  # one file was enough to know
+    assert str(error.value).replace("\n", "").isprintable()
+    tally("HTTP faults", "refused, every URL named")
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # by urllib, of such a reply
+def test_a_redirect_to_nonsense(mirror: Mirror, tmp_path: Path, tally: Tally) -> None:
+    mirror.faults = {"first": "redirects to nonsense"}
+    train, _ = load_dataset("fashion-mnist", tmp_path)
+    assert train.source == f"downloaded from {mirror.url}/second/"
+    gc.collect()
+    tally("HTTP faults", "next mirror")
 
 
 def test_a_stalled_name_look_up_costs_seconds(
@@ -227,6 +277,36 @@ def test_a_stalled_name_look_up_costs_seconds(
     assert load_dataset("auto", tmp_path, lines.append)[0].name == "drawn-digits"
     assert time.monotonic() - started < 15
     assert len(lines) == 1
+
+
+def test_a_name_that_cannot_be_looked_up(
+    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*args: object, **kwargs: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "no such name")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    with pytest.raises(DataError, match=r"ubyte.gz: the name cannot be looked up \(no network\?\)"):
+        load_dataset("fashion-mnist", tmp_path)
+
+
+def test_an_answer_that_comes_too_late_is_hung_up_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked_for, closed = threading.Event(), threading.Event()
+
+    class Late:
+        def close(self) -> None:
+            closed.set()
+
+    def urlopen(*args: object, **kwargs: object) -> Late:
+        asked_for.wait(30)
+        return Late()
+
+    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.05)
+    with pytest.raises(DataError, match=r"no answer within 0.05 s"):
+        download._connect("http://127.0.0.1:1/")
+    asked_for.set()
+    assert closed.wait(30)
 
 
 def test_time_limits_as_shipped() -> None:
@@ -291,7 +371,7 @@ print(len(train), len(test))
 """
 
 
-def test_two_processes_at_once(mirror: Mirror, tmp_path: Path) -> None:
+def test_two_processes_at_once(mirror: Mirror, tmp_path: Path, tally: Tally) -> None:
     command = [sys.executable, "-c", CHILD, f"{mirror.url}/first/", str(tmp_path)]
     children = [
         subprocess.Popen(
@@ -305,3 +385,4 @@ def test_two_processes_at_once(mirror: Mirror, tmp_path: Path) -> None:
     ]
     assert [child.communicate(timeout=60)[0] for child in children] == ["40 20\n"] * 2
     assert names_in(tmp_path / "fashion-mnist") == ALL_FILES
+    tally("HTTP faults", "two processes, one whole set")

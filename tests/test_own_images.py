@@ -2,9 +2,8 @@
 
 import io
 import struct
-import subprocess
-import sys
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from npvae.datasets import Dataset, load_dataset
+from npvae.datasets import Dataset, load_dataset, own_images
 from npvae.errors import DataError
+
+Tally = Callable[[str, str], None]
 
 RNG = np.random.default_rng(8)
 IMAGES = RNG.integers(0, 256, (25, 28, 28), np.uint8)
@@ -153,6 +154,25 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     assert not touched.exists()
 
 
+def test_one_wrong_bit_of_the_pixels_is_noticed(tmp_path: Path) -> None:
+    """Not compressed, so that only the checksum can tell."""
+    np.savez(tmp_path / "own.npz", images=IMAGES, labels=LABELS)
+    whole = (tmp_path / "own.npz").read_bytes()
+    for array in (IMAGES, LABELS):
+        at = whole.index(array.tobytes()) + 7
+        (tmp_path / "own.npz").write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert "Bad CRC-32" in refused(tmp_path / "own.npz")
+
+
+def test_what_does_not_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    path = save(tmp_path / "own.npz", images=IMAGES)
+    monkeypatch.setattr(np, "empty", full)
+    assert refused(path) == f"{path}: cannot be read: there is not enough memory for it"
+
+
 def npy(shape: str, descr: str = "'|u1'", version: int = 1) -> bytes:
     header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}".encode()
     size = struct.pack("<H" if version == 1 else "<I", len(header))
@@ -186,8 +206,9 @@ ZIP_TRICKS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("trick", ZIP_TRICKS)
-def test_zip_tricks_are_refused(tmp_path: Path, trick: str) -> None:
+def test_zip_tricks_are_refused(tmp_path: Path, trick: str, tally: Tally) -> None:
     refused(zipped(tmp_path / "own.npz", ("images.npy", ZIP_TRICKS[trick])))
+    tally("npz datasets: zip and header tricks", "refused")
 
 
 def test_zip_tricks_with_the_archive(tmp_path: Path) -> None:
@@ -200,13 +221,13 @@ def test_zip_tricks_with_the_archive(tmp_path: Path) -> None:
     zipped(path, ("images.npy", good), method=zipfile.ZIP_LZMA)
     assert "another kind of compression" in refused(path)
     zipped(path, ("pictures.npy", good))
-    assert "found pictures.npy" in refused(path)
+    assert "found 'pictures.npy'." in refused(path)
     path.write_bytes(b"no zip at all")
     refused(path)
 
 
 @pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_mutated_npz_is_refused_or_harmless(tmp_path: Path, count: int) -> None:
+def test_mutated_npz_is_refused_or_harmless(tmp_path: Path, count: int, tally: Tally) -> None:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, images=np.repeat(IMAGES[:1] // 128, 4, axis=0))
     content, path = buffer.getvalue(), tmp_path / "own.npz"
@@ -215,13 +236,16 @@ def test_mutated_npz_is_refused_or_harmless(tmp_path: Path, count: int) -> None:
         changed = bytearray(content)
         for _ in range(rng.integers(1, 4)):
             changed[rng.integers(len(changed))] = rng.integers(256)
+        path.unlink(missing_ok=True)  # ext4 waits for the disk when one is written over
         path.write_bytes(changed[: len(changed) if seed % 4 else rng.integers(len(changed))])
         try:
             train, test = load(path)
         except DataError:
+            tally("npz datasets: mutations", "refused")
             continue
         assert len(train) + len(test) == 4, f"seed {seed}"
         assert (train.images == IMAGES[0] // 128).all(), f"seed {seed}"
+        tally("npz datasets: mutations", "harmless")
 
 
 # --- folders ---
@@ -314,6 +338,21 @@ def test_broken_and_hostile_pictures_are_named(tmp_path: Path) -> None:
         assert str(path) in refused(tmp_path), kind
 
 
+def test_files_too_long_for_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_pictures(tmp_path, IMAGES[:3])
+    assert len(load(tmp_path)[0]) == 2
+    monkeypatch.setattr(own_images, "_MAX_BYTES", 700)
+    assert refused(tmp_path).endswith("000.png: expected at most 700 bytes, found more.")
+
+
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", denied)  # root may read everything
+    assert refused(tmp_path) == f"{tmp_path}: cannot be read: Permission denied"
+
+
 def test_folders_that_are_refused(tmp_path: Path) -> None:
     assert "found 0" in refused(tmp_path)
     save_pictures(tmp_path / "train", IMAGES[:2])
@@ -348,45 +387,3 @@ def test_folder_of_idx_files(tmp_path: Path) -> None:
     assert "found 24 labels for 25 pictures" in refused(tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
     assert "found not both" in refused(tmp_path)
-
-
-CHILD = """
-import resource, sys
-import PIL.Image
-resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
-resource.setrlimit(resource.RLIMIT_CPU, (5, 5))
-from npvae.datasets import load_dataset, own_images
-from npvae.errors import DataError
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-for name in sys.argv[1:]:
-    try:
-        load_dataset(name)
-        print("accepted")
-    except DataError:
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
-        print("refused" if grown < 32 else f"{name} refused after {grown} MiB")
-"""
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits as Linux has them")
-def test_bombs_cost_no_memory_and_no_time(tmp_path: Path) -> None:
-    zeros = bytes(1 << 26)
-    long_header = b"\x93NUMPY\2\0" + struct.pack("<I", 1 << 26) + zeros
-    paths = [
-        zipped(tmp_path / "a.npz", ("images.npy", npy("(3, 28, 28)") + zeros)),
-        zipped(tmp_path / "b.npz", ("images.npy", long_header)),
-        zipped(tmp_path / "c.npz", ("images.npy", npy("(3, 28, 28)") + zeros), method=12),
-        zipped(tmp_path / "d.npz", ("images.npy", npy(f"({1 << 26},)") + zeros)),
-    ]
-    (tmp_path / "pictures").mkdir()
-    for index, side in enumerate((28, 8_000)):
-        Image.new("L", (side, side)).save(tmp_path / "pictures" / f"{index}.png")
-    child = subprocess.run(
-        [sys.executable, "-c", CHILD, *map(str, paths), str(tmp_path / "pictures")],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[1],
-        check=False,
-    )
-    assert child.returncode == 0, child.stderr
-    assert child.stdout.splitlines() == ["refused"] * 5

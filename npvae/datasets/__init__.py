@@ -39,7 +39,7 @@ def load_dataset(
         from npvae.datasets.published import load_published
 
         return load_published(name, data_dir, report)
-    if os.path.exists(Path(name).expanduser()):
+    if os.path.exists(os.path.expanduser(name)):
         from npvae.datasets.own_images import load_own_images
 
         return load_own_images(name, report)

@@ -72,16 +72,19 @@ def _download_from(
     part = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
     try:
         with contextlib.closing(_connect(url)) as response, part.open("xb") as file:
-            size = response.headers.get("Content-Length", "")
-            report(f"Downloading {target.name}{_megabytes(size)} from {url}")
+            announced = response.length  # None where the mirror does not say
+            if announced is not None and announced > max_bytes:
+                raise DataError(f"longer than {max_bytes:,} bytes")
+            size = "" if announced is None else f" ({announced / 1e6:.1f} MB)"
+            report(f"Downloading {target.name}{size} from {url}")
             received = 0
             for piece in _pieces(response):
                 received += len(piece)
                 if received > max_bytes:
                     raise DataError(f"longer than {max_bytes:,} bytes")
                 file.write(piece)
-            if size.isdecimal() and received != int(size):
-                raise DataError(f"broke off after {received:,} of {int(size):,} bytes")
+            if announced is not None and received != announced:
+                raise DataError(f"broke off after {received:,} of {announced:,} bytes")
             file.flush()
             os.fsync(file.fileno())
         try:
@@ -133,19 +136,23 @@ def _reason(error: Exception) -> str:
     """Why a mirror failed, in a few words."""
     if isinstance(error, urllib.error.HTTPError):
         error.close()
-        return f"HTTP {error.code} {error.msg}"
+        return _one_line(f"HTTP {error.code} {error.msg}")
     cause = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(cause, socket.gaierror):
         return "the name cannot be looked up (no network?)"
     if isinstance(cause, TimeoutError):
         return f"stalled: nothing came for {STALL_SECONDS:g} s"
+    if isinstance(cause, http.client.IncompleteRead):
+        return "broke off in the middle"
     if isinstance(cause, OSError) and cause.strerror:
         return cause.strerror
-    return " ".join(str(cause).split()) or type(cause).__name__
+    return _one_line(str(cause)) or type(cause).__name__
 
 
-def _megabytes(size: str) -> str:
-    return f" ({int(size) / 1e6:.1f} MB)" if size.isdecimal() else ""
+def _one_line(text: str, length: int = 160) -> str:
+    """A mirror may say anything: a page full, or what a terminal would obey."""
+    line = " ".join(text.split())
+    return line[:length] if line.isprintable() else ascii(line[:length])
 
 
 def _remove_leftovers(target: Path) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from npvae.datasets.dataset import MAX_ITEMS, SIDE
 from npvae.errors import DataError
+from npvae.files import open_plain
 
 _CHUNK = 1 << 18
 _UINT8 = 8
@@ -58,7 +59,7 @@ def idx_digest(array: NDArray[np.uint8]) -> str:
 
 def _read(path: Path, item_shape: tuple[int, ...], max_items: int) -> NDArray[np.uint8]:
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             is_gzip = file.peek(2)[:2] == b"\x1f\x8b"
             return _read_array(path, _Gunzip(file) if is_gzip else file, item_shape, max_items)
     except EOFError:
@@ -66,7 +67,8 @@ def _read(path: Path, item_shape: tuple[int, ...], max_items: int) -> NDArray[np
     except zlib.error as error:
         raise _fault(path, "an intact gzip stream", f"a damaged one ({error})") from error
     except (OSError, MemoryError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+        why = getattr(error, "strerror", None) or "there is not enough memory for it"
+        raise DataError(f"{path}: cannot be read: {why}") from error
 
 
 def _read_array(

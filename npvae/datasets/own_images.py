@@ -13,16 +13,18 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from npvae.datasets.dataset import MAX_ITEMS, SIDE, Dataset
 from npvae.datasets.idx import check_counts, read_images, read_labels
 from npvae.datasets.own_npz import read_npz
 from npvae.errors import DataError
+from npvae.files import brief
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 _CLASSES = 256  # a label is one byte
+_MAX_BYTES = 10_000_000  # for one picture of 28 x 28, whatever else its file holds
 
 Bytes = NDArray[np.uint8]
 Pair = tuple[Bytes, Bytes]  # images (N, 28, 28), labels (N,)
@@ -32,9 +34,9 @@ def load_own_images(
     name: str, report: Callable[[str], None] = lambda line: None
 ) -> tuple[Dataset, Dataset]:
     """Train and test from the path `name`. Raises DataError, naming the file that is at fault."""
-    path = Path(name).expanduser()
-    if path.is_file() and path.suffix.lower() != ".npz":
-        raise DataError(f"{path}: expected an .npz file or a folder, found another kind of file.")
+    path = Path(os.path.expanduser(name))
+    if not path.is_dir() and not (path.is_file() and path.suffix.lower() == ".npz"):
+        raise DataError(f"{path}: expected an .npz file or a folder, found something else.")
     class_names: tuple[str, ...] | None = None
     try:
         if path.is_file():
@@ -44,7 +46,7 @@ def load_own_images(
         else:
             pairs, class_names = _read_folder(path, report)
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     if len(pairs) == 1:
         pairs = _hold_out(path, *pairs[0])
         held_out = f"every tenth picture is held out for it ({len(pairs[1][0]):,} in all)"
@@ -138,6 +140,8 @@ def _read_pictures(listing: list[tuple[Path, str]], classes: list[str]) -> Pair:
 
 def _read_picture(path: Path) -> Bytes:
     """One picture as grey bytes (28, 28)."""
+    if path.stat().st_size > _MAX_BYTES:  # a single chunk of a PNG may be as long as the file
+        raise DataError(f"{path}: expected at most {_MAX_BYTES:,} bytes, found more.")
     try:
         with Image.open(path, formats=FORMATS) as picture:  # reads no more than the header
             if picture.size != (SIDE, SIDE):
@@ -156,5 +160,8 @@ def _read_picture(path: Path) -> Bytes:
             return np.asarray(picture.convert("L"))
     except DataError:
         raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: expected one of {', '.join(FORMATS)}, found none.") from error
     except Exception as error:  # a broken picture may raise anything from inside Pillow
-        raise DataError(f"{path}: expected a picture, found a broken one ({error}).") from error
+        why = brief(str(error), 100)
+        raise DataError(f"{path}: expected a picture, found a broken one ({why}).") from error

@@ -5,6 +5,7 @@ of .npy files; each one's header is checked before anything is allocated, nothin
 floats are turned to bytes a block at a time.
 """
 
+import warnings
 import zipfile
 from math import prod
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from npvae.datasets.dataset import MAX_ITEMS, SIDE
 from npvae.errors import DataError
+from npvae.files import Damaged, brief, open_plain, open_zip
 
 Bytes = NDArray[np.uint8]
 _BLOCK = 512  # pictures
@@ -24,7 +26,7 @@ _PICTURE_SHAPES = ((SIDE, SIDE), (SIDE, SIDE, 1), (SIDE, SIDE, 3), (SIDE * SIDE,
 def read_npz(path: Path) -> list[tuple[Bytes, Bytes]]:
     """[all] or [train, test], each as images (N, 28, 28) and labels (N,). Raises DataError."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with open_plain(path) as file, open_zip(file) as archive:
             names = [info.filename for info in archive.infolist()]
             if len(set(names)) < len(names):
                 raise ValueError("two arrays of the same name")
@@ -33,12 +35,19 @@ def read_npz(path: Path) -> list[tuple[Bytes, Bytes]]:
                     return [_read_pair(path, archive, names, *half) for half in halves]
     except DataError:
         raise
+    except Damaged as damage:
+        raise DataError(f"{path}: {damage}.") from damage
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise DataError(f"{path}: cannot be read: there is not enough memory for it") from error
     except Exception as error:  # zipfile, zlib and the header's parser raise a dozen kinds
-        raise DataError(f"{path}: expected an .npz file, found a broken one ({error}).") from error
-    found = ", ".join(sorted(names)[:6]) or "none"
+        why = brief(str(error) or type(error).__name__, 100)
+        raise DataError(f"{path}: expected an .npz file, found a broken one ({why}).") from error
+    found = ", ".join(map(brief, sorted(names)[:6])) or "none"
     raise DataError(
         f"{path}: expected arrays `images` [and `labels`],\n"
-        f"or x_train, y_train, x_test, y_test; found {found[:200]}."
+        f"or x_train, y_train, x_test, y_test; found {found}."
     )
 
 
@@ -70,7 +79,6 @@ def _read_images(where: str, archive: zipfile.ZipFile, member: str) -> Bytes:
             count = min(_BLOCK, len(images) - start)
             block = _read_array(file, (count, *shape[1:]), dtype)
             images[start : start + count] = _grey(_to_bytes(where, block))
-        _expect_end(file)
         return images
 
 
@@ -80,7 +88,6 @@ def _read_labels(where: str, archive: zipfile.ZipFile, member: str) -> Bytes:
         if shape[1:] not in ((), (1,)) or not 1 <= shape[0] <= MAX_ITEMS or dtype.kind not in "iu":
             raise _fault(where, "whole numbers, (N,)", f"{dtype}, {shape}")
         labels = _read_array(file, (shape[0],), dtype)
-        _expect_end(file)
     if labels.min() < 0 or labels.max() > 255:
         raise _fault(where, "labels from 0 to 255", f"{labels.min()} to {labels.max()}")
     return labels.astype(np.uint8)
@@ -99,7 +106,9 @@ def _read_header(
     """Shape and dtype, once they agree with the size of the archive's member."""
     if np.lib.format.read_magic(file) != (1, 0):  # later versions may have headers of gigabytes
         raise _fault(where, "a plain array (.npy version 1.0)", "another version")
-    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # files of Python 2 are none the worse for it
+        shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
     if fortran_order:
         raise _fault(where, "rows first", "Fortran order; save np.ascontiguousarray(...)")
     if dtype.hasobject or not shape or min(shape) < 0:
@@ -111,13 +120,8 @@ def _read_header(
 
 
 def _read_array(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    data = file.read(prod(shape) * dtype.itemsize)
+    data = file.read(prod(shape) * dtype.itemsize)  # zipfile checks the sum with the last bytes
     return np.frombuffer(data, dtype).reshape(shape)
-
-
-def _expect_end(file: IO[bytes]) -> None:
-    if file.read(1):  # at the end zipfile compares the checksum
-        raise ValueError("more bytes than its header says")
 
 
 def _to_bytes(where: str, pixels: NDArray[Any]) -> Bytes:

@@ -13,7 +13,8 @@ from npvae.errors import DataError
 
 def data_folders(data_dir: str | Path | None = None) -> list[Path]:
     """The folders to look in, best first. Raises DataError where one is a file."""
-    first = Path(data_dir or os.environ.get("NPVAE_DATA_DIR") or _default_folder()).expanduser()
+    given = data_dir or os.environ.get("NPVAE_DATA_DIR") or _default_folder()
+    first = Path(os.path.expanduser(given))  # Path.expanduser raises where there is no such user
     if os.path.exists(first) and not os.path.isdir(first):
         raise DataError(f"The data folder {first} is a file.\nName a folder with --data-dir.")
     return list(dict.fromkeys((first, _cache_folder())))
