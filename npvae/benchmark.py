@@ -12,7 +12,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npvae.cores import cores, settings_for, workers
+from npvae.cores import ONE_THREAD, cores, workers
 from npvae.datasets.batches import gather_pixels
 from npvae.layers import reparameterize
 from npvae.losses import bce_and_gradient
@@ -82,16 +82,16 @@ def run(program: str, data: str | None, epochs: int, **options: int) -> Result |
     if data is not None:
         command += ["--data", data]
     ours = program == "npvae"
-    result: Result | None = start(command, options.get("batch_size", 512) if ours else None)
+    result: Result | None = start(command, ONE_THREAD if ours else {})
     return result
 
 
-def start(command: list[str], batch_size: int | None) -> Any:
+def start(command: list[str], environment: Mapping[str, str]) -> Any:
     """What a module prints as JSON when run in a process of its own; None if it lacks a package.
 
-    With a batch_size, the cores are divided as train.py does it.
+    Settings of the user's own environment take precedence.
     """
-    environment = {**(settings_for(batch_size) if batch_size else {}), **os.environ}
+    environment = {**environment, **os.environ}
     command = [sys.executable, "-m", *command]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode == 2:
@@ -149,7 +149,7 @@ def sweep(
 
 def parts(data: str | None, batch_size: int) -> list[Result]:
     """Where the time of an epoch goes, step by step, measured in a process of its own."""
-    found: list[Result] = start(["npvae.benchmark", str(batch_size), data or ""], batch_size)
+    found: list[Result] = start(["npvae.benchmark", str(batch_size), data or ""], ONE_THREAD)
     return found
 
 

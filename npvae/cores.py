@@ -1,23 +1,21 @@
 """Who uses which core: do they share the images of a batch, or each matrix product?
 
-Sharing the images is faster where each share is large, and slower where it is small: workers are
-threads of Python, and hand over its lock some thirty times a batch, which takes 0.05 ms whenever
-two want it at once. An epoch on two cores, shared by images and by products, and on one core alone:
+The images. Each core computes with its own share from the first product to the last; BLAS, which
+would use all cores for each product, keeps to one thread. Seconds for an epoch of 784-128-10 on two
+cores that are free, and beside another busy program, where the threads of BLAS wait for each other:
 
-    batch 512    0.56 s    0.64 s    0.80 s
-    batch 128    0.80 s    0.88 s    0.87 s
-    batch 64     1.16 s    0.84 s    1.07 s
+    batch                  512            128             64             32
+    images shared     0.56   0.64    0.80   0.91    1.16   1.39    1.23   1.31
+    products shared   0.64   0.90    0.88   1.52    0.84     17    4.14     12
 
-That is on a quiet machine. Beside another busy program the threads of BLAS wait for each other:
-5 to 30 s for an epoch at batch 64. $OPENBLAS_NUM_THREADS=1 avoids that.
-Scripts decide, before NumPy is imported: BLAS reads its settings only once.
+BLAS reads its settings only once, so scripts say it before NumPy is imported.
 """
 
 from __future__ import annotations
 
 import os
 
-LARGE_SHARE = 64  # images
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "MKL", "VECLIB")}
 
 
 def cores() -> int:
@@ -29,16 +27,9 @@ def cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def settings_for(batch_size: int) -> dict[str, str]:
-    """The environment that makes cores share the images of a batch, if that is the faster way."""
-    if batch_size // cores() < LARGE_SHARE:
-        return {}
-    return {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "MKL", "VECLIB")}
-
-
-def divide(batch_size: int) -> None:
+def share_images() -> None:
     """Settle it for this process, unless the user has done so; before NumPy is imported."""
-    for name, value in settings_for(batch_size).items():
+    for name, value in ONE_THREAD.items():
         os.environ.setdefault(name, value)
 
 

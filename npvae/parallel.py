@@ -6,8 +6,8 @@ its own that looks at the same parameters, and the parts are added up. One core 
 the first product to the last, beats all cores for each product: they need not wait for each other
 a dozen times a batch.
 
-That needs matrix products that keep to one thread, and shares that are not too small: cores.py
-decides. Otherwise a team has a single worker, and the threads of BLAS share each product.
+That needs matrix products that keep to one thread, which cores.py sees to, and shares that are not
+too small: of fewer images, a single worker takes all.
 """
 
 from __future__ import annotations

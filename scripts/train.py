@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
 from npvae import cli, cores, settings
@@ -76,26 +74,14 @@ def main(arguments: Sequence[str]) -> None:
     options = vars(parsed(arguments))
     given = {field.name: options[field.name] for field in fields(Settings) if field.name in options}
     data_dir, quiet = options.get("data_dir"), options.get("quiet", False)
-    if "resume" in options:
-        cores.divide(batch_size(Path(options["resume"])))
-        from npvae import trainer
+    cores.share_images()
+    from npvae import trainer
 
+    if "resume" in options:
         trainer.resume(options["resume"], given, data_dir, quiet)
     else:
         chosen = replace(PRESETS.get(options.get("preset", ""), Settings()), **given)
-        cores.divide(chosen.batch_size)
-        from npvae import trainer
-
         trainer.start(chosen, data_dir, options.get("out"), quiet)
-
-
-def batch_size(run: Path) -> int:
-    """Of the run to be resumed, as far as that can be said without NumPy."""
-    try:
-        folder = run if run.is_dir() else run.parent
-        return int(json.loads((folder / "run.json").read_text())["settings"]["batch_size"])
-    except (OSError, ValueError, KeyError, TypeError):  # whatever it is, the trainer will tell
-        return Settings.batch_size
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Any:
     """started(command line) is the settings with which train.py would start a run."""
     seen: list[Settings] = []
     monkeypatch.setattr(trainer, "start", lambda chosen, *rest: seen.append(chosen))
-    monkeypatch.setattr("npvae.cores.divide", lambda batch_size: None)
+    monkeypatch.setattr("npvae.cores.share_images", lambda: None)
 
     def start(line: str) -> Settings:
         script().main(split(line))
