@@ -116,7 +116,7 @@ PRESETS = {
         "fashion-mnist",
         hidden_dims=(512, 256),
         latent_dim=20,
-        epochs=23,
+        epochs=17,
         batch_size=128,
         learning_rate=3e-3,
         schedule="cosine",
