@@ -1,19 +1,21 @@
 """What all commands have in common: how options are read and how errors are told.
 
 Exit codes: 0 done, 1 a bug of ours, 2 bad option, 3 data, 4 checkpoint, 5 diverged, 6 output folder
-or disk, 130 and 143 for signals. An error is at most four lines; --debug shows the traceback.
+or disk, 129, 130 and 143 for signals. An error is at most four lines; --debug shows the traceback.
 Nothing heavy is imported here, so that --help and bad options answer at once.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import math
 import os
 import re
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,6 +24,8 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from npvae.errors import NpvaeError
+
+PATIENCE = 2.0  # seconds after a signal; then the next one ends it at once
 
 
 class Parser(argparse.ArgumentParser):
@@ -35,7 +39,7 @@ class Parser(argparse.ArgumentParser):
             formatter_class=argparse.RawDescriptionHelpFormatter,
             **more,
         )
-        self._negative_number_matcher = re.compile(r"-[\d.]")  # -1e-3 is a value, too
+        self._negative_number_matcher = re.compile(r"-([\d.]|inf)")  # -1e-3 is a value, too
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message} (--help tells more)", file=sys.stderr)
@@ -126,7 +130,13 @@ def command(script: str, *arguments: object) -> str:
     folder = Path(sys.argv[0]).parent
     if not (folder / script).is_file():
         folder = Path("scripts")
-    return " ".join(["python", *(quote(str(word)) for word in (folder / script, *arguments))])
+    words = (folder / script, *arguments)
+    return " ".join(["python", *(quote(f"./{w}" if is_dashed(w) else str(w)) for w in words)])
+
+
+def is_dashed(word: object) -> bool:
+    """Whether a path would be taken for an option."""
+    return isinstance(word, Path) and str(word).startswith("-")
 
 
 def some_text(text: str) -> str:
@@ -136,55 +146,109 @@ def some_text(text: str) -> str:
     return text
 
 
-class Terminated(BaseException):
-    """SIGTERM, as an exception: files that are being written are still cleaned up."""
+class Interrupted(KeyboardInterrupt):
+    """A signal, as an exception: what is being written is still cleaned up."""
+
+
+class Signals:
+    """Ctrl-C, SIGTERM or SIGHUP, as a closed terminal sends it, end the program in good order.
+
+    `number` is that of the first one, or 0. Signals that are ignored, as by nohup, stay ignored.
+    """
+
+    def __init__(self) -> None:
+        self.number, self.since, self.over = 0, 0.0, False
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)  # Windows has no SIGHUP
+            if number and signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self.received)
+        sys.unraisablehook = self.lost
+
+    def received(self, number: int, frame: FrameType | None) -> None:
+        """Raise Interrupted, once; if that should not help, end the process the hard way."""
+        late = self.number and time.monotonic() - self.since > PATIENCE
+        if late or self.over:
+            os._exit(128 + (self.number or number))  # no worse than kill -9, which loses nothing
+        if not self.number:
+            self.number, self.since = number, time.monotonic()
+            raise Interrupted
+
+    def lost(self, lost: sys.UnraisableHookArgs) -> None:
+        """Raise it again, in a moment, if it came in a finalizer: nothing gets out of there."""
+        if isinstance(lost.exc_value, Interrupted) and hasattr(signal, "setitimer"):
+            signal.signal(signal.SIGALRM, self.again)
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+        elif not self.number:  # what was cut off in the middle may complain: nobody wants to know
+            sys.__unraisablehook__(lost)
+
+    def again(self, number: int, frame: FrameType | None) -> None:
+        if not self.over:
+            raise Interrupted
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     """Call main with the command line, and end the process as the house rules say."""
-    signal.signal(signal.SIGTERM, _terminate)
-    warnings.showwarning = _show_warning
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # rather a "?" than an error over a letter
-            stream.reconfigure(errors="backslashreplace")
-    debug = "--debug" in sys.argv
+    signals = Signals()
     try:
-        code = main(sys.argv[1:]) or 0
-    except NpvaeError as error:
-        if debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        code = error.exit_code
+        warnings.showwarning = _show_warning
+        _prepare_streams()
+        code = _outcome(main, signals)
     except KeyboardInterrupt:
-        code = 130
-    except Terminated:
-        code = 143
-    except BrokenPipeError:  # whoever read our output has enough
-        code = 0
-    except OSError as error:
-        if debug:
-            raise
-        print(f"error: {error}", file=sys.stderr)
-        code = 6
-    except Exception as error:
-        if debug:
-            raise
-        print(f"error: {type(error).__name__}: {error}", file=sys.stderr)
-        print("This is a bug in npvae. --debug shows where it happened.", file=sys.stderr)
-        code = 1
-    try:
-        print(end="", flush=True)
-    except OSError as error:  # nobody reads, or the disk is full
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if not isinstance(error, BrokenPipeError) and code == 0:
-            print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
-            code = 6
+        code = 128 + (signals.number or signal.SIGINT)
+    with contextlib.suppress(KeyboardInterrupt):
+        code = _flush(code)
+    signals.over = True
     sys.exit(code)
 
 
-def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
+def _outcome(main: Callable[[Sequence[str]], int | None], signals: Signals) -> int:
+    """The exit code of main; its errors are told."""
+    try:
+        return main(sys.argv[1:]) or 0
+    except Exception as error:
+        if signals.number:  # somebody has made another error of the interruption
+            return 128 + signals.number
+        if isinstance(error, BrokenPipeError):  # whoever read our output has enough
+            return 0
+        if "--debug" in sys.argv:
+            raise
+        if isinstance(error, NpvaeError):
+            _tell(f"error: {error}")
+            return error.exit_code
+        if isinstance(error, OSError):
+            _tell(f"error: {error}")
+            return 6
+        _tell(f"error: {type(error).__name__}: {error}")
+        _tell("This is a bug in npvae. --debug shows where it happened.")
+        return 1
+
+
+def _prepare_streams() -> None:
+    """Rather a "?" than an error over a letter, and nowhere rather than no stream at all."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  open to the end
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flush(code: int) -> int:
+    """The exit code, after all output is out."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:  # nobody reads, or the disk is full
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if code == 0 and not isinstance(error, BrokenPipeError):
+                _tell(f"error: the output cannot be written: {error.strerror}")
+                code = 6
+    return code
+
+
+def _tell(text: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal is gone
+        print(text, file=sys.stderr)
 
 
 def _show_warning(message: Warning | str, *rest: Any, **named: Any) -> None:
-    print(f"note: {str(message).splitlines()[0]}", file=sys.stderr)
+    _tell(f"note: {str(message).splitlines()[0]}")

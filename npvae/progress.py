@@ -1,10 +1,17 @@
-"""What one sees while it trains: a row for every epoch and, on a terminal, a line that moves."""
+"""What one sees while it trains: a row for every epoch and, on a terminal, a line that moves.
+
+Nothing is wider than the terminal, but for a path that is: those are never broken.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import re
 import shutil
 import sys
+import textwrap
 import time
+from typing import TextIO
 
 from npvae.training import Epoch
 
@@ -14,6 +21,37 @@ HEADER += f"{LOSSES.format('test: bce', 'kl', 'loss')}   seconds"
 NARROW = len(HEADER) + 2  # columns a terminal must have for the whole row
 
 
+def columns(stream: TextIO) -> int:
+    """The width of the terminal, or of a page where there is none."""
+    return shutil.get_terminal_size((100, 24)).columns if stream.isatty() else 100
+
+
+def show(text: str, stream: TextIO | None = None) -> None:
+    """Print lines for people, on stdout if not told otherwise, so that they fit the terminal."""
+    stream = stream or sys.stdout
+    if stream.isatty():
+        text = "\n".join(fitted(line, columns(stream)) for line in text.split("\n"))
+    print(text, file=stream, flush=True)
+
+
+def fitted(line: str, width: int) -> str:
+    """The line, broken between words; a command so that it can still be copied and run."""
+    if len(line) <= width:
+        return line
+    words, python, command = line.partition("python ")
+    for word in re.findall(r"""(?:'[^']*'|"[^"]*"|[^\s'"])+""", command):
+        python += word.replace(" ", "\0") + " "  # a space that is quoted is none to break at
+    indent = re.match(r" *(\S+  +)?", line)
+    pieces = textwrap.wrap(
+        words + python if command else line,
+        max(20, width) - 2 * bool(command),
+        subsequent_indent=" " * min(10, indent.end() if indent else 0),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return (" \\\n" if command else "\n").join(pieces).replace("\0", " ")
+
+
 class Progress:
     """Prints the progress of a run of `epochs` epochs, `done` of which lie behind already."""
 
@@ -21,12 +59,8 @@ class Progress:
         self.epochs, self.done, self.first, self.quiet = epochs, done, done, quiet
         self.live = sys.stdout.isatty() and not quiet
         self.start = self.drawn = time.monotonic()
-        if not quiet and self.columns() >= NARROW:
+        if not quiet and columns(sys.stdout) >= NARROW:
             print(HEADER)
-
-    def columns(self) -> int:
-        """The width of the terminal, or of a page where there is none."""
-        return shutil.get_terminal_size((100, 24)).columns if sys.stdout.isatty() else 100
 
     def batch(self, k: int, count: int, loss: float) -> None:
         """Redraw the moving line, at most ten times a second."""
@@ -39,9 +73,9 @@ class Progress:
         eta = (now - self.start) / behind * (self.epochs - self.first - behind)
         bar = ("#" * round(20 * share)).ljust(20, ".")
         line = f"  {self.done + 1}/{self.epochs} [{bar}] loss {loss:.1f}  {clock(eta)} left"
-        if len(line) >= self.columns():
+        if len(line) >= columns(sys.stdout):
             line = f"{self.done + 1}/{self.epochs} {share:4.0%} {clock(eta)} left"
-        print(f"\r\033[K{line[: self.columns() - 1]}", end="", flush=True)
+        print(f"\r\033[K{line[: columns(sys.stdout) - 1]}", end="", flush=True)
 
     def epoch(self, epoch: Epoch) -> None:
         """Print the row of an epoch."""
@@ -49,7 +83,7 @@ class Progress:
         if self.quiet:
             return
         row = f"{epoch.epoch:4}/{self.epochs:<4}"
-        if self.columns() >= NARROW:
+        if columns(sys.stdout) >= NARROW:
             for loss in (epoch.train, epoch.test):
                 row += LOSSES.format(*map(short, (loss.bce, loss.kl, loss.loss)))
             row += f"   {epoch.seconds:7.2f}"
@@ -60,8 +94,9 @@ class Progress:
 
     def clear(self) -> None:
         """Wipe the moving line away, so that something else can be printed."""
-        if self.live:
-            print("\r\033[K", end="", flush=True)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            if self.live:
+                print("\r\033[K", end="", flush=True)
 
 
 def short(loss: float) -> str:

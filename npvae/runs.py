@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from npvae import checkpoint, cli
-from npvae.errors import CheckpointError, OutputError
+from npvae.errors import CheckpointError, NpvaeError, OutputError
 from npvae.files import write_bytes_safely
 from npvae.losses import Loss
 from npvae.model import VAE
@@ -125,7 +125,11 @@ def new_run(name: str, out: str | Path | None, about: Mapping[str, Any], **more:
             f"the folder {out or RUNS.resolve()} cannot be used: {error.strerror or error}\n"
             "Choose another one with --out."
         ) from error
-    run.write_about(**more)
+    try:
+        run.write_about(**more)
+    except OutputError:
+        run.close()
+        raise
     return run
 
 
@@ -145,23 +149,35 @@ def claimed(folder: Path, again: bool = False) -> Path:
             raise FileExistsError
         os.close(os.open(folder / "run.json", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
     except FileExistsError:
-        ways = "Choose another one with --out, or leave --out away for a new one."
-        if (folder / "last.npz").exists():
-            resume = cli.command("train.py", "--resume", folder)
-            ways += f"\nOr go on with the run in it:  {resume}"
         raise OutputError(
-            f"the folder {folder} is in use: a new run would overwrite what it holds.\n{ways}"
+            f"the folder {folder} is in use: a new run would overwrite what it holds.\n"
+            f"Choose another one with --out, or leave --out away for a new one.{way_on(folder)}"
         ) from None
     return folder
 
 
 def unfinished(folder: Path) -> bool:
-    """Whether it holds a run without an epoch, and nothing else."""
+    """Whether it holds a run without an epoch, and nothing else but its first pictures."""
     found = {path.name for path in folder.iterdir() if path.suffix != ".tmp"}
-    pictures = folder / "images"
-    return {"run.json"} <= found <= {"run.json", ".lock", "images"} and not (
-        pictures.exists() and any(pictures.iterdir())
-    )
+    pictures = {path.name for path in folder.glob("images/*") if path.suffix != ".tmp"}
+    return {"run.json"} <= found <= {"run.json", ".lock", "images", "loss.png"} and pictures <= {
+        "sampled_epoch1.png",
+        "rec_epoch1.png",
+    }
+
+
+def way_on(folder: Path) -> str:
+    """How to go on with the run in a folder, as another line; nothing if that is impossible."""
+    try:
+        header, _ = checkpoint.load(folder / "last.npz")
+        settings, done = Settings.from_dict(header["settings"]), header["epoch"]
+        more = {"epochs": done + 10} if done >= settings.epochs else {}
+        settings.resumed(more, done)
+    except (NpvaeError, KeyError, TypeError):
+        return ""
+    options = [f"--{name}={value}" for name, value in more.items()]
+    resume = cli.command("train.py", "--resume", folder, *options)
+    return f"\nOr go on with the run in it:  {resume}"
 
 
 def next_free(name: str) -> Path:

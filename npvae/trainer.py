@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import platform
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import closing
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
@@ -17,28 +17,28 @@ from typing import Any
 
 import numpy as np
 
-from npvae import __version__, cli, compiling
+from npvae import __version__, checkpoint, cli, compiling
 from npvae.augmentation import warp_pixels
 from npvae.cores import cores, workers
 from npvae.curves import loss_curve
 from npvae.datasets import DATASETS, Dataset, load_dataset
 from npvae.datasets.batches import gather_pixels
 from npvae.datasets.extra import with_extra
-from npvae.errors import DataError, OptionError
+from npvae.errors import DataError, DivergedError, OptionError, OutputError
 from npvae.evaluation import Images, no_latent_loss, pixel_entropy
 from npvae.images import comparison, save_png, tile
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS, Optimizer
-from npvae.progress import Progress
-from npvae.runs import RUNS, Run, new_run, open_run
-from npvae.settings import Settings
+from npvae.progress import Progress, show
+from npvae.runs import RUNS, Run, as_row, new_run, open_run
+from npvae.settings import Settings, option, shown
 from npvae.training import PICTURES, WEIGHTS, generator, train
 
 
 def start(settings: Settings, data_dir: str | None, out: str | None, quiet: bool = False) -> None:
     """A new training run: data, folder, epochs, summary."""
-    say = silence if quiet else print
+    say = silence if quiet else show
     train_set, test_set = load(settings, data_dir, say)
     check_validation(settings, train_set)
     vae = build(settings)
@@ -49,40 +49,34 @@ def start(settings: Settings, data_dir: str | None, out: str | None, quiet: bool
     }
     name = f"{short_name(train_set)}-z{settings.latent_dim}"
     run = new_run(name, out, about, started=now())
-    with closing(run):
+    where = ["--data-dir", data_dir] if data_dir else []
+    with closing(run), told(run, settings, where):
         optimizer = OPTIMIZERS[settings.optimizer](settings.learning_rate)
-        _train(run, vae, optimizer, settings, train_set, test_set, quiet)
+        test = _train(run, vae, optimizer, settings, train_set, test_set, quiet)
+        show(summary(test, train_set, test_set, settings, run, where))
 
 
 def resume(
     folder: str, given: Mapping[str, Any], data_dir: str | None, quiet: bool = False
 ) -> None:
     """Go on with a run, bit for bit as if it had never stopped."""
-    say = silence if quiet else print
+    say = silence if quiet else show
     run, vae, optimizer, header = open_run(folder)
+    done = header["epoch"]
+    where = ["--data-dir", data_dir] if data_dir else []
     with closing(run):
-        done = header["epoch"]
         settings = Settings.from_dict(header["settings"]).resumed(given, done)
-        # Paths are kept as they were given; those in "data" hold in every folder.
-        places = {"dataset": header["data"]["name"], "extra_data": header["data"].get("extra", "")}
-        train_set, test_set = load(replace(settings, **{**places, **given}), data_dir, say)
-        data = about_data(train_set, test_set, settings)
-        if data["sha256"] != header["data"]["sha256"]:
-            more = " and --extra-data" if settings.extra_data else ""
-            raise DataError(
-                f"the images are not those that {run.folder} was trained on.\n"
-                f"Name the right ones by --dataset{more}, or their folder by --data-dir."
-            )
-        if {"dataset", "extra_data"} & set(given):
-            run.about["data"] = data
-        before = run.about["versions"]
-        for what, now_is in versions().items():
-            if now_is != before.get(what):
-                say(f"note: {what} is {now_is}, it was {before.get(what)}: bits will differ")
-        run.about["settings"] = settings.as_dict()
-        run.write_about(resumed=now(), resumed_after_epoch=done)
-        say(f"Resuming {run.folder} after epoch {done}.\n")
-        _train(run, vae, optimizer, settings, train_set, test_set, quiet, done)
+        with told(run, settings, where):
+            train_set, test_set = load_again(run, settings, given, data_dir, say)
+            before = run.about["versions"]
+            for what, now_is in versions().items():
+                if now_is != before.get(what):
+                    say(f"note: {what} is {now_is}, it was {before.get(what)}: bits will differ")
+            run.about["settings"] = settings.as_dict()
+            run.write_about(resumed=now(), resumed_after_epoch=done)
+            say(f"Resuming {run.folder} after epoch {done}.\n")
+            test = _train(run, vae, optimizer, settings, train_set, test_set, quiet, done)
+            show(summary(test, train_set, test_set, settings, run, where))
 
 
 def _train(
@@ -94,29 +88,78 @@ def _train(
     test_set: Dataset,
     quiet: bool,
     done: int = 0,
-) -> None:
-    say = silence if quiet else print
+) -> Loss:
+    """Train the epochs after `done`; the test loss of the last one."""
+    say = silence if quiet else show
+    images = train_set.images, test_set.images
     say(plan(settings, train_set, test_set, vae, run))
+    prepare_kernels(settings, *images, say)
+    progress = Progress(settings.epochs, done, quiet)
+    epochs = range(done + 1, settings.epochs + 1)
+    try:
+        for epoch in train(vae, optimizer, *images, settings, epochs, workers(), progress.batch):
+            epoch = epoch._replace(seconds=max(0.0, epoch.seconds))  # a clock may jump
+            if settings.pictures_every and epoch.epoch % settings.pictures_every == 0:
+                save_pictures(run.folder / "images", epoch.epoch, vae, test_set.images, settings)
+            if settings.pictures_every:
+                curve = loss_curve([*run.history, as_row(epoch)])
+                save_png(run.folder / "loss.png", np.asarray(curve))
+            run.record(epoch, vae, optimizer)
+            progress.epoch(epoch)
+    finally:
+        progress.clear()
+    return epoch.test
+
+
+def prepare_kernels(
+    settings: Settings, images: Images, test_images: Images, say: Callable[[str], None]
+) -> None:
+    """Train a tiny model on two images, so that all kernels are loaded or, if need be, compiled.
+
+    Here and not by the workers of the first epoch: Ctrl-C would have to wait for them.
+    """
+    if compiling.BACKEND == "numpy":
+        return
     unused = gather_pixels if settings.augment else warp_pixels
     if compiling.must_compile(unused):
         say("Compiling the kernels for this machine: a few seconds, the first time only.\n")
-    progress = Progress(settings.epochs, done, quiet)
-    epochs = range(done + 1, settings.epochs + 1)
-    images = train_set.images, test_set.images
+    tiny = replace(settings, hidden_dims=(8,), latent_dim=2, validation=0)
+    optimizer = OPTIMIZERS[settings.optimizer](settings.learning_rate)
+    with suppress(DivergedError):
+        list(train(build(tiny), optimizer, images[:2], test_images[:2], tiny, range(1, 2)))
+
+
+@contextmanager
+def told(run: Run, settings: Settings, where: Sequence[str]) -> Iterator[None]:
+    """Whatever cuts training short here: say what is left, and how to go on."""
     try:
-        for epoch in train(vae, optimizer, *images, settings, epochs, workers(), progress.batch):
-            if settings.pictures_every and epoch.epoch % settings.pictures_every == 0:
-                save_pictures(run.folder / "images", epoch.epoch, vae, test_set.images, settings)
-            run.record(epoch, vae, optimizer)
-            done = epoch.epoch
-            if settings.pictures_every:
-                save_png(run.folder / "loss.png", np.asarray(loss_curve(run.history)))
-            progress.epoch(epoch)
-    except (KeyboardInterrupt, cli.Terminated):
-        progress.clear()
-        print(interrupted(done, run), file=sys.stderr)
+        yield
+    except OutputError as error:
+        what_and_why = str(error).splitlines()[:2]
+        lines = [*what_and_why, what_is_left(run, settings, where)]
+        raise OutputError("\n".join(lines)) from error
+    except (KeyboardInterrupt, OSError):  # OSError: nobody reads what is printed
+        with suppress(OSError):
+            show(f"Interrupted. {what_is_left(run, settings, where)}", sys.stderr)
         raise
-    print(summary(epoch.test, train_set, test_set, settings, run))
+
+
+def what_is_left(run: Run, settings: Settings, where: Sequence[str]) -> str:
+    """The state of a run that was cut short, and the command that goes on."""
+    last = run.folder / "last.npz"
+    if not last.exists():
+        return "No epoch was finished: begin again with the same command."
+    header, _ = checkpoint.load(last)
+    state = f"The state after epoch {header['epoch']} is in {last}"
+    if header["epoch"] == settings.epochs:
+        return f"{state}\nThat was the last one: the run is complete."
+    before = Settings.from_dict(header["settings"])
+    changes = []  # which are not in the checkpoint yet, such as more epochs
+    for name, value in asdict(settings).items():
+        if value != getattr(before, name):
+            changes += [option(name), shown(value)]
+    command = cli.command("train.py", "--resume", run.folder, *changes, *where)
+    return f"{state}\nGo on with:  {command}"
 
 
 def load(
@@ -127,6 +170,30 @@ def load(
     if settings.extra_data:
         extra, _ = load_dataset(settings.extra_data, data_dir, report=say)
         train_set = with_extra(train_set, test_set, extra, report=say)
+    return train_set, test_set
+
+
+def load_again(
+    run: Run,
+    settings: Settings,
+    given: Mapping[str, Any],
+    data_dir: str | None,
+    say: Callable[[str], None],
+) -> tuple[Dataset, Dataset]:
+    """The images of a run that is resumed; DataError if they are others now."""
+    before = run.about["data"]
+    # Paths are kept as they were given; those in "data" hold in every folder.
+    places = {"dataset": before["name"], "extra_data": before.get("extra", ""), **given}
+    train_set, test_set = load(replace(settings, **places), data_dir, say)
+    data = about_data(train_set, test_set, settings)
+    if data["sha256"] != before["sha256"]:
+        more = " and --extra-data" if settings.extra_data else ""
+        raise DataError(
+            f"the images are not those that {run.folder} was trained on.\n"
+            f"Name the right ones by --dataset{more}, or their folder by --data-dir."
+        )
+    if {"dataset", "extra_data"} & set(given):
+        run.about["data"] = data
     return train_set, test_set
 
 
@@ -251,17 +318,14 @@ def network(vae: VAE) -> list[str]:
     return [*lines, f"{'in all':16} {'':12} {vae.parameters.flat.size:9,}  parameters"]
 
 
-def interrupted(done: int, run: Run) -> str:
-    """What is left after an interruption, and how to go on."""
-    if not done:
-        return f"Interrupted. No epoch was finished; {run.folder} holds no model yet."
-    return (
-        f"Interrupted. The state after epoch {done} is in {run.folder / 'last.npz'}\n"
-        f"Go on with:  {cli.command('train.py', '--resume', run.folder)}"
-    )
-
-
-def summary(test: Loss, train_set: Dataset, test_set: Dataset, settings: Settings, run: Run) -> str:
+def summary(
+    test: Loss,
+    train_set: Dataset,
+    test_set: Dataset,
+    settings: Settings,
+    run: Run,
+    where: Sequence[str],
+) -> str:
     """The test loss between its floor and its baseline, and what to do next."""
     floor = pixel_entropy(test_set.images)
     baseline = no_latent_loss(train_set.images, test_set.images)
@@ -283,7 +347,7 @@ def summary(test: Loss, train_set: Dataset, test_set: Dataset, settings: Setting
     newest = settings.epochs - settings.epochs % (settings.pictures_every or settings.epochs + 1)
     if newest:
         lines.append(f"  look at {run.folder / 'images' / f'sampled_epoch{newest}.png'}")
-    which = [] if run.folder.parent == RUNS else ["--checkpoint", run.folder]
+    which = [*([] if run.folder.parent == RUNS else ["--checkpoint", run.folder]), *where]
     lines += [
         f"  {cli.command('generate.py', *which)}",
         f"  {cli.command('evaluate.py', *which)}",

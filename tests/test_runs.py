@@ -112,6 +112,30 @@ def test_a_run_that_never_finished_an_epoch_leaves_its_folder_to_others() -> Non
         new_run("unused", "mine", ABOUT)
 
 
+def test_killed_in_its_first_epoch_it_may_leave_pictures_and_the_folder_is_free_again() -> None:
+    new_run("unused", "mine", ABOUT).close()
+    for name in ("images/sampled_epoch1.png", "images/rec_epoch1.png", "loss.png", ".npvae-1.tmp"):
+        Path("mine", name).write_text("whatever")
+        new_run("unused", "mine", ABOUT).close()
+    for name in ("images/prior-001.png", "images/sampled_epoch2.png", "best.npz", "notes.txt"):
+        Path("mine", name).write_text("of value to somebody")
+        with pytest.raises(OutputError, match=r"mine.*in use"):
+            new_run("unused", "mine", ABOUT)
+        Path("mine", name).unlink()
+
+
+@pytest.mark.parametrize("last", [None, b"", b"damaged", b"PK"])
+def test_nothing_is_suggested_that_cannot_work(last: bytes | None) -> None:
+    Path("mine").mkdir()
+    Path("mine/run.json").write_text("{}")
+    Path("mine/metrics.csv").write_text("epoch")
+    if last is not None:
+        Path("mine/last.npz").write_bytes(last)
+    with pytest.raises(OutputError, match=r"mine.*in use") as caught:
+        new_run("unused", "mine", ABOUT)
+    assert "--resume" not in str(caught.value)
+
+
 @pytest.mark.parametrize("out", ["file", "file/below"])
 def test_a_place_that_cannot_hold_a_folder_is_an_output_error(out: str) -> None:
     Path("file").write_text("")

@@ -217,7 +217,7 @@ def test_the_numbers_are_those_of_the_saved_model(home: Path, printed: list[str]
 
 
 def on_a_terminal(
-    arguments: Sequence[str], cwd: Path, columns: int, backend: str
+    arguments: Sequence[str], cwd: Path, columns: int, backend: str, **changes: str
 ) -> tuple[int, str]:
     """Exit code and everything that a terminal of so many columns gets to see."""
     ours, theirs = pty.openpty()
@@ -225,7 +225,7 @@ def on_a_terminal(
     child = subprocess.Popen(
         command("train.py", *arguments),
         cwd=cwd,
-        env=environment(TERM="xterm", NPVAE_BACKEND=backend),
+        env=environment(TERM="xterm", NPVAE_BACKEND=backend, **changes),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -259,6 +259,8 @@ def test_a_terminal_shows_a_line_that_moves(home: Path, columns: int, backend: s
     assert len(epochs) == 3
     assert max(map(len, epochs)) <= columns
     assert "\033" not in "".join(shown)
+    # Only what cannot be broken, such as the path of a script, may be wider.
+    assert all(len(line) <= columns or len(line.split()) <= 2 for line in shown)
 
 
 # ------------------------------------------------------------------ stopping and going on

@@ -1,0 +1,786 @@
+"""Training survives what happens to people, and whatever was cut short ends as if it had not been.
+
+Most runs here are forks of a process that has imported everything already: they take a fraction of
+a second. What is to happen to them at which instant is drawn at random; the seed is in the message.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import pty
+import random
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from npvae import checkpoint, trainer
+from npvae.errors import DivergedError, OutputError
+from npvae.losses import Loss
+from npvae.parallel import Team
+from npvae.runs import open_run
+from npvae.settings import Settings
+from tests.helpers import ROOT, command, digits_file, environment, rows, run_script
+from tests.test_train_script import on_a_terminal
+
+Tally = Callable[[str, str], None]
+
+TRAIN = str(ROOT / "scripts" / "train.py")
+RUN = ["--dataset", "digits.npz", "--epochs", "8", "--hidden", "8", "--batch-size", "64"]
+ENDS_WITHIN = 2.0  # seconds after a signal
+NAMES = {"run.json", "metrics.csv", "last.npz", "best.npz", "loss.png", ".lock", "images"}
+
+# Reads [script, arguments, folder, signal, delay] by the line; runs each in a fork of itself.
+FORKER = """
+import json, os, runpy, signal, sys, time
+from npvae import generation, gradcheck, planes, trained, trainer, verdict
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+for line in sys.stdin:
+    script, arguments, folder, number, delay = json.loads(line)
+    process = os.fork()
+    if not process:
+        for descriptor, name in ((1, "out.txt"), (2, "err.txt")):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+        os.chdir(folder)
+        sys.argv = [script, *arguments]
+        code = 99
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+        finally:
+            os._exit(code)
+    if number:
+        time.sleep(delay)
+        os.kill(process, number)
+    since = time.monotonic()
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    print(json.dumps([code, time.monotonic() - since]), flush=True)
+"""
+
+
+class Ending(NamedTuple):
+    """How a run of train.py ended, so many seconds after the signal, and what it had said."""
+
+    code: int
+    seconds: float
+    out: str
+    err: str
+
+
+class Forks:
+    """Runs scripts again and again in a folder, without starting Python again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", FORKER],
+            cwd=folder,
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        number: int = 0,
+        delay: float = 0,
+        script: str = "train.py",
+        folder: str = ".",
+    ) -> Ending:
+        """Its end, by itself or by a signal that it gets after so many seconds."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        path = str(ROOT / "scripts" / script)
+        order = json.dumps([path, list(arguments), folder, int(number), delay])
+        self.process.stdin.write(f"{order}\n")
+        self.process.stdin.flush()
+        code, seconds = json.loads(self.process.stdout.readline())
+        out, err = ((self.folder / name).read_text() for name in ("out.txt", "err.txt"))
+        return Ending(code, seconds, out, err)
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+        self.process.stdout.close()
+
+
+@pytest.fixture(autouse=True)
+def like_a_user() -> Iterator[None]:
+    """Signals count, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before_hup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGHUP, before_hup)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a space and umlauts in its name."""
+    folder = tmp_path_factory.mktemp("ein Übungs raum")
+    digits_file(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def forks(home: Path) -> Iterator[Forks]:
+    forks = Forks(home)
+    yield forks
+    forks.close()
+
+
+class Straight(NamedTuple):
+    """The folder of a run that nothing happened to, and how long it took."""
+
+    folder: Path
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def straight(home: Path, forks: Forks) -> Straight:
+    forks.run([*RUN, "--out", "warm up"])
+    start = time.monotonic()
+    ending = forks.run([*RUN, "--out", "straight"])
+    assert (ending.code, ending.err) == (0, "")
+    return Straight(home / "straight", time.monotonic() - start)
+
+
+def assert_the_same(folder: Path, straight: Path) -> None:
+    """All that a run leaves is the same, byte for byte, but for the seconds."""
+    for name in ("last.npz", "loss.png", *(f"images/{p.name}" for p in straight.glob("images/*"))):
+        assert (folder / name).read_bytes() == (straight / name).read_bytes(), name
+    ours, theirs = (rows(run / "metrics.csv") for run in (folder, straight))
+    assert [{**row, "seconds": ""} for row in ours] == [{**row, "seconds": ""} for row in theirs]
+    assert all(float(row["seconds"] or 0) >= 0 for row in ours)
+
+
+def epochs_in(folder: Path) -> int:
+    """How many epochs the folder holds, which is whole and in order whatever happened; else 0."""
+    names = {path.name for path in folder.iterdir() if path.suffix != ".tmp"}
+    assert names <= NAMES
+    if (folder / "last.npz").exists():
+        header, _ = checkpoint.load(folder / "last.npz")
+        done = int(header["epoch"])
+    else:
+        done = 0
+    if (folder / "metrics.csv").exists():
+        kept = rows(folder / "metrics.csv")
+        assert [int(row["epoch"]) for row in kept] == list(range(1, len(kept) + 1))
+        assert all(float(value or 0) >= 0 for row in kept for value in row.values())
+        assert len(kept) in (done, done - 1)
+    return done
+
+
+def epochs_told(out: str) -> int:
+    """The last epoch whose row was printed."""
+    told = re.findall(r"^ *(\d+)/8 ", out, re.MULTILINE)
+    return int(told[-1]) if told else 0
+
+
+# ------------------------------------------------------------------ kill -9
+
+
+def kill_until_done(
+    forks: Forks,
+    straight: Straight,
+    out: str,
+    dice: random.Random,
+    tally: Tally,
+    first: Sequence[str],
+) -> int:
+    """Start a run, kill it, resume it, kill it ... until it is done; the number of kills."""
+    folder, kills, before = forks.folder / out, 0, 0
+    while True:
+        begun = (folder / "last.npz").exists()
+        arguments = ["--resume", out, *first[2:4]] if begun else [*first, "--out", out]
+        ending = forks.run(arguments, signal.SIGKILL, dice.uniform(0, straight.seconds))
+        assert ending.err == ""
+        done = epochs_in(folder) if folder.exists() else 0
+        assert done >= max(before, epochs_told(ending.out)), "an epoch is lost that was finished"
+        before = done
+        if ending.code == 0:
+            return kills
+        assert ending.code == -signal.SIGKILL
+        kills += 1
+        tally("kill -9 while training", "no finished epoch lost")
+        if done == 8:  # between the last checkpoint and the summary
+            ending = forks.run(["--resume", out])
+            assert (ending.code, ending.err[:32]) == (2, "error: the run has 8 epochs already"[:32])
+            return kills
+
+
+@pytest.mark.parametrize("kills", [6, pytest.param(200, marks=pytest.mark.slow)])
+def test_kill_9_loses_no_finished_epoch_and_changes_nothing(
+    forks: Forks, straight: Straight, kills: int, tally: Tally
+) -> None:
+    count, seed = 0, 0
+    while count < kills:
+        seed += 1
+        out = f"killed {kills} {seed}"
+        try:
+            count += kill_until_done(forks, straight, out, random.Random(seed), tally, RUN)
+            assert_the_same(forks.folder / out, straight.folder)
+        except AssertionError as error:
+            raise AssertionError(f"seed {seed}: {error}") from error
+        tally("runs killed until they were done", "same bytes as never killed")
+        shutil.rmtree(forks.folder / out)
+
+
+# ------------------------------------------------------------------ Ctrl-C, kill, a closed terminal
+
+
+def suggested(text: str) -> list[str]:
+    """The command after the words "Go on with:", as a shell would take it to pieces."""
+    found = re.search(r"Go on with: +python (.*(?:\\\n.*)*)", text)
+    assert found, text
+    return shlex.split(found[1])
+
+
+def check_interruption(
+    forks: Forks, straight: Straight, out: str, ending: Ending, number: int
+) -> None:
+    """What is there after a signal is right, and the command that the message names goes on."""
+    assert "Traceback" not in ending.err
+    assert "ignored" not in ending.err
+    assert ending.err.count("\n") <= 4
+    assert ending.seconds < ENDS_WITHIN
+    assert ending.code == 128 + number
+    folder = forks.folder / out
+    done = epochs_in(folder) if folder.exists() else 0
+    if done == 8:
+        assert ending.err == "" or "complete" in ending.err
+    elif done:
+        assert f"after epoch {done} " in ending.err
+        script, *arguments = suggested(ending.err)
+        assert script == TRAIN
+        assert forks.run(arguments).code == 0
+        assert not list(folder.rglob("*.tmp"))
+    else:
+        assert ending.err == "" or "same command" in ending.err
+        again = forks.run([*RUN, "--out", out])
+        assert (again.code, again.err) == (0, "")
+    assert_the_same(folder, straight.folder)
+
+
+@pytest.mark.parametrize("count", [3, pytest.param(75, marks=pytest.mark.slow)])
+def test_signals_end_it_at_once_and_the_message_tells_how_to_go_on(
+    forks: Forks, straight: Straight, count: int, tally: Tally
+) -> None:
+    for seed in range(count):
+        dice, out = random.Random(seed), f"stopped {count} {seed}"
+        number = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[seed % 3]
+        ending = forks.run([*RUN, "--out", out], number, dice.uniform(0, straight.seconds))
+        if ending.code == 0:
+            assert_the_same(forks.folder / out, straight.folder)
+            tally(f"{number.name} while training", "done before it came")
+            continue
+        if ending.code in (-number, 99) and not (forks.folder / out).exists():
+            tally(f"{number.name} while training", "before the script began")
+            continue
+        try:
+            check_interruption(forks, straight, out, ending, number)
+        except AssertionError as error:
+            raise AssertionError(f"{number.name}, seed {seed}: {error}\n{ending}") from error
+        tally(f"{number.name} while training", "same bytes after resuming")
+        shutil.rmtree(forks.folder / out)
+
+
+@pytest.mark.parametrize("count", [3, pytest.param(30, marks=pytest.mark.slow)])
+def test_signals_from_the_very_start_of_the_process(
+    home: Path, straight: Straight, forks: Forks, count: int, tally: Tally
+) -> None:
+    """A whole process each, from before Python has started to well into the training.
+
+    Until the first line of `cli.run` a signal is not ours: Python dies of it in its own way.
+    """
+    for seed in range(count):
+        dice, out = random.Random(seed), f"early {count} {seed}"
+        number = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[seed % 3]
+        child = subprocess.Popen(
+            command("train.py", *RUN, "--out", out),
+            cwd=home,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        time.sleep(dice.uniform(0, 1.5))
+        child.send_signal(number)
+        start = time.monotonic()
+        _, err = child.communicate(timeout=60)
+        ending = Ending(child.returncode, time.monotonic() - start, "", err)
+        what = f"{number.name} from the start of Python on"
+        ours = 128 + number, 0
+        if ending.code not in ours and not (home / out).exists():
+            assert ending.code == -number or "KeyboardInterrupt" in err, f"seed {seed}: {ending}"
+            assert "cli.run" not in err, f"seed {seed}: {err}"
+            tally(what, "before the script began")
+        elif ending.code == 0 or ending.code == -number:  # Python puts its own tools away at last
+            assert err == "", f"seed {seed}: {err}"
+            assert_the_same(home / out, straight.folder)
+            tally(what, "done before it came")
+        else:
+            try:
+                check_interruption(forks, straight, out, ending, number)
+            except AssertionError as error:
+                raise AssertionError(f"{number.name}, seed {seed}: {error}\n{ending}") from error
+            tally(what, "same bytes after resuming")
+
+
+@pytest.mark.parametrize("count", [1, pytest.param(12, marks=pytest.mark.slow)])
+def test_a_closed_terminal(
+    home: Path, straight: Straight, forks: Forks, count: int, tally: Tally
+) -> None:
+    """The window is closed: the kernel sends SIGHUP, and nothing can be printed any more."""
+    for seed in range(count):
+        out = f"closed {count} {seed}"
+        ours, theirs = pty.openpty()
+        words = shlex.join(command("train.py", *RUN, "--out", out))
+        terminal = os.ttyname(theirs)
+        child = subprocess.Popen(  # which opens the terminal, and so it becomes the one of the run
+            ["sh", "-c", f"exec <>{terminal} >&0 2>&1; exec {words}"],
+            cwd=home,
+            env=environment(TERM="xterm"),
+            start_new_session=True,
+        )
+        seen = b""
+        while b"1/8" not in seen:
+            seen += os.read(ours, 65536)
+        time.sleep(random.Random(seed).uniform(0, straight.seconds))
+        os.close(theirs)
+        os.close(ours)
+        start = time.monotonic()
+        code = child.wait(timeout=60)
+        assert time.monotonic() - start < ENDS_WITHIN, f"seed {seed}"
+        assert code in (0, 128 + signal.SIGHUP), f"seed {seed}"
+        done = epochs_in(home / out)
+        assert done >= 1
+        if done < 8:
+            assert forks.run(["--resume", out]).code == 0
+        assert_the_same(home / out, straight.folder)
+        tally("terminals closed while training", "same bytes after resuming")
+
+
+def test_a_run_that_ignores_hang_ups_goes_on(forks: Forks, home: Path, straight: Straight) -> None:
+    """As under nohup."""
+    words = ["nohup", *command("train.py", *RUN, "--out", "nohup")]
+    child = subprocess.Popen(
+        words,
+        cwd=home,
+        env=environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    child.send_signal(signal.SIGHUP)
+    child.communicate(timeout=60)
+    assert child.returncode == 0
+    assert_the_same(home / "nohup", straight.folder)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_that_comes_in_a_finalizer_is_not_lost(number: int, tally: Tally) -> None:
+    """Where Python would print the exception and go on."""
+    program = (
+        "import os, time\n"
+        "from npvae import cli\n"
+        "class Finalized:\n"
+        "    def __del__(self):\n"
+        f"        os.kill(os.getpid(), {int(number)})\n"
+        "        time.sleep(1)\n"
+        "def main(arguments):\n"
+        "    Finalized()\n"
+        "    print('it is not over', flush=True)\n"
+        "    time.sleep(30)\n"
+        "cli.run(main)\n"
+    )
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 128 + number
+    assert done.stderr == ""
+    assert time.monotonic() - start < 20
+    tally("signals in a finalizer", "ended at once")
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_kernels_are_compiled(home: Path, tmp_path: Path, tally: Tally) -> None:
+    """Nothing is in the cache: the first run compiles for ten seconds and more."""
+    for seed in range(8):
+        child = subprocess.Popen(
+            command("train.py", *RUN, "--epochs", "9999", "--out", f"cold {seed}"),
+            cwd=home,
+            env=environment(NPVAE_BACKEND="numba", NUMBA_CACHE_DIR=str(tmp_path / str(seed))),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line.startswith("Compiling"):
+                break
+        time.sleep(random.Random(seed).uniform(0, 6))
+        child.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        _, err = child.communicate(timeout=120)
+        seconds = time.monotonic() - start
+        assert child.returncode == 130, f"seed {seed}: {err}"
+        assert err.count("\n") <= 2, f"seed {seed}: {err}"
+        assert err.startswith("Interrupted."), f"seed {seed}: {err}"
+        assert seconds < 3 * ENDS_WITHIN, f"seed {seed}: {seconds:.1f} s"  # LLVM ends what it began
+        tally("SIGINT while kernels are compiled", "ended at once")
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_kernels_are_loaded(home: Path, tally: Tally) -> None:
+    """They are in the cache: loading them takes a moment, in which llvmlite is easily disturbed."""
+    arguments = [*RUN, "--epochs", "1"]
+    warm = run_script("train.py", *arguments, cwd=home, NPVAE_BACKEND="numba")
+    assert warm.returncode == 0
+    for seed in range(16):
+        child = subprocess.Popen(
+            command("train.py", *RUN, "--epochs", "100", "--out", f"warm {seed}"),
+            cwd=home,
+            env=environment(NPVAE_BACKEND="numba", PYTHONUNBUFFERED="1"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stdout is not None
+        for line in child.stdout:
+            if line.startswith("results"):
+                break
+        time.sleep(random.Random(seed).uniform(0, 0.5))
+        child.send_signal(signal.SIGINT)
+        start = time.monotonic()
+        _, err = child.communicate(timeout=120)
+        assert child.returncode == 130, f"seed {seed}: {err}"
+        assert err.startswith("Interrupted."), f"seed {seed}: {err}"
+        assert err.count("\n") <= 2, f"seed {seed}: {err}"
+        assert time.monotonic() - start < ENDS_WITHIN, f"seed {seed}"
+        tally("SIGINT while kernels are loaded", "ended at once")
+
+
+# ------------------------------------------------------------------ disks and folders
+
+
+def first_epochs(forks: Forks, out: str, epochs: int) -> Path:
+    """A run as the straight one, which ended after fewer epochs: all that was asked for then."""
+    arguments = [word if word != "8" or k != 3 else str(epochs) for k, word in enumerate(RUN)]
+    assert forks.run([*arguments, "--out", out]).code == 0
+    return forks.folder / out
+
+
+def test_a_full_disk_keeps_the_last_epoch_and_the_message_tells_how_to_go_on(
+    forks: Forks, home: Path, straight: Straight, tally: Tally
+) -> None:
+    """A limit on the length of files stands in for it; pictures fit, the checkpoint does not."""
+    folder = first_epochs(forks, "full disk", 3)
+    before = (folder / "last.npz").read_bytes()
+    words = shlex.join(command("train.py", "--resume", "full disk", "--epochs", "8"))
+    done = subprocess.run(
+        ["bash", "-c", f"ulimit -f {len(before) // 1024 - 1}; exec {words}"],
+        cwd=home,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 6
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") <= 4
+    assert "last.npz could not be written: File too large" in done.stderr
+    assert "after epoch 3 " in done.stderr
+    assert (folder / "last.npz").read_bytes() == before
+    assert forks.run(suggested(done.stderr)[1:]).code == 0
+    assert_the_same(folder, straight.folder)
+    tally("I/O faults while training", "same bytes after resuming")
+
+
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_whichever_file_cannot_be_replaced_the_run_can_be_taken_up_again(
+    every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
+) -> None:
+    """run.json, then each epoch two pictures, the curve, the checkpoint and metrics.csv."""
+    monkeypatch.chdir(tmp_path)
+    digits_file(tmp_path)
+    settings = Settings(dataset="digits.npz", epochs=3, hidden_dims=(8,), batch_size=64)
+    trainer.start(settings, None, "straight", quiet=True)
+    original = os.replace
+    left = 0
+
+    def replace(source: Any, target: Any) -> None:
+        nonlocal left
+        left -= 1
+        if not left:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        original(source, target)
+
+    for which in range(1, 17, every):
+        left, out = which, f"fault {which}"
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", replace)
+            with pytest.raises(OutputError, match="No space left on device") as caught:
+                trainer.start(settings, None, out, quiet=True)
+        assert str(caught.value).count("\n") <= 3
+        done = epochs_in(tmp_path / out)
+        if done == 3:
+            assert "complete" in str(caught.value)
+            run, *_ = open_run(out)
+            run.close()
+        elif done:
+            assert f"after epoch {done} " in str(caught.value)
+            trainer.resume(out, {}, None, quiet=True)
+        else:
+            assert "same command" in str(caught.value) or which == 1
+            trainer.start(settings, None, out, quiet=True)
+        assert_the_same(tmp_path / out, tmp_path / "straight")
+        tally("I/O faults while training", "same bytes after resuming")
+
+
+PLAIN_USER = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+modes_count = pytest.mark.skipif(
+    bool(PLAIN_USER) and not shutil.which("setpriv"), reason="to root every folder is writable"
+)
+
+
+def as_a_plain_user(
+    script: str | Path, *arguments: str | Path, cwd: Path, **changes: str
+) -> subprocess.CompletedProcess[str]:
+    """Run it with a home that cannot be written, and heed the modes of all folders."""
+    return subprocess.run(
+        [*PLAIN_USER, sys.executable, str(script), *map(str, arguments)],
+        cwd=cwd,
+        env={**environment(HOME="/proc", XDG_CACHE_HOME=""), **changes},
+        capture_output=True,
+        encoding="utf-8",
+        timeout=300,
+        check=False,
+    )
+
+
+@contextmanager
+def read_only(*folders: Path) -> Iterator[None]:
+    for folder in folders:
+        folder.chmod(0o555)
+    yield
+    for folder in folders:
+        folder.chmod(0o755)
+
+
+@modes_count
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (RUN, "runs"),
+        ([*RUN, "--out", "new"], "new"),
+        ([*RUN, "--out", "file/below"], "file"),
+        ([*RUN, "--out", "/proc/run"], "/proc/run"),
+        (["--resume", "mine", "--epochs", "9"], "mine"),
+    ],
+)
+def test_a_folder_that_cannot_be_written(
+    arguments: Sequence[str], named: str, tmp_path: Path, straight: Straight, tally: Tally
+) -> None:
+    digits_file(tmp_path)
+    (tmp_path / "file").write_text("")
+    shutil.copytree(straight.folder, tmp_path / "mine")
+    with read_only(tmp_path, tmp_path / "mine", tmp_path / "mine" / "images"):
+        done = as_a_plain_user(TRAIN, *arguments, cwd=tmp_path)
+    assert done.returncode == 6, done.stderr
+    assert re.match(f"error: .*{named}", done.stderr)
+    assert 2 <= done.stderr.count("\n") <= 4
+    assert "--out" in done.stderr or "Copy it" in done.stderr
+    assert_the_same(tmp_path / "mine", straight.folder)
+    tally("folders that cannot be written", "exit 6")
+
+
+@modes_count
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("numba", marks=pytest.mark.slow)])
+def test_a_read_only_installation_without_git(tmp_path: Path, backend: str) -> None:
+    """Nowhere to keep bytecode or compiled kernels: it works, and says so in one line at most."""
+    source, work = tmp_path / "source", tmp_path / "work"
+    for name in ("npvae", "scripts"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    work.mkdir()
+    digits_file(work)
+    with read_only(source, *(path for path in source.rglob("*") if path.is_dir())):
+        done = as_a_plain_user(
+            source / "scripts" / "train.py",
+            *RUN,
+            cwd=work,
+            NPVAE_BACKEND=backend,
+            PYTHONPATH=str(source),
+            PYTHONDONTWRITEBYTECODE="1" if backend == "numba" else "",
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") <= 1
+    assert not list(source.rglob("__pycache__"))
+    assert epochs_in(work / "runs" / "digits-z10-001") == 8
+
+
+def test_the_same_command_twice_uses_two_folders_and_a_used_one_is_refused(
+    forks: Forks, home: Path, straight: Straight, tally: Tally
+) -> None:
+    for _ in range(2):
+        assert forks.run(RUN).code == 0
+    for number in (1, 2):
+        assert_the_same(home / "runs" / f"digits-z10-00{number}", straight.folder)
+        tally("the same command again", "a folder of its own")
+    before = {path: path.stat() for path in straight.folder.rglob("*") if path.name != ".lock"}
+    ending = forks.run([*RUN, "--seed", "1", "--out", "straight"])
+    assert ending.code == 6
+    assert "straight is in use" in ending.err
+    assert "Choose another one with --out, or leave --out away" in ending.err
+    assert "--resume straight" in ending.err
+    after = {path: path.stat() for path in straight.folder.rglob("*") if path.name != ".lock"}
+    assert [(p, s.st_mtime_ns, s.st_size) for p, s in after.items()] == [
+        (p, s.st_mtime_ns, s.st_size) for p, s in before.items()
+    ]
+    tally("the same command again", "refused, nothing touched")
+
+
+# ------------------------------------------------------------------ another place, another machine
+
+
+def test_it_goes_on_from_another_folder(
+    forks: Forks, home: Path, tmp_path: Path, straight: Straight
+) -> None:
+    folder = first_epochs(forks, "elsewhere", 3)
+    done = run_script("train.py", "--resume", folder, "--epochs", "8", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert_the_same(folder, straight.folder)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["mit Leerzeichen", "Überläufer", "o'clock", "-dash", "b\udcffad"])
+def test_odd_names_of_folders(name: str, forks: Forks, home: Path, straight: Straight) -> None:
+    """The last one is no text at all, which a file system does not mind."""
+    ending = forks.run([*RUN, f"--out={name}"])
+    assert (ending.code, ending.err) == (0, "")
+    assert_the_same(home / name, straight.folder)
+
+
+def test_a_terminal_that_knows_no_letters_but_ascii(home: Path) -> None:
+    changes = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    arguments = [*RUN, "--out", "straßen"]
+    done = run_script("train.py", *arguments, cwd=home, PYTHONIOENCODING="ascii", **changes)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^results +stra\\[\\\w]+en$", done.stdout, re.MULTILINE)
+    assert epochs_in(home / "straßen") == 8
+
+
+def test_another_number_of_threads_is_no_obstacle_but_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    digits_file(tmp_path)
+    settings = Settings(dataset="digits.npz", epochs=1, hidden_dims=(8,), pictures_every=0)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    trainer.start(settings, None, "run")
+    assert "bits" not in capsys.readouterr().out
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    trainer.resume("run", {"epochs": 2}, None)
+    out = capsys.readouterr().out
+    assert "note: cores is 2, it was 1: bits will differ" in out
+    assert "note: workers is 2, it was 1: bits will differ" in out
+    assert epochs_in(tmp_path / "run") == 2
+
+
+def test_a_clock_that_jumps(home: Path, straight: Straight, tmp_path: Path) -> None:
+    """All clocks go wrong at once, by hours, and some of them backwards: only the times suffer."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import random, time\n"
+        "dice = random.Random(7)\n"
+        "def jumping(clock):\n"
+        "    return lambda: clock() + dice.uniform(-9999, 9999)\n"
+        "for name in ('time', 'monotonic', 'perf_counter'):\n"
+        "    setattr(time, name, jumping(getattr(time, name)))\n"
+    )
+    arguments = [*RUN, "--out", "clock"]
+    code, seen = on_a_terminal(arguments, home, 100, "numpy", PYTHONPATH=str(tmp_path))
+    assert code == 0, seen
+    assert "left" in seen
+    assert not re.search(r"-\d+(:\d|\.\d\d\s)", seen)
+    assert_the_same(home / "clock", straight.folder)
+    assert any(float(row["seconds"]) > 100 for row in rows(home / "clock" / "metrics.csv"))
+
+
+# ------------------------------------------------------------------ losses that are no numbers
+
+
+def test_a_learning_rate_that_is_far_too_large(home: Path, forks: Forks, tally: Tally) -> None:
+    ending = forks.run([*RUN, "--learning-rate", "1e6", "--out", "diverged"])
+    assert ending.code == 5
+    assert re.match(
+        r"error: training has diverged in epoch \d, batch \d of 4: the loss is (nan|inf), "
+        r"it was [\d.e+]+ before\.\nTry a smaller --learning-rate\.",
+        ending.err,
+    ), ending.err
+    assert ending.err.count("\n") <= 4
+    assert not list((home / "diverged").rglob("*.tmp"))
+    again = forks.run([*RUN, "--learning-rate", "1e-3", "--out", "diverged 2"])
+    assert again.code == 0
+    tally("diverging runs", "exit 5, nothing lost")
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_loss_that_is_nan_keeps_the_last_good_state(
+    batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    digits_file(tmp_path)
+    settings = Settings(dataset="digits.npz", epochs=4, hidden_dims=(8,), batch_size=64)
+    trainer.start(settings, None, "straight", quiet=True)
+    original, calls, kept = Team.backpropagate, 0, {}
+
+    def backpropagate(team: Team, *arguments: Any) -> Loss:
+        nonlocal calls
+        calls += 1
+        if calls == 2 * 4 + batch:  # of epoch 3
+            kept.update({p.name: p.read_bytes() for p in Path("run").iterdir() if p.is_file()})
+            return Loss(float("nan"), 1.0)
+        return original(team, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Team, "backpropagate", backpropagate)
+        patch.setattr(trainer, "prepare_kernels", lambda *_: None)  # which has batches, too
+        with pytest.raises(DivergedError, match=rf"epoch 3, batch {batch} of 4: the loss is nan"):
+            trainer.start(settings, None, "run", quiet=True)
+    assert {p.name: p.read_bytes() for p in Path("run").iterdir() if p.is_file()} == kept
+    assert epochs_in(tmp_path / "run") == 2
+    trainer.resume("run", {}, None, quiet=True)
+    assert_the_same(tmp_path / "run", tmp_path / "straight")
+    tally("diverging runs", "exit 5, nothing lost")
