@@ -53,6 +53,18 @@ def checked(
     return np.require(array, dtype, ["C", "W"])
 
 
+def check_images(images: object) -> None:
+    """Raises ValueError unless these are images as datasets hold them: bytes (N, ...), N > 0.
+
+    Pixels in [0, 1] would be divided by 255 once more, and nothing would show it.
+    """
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        kind = getattr(images, "dtype", type(images).__name__)
+        raise ValueError(f"images must be an array of bytes (uint8), 0 to 255, not {kind}")
+    if images.ndim < 2 or len(images) == 0:
+        raise ValueError(f"images must have shape (N, ...), N > 0, not {images.shape}")
+
+
 def check_beta(beta: float) -> None:
     """Raises ValueError unless beta is a weight."""
     if not 0 <= beta < float("inf"):

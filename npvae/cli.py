@@ -134,6 +134,12 @@ def command(script: str, *arguments: object) -> str:
     return " ".join(["python", *(quote(f"./{w}" if is_dashed(w) else str(w)) for w in words)])
 
 
+def again(options: argparse.Namespace, *names: str) -> list[str]:
+    """These options, as far as they were given, for another command about the same thing."""
+    given = {name: value for name, value in vars(options).items() if name in names and value}
+    return [word for name in given for word in (f"--{name.replace('_', '-')}", given[name])]
+
+
 def is_dashed(word: object) -> bool:
     """Whether a path would be taken for an option."""
     return isinstance(word, Path) and str(word).startswith("-")

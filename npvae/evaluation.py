@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from npvae.arrays import Array
+from npvae.checks import check_images
 from npvae.datasets.batches import batches, chunks
 from npvae.losses import Loss, bce_with_logits, kl_divergence
 from npvae.model import VAE
@@ -92,12 +93,14 @@ def in_order(
     images: Images, batch_size: int, dtype: DTypeLike
 ) -> Iterator[tuple[NDArray[np.intp], Array]]:
     """All images batch by batch, with their rows."""
+    check_images(images)
     rows = np.arange(len(images))
     yield from zip(chunks(rows, batch_size), batches(images, rows, batch_size, dtype), strict=True)
 
 
 def binarized(images: Images, rng: np.random.Generator) -> Images:
     """Black and white images: each pixel is white with the probability that its grey value says."""
+    check_images(images)
     return np.where(255 * rng.random(images.shape) < images, 255, 0).astype(np.uint8)
 
 
@@ -107,6 +110,7 @@ def pixel_entropy(images: Images) -> float:
     For one pixel x, -x log p - (1 - x) log(1 - p) is smallest at p = x, where it is the entropy of
     a coin that shows white with probability x: 0 for black and white, log 2 for the grey between.
     """
+    check_images(images)
     x = np.arange(1, 255) / 255  # 0 and 255 have no entropy
     entropy = -x * np.log(x) - (1 - x) * np.log(1 - x)
     counts = np.zeros(256)
@@ -121,6 +125,8 @@ def no_latent_loss(train_images: Images, test_images: Images) -> float:
     Its kl is 0, and its bce is linear in x, so that the mean test picture is all it takes. Half a
     white pixel and half a black one are added to the training pictures: log 0 does not occur.
     """
+    check_images(train_images)
+    check_images(test_images)
     p = (train_images.sum(axis=0) / 255 + 0.5) / (len(train_images) + 1)
     x = test_images.mean(axis=0) / 255
     return float(np.sum(-x * np.log(p) - (1 - x) * np.log(1 - p)))

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npvae.augmentation import random_warps
+from npvae.checks import check_images
 from npvae.datasets.batches import chunks
 from npvae.errors import DivergedError
 from npvae.evaluation import Images
@@ -118,8 +119,11 @@ def train(
 ) -> Iterator[Epoch]:
     """Train, epoch by epoch, and look at the test set after each; the caller may stop at any time.
 
-    Raises DivergedError; what was yielded before is still good.
+    Raises DivergedError; what was yielded before is still good. Raises ValueError for images that
+    are no bytes.
     """
+    check_images(train_images)
+    check_images(test_images)
     seed, beta = settings.seed, settings.beta
     rows, held_out = hold_out(len(train_images), settings.validation, seed)
     validation_images = train_images[held_out]

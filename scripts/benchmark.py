@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from npvae import cli
+from npvae.errors import DataError
 
 EXAMPLES = """examples:
   python scripts/benchmark.py                        compare, and show where the time goes
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here as JSON")
     parser.add_common()
     options = parser.parse_args(arguments)
+    if options.data and not Path(options.data).is_dir():
+        raise DataError(f"there is no folder {options.data}.\nName one of IDX files with --data.")
 
     from npvae import benchmark
 

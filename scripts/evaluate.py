@@ -16,7 +16,10 @@ EXAMPLES = """examples:
 def main(arguments: Sequence[str]) -> None:
     parser = cli.Parser(__doc__, EXAMPLES)
     parser.add_argument(
-        "--checkpoint", metavar="PATH", help="a file, or a run's folder (default: the newest run)"
+        "--checkpoint",
+        type=cli.some_text,
+        metavar="PATH",
+        help="a file, or a run's folder (default: the newest run)",
     )
     parser.add_data()
     parser.add_argument(
@@ -64,7 +67,7 @@ def main(arguments: Sequence[str]) -> None:
     print(f"{trained.path}")
     print(table(verdict))
     if not options.quiet:
-        which = ["--checkpoint", options.checkpoint] if options.checkpoint else []
+        which = cli.again(options, "checkpoint", "dataset", "data_dir")
         following = cli.command("generate.py", "traverse", "--index", 7, *which)
         print(f"\nNext: what does each latent mean?\n  {following}")
 

@@ -122,12 +122,19 @@ def add_shared(parser: cli.Parser, count: int, things: str) -> None:
     data_dir = "where its files are or go (default: $NPVAE_DATA_DIR, else data/)"
     model = "an .npz file, or a run's folder: its best epoch if it kept one, else its last"
     add = parser.add_argument
-    add("--checkpoint", metavar="PATH", help=f"{model} (default: the newest run in runs/)")
-    add("--out", metavar="PATH", help="a folder, or a new .png file (default: the run's images/)")
+    add(
+        "--checkpoint",
+        type=cli.some_text,
+        metavar="PATH",
+        help=f"{model} (default: the newest run in runs/)",
+    )
+    out = "a folder, or a new .png file (default: the run's images/)"
+    add("--out", type=cli.some_text, metavar="PATH", help=out)
     add("--count", type=cli.whole_number(1), default=count, metavar="N", help=count_help)
     add("--scale", type=cli.whole_number(1), metavar="N", help="how much larger, in whole steps")
-    add("--dataset", metavar="NAME", help="name or path (default: what the model was trained on)")
-    add("--data-dir", metavar="FOLDER", help=data_dir)
+    dataset = "name or path (default: what the model was trained on)"
+    add("--dataset", type=cli.some_text, metavar="NAME", help=dataset)
+    add("--data-dir", type=cli.some_text, metavar="FOLDER", help=data_dir)
     parser.add_common()
 
 
@@ -191,7 +198,7 @@ def main(arguments: Sequence[str]) -> None:
     print(path if options.quiet else f"picture  {path}")
 
     why, command = NEXT[options.mode]
-    given = ["--checkpoint", options.checkpoint] if options.checkpoint else []
+    given = cli.again(options, "checkpoint", "dataset", "data_dir")
     say(f"\nNext: {why}\n  {cli.command('generate.py', *split(command), *given)}")
 
 
