@@ -2,14 +2,14 @@
 
     shift     up to 2 whole pixels in either direction
     rotate    up to 10 degrees, anticlockwise if positive
-    scale     up to 10 % larger or smaller
-    flip      a mirror image, every other time: a shoe stays a shoe, a 2 does not stay a 2
+    scale     up to 1.1 times as large, or as small
+    flip      a mirror image, with probability 1/2: a shoe stays a shoe, a 2 does not stay a 2
 
 All four, one after the other in this order, are one affine map of the plane. It is used backwards:
 for each pixel p of the new image, the place in the old one where its colour comes from is
 A (p - centre) + centre - shift. That place lies between four pixels, and each gives the more, the
 nearer it is (bilinear interpolation). What comes from beyond the edge is black.
-Next: training.py.
+Next: evaluation.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from npvae.arrays import Array
 
 SHIFT, ROTATION, SCALING = 2, np.deg2rad(10), 1.1
 
-Warps = NDArray[np.float64]  # (B, 2, 3): A, and the source of the new image's centre, as rows, cols
+Warps = NDArray[np.float64]  # (B, 2, 3): A, and beside it -shift; rows first, then columns
 
 
 def random_warps(count: int, kinds: Collection[str], rng: np.random.Generator) -> Warps:

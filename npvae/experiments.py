@@ -100,10 +100,15 @@ class Experiment:
 
     @property
     def done(self) -> bool:
-        return self.diverged or len(self.rows) >= self.epochs
+        return self.diverged or len(self.rows) == self.epochs
 
     def start(self, train: Path, data_dir: str | None, threads: int) -> subprocess.Popen[str]:
         """Begin or resume it with this train.py."""
+        if len(self.rows) > self.epochs:
+            raise NpvaeError(
+                f"{self.folder} holds a run of more epochs than {self.options} has now.\n"
+                "Remove it, or choose another folder with --out."
+            )
         if (self.folder / "last.npz").exists():
             words = ["--resume", str(self.folder), "--epochs", str(self.epochs)]
         else:
@@ -257,12 +262,15 @@ def presets_table(found: Mapping[str, Outcome]) -> str:
         "| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: |",
     ]
     for name in PRESETS:
-        if outcome := found.get(f"--preset {name}"):
+        outcome = found.get(f"--preset {name}")
+        if outcome and outcome.losses:
             lines.append(
                 f"| `{name}` | {outcome.bce:.2f} | {outcome.kl:.2f} | **{outcome.loss:.2f}** "
                 f"| {outcome.spread} | {outcome.seconds:.0f} "
                 f"| {PYTORCH.get(name, '')} | {PUBLISHED.get(name, '')} |"
             )
+        elif outcome:
+            lines.append(f"| `{name}` | | | | diverged | | | |")
     return "\n".join(lines)
 
 
@@ -287,8 +295,8 @@ def changes_table(found: Mapping[str, Outcome]) -> str:
     for row in sorted([base, *rows], key=lambda row: row.loss):
         difference = row.loss - base.loss
         verdict = "helps" if difference < 0 else "hurts"
-        if abs(difference) < noise:
-            verdict = "noise"
+        if abs(difference) < noise or not variances:
+            verdict = "noise" if variances else ""
         change = f"`{row.options.removeprefix(start).strip()}`"
         if row is base:
             change, verdict = "(the preset itself)", ""
@@ -296,5 +304,7 @@ def changes_table(found: Mapping[str, Outcome]) -> str:
         if not row.losses:
             figures, difference = " | | | diverged", math.inf
         lines.append(f"| {change} | {figures} | {difference:+.2f} | {verdict} |")
-    lines.append(f"\nWithin {noise:.2f} nats is noise.")
+    lines.append(
+        f"\nWithin {noise:.2f} nats is noise." if variances else "\nOne seed tells no noise."
+    )
     return "\n".join(lines)

@@ -11,6 +11,7 @@ gradients are random, and no activation is near its kink, where a derivative wou
 
 What this cannot see is a wrong formula with the right derivative: see tests/test_meaning.py. The
 rows for x and epsilon come close: their gradients are written down here a second time.
+Next: optimizers.py.
 """
 
 from __future__ import annotations

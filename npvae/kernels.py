@@ -5,8 +5,8 @@ is the twin of a NumPy function that has the same name and the mark `@kernels.fu
 where the idea is explained. That function is its specification: same arguments, same results, same
 changes to `out`. It is also what runs where Numba is missing or with NPVAE_BACKEND=numpy.
 
-The products stay with NumPy's BLAS, which uses all cores. The loops are serial on purpose: a second
-pool of threads would fight with that of BLAS for the same cores (an epoch took 27 times as long).
+The products stay with NumPy's BLAS. The loops are serial on purpose: each core has a worker of its
+own already (parallel.py), and a second pool of threads would fight for the same cores.
 How the loops are compiled and cached is told in compiling.py. Next: parallel.py.
 """
 

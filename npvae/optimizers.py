@@ -49,7 +49,7 @@ def adam_step(
 class Optimizer:
     """What all have in common; a subclass adds its settings, what it keeps, and `step`.
 
-    Settings may be changed between steps. Raises ValueError where they make no sense.
+    Raises ValueError when made with settings that make no sense; they may be changed between steps.
     """
 
     learning_rate: float = 1e-3

@@ -5,7 +5,9 @@ one of three schedules says. And it may rise at first, while an optimizer does n
 gradients yet. Beta may begin at 0, so that z learns to carry something before it has to pay for it
 (Bowman et al. 2016, section 3.1).
 
-Time is told in epochs: 2.5 is the middle of the third. Next: training.py.
+The rate of a step is learning_rate * schedule * ramp: a schedule falls from the beginning, also
+while the ramp still rises. Time is told in epochs: 2.5 is the middle of the third.
+Next: training.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What can be set, and to what it is set if nobody says otherwise: the tutorial's own settings."""
+"""What can be set, and to what if nobody says otherwise: the tutorial's network, 20 epochs."""
 
 from __future__ import annotations
 
@@ -70,10 +70,11 @@ class Settings:
             free.add("epochs")
         for name, value in given.items():
             if name not in free and value != getattr(self, name):
+                why = f"The {self.schedule} schedule depends on it. " if name == "epochs" else ""
                 raise OptionError(
                     f"{option(name)} cannot change when a run is resumed: it began with "
                     f"{shown(getattr(self, name)) or 'none'}, not {shown(value) or 'none'}.\n"
-                    f"Leave {option(name)} away, or start a new run."
+                    f"{why}Leave {option(name)} away, or start a new run."
                 )
         settings = replace(self, **given)
         if settings.epochs <= epochs_done:

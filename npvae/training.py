@@ -4,11 +4,11 @@
         x          (B, 784)  pixels in [0, 1], the images moved a little if so wished
         epsilon    (B, 10)   fresh noise
         forward, backward    the loss and its gradients; parallel.py shares them out
-        update               one step of Adam, of the length that the schedule says
+        update               one step of the optimizer, of the length that the schedule says
 
 All that is random in epoch e is drawn from generators seeded with (seed, what for, e). So equal
 seeds give equal runs, and a run can be taken up again after any epoch without a saved generator.
-Next: evaluation.py.
+Next: augmentation.py, evaluation.py.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def train_epoch(
 ) -> Loss:
     """Train on each of these rows of images once, in random order; the mean loss along the way.
 
-    Raises DivergedError at the first batch whose loss is not finite, before it can do any harm.
+    Raises DivergedError at the first batch whose loss is not finite, before its gradients are used.
     """
     vae, images = team.vae, images.reshape(len(images), -1)
     rng = generator(settings.seed, TRAINING, epoch)

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
     if not options.only_tables:
         train = Path(__file__).with_name("train.py")
         experiments.train_all(runs, train, options.jobs, options.data_dir, options.quiet)
-    experiments.write_csv(runs, Path(options.out) / "experiments.csv")
+        experiments.write_csv(runs, Path(options.out) / "experiments.csv")
     found = experiments.outcomes(runs)
     if options.which != "changes":
         print(experiments.presets_table(found), end="\n\n")

@@ -132,4 +132,4 @@ def test_the_tables_alone_train_nothing(tmp_path: Path) -> None:
     done = run_script("experiments.py", "presets", "--only-tables", "--out", "mine", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("| preset |")
-    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["experiments.csv"]
+    assert not list(tmp_path.iterdir())
