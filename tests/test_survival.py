@@ -371,9 +371,11 @@ def test_a_closed_terminal(
         start = time.monotonic()
         code = child.wait(timeout=60)
         assert time.monotonic() - start < ENDS_WITHIN, f"seed {seed}"
-        assert code in (0, 128 + signal.SIGHUP), f"seed {seed}"
         done = epochs_in(home / out)
         assert done >= 1
+        # While Python itself is being taken down, nobody handles signals any more.
+        codes = (0, 128 + signal.SIGHUP, *([-signal.SIGHUP] if done == 8 else []))
+        assert code in codes, f"seed {seed}"
         if done < 8:
             assert forks.run(["--resume", out]).code == 0
         assert_the_same(home / out, straight.folder)
