@@ -5,6 +5,7 @@ By an exception, so that what is being written is cleaned up, and training can s
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -26,11 +27,13 @@ class Signals:
 
     def __init__(self) -> None:
         self.number, self.since, self.over = 0, 0.0, False
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)  # Windows has no SIGHUP
-            if number and signal.getsignal(number) != signal.SIG_IGN:
+        known = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP"))
+        self.numbers = [number for number in known if number]  # Windows has no SIGHUP
+        for number in self.numbers:
+            if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self.received)
         sys.unraisablehook = self.lost
+        atexit.register(self.deaf)  # the first to be registered is the last to be called
 
     def received(self, number: int, frame: FrameType | None) -> None:
         """Raise Interrupted, once; if that should not help, end the process the hard way."""
@@ -40,6 +43,11 @@ class Signals:
         if not self.number:
             self.number, self.since = number, time.monotonic()
             raise Interrupted
+
+    def deaf(self) -> None:
+        """Python takes itself down, and no signal shall change the exit code any more."""
+        for number in self.numbers:
+            signal.signal(number, signal.SIG_IGN)
 
     def lost(self, lost: sys.UnraisableHookArgs) -> None:
         """Raise it again, in a moment, if it came in a finalizer: nothing gets out of there."""

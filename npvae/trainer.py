@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import platform
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
+from dataclasses import replace
 from datetime import datetime, timezone
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
-from math import ceil
 from pathlib import Path
-from textwrap import wrap
 from typing import Any
 
 import numpy as np
 
-from npvae import __version__, checkpoint, cli, compiling
+from npvae import __version__, compiling
 from npvae.augmentation import warp_pixels
 from npvae.cores import cores, workers
 from npvae.curves import loss_curve
 from npvae.datasets import DATASETS, Dataset, load_dataset
 from npvae.datasets.batches import gather_pixels
 from npvae.datasets.extra import with_extra
-from npvae.errors import DataError, DivergedError, OptionError, OutputError
-from npvae.evaluation import Images, no_latent_loss, pixel_entropy
+from npvae.errors import DataError, DivergedError, OptionError
+from npvae.evaluation import Images
 from npvae.images import comparison, save_png, tile
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS, Optimizer
 from npvae.progress import Progress, show
-from npvae.runs import RUNS, Run, as_row, new_run, open_run
-from npvae.settings import Settings, option, shown
+from npvae.runs import Run, as_row, new_run, open_run
+from npvae.settings import Settings
+from npvae.telling import plan, silence, summary, told
 from npvae.training import PICTURES, WEIGHTS, generator, train
 
 
@@ -129,39 +127,6 @@ def prepare_kernels(
         list(train(build(tiny), optimizer, images[:2], test_images[:2], tiny, range(1, 2)))
 
 
-@contextmanager
-def told(run: Run, settings: Settings, where: Sequence[str]) -> Iterator[None]:
-    """Whatever cuts training short here: say what is left, and how to go on."""
-    try:
-        yield
-    except OutputError as error:
-        what_and_why = str(error).splitlines()[:2]
-        lines = [*what_and_why, what_is_left(run, settings, where)]
-        raise OutputError("\n".join(lines)) from error
-    except (KeyboardInterrupt, OSError):  # OSError: nobody reads what is printed
-        with suppress(OSError):
-            show(f"Interrupted. {what_is_left(run, settings, where)}", sys.stderr)
-        raise
-
-
-def what_is_left(run: Run, settings: Settings, where: Sequence[str]) -> str:
-    """The state of a run that was cut short, and the command that goes on."""
-    last = run.folder / "last.npz"
-    if not last.exists():
-        return "No epoch was finished: begin again with the same command."
-    header, _ = checkpoint.load(last)
-    state = f"The state after epoch {header['epoch']} is in {last}"
-    if header["epoch"] == settings.epochs:
-        return f"{state}\nThat was the last one: the run is complete."
-    before = Settings.from_dict(header["settings"])
-    changes = []  # which are not in the checkpoint yet, such as more epochs
-    for name, value in asdict(settings).items():
-        if value != getattr(before, name):
-            changes += [option(name), shown(value)]
-    command = cli.command("train.py", "--resume", run.folder, *changes, *where)
-    return f"{state}\nGo on with:  {command}"
-
-
 def load(
     settings: Settings, data_dir: str | None, say: Callable[[str], None]
 ) -> tuple[Dataset, Dataset]:
@@ -255,102 +220,9 @@ def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
-def silence(text: str) -> None:
-    """Says nothing, for --quiet."""
-
-
 def check_validation(settings: Settings, train_set: Dataset) -> None:
     if settings.validation >= len(train_set):
         raise OptionError(
             f"--validation {settings.validation} would leave nothing to train on: "
             f"there are {len(train_set):,} training images."
         )
-
-
-def plan(settings: Settings, train_set: Dataset, test_set: Dataset, vae: VAE, run: Run) -> str:
-    """What is about to happen, for people."""
-    images = len(train_set) - settings.validation
-    steps = ceil(images / settings.batch_size)
-    held_out = f"{settings.validation:,} of the training images choose the best epoch"
-    kernels = f"NumPy, {compiling.WHY_NUMPY}" if compiling.WHY_NUMPY else "compiled by Numba"
-    topics = {
-        "data": [
-            f"{train_set.name}: {len(train_set):,} training and {len(test_set):,} test images",
-            train_set.source,
-            *([held_out] if settings.validation else []),
-        ],
-        "network": network(vae),
-        "training": [
-            f"{count_of(settings.epochs, 'epoch')} of {count_of(steps, 'batch', 'es')} "
-            f"of {settings.batch_size}, {settings.optimizer} {settings.learning_rate:g}, "
-            f"beta {settings.beta:g}, seed {settings.seed}"
-        ],
-        "options": wrap(settings.options(), 88, break_on_hyphens=False) or ["all as by default"],
-        "losses": ["in nats per image: bce (pixels) + beta * kl (code)"],
-        "kernels": [f"{kernels}; {count_of(workers(), 'worker')}"],
-        "results": [str(run.folder)],
-    }
-    lines = [
-        f"{topic if k == 0 else '':10}{line}"
-        for topic, text in topics.items()
-        for k, line in enumerate(text)
-    ]
-    return "\n".join([*lines, ""])
-
-
-def count_of(number: int, what: str, plural: str = "s") -> str:
-    return f"{number} {what}{'' if number == 1 else plural}"
-
-
-def network(vae: VAE) -> list[str]:
-    """The network layer by layer: shapes and parameter counts."""
-    notes = dict.fromkeys([*vae.encoder.layers, *vae.decoder.layers], vae.activation)
-    notes[vae.log_var] = "z = mu + sigma * epsilon"
-    notes[vae.logits] = "x_hat = sigmoid(logits)"
-    names = [name.removesuffix(".W") for name in vae.parameters if name.endswith(".W")]
-    lines = []
-    for name, layer in zip(names, vae.layers, strict=True):
-        n_in, n_out = layer.W.shape
-        count = layer.W.size + layer.b.size
-        lines.append(
-            f"{name:16} {n_in:4} -> {n_out:<4} {count:9,}  {notes.get(layer, '')}".rstrip()
-        )
-    return [*lines, f"{'in all':16} {'':12} {vae.parameters.flat.size:9,}  parameters"]
-
-
-def summary(
-    test: Loss,
-    train_set: Dataset,
-    test_set: Dataset,
-    settings: Settings,
-    run: Run,
-    where: Sequence[str],
-) -> str:
-    """The test loss between its floor and its baseline, and what to do next."""
-    floor = pixel_entropy(test_set.images)
-    baseline = no_latent_loss(train_set.images, test_set.images)
-    beta = "" if test.beta == 1 else f"{test.beta:g} * "
-    lines = [
-        "",
-        f"test loss {test.loss:7.2f} nats per image = bce {test.bce:.2f} + {beta}kl {test.kl:.2f}",
-        f"floor     {floor:7.2f} the entropy of the test pixels: no model can go below",
-        f"baseline  {baseline:7.2f} always the mean training picture, nothing in z",
-    ]
-    if test.beta != 1:
-        lines.append(f"-elbo     {-test.elbo:7.2f} bce + kl, to be compared with these two")
-    if -test.elbo < baseline:
-        way = (baseline + test.elbo) / (baseline - floor)
-        lines.append(f"{'':10}which makes {way:.0%} of the way from the baseline to the floor")
-    elif test.beta == 1:
-        lines.append(f"{'':10}which it does not reach yet: train for longer")
-    lines += ["", "Next:"]
-    newest = settings.epochs - settings.epochs % (settings.pictures_every or settings.epochs + 1)
-    if newest:
-        lines.append(f"  look at {run.folder / 'images' / f'sampled_epoch{newest}.png'}")
-    which = [*([] if run.folder.parent == RUNS else ["--checkpoint", run.folder]), *where]
-    lines += [
-        f"  {cli.command('generate.py', *which)}",
-        f"  {cli.command('evaluate.py', *which)}",
-        f"  {cli.command('gradcheck.py')}",
-    ]
-    return "\n".join(lines)
