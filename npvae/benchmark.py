@@ -46,7 +46,7 @@ def machine() -> Result:
         "cpu": cpu_name(),
         "cores": cores(),
         "system": platform.platform(),
-        "versions": versions(),
+        "versions": {name: v for name, v in versions().items() if name not in ("cores", "workers")},
         "blas": blas_core(),
         "OPENBLAS_CORETYPE": os.environ.get("OPENBLAS_CORETYPE", "not set"),
     }

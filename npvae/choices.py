@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from npvae import cli
 from npvae.datasets import Dataset
 from npvae.errors import OptionError
 from npvae.images import SIDE
@@ -23,8 +22,7 @@ def class_label(dataset: Dataset, name: str) -> int:
     no_digits = f"{dataset.name} does not show digits: " if name.isdecimal() else ""
     raise OptionError(
         f'{no_digits}there is no class "{name}" in {dataset.name}.\n'
-        f"Its classes: {', '.join(dataset.class_names)}.\n"
-        f"For example:  {cli.command('generate.py', 'class', dataset.class_names[0])}"
+        f"Its classes: {', '.join(dataset.class_names)}."
     )
 
 

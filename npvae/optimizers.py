@@ -142,17 +142,12 @@ class Adam(Optimizer):
         adam_step(theta, gradient, m, v, self.t, *rates)
 
 
-@dataclass(eq=False)
-class Adamax(Optimizer):
+class Adamax(Adam):
     """Adam with the largest gradient of late in place of the root of the mean square.
 
     (Kingma and Ba 2015, algorithm 2. There, a gradient that was always 0 makes 0 / 0, and such
     there are: of pixels that are never white. As in PyTorch, eps is added.)
     """
-
-    beta1: float = 0.9
-    beta2: float = 0.999
-    eps: float = 1e-8
 
     kept = ("m", "u")
 

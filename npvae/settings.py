@@ -82,8 +82,8 @@ class Settings:
             if "epochs" not in free:
                 more = f"Its {self.schedule} schedule ends there: for more, start a new run."
             raise OptionError(
-                f"the run has {epochs_done} epochs already, so there is nothing to do up to epoch "
-                f"{settings.epochs}.\n{more}"
+                f"the run has {epochs_done} epoch{'s' * (epochs_done > 1)} already, so there is "
+                f"nothing to do up to epoch {settings.epochs}.\n{more}"
             )
         return settings
 

@@ -14,6 +14,7 @@ Next: augmentation.py, evaluation.py.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import NamedTuple
@@ -98,7 +99,7 @@ def train_epoch(
 def learning_rate(settings: Settings, begin: float, end: float) -> float:
     """Of a step between these two times, in epochs; above 0, because it ends after it begins."""
     factor = SCHEDULES[settings.schedule](begin / settings.epochs) * ramp(end, settings.warmup)
-    return settings.learning_rate * factor
+    return max(settings.learning_rate * factor, sys.float_info.min)  # however long the warm-up is
 
 
 def hold_out(count: int, validation: int, seed: int) -> tuple[Rows, Rows]:

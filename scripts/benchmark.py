@@ -32,7 +32,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--batch-sizes", type=cli.sizes, default=(512, 128), metavar="N", help=help)
     help = "measure how time and memory grow, too: a few minutes"
     parser.add_argument("--sweep", action="store_true", help=help)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here as JSON")
+    help = "write all figures here as JSON"
+    parser.add_argument("--json", type=cli.some_text, metavar="FILE", help=help)
     parser.add_common()
     options = parser.parse_args(arguments)
     if options.data and not Path(options.data).is_dir():
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str]) -> None:
             for row in rows:
                 print(f"{row[name]:10}  {row['seconds']:17.3f}  {row['peak_mib'] or 0:8.0f}")
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=2) + "\n")
+        Path(options.json).write_text(json.dumps(figures, indent=2) + "\n")
 
 
 if __name__ == "__main__":

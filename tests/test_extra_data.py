@@ -1,4 +1,4 @@
-"""Further training images: all but those it is tested on, after the others, and the same again."""
+"""Further training images: none that are there already, after the others, and the same again."""
 
 from __future__ import annotations
 
@@ -62,7 +62,14 @@ def test_images_of_the_test_set_are_left_out_and_counted() -> None:
     (line,) = said
     assert "Left out of more" in line
     assert line.endswith(": 3 of its images.")
-    assert "test set" in line
+    assert "being there already" in line
+
+
+def test_images_of_the_training_set_are_left_out_too() -> None:
+    """Or one might be held out for --validation and trained on as well."""
+    found, said = added(dataset("more", [7, 2, 3, 8]))
+    assert colours(found.images) == [1, 2, 3, 7, 8]
+    assert said[0].endswith(": 2 of its images.")
 
 
 def test_an_image_that_is_nearly_one_of_the_test_set_is_another() -> None:
@@ -130,7 +137,7 @@ def test_a_run_says_what_was_added_and_tests_on_its_own_test_set(
 ) -> None:
     start("with")
     out = capsys.readouterr().out
-    assert "Left out of other.npz, being in the test set: 5 of its images." in out
+    assert "Left out of other.npz, being there already: 5 of its images." in out
     assert "170 training and 40 test images" in out
     assert "50 more from other.npz" in out
     data = about("with")["data"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npvae import trainer
+from npvae import checkpoint, trainer
 from npvae.errors import OptionError
 from npvae.layers import ACTIVATIONS
 from npvae.model import VAE
@@ -256,3 +256,20 @@ def test_a_schedule_ends_where_it_was_said_to(
     with pytest.raises(OptionError, match="Its cosine schedule ends there"):
         trainer.resume("it", {}, None, quiet=True)
     assert {p: p.read_bytes() for p in Path("it").rglob("*") if p.is_file()} == before
+
+
+def test_a_warm_up_without_end_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its learning rate is all but 0, and yet one that an optimizer takes."""
+    monkeypatch.chdir(tmp_path)
+    digits_file(tmp_path)
+    options: dict[str, Any] = {
+        "hidden_dims": (8,),
+        "learning_rate": 1e-9,
+        "warmup": 1e308,
+        "pictures_every": 0,
+    }
+    trainer.start(Settings("digits.npz", epochs=1, **options), None, "run", quiet=True)
+    trainer.resume("run", {"epochs": 2}, None, quiet=True)
+    assert len(checkpoint.load("run/last.npz")[0]["history"]) == 2

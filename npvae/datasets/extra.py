@@ -1,4 +1,8 @@
-"""How do further images join a training set? They must not be those that it is tested on."""
+"""How do further images join a training set? Only those that are not in the dataset already.
+
+One that is in the test set would be trained on, and with --validation one that is in the training
+set could be held out and trained on at once.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,14 +15,15 @@ from npvae.datasets.dataset import Dataset
 def with_extra(
     train: Dataset, test: Dataset, extra: Dataset, report: Callable[[str], None]
 ) -> Dataset:
-    """The training set with the images of `extra` added, but for those that stand in `test`.
+    """The training set with the images of `extra` added, but for those that are in
+    it or in `test`.
 
     Labels of added images keep the meaning that they have in `extra`.
     """
-    tested_on = {image.tobytes() for image in test.images}
-    new = np.array([image.tobytes() not in tested_on for image in extra.images], bool)
+    known = {image.tobytes() for images in (train.images, test.images) for image in images}
+    new = np.array([image.tobytes() not in known for image in extra.images], bool)
     if not new.all():
-        report(f"Left out of {extra.name}, being in the test set: {np.sum(~new):,} of its images.")
+        report(f"Left out of {extra.name}, being there already: {np.sum(~new):,} of its images.")
     return replace(
         train,
         images=np.concatenate([train.images, extra.images[new]]),
