@@ -266,7 +266,7 @@ def test_a_warm_up_without_end_can_be_resumed(
     digits_file(tmp_path)
     options: dict[str, Any] = {
         "hidden_dims": (8,),
-        "learning_rate": 1e-9,
+        "learning_rate": 1e-30,
         "warmup": 1e308,
         "pictures_every": 0,
     }
