@@ -80,10 +80,10 @@ class Optimizer:
             self._begin(parameters)
         running = self.running.values()
         if isinstance(parameters, NamedArrays) and isinstance(gradients, NamedArrays):
-            fitting = [checked(parameters.flat, gradients.flat, *(v.flat for v in running))]
+            fitting = [flat_views(parameters.flat, gradients.flat, *(v.flat for v in running))]
         else:
             fitting = [
-                checked(theta, gradients[name], *(v[name] for v in running))
+                flat_views(theta, gradients[name], *(v[name] for v in running))
                 for name, theta in parameters.items()
             ]
         self.t += 1
@@ -115,7 +115,7 @@ class Optimizer:
         }
 
 
-def checked(theta: Array, gradient: Array, *running: Array) -> list[Array]:
+def flat_views(theta: Array, gradient: Array, *running: Array) -> list[Array]:
     """All as flat views. Raises ValueError if theta cannot be changed in place by the others."""
     if not theta.flags.c_contiguous or theta.dtype.kind != "f":
         raise ValueError("parameters are changed in place: C-contiguous arrays of floats")
