@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import IO, Any
 
@@ -261,18 +262,22 @@ def open_run(given: str | Path) -> tuple[Run, VAE, Optimizer, dict[str, Any]]:
         )
     header, arrays = checkpoint.load(path)
     vae = VAE.from_checkpoint(path, header, arrays)
-    try:
-        Settings.from_dict(header["settings"])  # which may be those of a later version
-        run = Run(path.parent, {name: header[name] for name in ("settings", "data", "versions")})
-        optimizer = restored(header["optimizer"], arrays, vae.parameters)
-        run.history = header["history"]
-        run.seconds = seconds_in(path.parent / "metrics.csv", len(run.history))
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise CheckpointError(
-            f"the checkpoint {path} holds a model, but not the state of a training run that\n"
-            "this version of npvae can go on with. Resume from the last.npz of a run."
-        ) from error
-    run.write("metrics.csv", run.metrics())  # which a kill may have kept from being written
+    with ExitStack() as on_failure:
+        try:
+            Settings.from_dict(header["settings"])  # which may be those of a later version
+            about = {name: header[name] for name in ("settings", "data", "versions")}
+            run = on_failure.enter_context(closing(Run(path.parent, about)))
+            optimizer = restored(header["optimizer"], arrays, vae.parameters)
+            run.history = header["history"]
+            run.seconds = seconds_in(path.parent / "metrics.csv", len(run.history))
+            metrics = run.metrics()
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
+            raise CheckpointError(
+                f"the checkpoint {path} holds a model, but not the state of a training run that\n"
+                "this version of npvae can go on with. Resume from the last.npz of a run."
+            ) from error
+        run.write("metrics.csv", metrics)  # which a kill may have kept from being written
+        on_failure.pop_all()
     return run, vae, optimizer, header
 
 

@@ -17,9 +17,6 @@ from npvae.errors import DataError, OptionError
 from npvae.settings import Settings
 from tests.helpers import Bytes, digits, digits_file, run_script
 
-# A refused resumption gives its lock up when it is collected.
-pytestmark = pytest.mark.filterwarnings(r"ignore:unclosed file.*\.lock:ResourceWarning")
-
 
 def dataset(name: str, values: list[int], first_label: int = 0) -> Dataset:
     """Images of one colour each, and labels that tell them apart."""

@@ -21,7 +21,7 @@ from npvae.errors import CheckpointError, OutputError
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import Adam
-from npvae.runs import Run, find_checkpoint, load_model, new_run, open_run
+from npvae.runs import Run, find_checkpoint, load_model, locked, new_run, open_run
 from npvae.training import Epoch
 from tests.helpers import environment, rows
 
@@ -391,3 +391,34 @@ def test_a_model_alone_is_not_a_run() -> None:
         open_run("model.npz")
     with pytest.raises(CheckpointError, match="nowhere"):
         open_run("nowhere")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"history": []},
+        {"history": [{"epoch": 1}]},
+        {"history": 7},
+        {"optimizer": {"name": "adam"}},
+        {"settings": {"no": "such"}},
+        {"versions": None},
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_run_of_another_version_is_refused_and_left_to_others(change: dict[str, Any]) -> None:
+    """Intact, but not what this version of the program can go on with."""
+    run = recorded()
+    run.close()
+    path = run.folder / "last.npz"
+    header, arrays = checkpoint.load(path)
+    header["settings"] = {}  # the defaults
+    checkpoint.save(path, header, arrays)
+    again, *_ = open_run(run.folder)
+    again.close()
+    changed = {name: value for name, value in {**header, **change}.items() if value is not None}
+    checkpoint.save(path, changed, arrays)
+    with pytest.raises(CheckpointError, match="not the state of a training run"):
+        open_run(run.folder)
+    lock = locked(run.folder)
+    assert lock is not None
+    lock.close()

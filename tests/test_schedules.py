@@ -242,7 +242,6 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
         assert Path(f"parts/{name}").read_bytes() == Path(f"whole/{name}").read_bytes()
 
 
-@pytest.mark.filterwarnings(r"ignore:unclosed file.*\.lock:ResourceWarning")  # until collected
 def test_a_schedule_ends_where_it_was_said_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
