@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from npvae.errors import NpvaeError
 from npvae.signals import Signals
+from npvae.terminal import show
 
 
 class Parser(argparse.ArgumentParser):
@@ -39,7 +40,7 @@ class Parser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"-([\d.]|inf)")  # -1e-3 is a value, too
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message} (--help tells more)", file=sys.stderr)
+        show(f"{self.prog}: {message} (--help tells more)", sys.stderr)
         sys.exit(2)
 
     def add_common(self, seed: int | str = 0) -> None:
@@ -210,7 +211,7 @@ def _flush(code: int) -> int:
 
 def _tell(text: str) -> None:
     with contextlib.suppress(OSError):  # the terminal is gone
-        print(text, file=sys.stderr)
+        show(text, sys.stderr)
 
 
 def _show_warning(message: Warning | str, *rest: Any, **named: Any) -> None:

@@ -1,33 +1,34 @@
 """What is each choice worth? Many training runs, several seeds each, side by side.
 
 An experiment is a command line of train.py, run as anybody would run it, in a folder of its own.
-The folders are all that is kept: what is there already is not run again, what was interrupted is
-resumed, and the tables are made from what is there. See also scripts/experiments.py.
+The folders are all that is kept: what is there already is not run again, unless its settings are
+no longer those of the experiment: then nothing is done at all. What was interrupted is resumed.
+experiment_tables.py shows what is there. See also scripts/experiments.py.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from shlex import split
-from statistics import mean, variance
 
 from npvae.cores import cores
-from npvae.errors import NpvaeError, OutputError
-from npvae.files import write_bytes_safely
+from npvae.errors import NpvaeError
 from npvae.progress import clock
-from npvae.settings import PRESETS
+from npvae.settings import PRESETS, Settings, option, shown
+from npvae.terminal import show
 
-# Single changes to the tutorial preset.
+# Single changes to the tutorial preset; values are written as settings.shown writes them.
 CHANGES = (
     "--activation leaky_relu",
     "--activation elu",
@@ -51,10 +52,6 @@ CHANGES = (
     "--beta 2",
 )
 
-# Test losses of the same settings elsewhere, in nats per image: as published, and in PyTorch.
-PUBLISHED = {"vae-generate": 1200.6, "vae-opt": 2926.4}
-PYTORCH = {"tutorial": 244.0, "vae-generate": 104.75, "vae-opt": 102.54}
-
 DIVERGED = 5  # the exit code of train.py
 
 
@@ -63,6 +60,12 @@ def chosen(which: str) -> list[str]:
     presets = [f"--preset {name}" for name in PRESETS]
     changes = [f"--preset tutorial {change}".strip() for change in ("", *CHANGES)]
     return {"presets": presets, "changes": changes, "all": presets + changes[1:]}[which]
+
+
+def typed(settings: Settings) -> dict[str, str]:
+    """Each option of train.py with its value as one types it, but for how often to draw."""
+    values = asdict(settings).items()
+    return {option(name): shown(value) for name, value in values if name != "pictures_every"}
 
 
 @dataclass(frozen=True)
@@ -92,23 +95,47 @@ class Experiment:
             return []
 
     @property
+    def settings(self) -> dict[str, str]:
+        """What train.py makes of its options today, as `typed`."""
+        words = [*split(self.options), "--seed", str(self.seed)]
+        given = dict(zip(words[::2], words[1::2], strict=True))
+        return {**typed(PRESETS[given.pop("--preset")]), **given}
+
+    @property
     def epochs(self) -> int:
         """How many it is to have."""
-        words = split(self.options)
-        preset = PRESETS[words[words.index("--preset") + 1]]
-        return int(words[words.index("--epochs") + 1]) if "--epochs" in words else preset.epochs
+        return int(self.settings["--epochs"])
 
     @property
     def done(self) -> bool:
+        """Raises NpvaeError if the folder holds a run of other settings."""
+        self.check()
         return self.diverged or len(self.rows) == self.epochs
+
+    def check(self) -> None:
+        """Raise NpvaeError if what the folder holds is not this experiment: presets may change."""
+        kept = ("last.npz", "metrics.csv", "diverged.txt")
+        if not any((self.folder / name).exists() for name in kept):
+            return
+        try:
+            about = json.loads((self.folder / "run.json").read_text())
+            was = typed(Settings.from_dict(about["settings"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            was = {}
+        differences = [
+            f"{name} {was.get(name, '(unknown)') or 'none'}, not {value or 'none'}"
+            for name, value in self.settings.items()
+            if was.get(name) != value
+        ]
+        if differences:
+            raise NpvaeError(
+                f"{self.folder} holds a run of other settings than {self.options} has now.\n"
+                f"It began with {'; '.join(differences)}.\n"
+                "Remove it, or choose another folder with --out."
+            )
 
     def start(self, train: Path, data_dir: str | None, threads: int) -> subprocess.Popen[str]:
         """Begin or resume it with this train.py."""
-        if len(self.rows) > self.epochs:
-            raise NpvaeError(
-                f"{self.folder} holds a run of more epochs than {self.options} has now.\n"
-                "Remove it, or choose another folder with --out."
-            )
         if (self.folder / "last.npz").exists():
             words = ["--resume", str(self.folder), "--epochs", str(self.epochs)]
         else:
@@ -131,6 +158,14 @@ class Experiment:
             (self.folder / "diverged.txt").write_text(said)
         elif process.returncode:
             raise NpvaeError(f"train.py {self.options} has failed:\n{said.strip()}")
+
+
+def finished(place: Path) -> list[Experiment]:
+    """All that is done in this folder, whichever were asked for. Raises NpvaeError as `done`."""
+    tails = {folder.name.rpartition("-seed-")[2] for folder in place.glob("*-seed-*")}
+    seeds = sorted({int(tail) for tail in tails if tail.isdecimal()})
+    known = [Experiment(options, seed, place) for seed in seeds for options in chosen("all")]
+    return [run for run in known if run.done]
 
 
 def train_all(
@@ -156,9 +191,14 @@ def train_all(
                 experiment.end(running.pop(experiment))
                 progress.ended(experiment)
             progress.draw(running)
+    except KeyboardInterrupt:
+        progress.clear()
+        show("Interrupted: what is done is kept, and the same command goes on.", sys.stderr)
+        raise
     finally:
         for process in running.values():  # after an error, or Ctrl-C: they save what they have
             process.terminate()
+        for process in running.values():
             process.wait()
         progress.clear()
 
@@ -195,116 +235,3 @@ class Progress:
     def clear(self) -> None:
         if self.live:
             print("\r\033[K", end="", flush=True)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the runs of the same options came to, in nats per image and seconds of training."""
-
-    options: str
-    losses: list[float]  # test bce + kl of each seed: without beta, so that all can be compared
-    bce: float
-    kl: float
-    seconds: float
-
-    @property
-    def loss(self) -> float:
-        return mean(self.losses) if self.losses else math.inf
-
-    @property
-    def spread(self) -> str:
-        return f"{min(self.losses):.2f} to {max(self.losses):.2f}" if self.losses else "diverged"
-
-
-def outcomes(experiments: Sequence[Experiment]) -> dict[str, Outcome]:
-    """By their options, of those experiments that are done for at least one seed."""
-    found: dict[str, Outcome] = {}
-    for options in dict.fromkeys(experiment.options for experiment in experiments):
-        done = [run for run in experiments if run.options == options and run.done]
-        rows = [run.rows for run in done if not run.diverged]
-        if done:
-            bce = [float(row[-1]["test_bce"]) for row in rows]
-            kl = [float(row[-1]["test_kl"]) for row in rows]
-            seconds = [sum(float(epoch["seconds"] or 0) for epoch in row) for row in rows]
-            losses = [a + b for a, b in zip(bce, kl, strict=True)]
-            found[options] = Outcome(
-                options, losses, *(mean(values or [math.nan]) for values in (bce, kl, seconds))
-            )
-    return found
-
-
-def write_csv(experiments: Sequence[Experiment], path: Path) -> None:
-    """All runs that are done as one table. Raises OutputError."""
-    text = io.StringIO()
-    names = "options,seed,epochs,train_loss,test_bce,test_kl,test_loss,seconds"
-    table = csv.DictWriter(text, names.split(","), extrasaction="ignore", lineterminator="\n")
-    table.writeheader()
-    for run in experiments:
-        if run.done:
-            last = run.rows[-1] if run.rows else {}
-            seconds = sum(float(row["seconds"] or 0) for row in run.rows)
-            about = {"options": run.options, "seed": run.seed, "epochs": len(run.rows)}
-            table.writerow({**last, **about, "seconds": f"{seconds:.1f}"})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes_safely(path, text.getvalue().encode())
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
-
-
-# ------------------------------------------------------------------ the tables
-
-
-def presets_table(found: Mapping[str, Outcome]) -> str:
-    """The presets beside the figures of others, in Markdown."""
-    lines = [
-        "| preset | test bce | kl | loss: mean | of seeds | seconds | PyTorch | published |",
-        "| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: |",
-    ]
-    for name in PRESETS:
-        outcome = found.get(f"--preset {name}")
-        if outcome and outcome.losses:
-            lines.append(
-                f"| `{name}` | {outcome.bce:.2f} | {outcome.kl:.2f} | **{outcome.loss:.2f}** "
-                f"| {outcome.spread} | {outcome.seconds:.0f} "
-                f"| {PYTORCH.get(name, '')} | {PUBLISHED.get(name, '')} |"
-            )
-        elif outcome:
-            lines.append(f"| `{name}` | | | | diverged | | | |")
-    return "\n".join(lines)
-
-
-def changes_table(found: Mapping[str, Outcome]) -> str:
-    """Each change beside the tutorial, best first, in Markdown.
-
-    Two means of n seeds differ by chance by about sd * sqrt(2 / n), where sd is how much seeds of
-    the same settings differ: here the root of the mean variance over all rows. What is less than
-    twice that is called noise.
-    """
-    start = "--preset tutorial"
-    if start not in found:
-        return "The preset itself, to compare with, has no finished run yet."
-    base = found[start]
-    rows = [found[f"{start} {change}"] for change in CHANGES if f"{start} {change}" in found]
-    variances = [variance(row.losses) for row in (base, *rows) if len(row.losses) > 1]
-    noise = 2 * math.sqrt(mean(variances or [0]) * 2 / max(1, len(base.losses)))
-    lines = [
-        "| change | test bce | kl | bce + kl: mean | of seeds | difference | |",
-        "| --- | ---: | ---: | ---: | --- | ---: | --- |",
-    ]
-    for row in sorted([base, *rows], key=lambda row: row.loss):
-        difference = row.loss - base.loss
-        verdict = "helps" if difference < 0 else "hurts"
-        if abs(difference) < noise or not variances:
-            verdict = "noise" if variances else ""
-        change = f"`{row.options.removeprefix(start).strip()}`"
-        if row is base:
-            change, verdict = "(the preset itself)", ""
-        figures = f"{row.bce:.2f} | {row.kl:.2f} | {row.loss:.2f} | {row.spread}"
-        if not row.losses:
-            figures, difference = " | | | diverged", math.inf
-        lines.append(f"| {change} | {figures} | {difference:+.2f} | {verdict} |")
-    lines.append(
-        f"\nWithin {noise:.2f} nats is noise." if variances else "\nOne seed tells no noise."
-    )
-    return "\n".join(lines)

@@ -16,9 +16,9 @@ from npvae.errors import OutputError
 from npvae.evaluation import no_latent_loss, pixel_entropy
 from npvae.losses import Loss
 from npvae.model import VAE
-from npvae.progress import show
 from npvae.runs import RUNS, Run
 from npvae.settings import Settings, option, shown
+from npvae.terminal import show
 
 
 def silence(text: str) -> None:

@@ -33,23 +33,26 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--quiet", action="store_true", help="print results and errors only")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(arguments)
+    from npvae import experiment_tables as tables
     from npvae import experiments
-    from npvae.experiments import Experiment
 
-    runs = [
-        Experiment(line, seed, Path(options.out))
-        for seed in range(options.seeds)
-        for line in experiments.chosen(options.which)
-    ]
+    place = Path(options.out)
+    finished = experiments.finished(place)  # now, so that hours are not wasted if it complains
     if not options.only_tables:
+        runs = [
+            experiments.Experiment(line, seed, place)
+            for seed in range(options.seeds)
+            for line in experiments.chosen(options.which)
+        ]
         train = Path(__file__).with_name("train.py")
         experiments.train_all(runs, train, options.jobs, options.data_dir, options.quiet)
-        experiments.write_csv(runs, Path(options.out) / "experiments.csv")
-    found = experiments.outcomes(runs)
+        finished = experiments.finished(place)
+        tables.write_csv(finished, place / "experiments.csv")
+    found = tables.outcomes(finished)
     if options.which != "changes":
-        print(experiments.presets_table(found), end="\n\n")
+        print(tables.presets_table(found), end="\n\n")
     if options.which != "presets":
-        print(experiments.changes_table(found))
+        print(tables.changes_table(found))
 
 
 if __name__ == "__main__":

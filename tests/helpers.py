@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
 
 Bytes = NDArray[np.uint8]
+Tally = Callable[[str, str], None]  # see conftest.py
 
 
 @cache
@@ -52,14 +54,27 @@ def run_script(
     script: str, *arguments: str | Path, cwd: Path, **changes: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a script to its end in the folder cwd, its output piped."""
+    return run(command(script, *arguments), cwd=cwd, env=environment(**changes), timeout=120)
+
+
+def run(
+    words: Sequence[str],
+    cwd: Path | None = None,
+    env: dict[str, str] | None = None,
+    given: str = "",
+    stdout: int = subprocess.PIPE,
+    timeout: float | None = 60,
+) -> subprocess.CompletedProcess[str]:
+    """The same with any command line; on stdin it gets what is given, and then the end."""
     return subprocess.run(
-        command(script, *arguments),
+        words,
         cwd=cwd,
-        env=environment(**changes),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
+        env=env or environment(),
+        input=given,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
-        timeout=120,
+        timeout=timeout,
         check=False,
     )
 
@@ -87,3 +102,8 @@ def rows(csv: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.csv, as text by column."""
     names, *lines = (line.split(",") for line in csv.read_text().splitlines())
     return [dict(zip(names, line, strict=True)) for line in lines]
+
+
+def untimed(csv: Path) -> list[dict[str, Any]]:
+    """The same but for the seconds, which no two runs have in common."""
+    return [{**row, "seconds": ""} for row in rows(csv)]

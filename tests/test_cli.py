@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,8 @@ from typing import Any
 import pytest
 
 from npvae import cli, errors
-from tests.helpers import ROOT, SCRIPTS, command, environment
+from tests.forks import like_a_user
+from tests.helpers import ROOT, SCRIPTS, command, environment, run
 
 NAMES = [script.name for script in SCRIPTS]
 
@@ -133,15 +133,9 @@ Result = tuple[Any, str, str, list[str]]  # exit code, stdout, stderr, heavy imp
 def outcomes(lines: Sequence[tuple[str, str]]) -> list[Result]:
     """What comes of command lines (script, arguments), all in one child process."""
     asked = [[str(ROOT / "scripts" / script), arguments.split()] for script, arguments in lines]
-    child = subprocess.run(
-        [sys.executable, "-W", "error", "-c", CHILD],
-        input=json.dumps(asked),
-        env=environment(PYTHONIOENCODING="utf-8"),
-        capture_output=True,
-        encoding="utf-8",
-        timeout=60,
-        check=True,
-    )
+    words = [sys.executable, "-W", "error", "-c", CHILD]
+    child = run(words, env=environment(PYTHONIOENCODING="utf-8"), given=json.dumps(asked))
+    assert child.returncode == 0, child.stderr
     return [tuple(result) for result in json.loads(child.stdout)]
 
 
@@ -248,12 +242,9 @@ EXIT_CODES = {
 @pytest.fixture(autouse=True)
 def unchanged() -> Iterator[None]:
     """cli.run is made for a process of its own: what it sets for good is put back."""
-    handlers = {s: signal.getsignal(s) for s in (signal.SIGTERM, signal.SIGINT)}
     show, hook = warnings.showwarning, sys.unraisablehook
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
-    yield
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    with like_a_user():
+        yield
     warnings.showwarning, sys.unraisablehook = show, hook
 
 
@@ -317,15 +308,7 @@ def test_debug_shows_the_traceback(error: Exception, monkeypatch: pytest.MonkeyP
 def test_a_traceback_is_what_the_user_sees_with_debug_and_not_without(tmp_path: Path) -> None:
     for debug in ([], ["--debug"]):
         arguments = ["--dataset", "no such place", *debug]
-        done = subprocess.run(
-            command("train.py", *arguments),
-            cwd=tmp_path,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run(command("train.py", *arguments), cwd=tmp_path)
         assert done.returncode == (1 if debug else 3)
         assert ("Traceback" in done.stderr) is bool(debug)
         assert "no such place" in done.stderr
@@ -403,15 +386,7 @@ def test_a_reader_who_has_enough_is_no_error(body: str, code: int) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", program],
-            env=environment(),
-            stdout=writing,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        done = run([sys.executable, "-c", program], stdout=writing)
     finally:
         os.close(writing)
     assert done.returncode == code

@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import struct
-import subprocess
 import sys
 import zipfile
 import zlib
@@ -26,7 +25,7 @@ from PIL import Image
 
 from npvae.checkpoint import MAX_HEADER, MAX_VALUES, npy_bytes
 from npvae.model import VAE
-from tests.helpers import ROOT, environment
+from tests.helpers import ROOT, Tally, command, environment, run
 from tests.test_checkpoint import (
     Members,
     forged,
@@ -42,7 +41,6 @@ from tests.test_own_images import npy, png_header, zipped
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits as in Linux")
 
-Tally = Callable[[str, str], None]
 Make = Callable[[Path], object]  # writes a file or a folder to the path
 
 SECONDS = 5  # of the processor: on a busy machine the clock says more
@@ -427,15 +425,9 @@ def open_all(kind: str, makers: dict[str, Make], most: int, folder: Path, tally:
     for number, (name, make) in enumerate(makers.items()):
         paths[name] = folder / f"{number}.npz"
         make(paths[name])
-    command = [sys.executable, "-c", CHILD, str(MEMORY), str(SECONDS), str(WAITING), kind]
-    child = subprocess.run(
-        [*command, *map(str, paths.values())],
-        env=environment(),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    limits = [str(MEMORY), str(SECONDS), str(WAITING)]
+    words = [sys.executable, "-c", CHILD, *limits, kind, *map(str, paths.values())]
+    child = run(words, cwd=ROOT, timeout=None)
     results = [json.loads(line) for line in child.stdout.splitlines()]
     names = list(paths)
     assert child.returncode == 0, f"{names[len(results)]}: {child.returncode} {child.stderr}"
@@ -511,16 +503,8 @@ def test_a_script_refuses_each_hostile_file(
     for name, make in makers.items():
         make(path)
         limits = [str(MEMORY), str(SECONDS)]
-        command = [sys.executable, "-c", SCRIPT, *limits, str(ROOT / "scripts" / script)]
-        child = subprocess.run(
-            [*command, *options, str(path)],
-            env=environment(PYTHONPATH=str(ROOT)),
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=WAITING,
-            check=False,
-        )
+        limited = [sys.executable, "-c", SCRIPT, *limits, *command(script, *options, path)[1:]]
+        child = run(limited, cwd=tmp_path, env=environment(PYTHONPATH=str(ROOT)), timeout=WAITING)
         assert child.returncode == exit_code, f"{name}: {child.returncode} {child.stderr}"
         assert child.stderr.startswith("error: "), name
         assert len(child.stderr.splitlines()) <= 4, f"{name}: {child.stderr}"

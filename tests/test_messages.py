@@ -9,13 +9,14 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from npvae.progress import fitted
+from npvae.terminal import fitted
+from tests.forks import Ending, Forks
 from tests.helpers import ROOT, SCRIPTS, digits_file
-from tests.test_survival import Ending, Forks, like_a_user  # noqa: F401  a fixture
 
 SMALL = ["--epochs", "2", "--hidden", "8", "--batch-size", "64", "--pictures-every", "2"]
 
@@ -30,9 +31,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def forks(home: Path) -> Iterator[Forks]:
-    forks = Forks(home)
-    yield forks
-    forks.close()
+    with closing(Forks(home)) as forks:
+        yield forks
 
 
 @pytest.fixture(scope="module")
@@ -160,8 +160,12 @@ def test_no_model_at_all(forks: Forks) -> None:
 
 
 def test_an_unknown_class(forks: Forks, here: Ending) -> None:
+    """Each of those that are named instead is one."""
     refused = ran(forks, "generate.py", "class", "thing", code=2)
-    run_all(forks, refused.err)
+    named = re.search(r"^Its classes: (.+)\.$", refused.err, re.MULTILINE)
+    assert named
+    for name in named[1].split(", "):
+        ran(forks, "generate.py", "class", name)
 
 
 def test_a_change_that_a_resumed_run_does_not_allow(forks: Forks) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +14,8 @@ from npvae import progress
 from npvae.losses import Loss
 from npvae.progress import Progress, clock
 from npvae.training import Epoch
-from tests.helpers import drawn_lines, screen
+from tests.forks import on_a_terminal
+from tests.helpers import drawn_lines, run_script, screen
 
 MOVING = re.compile(r"\d+/\d+.*\d+:\d\d left")
 
@@ -220,3 +222,17 @@ def test_what_the_line_says(monkeypatch: pytest.MonkeyPatch, time: Clock) -> Non
 )
 def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
+
+
+@pytest.mark.parametrize("columns", [40, 100])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["--dataset", "no such place"], 3), (["--resume", "nowhere"], 4), (["--epochs", "few"], 2)],
+)
+def test_errors_fit_the_terminal_and_lose_no_word(
+    arguments: list[str], code: int, columns: int, tmp_path: Path
+) -> None:
+    found, seen = on_a_terminal(arguments, tmp_path, columns, "numpy")
+    assert found == code
+    assert max(map(len, drawn_lines(seen))) <= columns
+    assert seen.split() == run_script("train.py", *arguments, cwd=tmp_path).stderr.split()

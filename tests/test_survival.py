@@ -7,7 +7,6 @@ a second. What is to happen to them at which instant is drawn at random; the see
 from __future__ import annotations
 
 import errno
-import json
 import os
 import pty
 import random
@@ -18,8 +17,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,105 +30,36 @@ from npvae.losses import Loss
 from npvae.parallel import Team
 from npvae.runs import open_run
 from npvae.settings import Settings
-from tests.helpers import ROOT, command, digits_file, environment, rows, run_script
-from tests.test_train_script import on_a_terminal
-
-Tally = Callable[[str, str], None]
+from tests.forks import (
+    ENDS_WITHIN,
+    SIGNALS,
+    Ending,
+    Forks,
+    interrupted,
+    like_a_user,
+    on_a_terminal,
+)
+from tests.helpers import (
+    ROOT,
+    Tally,
+    command,
+    digits_file,
+    environment,
+    rows,
+    run,
+    run_script,
+    untimed,
+)
 
 TRAIN = str(ROOT / "scripts" / "train.py")
 RUN = ["--dataset", "digits.npz", "--epochs", "8", "--hidden", "8", "--batch-size", "64"]
-ENDS_WITHIN = 2.0  # seconds after a signal
 NAMES = {"run.json", "metrics.csv", "last.npz", "best.npz", "loss.png", ".lock", "images"}
-
-# Reads [script, arguments, folder, signal, delay] by the line; runs each in a fork of itself.
-FORKER = """
-import json, os, runpy, signal, sys, time
-from npvae import generation, gradcheck, planes, trained, trainer, verdict
-
-signal.signal(signal.SIGINT, signal.default_int_handler)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)
-for line in sys.stdin:
-    script, arguments, folder, number, delay = json.loads(line)
-    process = os.fork()
-    if not process:
-        for descriptor, name in ((1, "out.txt"), (2, "err.txt")):
-            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
-        os.chdir(folder)
-        sys.argv = [script, *arguments]
-        code = 99
-        try:
-            runpy.run_path(script, run_name="__main__")
-        except SystemExit as end:
-            code = end.code
-        finally:
-            os._exit(code)
-    if number:
-        time.sleep(delay)
-        os.kill(process, number)
-    since = time.monotonic()
-    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
-    print(json.dumps([code, time.monotonic() - since]), flush=True)
-"""
-
-
-class Ending(NamedTuple):
-    """How a run of train.py ended, so many seconds after the signal, and what it had said."""
-
-    code: int
-    seconds: float
-    out: str
-    err: str
-
-
-class Forks:
-    """Runs scripts again and again in a folder, without starting Python again."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", FORKER],
-            cwd=folder,
-            env=environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(
-        self,
-        arguments: Sequence[str],
-        number: int = 0,
-        delay: float = 0,
-        script: str = "train.py",
-        folder: str = ".",
-    ) -> Ending:
-        """Its end, by itself or by a signal that it gets after so many seconds."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        path = str(ROOT / "scripts" / script)
-        order = json.dumps([path, list(arguments), folder, int(number), delay])
-        self.process.stdin.write(f"{order}\n")
-        self.process.stdin.flush()
-        code, seconds = json.loads(self.process.stdout.readline())
-        out, err = ((self.folder / name).read_text() for name in ("out.txt", "err.txt"))
-        return Ending(code, seconds, out, err)
-
-    def close(self) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.wait(timeout=60)
-        self.process.stdout.close()
 
 
 @pytest.fixture(autouse=True)
-def like_a_user() -> Iterator[None]:
-    """Signals count, also where the tests run in the background."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    before_hup = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGINT, before)
-    signal.signal(signal.SIGHUP, before_hup)
+def signals_count() -> Iterator[None]:
+    with like_a_user():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -142,9 +72,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def forks(home: Path) -> Iterator[Forks]:
-    forks = Forks(home)
-    yield forks
-    forks.close()
+    with closing(Forks(home)) as forks:
+        yield forks
 
 
 class Straight(NamedTuple):
@@ -167,9 +96,8 @@ def assert_the_same(folder: Path, straight: Path) -> None:
     """All that a run leaves is the same, byte for byte, but for the seconds."""
     for name in ("last.npz", "loss.png", *(f"images/{p.name}" for p in straight.glob("images/*"))):
         assert (folder / name).read_bytes() == (straight / name).read_bytes(), name
-    ours, theirs = (rows(run / "metrics.csv") for run in (folder, straight))
-    assert [{**row, "seconds": ""} for row in ours] == [{**row, "seconds": ""} for row in theirs]
-    assert all(float(row["seconds"] or 0) >= 0 for row in ours)
+    assert untimed(folder / "metrics.csv") == untimed(straight / "metrics.csv")
+    assert all(float(row["seconds"] or 0) >= 0 for row in rows(folder / "metrics.csv"))
 
 
 def epochs_in(folder: Path) -> int:
@@ -193,6 +121,15 @@ def epochs_told(out: str) -> int:
     """The last epoch whose row was printed."""
     told = re.findall(r"^ *(\d+)/8 ", out, re.MULTILINE)
     return int(told[-1]) if told else 0
+
+
+@contextmanager
+def named(case: str) -> Iterator[None]:
+    """Whatever fails in here says in which case."""
+    try:
+        yield
+    except AssertionError as error:
+        raise AssertionError(f"{case}: {error}") from error
 
 
 # ------------------------------------------------------------------ kill -9
@@ -235,11 +172,9 @@ def test_kill_9_loses_no_finished_epoch_and_changes_nothing(
     while count < kills:
         seed += 1
         out = f"killed {kills} {seed}"
-        try:
+        with named(f"seed {seed}"):
             count += kill_until_done(forks, straight, out, random.Random(seed), tally, RUN)
             assert_the_same(forks.folder / out, straight.folder)
-        except AssertionError as error:
-            raise AssertionError(f"seed {seed}: {error}") from error
         tally("runs killed until they were done", "same bytes as never killed")
         shutil.rmtree(forks.folder / out)
 
@@ -286,7 +221,7 @@ def test_signals_end_it_at_once_and_the_message_tells_how_to_go_on(
 ) -> None:
     for seed in range(count):
         dice, out = random.Random(seed), f"stopped {count} {seed}"
-        number = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[seed % 3]
+        number = SIGNALS[seed % 3]
         ending = forks.run([*RUN, "--out", out], number, dice.uniform(0, straight.seconds))
         if ending.code == 0:
             assert_the_same(forks.folder / out, straight.folder)
@@ -295,10 +230,8 @@ def test_signals_end_it_at_once_and_the_message_tells_how_to_go_on(
         if ending.code in (-number, 99) and not (forks.folder / out).exists():
             tally(f"{number.name} while training", "before the script began")
             continue
-        try:
+        with named(f"{number.name}, seed {seed}, {ending}"):
             check_interruption(forks, straight, out, ending, number)
-        except AssertionError as error:
-            raise AssertionError(f"{number.name}, seed {seed}: {error}\n{ending}") from error
         tally(f"{number.name} while training", "same bytes after resuming")
         shutil.rmtree(forks.folder / out)
 
@@ -313,36 +246,21 @@ def test_signals_from_the_very_start_of_the_process(
     """
     for seed in range(count):
         dice, out = random.Random(seed), f"early {count} {seed}"
-        number = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[seed % 3]
-        child = subprocess.Popen(
-            command("train.py", *RUN, "--out", out),
-            cwd=home,
-            env=environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        time.sleep(dice.uniform(0, 1.5))
-        child.send_signal(number)
-        start = time.monotonic()
-        _, err = child.communicate(timeout=60)
-        ending = Ending(child.returncode, time.monotonic() - start, "", err)
+        number, words = SIGNALS[seed % 3], command("train.py", *RUN, "--out", out)
+        ending = interrupted(words, home, number, dice.uniform(0, 1.5))
         what = f"{number.name} from the start of Python on"
-        ours = 128 + number, 0
-        if ending.code not in ours and not (home / out).exists():
-            assert ending.code == -number or "KeyboardInterrupt" in err, f"seed {seed}: {ending}"
-            assert "cli.run" not in err, f"seed {seed}: {err}"
+        case = f"{number.name}, seed {seed}, {ending}"
+        if ending.code not in (128 + number, 0) and not (home / out).exists():
+            assert ending.code == -number or "KeyboardInterrupt" in ending.err, case
+            assert "cli.run" not in ending.err, case
             tally(what, "before the script began")
         elif ending.code == 0:
-            assert err == "", f"seed {seed}: {err}"
+            assert ending.err == "", case
             assert_the_same(home / out, straight.folder)
             tally(what, "done before it came")
         else:
-            try:
+            with named(case):
                 check_interruption(forks, straight, out, ending, number)
-            except AssertionError as error:
-                raise AssertionError(f"{number.name}, seed {seed}: {error}\n{ending}") from error
             tally(what, "same bytes after resuming")
 
 
@@ -383,24 +301,12 @@ def test_a_closed_terminal(
 def test_a_run_that_ignores_hang_ups_goes_on(forks: Forks, home: Path, straight: Straight) -> None:
     """As under nohup."""
     words = ["nohup", *command("train.py", *RUN, "--out", "nohup")]
-    child = subprocess.Popen(
-        words,
-        cwd=home,
-        env=environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    assert child.stdout is not None
-    child.stdout.readline()
-    child.send_signal(signal.SIGHUP)
-    child.communicate(timeout=60)
-    assert child.returncode == 0
+    ending = interrupted(words, home, signal.SIGHUP, 0, after="^data ")
+    assert (ending.code, ending.err) == (0, "")
     assert_the_same(home / "nohup", straight.folder)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_that_comes_in_a_finalizer_is_not_lost(number: int, tally: Tally) -> None:
     """Where Python would print the exception and go on."""
     program = (
@@ -417,46 +323,52 @@ def test_a_signal_that_comes_in_a_finalizer_is_not_lost(number: int, tally: Tall
         "cli.run(main)\n"
     )
     start = time.monotonic()
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run([sys.executable, "-c", program])
     assert done.returncode == 128 + number
     assert done.stderr == ""
     assert time.monotonic() - start < 20
     tally("signals in a finalizer", "ended at once")
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_that_comes_when_all_is_done_changes_nothing(number: int, tally: Tally) -> None:
+    """Python takes itself down, all callbacks are over: the exit code stays what it was.
+
+    The names of a program are taken away then, so what a finalizer needs stands in its arguments.
+    """
+    program = (
+        "import os\n"
+        "from npvae import cli\n"
+        "class Finalized:\n"
+        "    def __del__(self, kill=os.kill, process=os.getpid(), write=os.write):\n"
+        f"        kill(process, {int(number)})\n"
+        "        write(1, b'it was there')\n"
+        "kept = Finalized()\n"
+        "cli.run(lambda arguments: 0)\n"
+    )
+    done = run([sys.executable, "-c", program])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "it was there", "")
+    tally("signals when all is done", "exit code kept")
+
+
+def assert_interrupted(ending: Ending, within: float) -> None:
+    """By Ctrl-C, before there was an epoch to keep."""
+    assert ending.code == 130
+    assert ending.err.startswith("Interrupted.")
+    assert ending.err.count("\n") <= 2
+    assert ending.seconds < within
+
+
 @pytest.mark.slow
 def test_ctrl_c_while_kernels_are_compiled(home: Path, tmp_path: Path, tally: Tally) -> None:
     """Nothing is in the cache: the first run compiles for ten seconds and more."""
     for seed in range(8):
-        child = subprocess.Popen(
-            command("train.py", *RUN, "--epochs", "9999", "--out", f"cold {seed}"),
-            cwd=home,
-            env=environment(NPVAE_BACKEND="numba", NUMBA_CACHE_DIR=str(tmp_path / str(seed))),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert child.stdout is not None
-        for line in child.stdout:
-            if line.startswith("Compiling"):
-                break
-        time.sleep(random.Random(seed).uniform(0, 6))
-        child.send_signal(signal.SIGINT)
-        start = time.monotonic()
-        _, err = child.communicate(timeout=120)
-        seconds = time.monotonic() - start
-        assert child.returncode == 130, f"seed {seed}: {err}"
-        assert err.count("\n") <= 2, f"seed {seed}: {err}"
-        assert err.startswith("Interrupted."), f"seed {seed}: {err}"
-        assert seconds < 3 * ENDS_WITHIN, f"seed {seed}: {seconds:.1f} s"  # LLVM ends what it began
+        words = command("train.py", *RUN, "--epochs", "9999", "--out", f"cold {seed}")
+        empty = {"NPVAE_BACKEND": "numba", "NUMBA_CACHE_DIR": str(tmp_path / str(seed))}
+        delay = random.Random(seed).uniform(0, 6)
+        ending = interrupted(words, home, signal.SIGINT, delay, after="^Compiling", **empty)
+        with named(f"seed {seed}, {ending}"):
+            assert_interrupted(ending, within=3 * ENDS_WITHIN)  # LLVM ends what it began
         tally("SIGINT while kernels are compiled", "ended at once")
 
 
@@ -467,27 +379,12 @@ def test_ctrl_c_while_kernels_are_loaded(home: Path, tally: Tally) -> None:
     warm = run_script("train.py", *arguments, cwd=home, NPVAE_BACKEND="numba")
     assert warm.returncode == 0
     for seed in range(16):
-        child = subprocess.Popen(
-            command("train.py", *RUN, "--epochs", "100", "--out", f"warm {seed}"),
-            cwd=home,
-            env=environment(NPVAE_BACKEND="numba", PYTHONUNBUFFERED="1"),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        assert child.stdout is not None
-        for line in child.stdout:
-            if line.startswith("results"):
-                break
-        time.sleep(random.Random(seed).uniform(0, 0.5))
-        child.send_signal(signal.SIGINT)
-        start = time.monotonic()
-        _, err = child.communicate(timeout=120)
-        assert child.returncode == 130, f"seed {seed}: {err}"
-        assert err.startswith("Interrupted."), f"seed {seed}: {err}"
-        assert err.count("\n") <= 2, f"seed {seed}: {err}"
-        assert time.monotonic() - start < ENDS_WITHIN, f"seed {seed}"
+        words = command("train.py", *RUN, "--epochs", "100", "--out", f"warm {seed}")
+        full = {"NPVAE_BACKEND": "numba", "PYTHONUNBUFFERED": "1"}
+        delay = random.Random(seed).uniform(0, 0.5)
+        ending = interrupted(words, home, signal.SIGINT, delay, after="^results", **full)
+        with named(f"seed {seed}, {ending}"):
+            assert_interrupted(ending, within=ENDS_WITHIN)
         tally("SIGINT while kernels are loaded", "ended at once")
 
 
@@ -508,15 +405,7 @@ def test_a_full_disk_keeps_the_last_epoch_and_the_message_tells_how_to_go_on(
     folder = first_epochs(forks, "full disk", 3)
     before = (folder / "last.npz").read_bytes()
     words = shlex.join(command("train.py", "--resume", "full disk", "--epochs", "8"))
-    done = subprocess.run(
-        ["bash", "-c", f"ulimit -f {len(before) // 1024 - 1}; exec {words}"],
-        cwd=home,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run(["bash", "-c", f"ulimit -f {len(before) // 1024 - 1}; exec {words}"], cwd=home)
     assert done.returncode == 6
     assert "Traceback" not in done.stderr
     assert done.stderr.count("\n") <= 4
@@ -557,8 +446,8 @@ def test_whichever_file_cannot_be_replaced_the_run_can_be_taken_up_again(
         done = epochs_in(tmp_path / out)
         if done == 3:
             assert "complete" in str(caught.value)
-            run, *_ = open_run(out)
-            run.close()
+            opened, *_ = open_run(out)
+            opened.close()
         elif done:
             assert f"after epoch {done} " in str(caught.value)
             trainer.resume(out, {}, None, quiet=True)
@@ -579,15 +468,9 @@ def as_a_plain_user(
     script: str | Path, *arguments: str | Path, cwd: Path, **changes: str
 ) -> subprocess.CompletedProcess[str]:
     """Run it with a home that cannot be written, and heed the modes of all folders."""
-    return subprocess.run(
-        [*PLAIN_USER, sys.executable, str(script), *map(str, arguments)],
-        cwd=cwd,
-        env={**environment(HOME="/proc", XDG_CACHE_HOME=""), **changes},
-        capture_output=True,
-        encoding="utf-8",
-        timeout=300,
-        check=False,
-    )
+    words = [*PLAIN_USER, sys.executable, str(script), *map(str, arguments)]
+    env = environment(HOME="/proc", XDG_CACHE_HOME="", **changes)
+    return run(words, cwd=cwd, env=env, timeout=300)
 
 
 @contextmanager

@@ -5,17 +5,10 @@ from __future__ import annotations
 import gc
 import json
 import os
-import pty
 import random
 import re
-import select
 import signal
-import struct
-import subprocess
-import termios
-import time
-from collections.abc import Iterator, Sequence
-from fcntl import ioctl
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,20 +22,20 @@ from npvae.errors import DataError, OptionError
 from npvae.evaluation import no_latent_loss, pixel_entropy
 from npvae.runs import load_model
 from npvae.settings import Settings
+from tests.forks import ENDS_WITHIN, Ending, interrupted, like_a_user, on_a_terminal, started
 from tests.helpers import (
     ROOT,
     command,
     digits,
     digits_file,
     drawn_lines,
-    environment,
     rows,
     run_script,
     screen,
+    untimed,
 )
 
 COLUMNS = "epoch,train_bce,train_kl,train_loss,test_bce,test_kl,test_loss,seconds"
-ENDS_WITHIN = 2.0  # seconds after Ctrl-C
 BACKEND = os.environ.get("NPVAE_BACKEND", "numba")  # once, the kernels a user would get
 
 # A run's lock is held for as long as the run lives, and here that is until it is collected.
@@ -50,11 +43,9 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:unclosed file.*\.lock:ResourceW
 
 
 @pytest.fixture(autouse=True)
-def like_a_user() -> Iterator[None]:
-    """Ctrl-C counts, also where the tests run in the background; locks are given up."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
+def signals_count_and_locks_are_given_up() -> Iterator[None]:
+    with like_a_user():
+        yield
     gc.collect()
 
 
@@ -190,8 +181,7 @@ def test_the_same_command_twice_makes_the_same_numbers_in_two_folders(
     home: Path, printed: list[str]
 ) -> None:
     one, two = runs(home)
-    first, second = (rows(run / "metrics.csv") for run in (one, two))
-    assert [{**row, "seconds": ""} for row in first] == [{**row, "seconds": ""} for row in second]
+    assert untimed(one / "metrics.csv") == untimed(two / "metrics.csv")
     _, arrays = checkpoint.load(one / "last.npz")
     _, others = checkpoint.load(two / "last.npz")
     assert arrays.keys() == others.keys()
@@ -214,33 +204,6 @@ def test_the_numbers_are_those_of_the_saved_model(home: Path, printed: list[str]
 
 
 # ------------------------------------------------------------------ on a terminal
-
-
-def on_a_terminal(
-    arguments: Sequence[str], cwd: Path, columns: int, backend: str, **changes: str
-) -> tuple[int, str]:
-    """Exit code and everything that a terminal of so many columns gets to see."""
-    ours, theirs = pty.openpty()
-    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    child = subprocess.Popen(
-        command("train.py", *arguments),
-        cwd=cwd,
-        env=environment(TERM="xterm", NPVAE_BACKEND=backend, **changes),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        start_new_session=True,
-    )
-    os.close(theirs)
-    seen = b""
-    try:
-        while select.select([ours], [], [], 60)[0]:
-            seen += os.read(ours, 65536)
-    except OSError:  # the other end is closed: so Linux says that it is over
-        pass
-    finally:
-        os.close(ours)
-    return child.wait(timeout=60), seen.decode()
 
 
 @pytest.mark.parametrize(("columns", "backend"), [(80, BACKEND), (40, "numpy")])
@@ -266,36 +229,15 @@ def test_a_terminal_shows_a_line_that_moves(home: Path, columns: int, backend: s
 # ------------------------------------------------------------------ stopping and going on
 
 
-def endless(home: Path, out: Path, *more: str) -> subprocess.Popen[str]:
+def endless(out: Path, *more: str) -> list[str]:
     arguments = ["--dataset", "digits.npz", "--epochs", "100000", "--hidden", "16"]
-    return subprocess.Popen(
-        command("train.py", *arguments, "--out", out, *more),
-        cwd=home,
-        env=environment(PYTHONUNBUFFERED="1"),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return command("train.py", *arguments, "--out", out, *more)
 
 
-def stopped(child: subprocess.Popen[str], number: int) -> tuple[float, str]:
-    """Send a signal; how long it took to end, and what was said on stderr."""
-    start = time.monotonic()
-    child.send_signal(number)
-    try:
-        _, err = child.communicate(timeout=30)
-    finally:
-        child.kill()
-    return time.monotonic() - start, err
-
-
-def wait_for(child: subprocess.Popen[str], what: str) -> None:
-    assert child.stdout is not None
-    for line in child.stdout:
-        if re.search(what, line):
-            return
-    raise AssertionError(f"it never said {what}: {child.communicate()[1]}")
+def stopped(home: Path, out: Path, number: int, instant: str) -> Ending:
+    """By a signal shortly after that line: in a batch, in a save, or in a picture."""
+    delay = random.uniform(0, 0.1)
+    return interrupted(endless(out), home, number, delay, after=instant, PYTHONUNBUFFERED="1")
 
 
 @pytest.mark.parametrize(
@@ -310,11 +252,8 @@ def wait_for(child: subprocess.Popen[str], what: str) -> None:
 def test_a_signal_ends_it_at_once_and_loses_nothing(
     home: Path, tmp_path: Path, instant: str, number: int
 ) -> None:
-    child = endless(home, tmp_path / "run")
-    wait_for(child, instant)
-    time.sleep(random.uniform(0, 0.1))  # somewhere in an epoch: in a batch, a save, a picture
-    seconds, err = stopped(child, number)
-    assert child.returncode == 128 + number
+    code, seconds, _, err = stopped(home, tmp_path / "run", number, instant)
+    assert code == 128 + number
     assert seconds < ENDS_WITHIN
     assert "Traceback" not in err
     assert err.count("\n") <= 4
@@ -332,10 +271,7 @@ def test_a_signal_ends_it_at_once_and_loses_nothing(
 
 
 def test_kill_9_leaves_the_state_of_the_last_epoch(home: Path, tmp_path: Path) -> None:
-    child = endless(home, tmp_path / "run")
-    wait_for(child, r"^ *3/100000")
-    time.sleep(random.uniform(0, 0.1))
-    stopped(child, signal.SIGKILL)
+    stopped(home, tmp_path / "run", signal.SIGKILL, r"^ *3/100000")
     _, header = load_model(tmp_path / "run" / "last.npz")
     assert header["epoch"] >= 3
     lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
@@ -346,7 +282,8 @@ def test_kill_9_leaves_the_state_of_the_last_epoch(home: Path, tmp_path: Path) -
 
 def test_a_reader_who_leaves_gets_no_traceback(home: Path, tmp_path: Path) -> None:
     """train.py | head -3"""
-    child = endless(home, tmp_path / "run", "--pictures-every", "0")
+    words = endless(tmp_path / "run", "--pictures-every", "0")
+    child = started(words, home, PYTHONUNBUFFERED="1")
     assert child.stdout is not None
     assert child.stderr is not None
     for _ in range(3):
@@ -381,9 +318,8 @@ def test_two_and_two_epochs_are_four(here: Path) -> None:
     trainer.resume("two", {"epochs": 4}, None)
     assert Path("two/last.npz").read_bytes() == Path("four/last.npz").read_bytes()
     assert Path("two/best.npz").read_bytes() == Path("four/best.npz").read_bytes()
-    two, four = (rows(Path(run) / "metrics.csv") for run in ("two", "four"))
-    assert [{**row, "seconds": ""} for row in two] == [{**row, "seconds": ""} for row in four]
-    assert all(float(row["seconds"]) > 0 for row in two)
+    assert untimed(Path("two/metrics.csv")) == untimed(Path("four/metrics.csv"))
+    assert all(float(row["seconds"]) > 0 for row in rows(Path("two/metrics.csv")))
 
 
 def test_what_cannot_be_resumed_says_why_and_changes_nothing(here: Path) -> None:

@@ -1,0 +1,43 @@
+"""How do lines for people fit the terminal, however narrow it is?
+
+Nothing is wider than the terminal, but for a path that is: those are never broken.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+import textwrap
+from typing import TextIO
+
+
+def columns(stream: TextIO) -> int:
+    """The width of the terminal, or of a page where there is none."""
+    return shutil.get_terminal_size((100, 24)).columns if stream.isatty() else 100
+
+
+def show(text: str, stream: TextIO | None = None) -> None:
+    """Print lines for people, on stdout if not told otherwise, so that they fit the terminal."""
+    stream = stream or sys.stdout
+    if stream.isatty():
+        text = "\n".join(fitted(line, columns(stream)) for line in text.split("\n"))
+    print(text, file=stream, flush=True)
+
+
+def fitted(line: str, width: int) -> str:
+    """The line, broken between words; a command so that it can still be copied and run."""
+    if len(line) <= width:
+        return line
+    words, python, command = line.partition("python ")
+    for word in re.findall(r"""(?:'[^']*'|"[^"]*"|[^\s'"])+""", command):
+        python += word.replace(" ", "\0") + " "  # a space that is quoted is none to break at
+    indent = re.match(r" *(\S+  +)?", line)
+    pieces = textwrap.wrap(
+        words + python if command else line,
+        max(20, width) - 2 * bool(command),
+        subsequent_indent=" " * min(10, indent.end() if indent else 0),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return (" \\\n" if command else "\n").join(pieces).replace("\0", " ")

@@ -1,0 +1,189 @@
+"""Scripts run in processes that something happens to: a signal, kill -9, a narrow terminal.
+
+`Forks` runs them in forks of a process that has imported everything already, which take a fraction
+of a second; `interrupted` and `on_a_terminal` start Python anew. Only for systems like Unix.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fcntl import ioctl
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.helpers import ROOT, command, environment
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDS_WITHIN = 2.0  # seconds after a signal
+
+# Reads [script, arguments, folder, signal, delay] by the line; runs each in a fork of itself.
+FORKER = """
+import json, os, runpy, signal, sys, time
+from npvae import generation, gradcheck, planes, trained, trainer, verdict
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+for line in sys.stdin:
+    script, arguments, folder, number, delay = json.loads(line)
+    process = os.fork()
+    if not process:
+        for descriptor, name in ((1, "out.txt"), (2, "err.txt")):
+            os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+        os.chdir(folder)
+        sys.argv = [script, *arguments]
+        code = 99
+        try:
+            runpy.run_path(script, run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+        finally:
+            os._exit(code)
+    if number:
+        time.sleep(delay)
+        os.kill(process, number)
+    since = time.monotonic()
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    print(json.dumps([code, time.monotonic() - since]), flush=True)
+"""
+
+
+class Ending(NamedTuple):
+    """How a script ended, so many seconds after the signal, and what it had said."""
+
+    code: int
+    seconds: float
+    out: str
+    err: str
+
+
+class Forks:
+    """Runs scripts again and again in a folder, without starting Python again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", FORKER],
+            cwd=folder,
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(
+        self,
+        arguments: Sequence[str],
+        number: int = 0,
+        delay: float = 0,
+        script: str = "train.py",
+        folder: str = ".",
+    ) -> Ending:
+        """Its end, by itself or by a signal that it gets after so many seconds."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        path = str(ROOT / "scripts" / script)
+        order = json.dumps([path, list(arguments), folder, int(number), delay])
+        self.process.stdin.write(f"{order}\n")
+        self.process.stdin.flush()
+        code, seconds = json.loads(self.process.stdout.readline())
+        out, err = ((self.folder / name).read_text() for name in ("out.txt", "err.txt"))
+        return Ending(code, seconds, out, err)
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+        self.process.stdout.close()
+
+
+@contextmanager
+def like_a_user() -> Iterator[None]:
+    """Signals count, also where the tests run in the background; in the end all is as it was."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def started(words: Sequence[str], cwd: Path, **changes: str) -> subprocess.Popen[str]:
+    """A command line that runs in the folder cwd, its output piped."""
+    return subprocess.Popen(
+        words,
+        cwd=cwd,
+        env=environment(**changes),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def interrupted(
+    words: Sequence[str], cwd: Path, number: int, delay: float, after: str = "", **changes: str
+) -> Ending:
+    """The end of a command line that gets a signal so many seconds after its start.
+
+    Or after a line in which the pattern `after` is found; `out` is then only what followed it.
+    """
+    child = started(words, cwd, **changes)
+    try:
+        if after:
+            wait_for(child, after)
+        time.sleep(delay)
+        since = time.monotonic()
+        child.send_signal(number)
+        out, err = child.communicate(timeout=30)
+        return Ending(child.returncode, time.monotonic() - since, out, err)
+    finally:
+        child.kill()
+
+
+def wait_for(child: subprocess.Popen[str], what: str) -> None:
+    assert child.stdout is not None
+    for line in child.stdout:
+        if re.search(what, line):
+            return
+    raise AssertionError(f"it never said {what}: {child.communicate()[1]}")
+
+
+def on_a_terminal(
+    arguments: Sequence[str], cwd: Path, columns: int, backend: str, **changes: str
+) -> tuple[int, str]:
+    """Exit code of train.py and all that a terminal of so many columns gets to see."""
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    child = subprocess.Popen(
+        command("train.py", *arguments),
+        cwd=cwd,
+        env=environment(TERM="xterm", NPVAE_BACKEND=backend, **changes),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    seen = b""
+    try:
+        while select.select([ours], [], [], 60)[0]:
+            seen += os.read(ours, 65536)
+    except OSError:  # the other end is closed: so Linux says that it is over
+        pass
+    finally:
+        os.close(ours)
+    return child.wait(timeout=60), seen.decode()
