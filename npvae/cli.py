@@ -154,6 +154,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     """Call main with the command line, and end the process as the house rules say."""
     signals = Signals()
     try:
+        signals.catch()
         warnings.showwarning = _show_warning
         _prepare_streams()
         code = _outcome(main, signals)

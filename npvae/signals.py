@@ -29,11 +29,14 @@ class Signals:
         self.number, self.since, self.over = 0, 0.0, False
         known = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP"))
         self.numbers = [number for number in known if number]  # Windows has no SIGHUP
+
+    def catch(self) -> None:
+        """Catch them from here on; one may come before the last line of this is done."""
+        atexit.register(self.deaf)  # the first to be registered is the last to be called
+        sys.unraisablehook = self.lost
         for number in self.numbers:
             if signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, self.received)
-        sys.unraisablehook = self.lost
-        atexit.register(self.deaf)  # the first to be registered is the last to be called
 
     def received(self, number: int, frame: FrameType | None) -> None:
         """Raise Interrupted, once; if that should not help, end the process the hard way."""

@@ -242,7 +242,8 @@ def test_signals_from_the_very_start_of_the_process(
 ) -> None:
     """A whole process each, from before Python has started to well into the training.
 
-    Until the first line of `cli.run` a signal is not ours: Python dies of it in its own way.
+    Until the first line of `cli.run` a signal is not ours: Python dies of it in its own way, or
+    loses a Ctrl-C in one of its own finalizers, says so, and goes on.
     """
     for seed in range(count):
         dice, out = random.Random(seed), f"early {count} {seed}"
@@ -255,9 +256,11 @@ def test_signals_from_the_very_start_of_the_process(
             assert "cli.run" not in ending.err, case
             tally(what, "before the script began")
         elif ending.code == 0:
-            assert ending.err == "", case
+            lost = number == signal.SIGINT and bool(re.search(r"\n *KeyboardInterrupt", ending.err))
+            assert lost or ending.err == "", case
+            assert "scripts/train.py" not in ending.err, case
             assert_the_same(home / out, straight.folder)
-            tally(what, "done before it came")
+            tally(what, "lost by Python before the script began" if lost else "done before it came")
         else:
             with named(case):
                 check_interruption(forks, straight, out, ending, number)
