@@ -68,6 +68,14 @@ class Run:
         checkpoint.save(self.folder / "last.npz", header, arrays)
         self.write("metrics.csv", self.metrics())
 
+    def catch_up(self, history: list[dict[str, float]]) -> None:
+        """Write metrics.csv again, from the history in last.npz: it may have been cut off between.
+
+        Raises OutputError.
+        """
+        self.history, self.seconds = history, self.seconds[: len(history)]
+        self.write("metrics.csv", self.metrics())
+
     def metrics(self) -> str:
         """The history as text: the columns of COLUMNS and, with --validation, those of it."""
         extra = [name for name in self.history[0] if name.startswith("validation")]
@@ -268,15 +276,13 @@ def open_run(given: str | Path) -> tuple[Run, VAE, Optimizer, dict[str, Any]]:
             about = {name: header[name] for name in ("settings", "data", "versions")}
             run = on_failure.enter_context(closing(Run(path.parent, about)))
             optimizer = restored(header["optimizer"], arrays, vae.parameters)
-            run.history = header["history"]
-            run.seconds = seconds_in(path.parent / "metrics.csv", len(run.history))
-            metrics = run.metrics()
+            run.seconds = seconds_in(path.parent / "metrics.csv", len(header["history"]))
+            run.catch_up(header["history"])
         except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(
                 f"the checkpoint {path} holds a model, but not the state of a training run that\n"
                 "this version of npvae can go on with. Resume from the last.npz of a run."
             ) from error
-        run.write("metrics.csv", metrics)  # which a kill may have kept from being written
         on_failure.pop_all()
     return run, vae, optimizer, header
 

@@ -83,20 +83,22 @@ def told(run: Run, settings: Settings, where: Sequence[str]) -> Iterator[None]:
         yield
     except OutputError as error:
         what_and_why = str(error).splitlines()[:2]
-        lines = [*what_and_why, what_is_left(run, settings, where)]
+        lines = [*what_and_why, put_in_order(run, settings, where)]
         raise OutputError("\n".join(lines)) from error
     except (KeyboardInterrupt, OSError):  # OSError: nobody reads what is printed
         with suppress(OSError):
-            show(f"Interrupted. {what_is_left(run, settings, where)}", sys.stderr)
+            show(f"Interrupted. {put_in_order(run, settings, where)}", sys.stderr)
         raise
 
 
-def what_is_left(run: Run, settings: Settings, where: Sequence[str]) -> str:
-    """The state of a run that was cut short, and the command that goes on."""
+def put_in_order(run: Run, settings: Settings, where: Sequence[str]) -> str:
+    """Make metrics.csv agree with last.npz; the state of the run, and the command that goes on."""
     last = run.folder / "last.npz"
     if not last.exists():
         return "No epoch was finished: begin again with the same command."
     header, _ = checkpoint.load(last)
+    with suppress(OutputError):
+        run.catch_up(header["history"])
     state = f"The state after epoch {header['epoch']} is in {last}"
     if header["epoch"] == settings.epochs:
         return f"{state}\nThat was the last one: the run is complete."

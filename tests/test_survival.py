@@ -461,6 +461,40 @@ def test_whichever_file_cannot_be_replaced_the_run_can_be_taken_up_again(
         tally("I/O faults while training", "same bytes after resuming")
 
 
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_ctrl_c_between_two_files_leaves_them_in_order(
+    every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
+) -> None:
+    """Right after each file in turn: metrics.csv may not be an epoch behind last.npz."""
+    monkeypatch.chdir(tmp_path)
+    digits_file(tmp_path)
+    settings = Settings(dataset="digits.npz", epochs=3, hidden_dims=(8,), batch_size=64)
+    trainer.start(settings, None, "straight", quiet=True)
+    original = os.replace
+    left = 0
+
+    def replace(source: Any, target: Any) -> None:
+        nonlocal left
+        left -= 1
+        original(source, target)
+        if not left:
+            raise KeyboardInterrupt
+
+    for which in range(5, 16, every):
+        left, out = which, f"cut {which}"
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "replace", replace)
+            with pytest.raises(KeyboardInterrupt):
+                trainer.start(settings, None, out, quiet=True)
+        done = epochs_in(tmp_path / out)
+        assert done == (which - 5) // 5 + 1
+        assert len(rows(tmp_path / out / "metrics.csv")) == done
+        if done < 3:
+            trainer.resume(out, {}, None, quiet=True)
+        assert_the_same(tmp_path / out, tmp_path / "straight")
+        tally("Ctrl-C right after a file", "same bytes after resuming")
+
+
 PLAIN_USER = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
 modes_count = pytest.mark.skipif(
     bool(PLAIN_USER) and not shutil.which("setpriv"), reason="to root every folder is writable"
