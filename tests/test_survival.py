@@ -420,78 +420,83 @@ def test_a_full_disk_keeps_the_last_epoch_and_the_message_tells_how_to_go_on(
     tally("I/O faults while training", "same bytes after resuming")
 
 
-@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
-def test_whichever_file_cannot_be_replaced_the_run_can_be_taken_up_again(
-    every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
-) -> None:
-    """run.json, then each epoch two pictures, the curve, the checkpoint and metrics.csv."""
+THREE_EPOCHS = Settings(dataset="digits.npz", epochs=3, hidden_dims=(8,), batch_size=64)
+
+
+@pytest.fixture
+def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The run of THREE_EPOCHS that nothing happens to; we are in the folder of its folder."""
     monkeypatch.chdir(tmp_path)
     digits_file(tmp_path)
-    settings = Settings(dataset="digits.npz", epochs=3, hidden_dims=(8,), batch_size=64)
-    trainer.start(settings, None, "straight", quiet=True)
-    original = os.replace
-    left = 0
+    trainer.start(THREE_EPOCHS, None, "straight", quiet=True)
+    return tmp_path / "straight"
+
+
+def cut_short(
+    out: str, which: int, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> BaseException:
+    """Start THREE_EPOCHS in `out`; what it raises when the file of this number, from 1, is put in
+    its place: an OSError instead of that, anything else right after it."""
+    original, left = os.replace, which
 
     def replace(source: Any, target: Any) -> None:
         nonlocal left
         left -= 1
+        if left or not isinstance(error, OSError):
+            original(source, target)
         if not left:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        original(source, target)
+            raise error
 
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        with pytest.raises((OutputError, KeyboardInterrupt)) as caught:
+            trainer.start(THREE_EPOCHS, None, out, quiet=True)
+    return caught.value
+
+
+# The files are run.json, then each epoch two pictures, the curve, the checkpoint and metrics.csv.
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_whichever_file_cannot_be_replaced_the_run_can_be_taken_up_again(
+    every: int, three: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
+) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     for which in range(1, 17, every):
-        left, out = which, f"fault {which}"
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "replace", replace)
-            with pytest.raises(OutputError, match="No space left on device") as caught:
-                trainer.start(settings, None, out, quiet=True)
-        assert str(caught.value).count("\n") <= 3
-        done = epochs_in(tmp_path / out)
+        out = f"fault {which}"
+        error = cut_short(out, which, full, monkeypatch)
+        assert isinstance(error, OutputError)
+        assert "No space left on device" in str(error)
+        assert str(error).count("\n") <= 3
+        done = epochs_in(Path(out))
         if done == 3:
-            assert "complete" in str(caught.value)
+            assert "complete" in str(error)
             opened, *_ = open_run(out)
             opened.close()
         elif done:
-            assert f"after epoch {done} " in str(caught.value)
+            assert f"after epoch {done} " in str(error)
             trainer.resume(out, {}, None, quiet=True)
         else:
-            assert "same command" in str(caught.value) or which == 1
-            trainer.start(settings, None, out, quiet=True)
-        assert_the_same(tmp_path / out, tmp_path / "straight")
+            assert "same command" in str(error) or which == 1
+            trainer.start(THREE_EPOCHS, None, out, quiet=True)
+        assert_the_same(Path(out), three)
         tally("I/O faults while training", "same bytes after resuming")
 
 
 @pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
-def test_ctrl_c_between_two_files_leaves_them_in_order(
-    every: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
+def test_ctrl_c_right_after_a_file_leaves_all_in_agreement(
+    every: int, three: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
-    """Right after each file in turn: metrics.csv may not be an epoch behind last.npz."""
-    monkeypatch.chdir(tmp_path)
-    digits_file(tmp_path)
-    settings = Settings(dataset="digits.npz", epochs=3, hidden_dims=(8,), batch_size=64)
-    trainer.start(settings, None, "straight", quiet=True)
-    original = os.replace
-    left = 0
-
-    def replace(source: Any, target: Any) -> None:
-        nonlocal left
-        left -= 1
-        original(source, target)
-        if not left:
-            raise KeyboardInterrupt
-
+    """Right after last.npz, too, when metrics.csv is an epoch behind it."""
     for which in range(5, 16, every):
-        left, out = which, f"cut {which}"
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "replace", replace)
-            with pytest.raises(KeyboardInterrupt):
-                trainer.start(settings, None, out, quiet=True)
-        done = epochs_in(tmp_path / out)
+        out = f"cut {which}"
+        assert isinstance(
+            cut_short(out, which, KeyboardInterrupt(), monkeypatch), KeyboardInterrupt
+        )
+        done = epochs_in(Path(out))
         assert done == (which - 5) // 5 + 1
-        assert len(rows(tmp_path / out / "metrics.csv")) == done
+        assert len(rows(Path(out) / "metrics.csv")) == done
         if done < 3:
             trainer.resume(out, {}, None, quiet=True)
-        assert_the_same(tmp_path / out, tmp_path / "straight")
+        assert_the_same(Path(out), three)
         tally("Ctrl-C right after a file", "same bytes after resuming")
 
 
