@@ -17,6 +17,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any, NoReturn
@@ -144,10 +145,10 @@ def is_dashed(word: object) -> bool:
 
 
 def some_text(text: str) -> str:
-    """An option's type: anything but nothing."""
+    """An option's type: anything but nothing; ~ is the home folder, as in --out=~/run."""
     if not text:
         raise argparse.ArgumentTypeError("'' is empty")
-    return text
+    return os.path.expanduser(text)
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
@@ -155,7 +156,7 @@ def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
     signals = Signals()
     try:
         signals.catch()
-        warnings.showwarning = _show_warning
+        warnings.showwarning = partial(_show_warning, signals)
         _prepare_streams()
         code = _outcome(main, signals)
     except KeyboardInterrupt:
@@ -215,5 +216,6 @@ def _tell(text: str) -> None:
         show(text, sys.stderr)
 
 
-def _show_warning(message: Warning | str, *rest: Any, **named: Any) -> None:
-    _tell(f"note: {str(message).splitlines()[0]}")
+def _show_warning(signals: Signals, message: Warning | str, *rest: Any, **named: Any) -> None:
+    if not signals.number:  # or it is the complaint of what was cut off in the middle
+        _tell(f"note: {str(message).splitlines()[0]}")

@@ -16,6 +16,7 @@ from numpy.typing import DTypeLike, NDArray
 from npvae.arrays import Array
 from npvae.checks import check_images
 from npvae.datasets.batches import batches, chunks
+from npvae.layers import reparameterize
 from npvae.losses import Loss, bce_with_logits, kl_divergence
 from npvae.model import VAE
 
@@ -23,6 +24,7 @@ Images = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
 
+@np.errstate(all="ignore")  # what overflows shows in the losses, which are looked at
 def losses_per_image(
     vae: VAE, images: Images, epsilon: Array, batch_size: int = 500
 ) -> tuple[Floats, Floats]:
@@ -65,7 +67,8 @@ def log_likelihood_bound(
         total = np.full(len(x), -np.inf)
         for _ in range(samples):
             epsilon = vae.noise(len(x), rng)
-            z = mu + np.exp(0.5 * log_var) * epsilon  # as `reparameterize` does
+            z = np.empty_like(mu)
+            reparameterize(mu, log_var, epsilon, z)
             bce = bce_with_logits(vae.logits.forward(vae.decoder.forward(z)[-1]), x)
             log_w = 0.5 * np.sum(epsilon**2 - z**2 + log_var, axis=1, dtype=np.float64) - bce
             total = np.logaddexp(total, log_w)

@@ -30,6 +30,7 @@ class Outcome:
 
     options: str
     losses: list[float]  # test bce + kl of each seed: without beta, so that all can be compared
+    diverged: int  # how many further seeds
     bce: float
     kl: float
     seconds: float
@@ -40,21 +41,24 @@ class Outcome:
 
     @property
     def spread(self) -> str:
-        return f"{min(self.losses):.2f} to {max(self.losses):.2f}" if self.losses else "diverged"
+        if not self.losses:
+            return "diverged"
+        more = f", {self.diverged} diverged" if self.diverged else ""
+        return f"{min(self.losses):.2f} to {max(self.losses):.2f}{more}"
 
 
 def outcomes(finished: Sequence[Experiment]) -> dict[str, Outcome]:
     """What these runs came to, by their options."""
     found: dict[str, Outcome] = {}
     for options in dict.fromkeys(run.options for run in finished):
-        rows = [run.rows for run in finished if run.options == options and not run.diverged]
+        runs = [run for run in finished if run.options == options]
+        rows = [run.rows for run in runs if not run.diverged]
         bce = [float(row[-1]["test_bce"]) for row in rows]
         kl = [float(row[-1]["test_kl"]) for row in rows]
         seconds = [sum(float(epoch["seconds"] or 0) for epoch in row) for row in rows]
         losses = [a + b for a, b in zip(bce, kl, strict=True)]
-        found[options] = Outcome(
-            options, losses, *(mean(values or [math.nan]) for values in (bce, kl, seconds))
-        )
+        means = (mean(values or [math.nan]) for values in (bce, kl, seconds))
+        found[options] = Outcome(options, losses, len(runs) - len(rows), *means)
     return found
 
 

@@ -13,7 +13,6 @@ import io
 import json
 import math
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -26,7 +25,7 @@ from npvae.cores import cores
 from npvae.errors import NpvaeError
 from npvae.progress import clock
 from npvae.settings import PRESETS, Settings, option, shown
-from npvae.terminal import show
+from npvae.terminal import columns, show
 
 # Single changes to the tutorial preset; values are written as settings.shown writes them.
 CHANGES = (
@@ -156,8 +155,13 @@ class Experiment:
         _, said = process.communicate()
         if process.returncode == DIVERGED:
             (self.folder / "diverged.txt").write_text(said)
-        elif process.returncode:
-            raise NpvaeError(f"train.py {self.options} has failed:\n{said.strip()}")
+        elif process.returncode and not self.done:  # a kill at the last instant may be no failure
+            code = process.returncode
+            error = NpvaeError(
+                f"train.py {self.options} (exit code {code}) has failed:\n{said.strip()}"
+            )
+            error.exit_code = max(1, code)
+            raise error
 
 
 def finished(place: Path) -> list[Experiment]:
@@ -230,7 +234,7 @@ class Progress:
             now = ", ".join(f"{run.folder.name} {len(run.rows)}/{run.epochs}" for run in running)
             eta = f", {clock(left)} left" if trained else ""
             line = f"{self.number}/{self.count} done{eta}: {now}"
-            print(f"\r\033[K{line[: shutil.get_terminal_size().columns - 1]}", end="", flush=True)
+            print(f"\r\033[K{line[: columns(sys.stdout) - 1]}", end="", flush=True)
 
     def clear(self) -> None:
         if self.live:

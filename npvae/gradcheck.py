@@ -260,7 +260,7 @@ def away_from_kinks(
 def table(checks: list[Check]) -> str:
     """The report, for people: what, entries checked, worst relative error, where."""
     width = max(len(check.what) for check in checks)
-    lines = [f"{'gradient':{width}}  entries  worst error  at entry      by hand      difference"]
+    lines = [f"{'gradient':{width}}  entries  worst error  at entry      by hand     numerically"]
     for check in checks:
         line = f"{check.what:{width}}  {check.entries:7}  {check.error:11.1e}"
         line += f"  {check.where!s:9} {check.analytic:+.7f}  {check.numeric:+.7f}"

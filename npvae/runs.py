@@ -178,7 +178,7 @@ def unfinished(folder: Path) -> bool:
 def way_on(folder: Path) -> str:
     """How to go on with the run in a folder, as another line; nothing if that is impossible."""
     try:
-        header, _ = checkpoint.load(folder / "last.npz")
+        header, _ = checkpoint.load(state_of(folder))
         settings, done = Settings.from_dict(header["settings"]), header["epoch"]
         more = {"epochs": done + 10} if done >= settings.epochs else {}
         settings.resumed(more, done)
@@ -234,21 +234,27 @@ def locked(folder: Path) -> IO[str] | None:
 # ------------------------------------------------------------------ runs that are there
 
 
-def find_checkpoint(given: str | Path | None = None, name: str = "last.npz") -> Path:
+def find_checkpoint(given: str | Path | None = None) -> Path:
     """The checkpoint file that is meant by a file, by a run's folder, or, if None, the newest run.
 
     Raises CheckpointError, saying what to do, if there is none.
     """
     if given is not None:
         path = Path(given)
-        return path / name if path.is_dir() else path
-    found = sorted(RUNS.glob(f"*/{name}"), key=lambda path: path.stat().st_mtime)
+        return state_of(path) if path.is_dir() else path
+    found = sorted(RUNS.glob("*/last.npz"), key=lambda path: path.stat().st_mtime)
     if not found:
         raise CheckpointError(
             f"no trained model was found in {RUNS.resolve()}.\n"
-            f"Train one first with  {cli.command('train.py')}  or name one with --checkpoint."
+            f"Name one with --checkpoint, or train one:  {cli.command('train.py')}"
         )
     return found[-1]
+
+
+def state_of(folder: Path) -> Path:
+    """Its last.npz; or best.npz, if the first epoch was cut off between the two: they are equal."""
+    last, best = folder / "last.npz", folder / "best.npz"
+    return best if best.exists() and not last.exists() else last
 
 
 def load_model(path: str | Path) -> tuple[VAE, dict[str, Any]]:
@@ -263,7 +269,7 @@ def load_model(path: str | Path) -> tuple[VAE, dict[str, Any]]:
 def open_run(given: str | Path) -> tuple[Run, VAE, Optimizer, dict[str, Any]]:
     """A run to be resumed, in the state of its last epoch; CheckpointError if there is none."""
     path = find_checkpoint(given)
-    if path.name != "last.npz" and path.exists():
+    if path.exists() and path != state_of(path.parent):
         raise CheckpointError(
             f"{path} is not the last.npz of a run, and only from there can one go on.\n"
             "Resume from the folder of the run."
@@ -283,6 +289,7 @@ def open_run(given: str | Path) -> tuple[Run, VAE, Optimizer, dict[str, Any]]:
                 f"the checkpoint {path} holds a model, but not the state of a training run that\n"
                 "this version of npvae can go on with. Resume from the last.npz of a run."
             ) from error
+        (path.parent / "images").mkdir(exist_ok=True)
         on_failure.pop_all()
     return run, vae, optimizer, header
 

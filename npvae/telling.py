@@ -16,7 +16,7 @@ from npvae.errors import OutputError
 from npvae.evaluation import no_latent_loss, pixel_entropy
 from npvae.losses import Loss
 from npvae.model import VAE
-from npvae.runs import RUNS, Run
+from npvae.runs import RUNS, Run, state_of
 from npvae.settings import Settings, option, shown
 from npvae.terminal import show
 
@@ -85,15 +85,17 @@ def told(run: Run, settings: Settings, where: Sequence[str]) -> Iterator[None]:
         what_and_why = str(error).splitlines()[:2]
         lines = [*what_and_why, put_in_order(run, settings, where)]
         raise OutputError("\n".join(lines)) from error
-    except (KeyboardInterrupt, OSError):  # OSError: nobody reads what is printed
+    except (KeyboardInterrupt, OSError) as error:  # OSError: nobody reads what is printed
         with suppress(OSError):
             show(f"Interrupted. {put_in_order(run, settings, where)}", sys.stderr)
+        if isinstance(error, BrokenPipeError):  # not done, so no success
+            raise KeyboardInterrupt from error
         raise
 
 
 def put_in_order(run: Run, settings: Settings, where: Sequence[str]) -> str:
     """Make metrics.csv agree with last.npz; the state of the run, and the command that goes on."""
-    last = run.folder / "last.npz"
+    last = state_of(run.folder)
     if not last.exists():
         return "No epoch was finished: begin again with the same command."
     header, _ = checkpoint.load(last)

@@ -1,20 +1,28 @@
 """How do lines for people fit the terminal, however narrow it is?
 
-Nothing is wider than the terminal, but for a path that is: those are never broken.
+What `show` prints is never wider than the terminal, but for a path that is: those stay whole.
 """
 
 from __future__ import annotations
 
+import os
 import re
-import shutil
 import sys
 import textwrap
 from typing import TextIO
 
+PAGE = 100  # columns
+
 
 def columns(stream: TextIO) -> int:
     """The width of the terminal, or of a page where there is none."""
-    return shutil.get_terminal_size((100, 24)).columns if stream.isatty() else 100
+    try:
+        if stream.isatty():
+            asked = int(os.environ.get("COLUMNS", 0))
+            return asked or os.get_terminal_size(stream.fileno()).columns or PAGE
+    except (ValueError, OSError):  # it will not say
+        pass
+    return PAGE
 
 
 def show(text: str, stream: TextIO | None = None) -> None:
@@ -30,6 +38,8 @@ def fitted(line: str, width: int) -> str:
     if len(line) <= width:
         return line
     words, python, command = line.partition("python ")
+    if not re.match(r"\S+\.py\b|'[^']*\.py\b", command):  # just the word
+        words, python, command = line, "", ""
     for word in re.findall(r"""(?:'[^']*'|"[^"]*"|[^\s'"])+""", command):
         python += word.replace(" ", "\0") + " "  # a space that is quoted is none to break at
     indent = re.match(r" *(\S+  +)?", line)

@@ -72,7 +72,7 @@ def resume(
                 if now_is != before.get(what):
                     say(f"note: {what} is {now_is}, it was {before.get(what)}: bits will differ")
             run.about["settings"] = settings.as_dict()
-            run.write_about(resumed=now(), resumed_after_epoch=done)
+            run.write_about(resumed=now(), resumed_after_epoch=done, resumed_with=versions())
             say(f"Resuming {run.folder} after epoch {done}.\n")
             test = _train(run, vae, optimizer, settings, train_set, test_set, quiet, done)
             show(summary(test, train_set, test_set, settings, run, where))
@@ -204,7 +204,9 @@ def about_data(train_set: Dataset, test_set: Dataset, settings: Settings) -> dic
 
 def from_anywhere(dataset: str) -> str:
     """The name of a dataset, or its path, in words that mean the same in every folder."""
-    return dataset if dataset in ("", "auto", *DATASETS) else str(Path(dataset).resolve())
+    return (
+        dataset if dataset in ("", "auto", *DATASETS) else str(Path(dataset).expanduser().resolve())
+    )
 
 
 def versions() -> dict[str, str]:

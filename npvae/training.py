@@ -58,6 +58,7 @@ def generator(seed: int, stream: int, epoch: int = 0) -> np.random.Generator:
     return np.random.default_rng([seed, stream, epoch])
 
 
+@np.errstate(all="ignore")  # what overflows shows in the loss, which is looked at
 def train_epoch(
     team: Team,
     optimizer: Optimizer,

@@ -392,3 +392,24 @@ def test_a_reader_who_has_enough_is_no_error(body: str, code: int) -> None:
     assert done.returncode == code
     assert "pipe" not in done.stderr.lower()
     assert "Traceback" not in done.stderr
+
+
+def test_the_home_folder_may_be_written_as_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    assert cli.some_text("~/run") == "/home/somebody/run"
+    assert cli.some_text("a~b/run") == "a~b/run"
+
+
+def test_after_a_signal_nobody_wants_to_know_what_was_cut_off(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def main(arguments: Sequence[str]) -> int:
+        warnings.showwarning("before", UserWarning, "file.py", 1)
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            warnings.showwarning("a cache that does not work", UserWarning, "file.py", 1)
+        return 0
+
+    assert ending(main) == 128 + signal.SIGTERM
+    assert capsys.readouterr().err == "note: before\n"

@@ -215,7 +215,7 @@ def test_an_interruption_says_that_nothing_is_lost(tmp_path: Path) -> None:
 
 
 def outcome(options: str, *losses: float) -> Outcome:
-    return Outcome(options, list(losses), 200.0, 10.0, 60.0)
+    return Outcome(options, list(losses), 0, 200.0, 10.0, 60.0)
 
 
 def test_what_is_noise_depends_on_how_much_seeds_differ() -> None:

@@ -69,6 +69,12 @@ def test_images_of_the_training_set_are_left_out_too() -> None:
     assert said[0].endswith(": 2 of its images.")
 
 
+def test_the_same_image_is_added_once() -> None:
+    found, said = added(dataset("more", [7, 8, 7, 7]))
+    assert colours(found.images) == [1, 2, 3, 7, 8]
+    assert said[0].endswith(": 2 of its images.")
+
+
 def test_an_image_that_is_nearly_one_of_the_test_set_is_another() -> None:
     extra = dataset("more", [20, 30])
     extra.images[0, 27, 27] += 1

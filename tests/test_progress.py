@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
+import pty
 import re
+import struct
 import sys
+import termios
+from fcntl import ioctl
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +17,7 @@ import pytest
 from npvae import progress
 from npvae.losses import Loss
 from npvae.progress import Progress, clock
+from npvae.terminal import PAGE, columns, fitted
 from npvae.training import Epoch
 from tests.forks import on_a_terminal
 from tests.helpers import drawn_lines, run_script, screen
@@ -236,3 +241,17 @@ def test_errors_fit_the_terminal_and_lose_no_word(
     assert found == code
     assert max(map(len, drawn_lines(seen))) <= columns
     assert seen.split() == run_script("train.py", *arguments, cwd=tmp_path).stderr.split()
+
+
+def test_each_stream_has_a_width_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    ours, theirs = pty.openpty()
+    ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 33, 0, 0))
+    with open(ours, "wb"), open(theirs, "w") as narrow:
+        assert columns(narrow) == 33
+    assert columns(io.StringIO()) == PAGE
+
+
+def test_a_word_is_no_command() -> None:
+    line = "note: python is 3.12.1, it was 3.11.2: the bits of /my python stuff/ aren't the same"
+    assert fitted(line, 40).split() == line.split()

@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -433,9 +434,13 @@ def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def cut_short(
-    out: str, which: int, error: BaseException, monkeypatch: pytest.MonkeyPatch
+    out: str,
+    which: int,
+    error: BaseException,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings = THREE_EPOCHS,
 ) -> BaseException:
-    """Start THREE_EPOCHS in `out`; what it raises when the file of this number, from 1, is put in
+    """Start a run in `out`; what it raises when the file of this number, from 1, is put in
     its place: an OSError instead of that, anything else right after it."""
     original, left = os.replace, which
 
@@ -450,7 +455,7 @@ def cut_short(
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", replace)
         with pytest.raises((OutputError, KeyboardInterrupt)) as caught:
-            trainer.start(THREE_EPOCHS, None, out, quiet=True)
+            trainer.start(settings, None, out, quiet=True)
     return caught.value
 
 
@@ -498,6 +503,31 @@ def test_ctrl_c_right_after_a_file_leaves_all_in_agreement(
             trainer.resume(out, {}, None, quiet=True)
         assert_the_same(Path(out), three)
         tally("Ctrl-C right after a file", "same bytes after resuming")
+
+
+def test_best_without_last_is_an_epoch_too(
+    three: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --validation, best.npz comes before last.npz: in the first epoch there is only it."""
+    settings = replace(THREE_EPOCHS, validation=50)
+    trainer.start(settings, None, "validated", quiet=True)
+    cut_short("cut", 5, KeyboardInterrupt(), monkeypatch, settings)
+    assert {path.name for path in Path("cut").glob("*.npz")} == {"best.npz"}
+    told = capsys.readouterr().err
+    assert f"The state after epoch 1 is in {Path('cut/best.npz')}" in told
+    assert suggested(told)[1:] == ["--resume", "cut"]
+    trainer.resume("cut", {}, None, quiet=True)
+    assert_the_same(Path("cut"), Path("validated"))
+    assert Path("cut/best.npz").read_bytes() == Path("validated/best.npz").read_bytes()
+
+
+def test_a_run_whose_pictures_were_removed_goes_on(three: Path) -> None:
+    trainer.start(replace(THREE_EPOCHS, epochs=2), None, "run", quiet=True)
+    shutil.rmtree("run/images")
+    trainer.resume("run", {"epochs": 3}, None, quiet=True)
+    assert (Path("run/images/rec_epoch3.png")).read_bytes() == (
+        three / "images" / "rec_epoch3.png"
+    ).read_bytes()
 
 
 PLAIN_USER = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []

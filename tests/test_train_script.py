@@ -294,6 +294,7 @@ def test_a_reader_who_leaves_gets_no_traceback(home: Path, tmp_path: Path) -> No
         _, err = child.communicate(timeout=60)
     finally:
         child.kill()
+    assert child.returncode == 130  # interrupted: it is not done
     assert "Traceback" not in err
     assert "BrokenPipe" not in err
 

@@ -21,7 +21,10 @@ def with_extra(
     Labels of added images keep the meaning that they have in `extra`.
     """
     known = {image.tobytes() for images in (train.images, test.images) for image in images}
-    new = np.array([image.tobytes() not in known for image in extra.images], bool)
+    new = np.zeros(len(extra), bool)
+    for k, image in enumerate(extra.images):
+        new[k] = image.tobytes() not in known
+        known.add(image.tobytes())  # or the same image once more would be new, too
     if not new.all():
         report(f"Left out of {extra.name}, being there already: {np.sum(~new):,} of its images.")
     return replace(
