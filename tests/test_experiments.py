@@ -266,3 +266,19 @@ def test_the_tables_alone_train_nothing(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("| preset |")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_seed_that_diverged_is_told_beside_the_others() -> None:
+    found = Outcome("", [244.0, 243.0], 1, 200.0, 10.0, 60.0)
+    assert found.spread == "243.00 to 244.00, 1 diverged"
+
+
+def test_a_kill_between_the_last_two_files_is_no_failure(here: Path) -> None:
+    """The next call resumes it: that says it has all its epochs, and writes the row that lacks."""
+    run = Experiment(f"{BASE} --epochs 2", 0, Path("runs"))
+    experiments.train_all([run], TRAIN, quiet=True)
+    rows = (run.folder / "metrics.csv").read_text().splitlines()
+    (run.folder / "metrics.csv").write_text("\n".join(rows[:-1]) + "\n")
+    assert not run.done
+    experiments.train_all([run], TRAIN, quiet=True)
+    assert run.done
