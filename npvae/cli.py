@@ -176,17 +176,19 @@ def _outcome(main: Callable[[Sequence[str]], int | None], signals: Signals) -> i
             return 128 + signals.number
         if isinstance(error, BrokenPipeError):  # whoever read our output has enough
             return 0
-        if "--debug" in sys.argv:
-            raise
+        code, message = 1, str(error)
         if isinstance(error, NpvaeError):
-            _tell(f"error: {error}")
-            return error.exit_code
-        if isinstance(error, OSError):
-            _tell(f"error: {error}")
-            return 6
-        _tell(f"error: {type(error).__name__}: {error}")
-        _tell("This is a bug in npvae. --debug shows where it happened.")
-        return 1
+            code = error.exit_code
+        elif isinstance(error, OSError):
+            code = 6
+        else:
+            bug = "This is a bug in npvae. --debug shows where it happened."
+            message = f"{type(error).__name__}: {error}\n{bug}"
+        if "--debug" in sys.argv:
+            sys.excepthook(type(error), error, error.__traceback__)
+        else:
+            _tell(f"error: {message}")
+        return code
 
 
 def _prepare_streams() -> None:

@@ -59,6 +59,8 @@ the two with the greatest KL on the test images, all others 0; with one latent, 
     "scatter": "\nWith more than two latents: in the plane of their greatest variance (PCA).",
 }
 
+TAKE_A_NAME = ("--checkpoint", "--out", "--dataset", "--data-dir")  # even if it is that of a mode
+
 COUNTS = {
     "prior": (100, "draws"),
     "reconstruct": (10, "images, if no --index is given"),
@@ -143,11 +145,10 @@ def with_mode(arguments: Sequence[str]) -> list[str]:
     rest = list(arguments)
     if rest and (not rest[0].startswith("-") or rest[0] in ("-h", "--help")):
         return rest
-    mode = next((argument for argument in rest if argument in MODES), None)
-    if mode is None:
-        return ["prior", *rest]
-    rest.remove(mode)
-    return [mode, *rest]
+    for k, word in enumerate(rest):
+        if word in MODES and rest[k - 1] not in TAKE_A_NAME:
+            return [word, *rest[:k], *rest[k + 1 :]]
+    return ["prior", *rest]
 
 
 def draw(options: argparse.Namespace, model: Trained) -> Image.Image:

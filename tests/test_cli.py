@@ -299,17 +299,21 @@ def test_a_bug_of_ours_is_called_one(capsys: pytest.CaptureFixture[str]) -> None
 
 
 @pytest.mark.parametrize("error", [KeyError("oops"), errors.DataError("what")])
-def test_debug_shows_the_traceback(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr(sys, "argv", ["script.py", "--debug"])
-    with pytest.raises(type(error)):
-        cli.run(raising(error))
+    assert ending(raising(error)) == getattr(error, "exit_code", 1)
+    _, err = capsys.readouterr()
+    assert err.startswith("Traceback")
+    assert "raise error" in err
 
 
 def test_a_traceback_is_what_the_user_sees_with_debug_and_not_without(tmp_path: Path) -> None:
     for debug in ([], ["--debug"]):
         arguments = ["--dataset", "no such place", *debug]
         done = run(command("train.py", *arguments), cwd=tmp_path)
-        assert done.returncode == (1 if debug else 3)
+        assert done.returncode == 3
         assert ("Traceback" in done.stderr) is bool(debug)
         assert "no such place" in done.stderr
         assert debug or done.stderr.count("\n") <= 4

@@ -135,6 +135,8 @@ def test_each_next_command_is_one_that_works() -> None:
         ("--seed 3", "prior --seed 3"),
         ("--seed 3 digit 4", "digit --seed 3 4"),
         ("digit 4 --out prior", "digit 4 --out prior"),
+        ("--out scatter", "prior --out scatter"),
+        ("--out scatter scatter --seed 3", "scatter --out scatter --seed 3"),
         ("--help", "--help"),
         ("nonsense", "nonsense"),
     ],
