@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from npvae.datasets import Dataset
+from npvae.datasets.dataset import SIDE
 from npvae.errors import OptionError
-from npvae.images import SIDE
 
 MOST_PIXELS = 100_000_000  # of a picture; few programs show more
 

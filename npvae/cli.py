@@ -56,14 +56,14 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--quiet", action="store_true", help="print results and errors only")
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
-    def add_data(self) -> None:
-        """--dataset and --data-dir."""
+    def add_data(self, default: str = "auto") -> None:
+        """--dataset and --data-dir; `default` says what is taken if none is named."""
         self.add_argument(
             "--dataset",
             type=some_text,
             metavar="NAME",
             help="fashion-mnist, mnist, drawn-digits, an .npz file, a folder of pictures, or auto: "
-            "Fashion-MNIST, or drawn-digits where that cannot be had (default: auto)",
+            f"Fashion-MNIST, or drawn-digits where that cannot be had (default: {default})",
         )
         self.add_argument(
             "--data-dir",
@@ -105,10 +105,10 @@ def number(low: float, above: bool = False) -> Callable[[str], float]:
 
 
 def sizes(text: str) -> tuple[int, ...]:
-    """An option's type: layer sizes such as 128 or 512,256."""
+    """An option's type: sizes such as 128 or 512,256."""
     parts = text.split(",")
     if not all(part.isdecimal() and 0 < int(part) < 2**31 for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of layer sizes such as 256,128")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of sizes such as 256,128")
     return tuple(int(part) for part in parts)
 
 
@@ -158,12 +158,11 @@ def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
         signals.catch()
         warnings.showwarning = partial(_show_warning, signals)
         _prepare_streams()
-        code = _outcome(main, signals)
+        code = _flush(_outcome(main, signals))
+        signals.over = True
     except KeyboardInterrupt:
-        code = 128 + (signals.number or signal.SIGINT)
-    with contextlib.suppress(KeyboardInterrupt):
-        code = _flush(code)
-    signals.over = True
+        code = _flush(128 + (signals.number or signal.SIGINT))
+        signals.over = True
     sys.exit(code)
 
 

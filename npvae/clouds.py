@@ -2,7 +2,7 @@
 
 With ten thousand half transparent dots and ten classes, the order of drawing and the choice of
 colours decide what one sees; both are explained where they are made. Axes and words are drawn by
-`drawing.py`; `generation.py` says which plane it is.
+`drawing.py`; `planes.py` says which plane it is.
 """
 
 import math

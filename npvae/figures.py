@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from npvae.datasets.dataset import SIDE
 from npvae.drawing import MARGIN, MEDIUM, SMALL, WHITE, largest, write
-from npvae.images import SIDE, tile
+from npvae.images import tile
 
 
 def strip(

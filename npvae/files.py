@@ -53,7 +53,7 @@ def write_bytes_safely(path: str | os.PathLike[str], data: bytes, durable: bool 
         raise
     if durable:
         _sync_folder(path.parent)
-        _remove_leftovers(path.parent)
+        remove_leftovers(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -66,7 +66,7 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of processes that were killed while they wrote."""
     with contextlib.suppress(OSError):
         for temporary in folder.glob(".npvae-*.tmp"):

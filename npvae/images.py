@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from npvae.datasets.dataset import SIDE
 from npvae.errors import OutputError
 from npvae.files import write_bytes_safely
 
-SIDE = 28  # pixels
 TOLERANCE = 1e-6  # how far rounding may carry a probability out of [0, 1]
 
 

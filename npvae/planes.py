@@ -17,9 +17,9 @@ from PIL import Image
 from npvae.choices import check_size
 from npvae.clouds import scatter
 from npvae.datasets import Dataset
+from npvae.datasets.dataset import SIDE
 from npvae.evaluation import Images, kl_per_latent
 from npvae.figures import strip
-from npvae.images import SIDE
 from npvae.latent_space import encode_all, normal_quantiles, principal_plane
 from npvae.model import VAE
 

@@ -64,7 +64,7 @@ class Progress:
 
 def short(loss: float) -> str:
     """Two decimals, or what fits of a loss that has gone astray."""
-    return f"{loss:.2f}" if loss < 1e6 else f"{loss:.1e}"
+    return f"{loss:.2f}" if abs(loss) < 1e6 else f"{loss:.1e}"
 
 
 def clock(seconds: float) -> str:

@@ -25,7 +25,7 @@ from typing import IO, Any
 
 from npvae import checkpoint, cli
 from npvae.errors import CheckpointError, NpvaeError, OutputError
-from npvae.files import write_bytes_safely
+from npvae.files import remove_leftovers, write_bytes_safely
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import Optimizer, restored
@@ -99,8 +99,8 @@ class Run:
     def write_about(self, **more: Any) -> None:
         """Write run.json, keeping what it said before, such as when the run was started."""
         try:
-            before = json.loads((self.folder / "run.json").read_text())
-        except (OSError, ValueError):  # empty: the run is new
+            before = dict(json.loads((self.folder / "run.json").read_text()))
+        except (OSError, TypeError, ValueError):  # empty: the run is new
             before = {}
         self.write("run.json", json.dumps({**before, **self.about, **more}, indent=2) + "\n")
 
@@ -280,6 +280,8 @@ def open_run(given: str | Path) -> tuple[Run, VAE, Optimizer, dict[str, Any]]:
         try:
             Settings.from_dict(header["settings"])  # which may be those of a later version
             about = {name: header[name] for name in ("settings", "data", "versions")}
+            if header["epoch"] != len(header["history"]):
+                raise ValueError
             run = on_failure.enter_context(closing(Run(path.parent, about)))
             optimizer = restored(header["optimizer"], arrays, vae.parameters)
             run.seconds = seconds_in(path.parent / "metrics.csv", len(header["history"]))
@@ -290,6 +292,7 @@ def open_run(given: str | Path) -> tuple[Run, VAE, Optimizer, dict[str, Any]]:
                 "this version of npvae can go on with. Resume from the last.npz of a run."
             ) from error
         (path.parent / "images").mkdir(exist_ok=True)
+        remove_leftovers(path.parent / "images")
         on_failure.pop_all()
     return run, vae, optimizer, header
 

@@ -18,7 +18,7 @@ from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.runs import RUNS, Run, state_of
 from npvae.settings import Settings, option, shown
-from npvae.terminal import show
+from npvae.terminal import columns, show
 
 
 def silence(text: str) -> None:
@@ -30,6 +30,7 @@ def plan(settings: Settings, train_set: Dataset, test_set: Dataset, vae: VAE, ru
     images = len(train_set) - settings.validation
     steps = ceil(images / settings.batch_size)
     held_out = f"{settings.validation:,} of the training images choose the best epoch"
+    room = max(20, columns(sys.stdout) - 12)  # and not broken once more by `show`
     kernels = f"NumPy, {compiling.WHY_NUMPY}" if compiling.WHY_NUMPY else "compiled by Numba"
     topics = {
         "data": [
@@ -43,7 +44,7 @@ def plan(settings: Settings, train_set: Dataset, test_set: Dataset, vae: VAE, ru
             f"of {settings.batch_size}, {settings.optimizer} {settings.learning_rate:g}, "
             f"beta {settings.beta:g}, seed {settings.seed}"
         ],
-        "options": wrap(settings.options(), 88, break_on_hyphens=False) or ["all as by default"],
+        "options": wrap(settings.options(), room, break_on_hyphens=False) or ["all as by default"],
         "losses": ["in nats per image: bce (pixels) + beta * kl (code)"],
         "kernels": [f"{kernels}; {count_of(workers(), 'worker')}"],
         "results": [str(run.folder)],
@@ -113,15 +114,8 @@ def put_in_order(run: Run, settings: Settings, where: Sequence[str]) -> str:
     return f"{state}\nGo on with:  {command}"
 
 
-def summary(
-    test: Loss,
-    train_set: Dataset,
-    test_set: Dataset,
-    settings: Settings,
-    run: Run,
-    where: Sequence[str],
-) -> str:
-    """The test loss between its floor and its baseline, and what to do next."""
+def summary(test: Loss, train_set: Dataset, test_set: Dataset) -> str:
+    """The test loss between its floor and its baseline."""
     floor = pixel_entropy(test_set.images)
     baseline = no_latent_loss(train_set.images, test_set.images)
     beta = "" if test.beta == 1 else f"{test.beta:g} * "
@@ -138,7 +132,12 @@ def summary(
         lines.append(f"{'':10}which makes {way:.0%} of the way from the baseline to the floor")
     elif test.beta == 1:
         lines.append(f"{'':10}which it does not reach yet: train for longer")
-    lines += ["", "Next:"]
+    return "\n".join(lines)
+
+
+def what_next(run: Run, settings: Settings, where: Sequence[str]) -> str:
+    """What one can do with a run that is done."""
+    lines = ["", "Next:"]
     newest = settings.epochs - settings.epochs % (settings.pictures_every or settings.epochs + 1)
     if newest:
         lines.append(f"  look at {run.folder / 'images' / f'sampled_epoch{newest}.png'}")

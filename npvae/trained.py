@@ -15,8 +15,9 @@ from pathlib import Path
 from PIL import Image
 
 from npvae.datasets import Dataset, load_dataset
+from npvae.datasets.dataset import SIDE
 from npvae.errors import CheckpointError, OptionError, OutputError
-from npvae.images import SIDE, save_png
+from npvae.images import save_png
 from npvae.runs import find_checkpoint, load_model
 
 

@@ -30,7 +30,7 @@ from npvae.optimizers import OPTIMIZERS, Optimizer
 from npvae.progress import Progress
 from npvae.runs import Run, as_row, new_run, open_run
 from npvae.settings import Settings
-from npvae.telling import plan, silence, summary, told
+from npvae.telling import plan, silence, summary, told, what_next
 from npvae.terminal import show
 from npvae.training import PICTURES, WEIGHTS, generator, train
 
@@ -52,7 +52,8 @@ def start(settings: Settings, data_dir: str | None, out: str | None, quiet: bool
     with closing(run), told(run, settings, where):
         optimizer = OPTIMIZERS[settings.optimizer](settings.learning_rate)
         test = _train(run, vae, optimizer, settings, train_set, test_set, quiet)
-        show(summary(test, train_set, test_set, settings, run, where))
+        show(summary(test, train_set, test_set))
+        say(what_next(run, settings, where))
 
 
 def resume(
@@ -75,7 +76,8 @@ def resume(
             run.write_about(resumed=now(), resumed_after_epoch=done, resumed_with=versions())
             say(f"Resuming {run.folder} after epoch {done}.\n")
             test = _train(run, vae, optimizer, settings, train_set, test_set, quiet, done)
-            show(summary(test, train_set, test_set, settings, run, where))
+            show(summary(test, train_set, test_set))
+            say(what_next(run, settings, where))
 
 
 def _train(

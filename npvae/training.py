@@ -35,7 +35,7 @@ from npvae.schedules import SCHEDULES, ramp
 from npvae.settings import Settings
 
 # One seed, several independent streams: the second number says what for.
-WEIGHTS, TRAINING, TESTING, PICTURES, HOLDING_OUT, WARPING = range(6)
+WEIGHTS, TRAINING, TESTING, PICTURES, HOLDING_OUT, WARPING, VALIDATING = range(7)
 
 Rows = NDArray[np.intp]  # which images
 Report = Callable[[int, int, float], None]  # batches done, batches in all, mean loss so far
@@ -146,5 +146,5 @@ def train(
         validated = None
         if len(held_out):
             # The same noise in every epoch, so that epochs differ by the model alone.
-            validated = team.average_loss(validation_images, generator(seed, HOLDING_OUT), beta)
+            validated = team.average_loss(validation_images, generator(seed, VALIDATING), beta)
         yield Epoch(epoch, trained, tested, seconds, validated)

@@ -78,8 +78,8 @@ def table(verdict: dict[str, Any]) -> str:
         "bce": "the pixels, given the code",
         "kl": "the code, given the prior",
         "loss": "their sum: -log p(x) is at most this",
-        "nll_bound": f"with {bound['samples']} draws, for the first {bound['images']:,} images; "
-        f"the loss of these is {bound['loss_of_these']:.2f}",
+        "nll_bound": f"with {bound['samples']} draws, the first {bound['images']:,} images; "
+        f"their loss is {bound['loss_of_these']:.2f}",
     }
     for name, note in notes.items():
         figure = verdict[name]
@@ -99,7 +99,7 @@ def table(verdict: dict[str, Any]) -> str:
     if verdict["floor"] > 0:
         lines += [
             "",
-            "The pixels are grey, so p(x) is a pseudo-likelihood: it orders models, but it is not",
-            "a probability of these. --binarize gives an honest one, in black and white.",
+            "The pixels are grey, so p(x) is a pseudo-likelihood: it orders models, but is",
+            "no probability of these. --binarize gives an honest one, in black and white.",
         ]
     return "\n".join(lines)

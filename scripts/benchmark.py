@@ -34,7 +34,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--sweep", action="store_true", help=help)
     help = "write all figures here as JSON"
     parser.add_argument("--json", type=cli.some_text, metavar="FILE", help=help)
-    parser.add_common()
+    parser.add_argument("--quiet", action="store_true", help="print results and errors only")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(arguments)
     if options.data and not Path(options.data).is_dir():
         raise DataError(f"there is no folder {options.data}.\nName one of IDX files with --data.")

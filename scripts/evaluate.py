@@ -21,7 +21,7 @@ def main(arguments: Sequence[str]) -> None:
         metavar="PATH",
         help="a file, or a run's folder (default: the newest run)",
     )
-    parser.add_data()
+    parser.add_data("what the model was trained on")
     parser.add_argument(
         "--samples",
         type=cli.whole_number(1),
@@ -45,12 +45,13 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_common()
     options = parser.parse_args(arguments)
 
+    from npvae.terminal import show
     from npvae.trained import Trained
     from npvae.verdict import judge, table
 
     silent = options.quiet or options.json
     trained = Trained(
-        options.checkpoint, options.dataset, options.data_dir, None if silent else print
+        options.checkpoint, options.dataset, options.data_dir, None if silent else show
     )
     verdict = judge(
         trained.vae,
@@ -64,12 +65,12 @@ def main(arguments: Sequence[str]) -> None:
     if options.json:
         print(json.dumps(verdict, indent=2))
         return
-    print(f"{trained.path}")
-    print(table(verdict))
+    show(f"{trained.path}")
+    show(table(verdict))
     if not options.quiet:
         which = cli.again(options, "checkpoint", "dataset", "data_dir")
         following = cli.command("generate.py", "traverse", "--index", 7, *which)
-        print(f"\nNext: what does each latent mean?\n  {following}")
+        show(f"\nNext: what does each latent mean?\n  {following}")
 
 
 if __name__ == "__main__":

@@ -188,9 +188,10 @@ def draw(options: argparse.Namespace, model: Trained) -> Image.Image:
 def main(arguments: Sequence[str]) -> None:
     options = parser().parse_args(with_mode(arguments))
 
+    from npvae.terminal import show
     from npvae.trained import Trained
 
-    say = (lambda line: None) if options.quiet else print
+    say = (lambda line: None) if options.quiet else show
     model = Trained(options.checkpoint, options.dataset, options.data_dir, say)
     say(f"model    {model.path} ({model.name})")
     picture = draw(options, model)

@@ -116,9 +116,11 @@ def like_a_user() -> Iterator[None]:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def started(words: Sequence[str], cwd: Path, **changes: str) -> subprocess.Popen[str]:
@@ -139,7 +141,7 @@ def interrupted(
 ) -> Ending:
     """The end of a command line that gets a signal so many seconds after its start.
 
-    Or after a line in which the pattern `after` is found; `out` is then only what followed it.
+    Or after a line in which the pattern `after` is found; `out` then lacks what came before.
     """
     child = started(words, cwd, **changes)
     try:

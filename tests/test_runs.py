@@ -219,6 +219,26 @@ def test_processes_never_share_a_folder() -> None:
 # ------------------------------------------------------------------ what is in it
 
 
+@pytest.mark.parametrize("text", ["", "[]", "7", '{"settings": '])
+def test_a_run_json_that_is_none_is_written_anew(text: str) -> None:
+    run = recorded()
+    (run.folder / "run.json").write_text(text)
+    run.write_about(resumed="now")
+    assert json.loads((run.folder / "run.json").read_text()) == {**ABOUT, "resumed": "now"}
+
+
+def test_what_a_killed_process_left_is_removed_when_the_run_goes_on() -> None:
+    run = recorded()
+    run.close()
+    old, new = (run.folder / "images" / f".npvae-{age}.tmp" for age in ("old", "new"))
+    for path in (old, new):
+        path.touch()
+    os.utime(old, (0, 0))
+    again, *_ = open_run(run.folder)
+    again.close()
+    assert (old.exists(), new.exists()) == (False, True)  # the new one may be being written
+
+
 def test_run_json_tells_what_was_run() -> None:
     run = new_run("a-z10", None, {**ABOUT, "note": "ünïcode"}, started="now")
     assert json.loads((run.folder / "run.json").read_text()) == {
@@ -398,6 +418,8 @@ def test_a_model_alone_is_not_a_run() -> None:
     [
         {"history": []},
         {"history": [{"epoch": 1}]},
+        {"epoch": 7},
+        {"epoch": None},
         {"history": 7},
         {"optimizer": {"name": "adam"}},
         {"settings": {"no": "such"}},

@@ -334,6 +334,43 @@ def test_a_signal_that_comes_in_a_finalizer_is_not_lost(number: int, tally: Tall
     tally("signals in a finalizer", "ended at once")
 
 
+def test_a_signal_that_comes_at_any_line_after_the_work_is_no_traceback(tally: Tally) -> None:
+    """A process for each line of cli.py that is run when main is done; 0: there are no more."""
+    program = (
+        "import os, signal, sys\n"
+        "from npvae import cli\n"
+        "def main(arguments):\n"
+        "    frame = sys._getframe(1)\n"
+        "    while frame:\n"
+        "        frame.f_trace = trace\n"
+        "        frame = frame.f_back\n"
+        "    sys.settrace(trace)\n"
+        "def trace(frame, event, argument):\n"
+        "    global to_come\n"
+        "    if event == 'line' and frame.f_code.co_filename == cli.__file__:\n"
+        "        to_come -= 1\n"
+        "        if to_come == 0:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return trace\n"
+        "for to_come in range(1, 100):\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        cli.run(main)\n"
+        "    _, status = os.waitpid(child, 0)\n"
+        "    print(os.waitstatus_to_exitcode(status), flush=True)\n"
+        "    if status == 0:\n"
+        "        break\n"
+    )
+    done = run([sys.executable, "-c", program])
+    *codes, last = done.stdout.split()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(codes) > 5
+    assert set(codes) == {"130"}
+    assert last == "0"
+    for _ in codes:
+        tally("signals when all is done", "ended at once")
+
+
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_that_comes_when_all_is_done_changes_nothing(number: int, tally: Tally) -> None:
     """Python takes itself down, all callbacks are over: the exit code stays what it was.
@@ -549,9 +586,11 @@ def as_a_plain_user(
 def read_only(*folders: Path) -> Iterator[None]:
     for folder in folders:
         folder.chmod(0o555)
-    yield
-    for folder in folders:
-        folder.chmod(0o755)
+    try:
+        yield
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
 
 
 @modes_count

@@ -135,6 +135,7 @@ def test_quiet_prints_results_alone(home: Path) -> None:
     assert "test loss" in done.stdout
     assert "784" not in done.stdout
     assert "1/1" not in done.stdout
+    assert "Next" not in done.stdout
 
 
 # ------------------------------------------------------------------ what it leaves
@@ -236,7 +237,7 @@ def endless(out: Path, *more: str) -> list[str]:
 
 def stopped(home: Path, out: Path, number: int, instant: str) -> Ending:
     """By a signal shortly after that line: in a batch, in a save, or in a picture."""
-    delay = random.uniform(0, 0.1)
+    delay = random.Random(instant).uniform(0, 0.1)
     return interrupted(endless(out), home, number, delay, after=instant, PYTHONUNBUFFERED="1")
 
 

@@ -1,6 +1,6 @@
 """How do images on the shelf become a batch on the table?
 
-All images stay bytes in memory; only those of one batch are ever floats. Next: training.py.
+All images stay bytes in memory; only those of one batch are ever floats.
 """
 
 from __future__ import annotations

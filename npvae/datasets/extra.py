@@ -15,8 +15,7 @@ from npvae.datasets.dataset import Dataset
 def with_extra(
     train: Dataset, test: Dataset, extra: Dataset, report: Callable[[str], None]
 ) -> Dataset:
-    """The training set with the images of `extra` added, but for those that are in
-    it or in `test`.
+    """The training set with the images of `extra` added, but for those in it or in `test`.
 
     Labels of added images keep the meaning that they have in `extra`.
     """
