@@ -99,7 +99,7 @@ def table(verdict: dict[str, Any]) -> str:
     if verdict["floor"] > 0:
         lines += [
             "",
-            "The pixels are grey, so p(x) is a pseudo-likelihood: it orders models, but is",
-            "no probability of these. --binarize gives an honest one, in black and white.",
+            "The pixels are grey, so p(x) is a pseudo-likelihood: it orders models, no more.",
+            "--binarize gives a probability in earnest, of pixels in black and white.",
         ]
     return "\n".join(lines)

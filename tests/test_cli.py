@@ -213,7 +213,7 @@ def test_layer_sizes() -> None:
     assert cli.sizes("128") == (128,)
     assert cli.sizes("512,256,64") == (512, 256, 64)
     for text in ("", ",", "1,", "0", "1,-2", "1.5", "1 2", "x"):
-        with pytest.raises(Exception, match="layer sizes"):
+        with pytest.raises(Exception, match="list of sizes"):
             cli.sizes(text)
 
 
