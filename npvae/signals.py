@@ -51,6 +51,8 @@ class Signals:
         """Python takes itself down, and no signal shall change the exit code any more."""
         for number in self.numbers:
             signal.signal(number, signal.SIG_IGN)
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)  # see `lost`
 
     def lost(self, lost: sys.UnraisableHookArgs) -> None:
         """Raise it again, in a moment, if it came in a finalizer: nothing gets out of there."""

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -33,10 +32,8 @@ COLUMNS = "epoch,train_bce,train_kl,train_loss,test_bce,test_kl,test_loss,second
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collected: None) -> None:
     monkeypatch.chdir(tmp_path)
-    yield
-    gc.collect()  # the locks of the runs of this test, before the next one begins
 
 
 def small_vae() -> VAE:

@@ -334,6 +334,28 @@ def test_a_signal_that_comes_in_a_finalizer_is_not_lost(number: int, tally: Tall
     tally("signals in a finalizer", "ended at once")
 
 
+def test_one_that_was_lost_in_a_finalizer_is_no_alarm_when_all_is_done(tally: Tally) -> None:
+    """The program ends within the moment after which it would be raised again."""
+    program = (
+        "import os, signal, time\n"
+        "from npvae import cli\n"
+        "class Finalized:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(1)\n"
+        "class Slow:\n"
+        "    def __del__(self, sleep=time.sleep):\n"
+        "        sleep(0.1)\n"
+        "kept = Slow()\n"
+        "def main(arguments):\n"
+        "    Finalized()\n"
+        "cli.run(main)\n"
+    )
+    done = run([sys.executable, "-c", program])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    tally("signals when all is done", "exit code kept")
+
+
 def test_a_signal_that_comes_at_any_line_after_the_work_is_no_traceback(tally: Tally) -> None:
     """A process for each line of cli.py that is run when main is done; 0: there are no more."""
     program = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 import random
@@ -43,10 +42,9 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:unclosed file.*\.lock:ResourceW
 
 
 @pytest.fixture(autouse=True)
-def signals_count_and_locks_are_given_up() -> Iterator[None]:
+def signals_count_and_locks_are_given_up(collected: None) -> Iterator[None]:
     with like_a_user():
         yield
-    gc.collect()
 
 
 @pytest.fixture(scope="module")
