@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from npvae.architecture import parameter_shapes
-from npvae.arrays import Array
+from npvae.arrays import Array, NamedArrays
 from npvae.errors import CheckpointError
 from npvae.layers import ACTIVATIONS
 
@@ -43,7 +43,7 @@ def checked(
         raise ValueError(f"{name} must have shape {expected}, not {array.shape}")
     if len(array) == 0:
         raise ValueError(f"{name} is an empty batch: it must hold at least one row")
-    low, high = array.min(), array.max()
+    low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high]).all():
         raise ValueError(f"{name} holds NaN or infinity")
     if pixels and not (low >= 0 and high <= 1):
@@ -63,6 +63,14 @@ def check_images(images: object) -> None:
         raise ValueError(f"images must be an array of bytes (uint8), 0 to 255, not {kind}")
     if images.ndim < 2 or len(images) == 0:
         raise ValueError(f"images must have shape (N, ...), N > 0, not {images.shape}")
+
+
+def check_parameters(
+    parameters: NamedArrays, shapes: Mapping[str, Shape], dtype: DTypeLike
+) -> None:
+    """Raises ValueError unless these are the parameters of a model of these shapes and dtype."""
+    if parameters.shapes != shapes or parameters.flat.dtype != dtype:
+        raise ValueError("parameters must have the names, shapes and dtype of the model's own")
 
 
 def check_beta(beta: float) -> None:

@@ -30,7 +30,14 @@ from numpy.typing import ArrayLike, DTypeLike
 from npvae import checkpoint, kernels
 from npvae.architecture import Activations, parameter_shapes
 from npvae.arrays import Array, NamedArrays
-from npvae.checks import check_beta, check_settings, check_shapes, checked, checked_checkpoint
+from npvae.checks import (
+    check_beta,
+    check_parameters,
+    check_settings,
+    check_shapes,
+    checked,
+    checked_checkpoint,
+)
 from npvae.layers import (
     ACTIVATIONS,
     LINEAR,
@@ -99,6 +106,8 @@ class VAE:
         self.hidden_dims = tuple(int(size) for size in hidden_dims)
         self.activation, self.dtype = activation, np.dtype(dtype)
         shapes = parameter_shapes(input_dim, hidden_dims, latent_dim)
+        if parameters is not None:
+            check_parameters(parameters, shapes, self.dtype)
         self.parameters = NamedArrays(shapes, self.dtype) if parameters is None else parameters
         self.gradients = NamedArrays(shapes, self.dtype)
 
@@ -191,7 +200,10 @@ class VAE:
     def loss_and_gradients(
         self, x: ArrayLike, epsilon: ArrayLike, beta: float = 1.0
     ) -> tuple[Loss, NamedArrays]:
-        """The loss of images x (B, D) with noise epsilon (B, Z), and a copy of all gradients."""
+        """The loss of images x (B, D) with noise epsilon (B, Z), and a copy of all gradients.
+
+        Several threads at once need a `twin` each: they would overwrite each other's gradients.
+        """
         x = checked(x, "x", self.input_dim, self.dtype, pixels=True)
         epsilon = checked(epsilon, "epsilon", self.latent_dim, self.dtype, rows=len(x))
         check_beta(beta)

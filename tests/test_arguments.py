@@ -255,6 +255,28 @@ def test_what_a_checkpoint_cannot_hold_is_refused_and_nothing_is_touched(
     tally("odd arguments", "ValueError")
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.uint64, np.int8, np.int64])
+def test_whole_numbers_are_codes_too_however_large(
+    kind: type[np.integer[Any]], tally: Tally
+) -> None:
+    """The least int8 has no negative, and no unsigned number but 0 has one."""
+    for number in (1, np.iinfo(kind).min, np.iinfo(kind).max):
+        z = np.full((2, MODEL.latent_dim), number, kind)
+        np.testing.assert_array_equal(MODEL.decode(z), MODEL.decode(z.astype(float)))
+        tally("odd arguments", "the right result")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [VAE(784, (6,), 2), VAE(784, (5,), 3), VAE(784, (5, 5), 2), VAE(784, (5,), 2, dtype="f8")],
+    ids=["hidden", "latent", "deeper", "float64"],
+)
+def test_parameters_of_another_model_are_refused(other: VAE, tally: Tally) -> None:
+    with pytest.raises(ValueError, match="names, shapes and dtype"):
+        VAE(784, (5,), 2, parameters=other.parameters)
+    tally("odd arguments", "ValueError")
+
+
 @pytest.mark.parametrize(
     "name", ["", " ", "mnist2", "\0", "a\nb", "no/such/place", 3, None, "~nobody"]
 )
