@@ -66,6 +66,6 @@ class Activations:
             return [np.empty((batch_size, size), dtype) for size in sizes]
 
         x, logits = empty(input_dim, input_dim)
-        epsilon, mu, log_var, z = empty(*4 * [latent_dim])
+        epsilon, mu, log_var, z = empty(latent_dim, latent_dim, latent_dim, latent_dim)
         h_enc, h_dec = empty(*hidden_dims), empty(*reversed(hidden_dims))
         return cls(x, epsilon, h_enc, mu, log_var, z, h_dec, logits)

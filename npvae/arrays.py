@@ -1,8 +1,8 @@
 """The one data structure of this package: arrays with names that share one flat buffer.
 
-A network has many small parameters, an optimizer wants to treat them all alike. Here both have
-their way: `parameters["encoder.mu.W"]` is a matrix, `parameters.flat` is every number in a row,
-and both are the same memory. Next: losses.py.
+A network wants its parameters as matrices with names, an optimizer as one long row of numbers. Here
+both get what they want: `parameters["encoder.mu.W"]` is a matrix, `parameters.flat` is the row, and
+the two are the same memory. Next: losses.py.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ class NamedArrays(dict[str, Array]):
     so does `b = parameters["encoder.mu.b"]; b -= 1`, which changes `flat` too.
     """
 
-    flat: Array
-
     def __init__(self, shapes: Shapes, dtype: DTypeLike) -> None:
         super().__init__()
-        self.flat = np.zeros(sum(prod(shape) for shape in shapes.values()), dtype)
+        self.shapes = dict(shapes)
+        self.flat: Array = np.zeros(sum(prod(shape) for shape in shapes.values()), dtype)
         start = 0
         for name, shape in shapes.items():
             stop = start + prod(shape)
@@ -48,16 +47,12 @@ class NamedArrays(dict[str, Array]):
         self.update(other)
         return self
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (self.shapes, self.flat)
-
-    @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        return {name: array.shape for name, array in self.items()}
-
     def copy(self) -> NamedArrays:
         """The same names and numbers in a buffer of their own."""
         return _restored(self.shapes, self.flat)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (self.shapes, self.flat)  # for copy.deepcopy and pickle
 
 
 def _restored(shapes: Shapes, flat: Array) -> NamedArrays:

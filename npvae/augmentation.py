@@ -2,7 +2,7 @@
 
     shift     up to 2 whole pixels in either direction
     rotate    up to 10 degrees, anticlockwise if positive
-    scale     up to 1.1 times as large, or as small
+    scale     by a factor between 1/1.1 and 1.1
     flip      a mirror image, with probability 1/2: a shoe stays a shoe, a 2 does not stay a 2
 
 All four, one after the other in this order, are one affine map of the plane. It is used backwards:
@@ -31,7 +31,7 @@ Warps = NDArray[np.float64]  # (B, 2, 3): A, and beside it -shift; rows first, t
 def random_warps(count: int, kinds: Collection[str], rng: np.random.Generator) -> Warps:
     """`count` random maps of these kinds, for `warp_pixels`."""
     angle = rng.uniform(-ROTATION, ROTATION, count) * ("rotate" in kinds)
-    # Uniform in the logarithm, so that twice as small is as likely as twice as large.
+    # Uniform in the logarithm: a factor is as likely as its inverse.
     scale = np.exp(rng.uniform(-1, 1, count) * np.log(SCALING) * ("scale" in kinds))
     mirror = np.where(rng.random(count) < 0.5 * ("flip" in kinds), -1, 1)
     shift = rng.integers(-SHIFT, SHIFT, (count, 2), endpoint=True) * ("shift" in kinds)
@@ -54,7 +54,8 @@ def warp_pixels(
     grid = np.stack([*np.indices((side, side)).reshape(2, -1) - centre, np.ones(side * side)])
     source = warps @ grid + centre  # (B, 2, D): where each new pixel comes from
     source = np.clip(source, -1, side) + 1  # in the frame; from beyond it, all is black
-    corner = np.fmin(source, side).astype(int)  # the pixel above and to the left; for NaN, side
+    # The pixel above and to the left; at most side, also for NaN, so that the next is in the frame.
+    corner = np.fmin(source, side).astype(int)
     (i, j), (u, v) = corner.swapaxes(0, 1), (source - corner).swapaxes(0, 1)
     k = np.arange(len(rows))[:, None]
     upper = (1 - v) * framed[k, i, j] + v * framed[k, i, j + 1]

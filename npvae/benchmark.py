@@ -158,8 +158,8 @@ def timed_parts(images: NDArray[np.uint8], batch_size: int, repeats: int = 30) -
     share = batch_size // workers()
     rng = np.random.default_rng(0)
     vae, adam = VAE(rng=rng), Adam()
-    a, d = vae.activations(share), vae.activations(share)
-    flat, x, rows = images.reshape(len(images), -1), d.x, rng.integers(0, len(images), share)
+    a, d = vae.room(share), vae.room(share)
+    flat, x, rows = images.reshape(len(images), -1), a.x, rng.integers(0, len(images), share)
     epsilon = vae.noise(share, rng)
     gather_pixels(flat, rows, x)
     vae.backward(vae.forward(x, epsilon, out=a), out=d)
@@ -169,11 +169,15 @@ def timed_parts(images: NDArray[np.uint8], batch_size: int, repeats: int = 30) -
         vae.decoder.backward(a.z, a.h_dec, d.h_dec)
         vae.decoder.backward_to_input(d.h_dec, out=d.z)
 
+    def heads_forward() -> None:
+        vae.to_mu.forward(h_enc, out=a.mu)
+        vae.to_log_var.forward(h_enc, out=a.log_var)
+
     def heads_backward() -> None:
-        vae.mu.backward(h_enc, a.mu, d.mu)
-        vae.log_var.backward(h_enc, a.log_var, d.log_var)
-        from_mu = vae.mu.backward_to_input(d.mu)
-        np.add(from_mu, vae.log_var.backward_to_input(d.log_var), out=d.h_enc[-1])
+        vae.to_mu.backward(h_enc, a.mu, d.mu)
+        vae.to_log_var.backward(h_enc, a.log_var, d.log_var)
+        from_mu = vae.to_mu.backward_to_input(d.mu)
+        np.add(from_mu, vae.to_log_var.backward_to_input(d.log_var), out=d.h_enc[-1])
 
     steps: dict[str, Callable[[], object]] = {
         "noise": lambda: vae.noise(share, rng),
@@ -181,13 +185,13 @@ def timed_parts(images: NDArray[np.uint8], batch_size: int, repeats: int = 30) -
             flat, rng.integers(0, len(flat), share), x
         ),
         "x @ W + b, relu (encoder)": lambda: vae.encoder.forward(x, out=a.h_enc),
-        "mu, log_var": lambda: (vae.mu.forward(h_enc, a.mu), vae.log_var.forward(h_enc, a.log_var)),
+        "mu, log_var": heads_forward,
         "reparameterize": lambda: reparameterize(a.mu, a.log_var, epsilon, a.z),
         "z @ W + b, relu (decoder)": lambda: vae.decoder.forward(a.z, out=a.h_dec),
-        "logits": lambda: vae.logits.forward(h_dec, out=a.logits),
+        "logits": lambda: vae.to_logits.forward(h_dec, out=a.logits),
         "bce and its gradient": lambda: bce_and_gradient(a.logits, x, 1 / share, d.logits),
-        "d_W, d_b of the logits": lambda: vae.logits.backward(h_dec, a.logits, d.logits),
-        "d_h_dec": lambda: vae.logits.backward_to_input(d.logits, out=d.h_dec[-1]),
+        "d_W, d_b of the logits": lambda: vae.to_logits.backward(h_dec, a.logits, d.logits),
+        "d_h_dec": lambda: vae.to_logits.backward_to_input(d.logits, out=d.h_dec[-1]),
         "decoder, backward": decoder_backward,
         "kl, d_mu, d_log_var": lambda: latent_gradients(
             a.mu, a.log_var, epsilon, d.z, 1 / share, d.mu, d.log_var

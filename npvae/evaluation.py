@@ -33,7 +33,7 @@ def losses_per_image(
     room = None
     for rows, x in in_order(images, batch_size, vae.dtype):
         if room is None or len(room.mu) != len(x):
-            room = vae.activations(len(x))
+            room = vae.room(len(x))
         a = vae.forward(x, epsilon[rows], out=room)
         bce[rows] = bce_with_logits(a.logits, x)
         kl[rows] = kl_divergence(a.mu, a.log_var)
@@ -69,7 +69,7 @@ def log_likelihood_bound(
             epsilon = vae.noise(len(x), rng)
             z = np.empty_like(mu)
             reparameterize(mu, log_var, epsilon, z)
-            bce = bce_with_logits(vae.logits.forward(vae.decoder.forward(z)[-1]), x)
+            bce = bce_with_logits(vae.to_logits.forward(vae.decoder.forward(z)[-1]), x)
             log_w = 0.5 * np.sum(epsilon**2 - z**2 + log_var, axis=1, dtype=np.float64) - bce
             total = np.logaddexp(total, log_w)
         bound[rows] = total - np.log(samples)
@@ -86,7 +86,10 @@ def reconstruction_error(vae: VAE, images: Images, batch_size: int = 500) -> flo
 
 
 def active_latents(vae: VAE, images: Images, batch_size: int = 500) -> NDArray[np.bool_]:
-    """Which latents vary with the image (Z,): var(mu) is above 0.01 (Burda et al. 2016)."""
+    """Which latents vary with the image (Z,): var(mu) is above 0.01 (Burda et al. 2016).
+
+    The others have collapsed to the prior: they say nothing of the image.
+    """
     mu = np.concatenate([vae.encode(x)[0] for _, x in in_order(images, batch_size, vae.dtype)])
     active: NDArray[np.bool_] = mu.var(axis=0) > 0.01
     return active
@@ -144,5 +147,5 @@ def kl_per_latent(vae: VAE, images: Images, batch_size: int = 500) -> NDArray[np
     kl = np.zeros(vae.latent_dim)
     for _, x in in_order(images, batch_size, vae.dtype):
         mu, log_var = vae.encode(x)
-        kl += 0.5 * (mu**2 + np.exp(log_var) - 1 - log_var).sum(axis=0, dtype=np.float64)
+        kl += kl_divergence(mu.T, log_var.T)  # latents as rows: the sum is over the images
     return kl / len(images)

@@ -5,13 +5,15 @@ float64 with step 1e-5 this central difference is off by about step^2 f''' / 6 +
 some 1e-10. So each entry of each gradient is computed a second time, from nothing but forward
 passes, and has to agree to 1e-7 of the largest entry of its array.
 
-Bottom-up: each activation, the dense layer, each loss, the reparameterization, the whole model, for
-parameters and inputs alike. Sizes are small, biases not zero, the noise is frozen, the upstream
-gradients are random, and no activation is near its kink, where a derivative would not exist.
+Bottom-up: each activation, a dense layer, several in a row, each loss, the reparameterization, the
+whole model, for parameters and inputs alike. Sizes are small, biases not zero, the noise is frozen,
+the upstream gradients are random, and no activation is near its kink, where there is no derivative.
 
-What this cannot see is a wrong formula with the right derivative: see tests/test_meaning.py. The
-rows for x and epsilon come close: their gradients are written down here a second time.
-Next: optimizers.py.
+Two things this cannot see. A wrong formula with the right derivative: for that there is
+tests/test_meaning.py. (The x and epsilon of a model are half an exception: `check_model` states
+their gradients from what x and epsilon mean, not from the code under test.) And the short
+polynomials for exp and log that the compiled loops use in float32, to train: those are held against
+NumPy by tests/test_kernels.py. Next: optimizers.py.
 """
 
 from __future__ import annotations
@@ -127,7 +129,7 @@ def check_dense(name: str, activation: Activation, rng: np.random.Generator) -> 
     gradients = parameters.copy()
     layer = Dense(activation, parameters, gradients, "layer")
     x, d_h = rng.standard_normal((5, 4)), rng.standard_normal((5, 3))
-    away_from_kinks(lambda: layer.forward(x), parameters, rng)
+    draw_away_from_kinks(lambda: layer.forward(x), parameters, rng)
 
     h, d_y = layer.forward(x), d_h.copy()
     layer.backward(x, h, d_y)
@@ -150,7 +152,7 @@ def check_mlp(rng: np.random.Generator) -> Iterator[Check]:
     gradients = parameters.copy()
     mlp = MLP([Dense(ACTIVATIONS["relu"], parameters, gradients, f"layer{k}") for k in range(3)])
     x, d_h = rng.standard_normal((5, 4)), rng.standard_normal((5, 2))
-    away_from_kinks(lambda: np.concatenate(mlp.forward(x), axis=1), parameters, rng)
+    draw_away_from_kinks(lambda: np.concatenate(mlp.forward(x), axis=1), parameters, rng)
 
     h = mlp.forward(x)
     d = [np.empty_like(array) for array in h]
@@ -173,7 +175,7 @@ def check_losses(rng: np.random.Generator) -> Iterator[Check]:
     def bce(weights: Array | float) -> Callable[[], float]:
         return lambda: float(np.sum(weights * bce_with_logits(logits, x)))
 
-    d_logits = bce_with_logits_backward(d_bce, logits, x)
+    d_logits = bce_with_logits_backward(d_bce[:, None], logits, x)
     yield check("bce: logits", bce(d_bce), logits, d_logits)
     bce_and_gradient(logits, x, 1 / 4, d_logits)
     yield check("bce and gradient: logits", bce(1 / 4), logits, d_logits)
@@ -183,7 +185,7 @@ def check_losses(rng: np.random.Generator) -> Iterator[Check]:
     def kl() -> float:
         return float(np.sum(d_kl * kl_divergence(mu, log_var)))
 
-    d_mu, d_log_var = kl_divergence_backward(d_kl, mu, log_var)
+    d_mu, d_log_var = kl_divergence_backward(d_kl[:, None], mu, log_var)
     yield check("kl: mu", kl, mu, d_mu)
     yield check("kl: log_var", kl, log_var, d_log_var)
 
@@ -216,8 +218,8 @@ def check_model(
         a = vae.forward(x, epsilon)
         return np.concatenate(a.h_enc + a.h_dec, axis=1)
 
-    away_from_kinks(hidden, vae.parameters, rng)
-    a, d = vae.forward(x, epsilon), vae.activations(len(x))
+    draw_away_from_kinks(hidden, vae.parameters, rng)
+    a, d = vae.forward(x, epsilon), vae.room(len(x))
     vae.backward(a, beta, out=d)
     gradients = vae.gradients.copy()
     # x reaches the loss through the encoder and, as the target, directly: bce = softplus(logits) -
@@ -235,24 +237,26 @@ def check_model(
     yield check(f"{title}: epsilon", f, epsilon, d_epsilon)
 
 
-def away_from_kinks(
+def draw_away_from_kinks(
     hidden: Callable[[], Array], parameters: NamedArrays, rng: np.random.Generator
 ) -> None:
-    """Draw parameters, biases too, until no hidden unit is within 100 steps of its kink at 0.
+    """Draw all parameters, biases too, until no hidden unit is within 100 steps of its kink at 0.
 
-    A unit that is off shows h = 0 exactly, and says nothing of how near it was to being on; so all
-    parameters are drawn anew until a hair's breadth more or less of each one switches no unit.
+    A unit that is off shows h = 0 exactly, and says nothing of how near it was to being on. So each
+    bias in turn moves its unit by 100 steps either way, and that must switch no unit. One step of
+    anything else that is checked moves a unit by far less.
     """
+    biases = [array for name, array in parameters.items() if name.endswith(".b")]
     while True:
         parameters.flat[:] = rng.normal(0, 0.5, parameters.flat.shape)
         pattern = hidden() > 0
         steady = True
-        for k in range(parameters.flat.size):
-            value = parameters.flat[k]
-            for step in (-100 * STEP, 100 * STEP):
-                parameters.flat[k] = value + step
-                steady &= bool(np.array_equal(hidden() > 0, pattern))
-            parameters.flat[k] = value
+        for b in biases:
+            for k, value in enumerate(b.copy()):
+                for distance in (-100 * STEP, 100 * STEP):
+                    b[k] = value + distance
+                    steady &= bool(np.array_equal(hidden() > 0, pattern))
+                b[k] = value
         if steady:
             return
 

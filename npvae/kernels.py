@@ -32,7 +32,10 @@ __all__ = ["fused"]
 
 
 def exp(a: Any) -> Any:
-    """exp(a) = 2^n exp(r), n = round(a / log 2), |r| <= log(2) / 2 = 0.35; inf from 88.4 on."""
+    """exp(a) = 2^n exp(r), n = round(a / log 2), |r| <= log(2) / 2 = 0.35.
+
+    Infinite from 88.4 on, and never below exp(-87).
+    """
     a = np.float32(-87) if a < np.float32(-87) else a
     a = np.float32(89) if a > np.float32(89) else a
     n = np.int32(a * np.float32(1.442695041) + np.float32(0.5 if a > 0 else -0.5))

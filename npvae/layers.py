@@ -6,6 +6,7 @@
 
 Each forward stands directly above its backward. `backward` gets what `forward` was given or made,
 explicitly, and overwrites the gradients: each parameter is used once, there is nothing to add up.
+An activation adds the bias, too: one pass over memory instead of two.
 Only arguments whose name begins with `out` are modified. B images.
 Next: architecture.py, a page of names, and model.py.
 """
@@ -109,9 +110,11 @@ class Dense:
         self.d_W, self.d_b = gradients[f"{name}.W"], gradients[f"{name}.b"]
 
     def initialize(self, rng: np.random.Generator) -> None:
-        """Glorot-uniform weights, zero biases: signals keep their size, going down and coming up.
+        """Glorot-uniform weights, zero biases: neither signals nor gradients shall explode or die.
 
-        W ~ U(-limit, limit) with limit = sqrt(6 / (in + out)) (Glorot and Bengio 2010, eq. 16).
+        W ~ U(-limit, limit) with limit = sqrt(6 / (in + out)), so that Var W = 2 / (in + out), the
+        middle between what keeps the size of x @ W, 1/in, and of d_y @ W.T, 1/out (Glorot and
+        Bengio 2010, eq. 16). That relu halves the mean square is left out of account.
         """
         limit = np.sqrt(6 / sum(self.W.shape))
         self.W[:] = rng.uniform(-limit, limit, self.W.shape)
@@ -176,9 +179,9 @@ class MLP:
 def reparameterize(mu: Array, log_var: Array, epsilon: Array, out: Array) -> None:
     """z = mu + sigma * epsilon into out, all (B, Z), where epsilon is standard normal noise.
 
-    log_var is log sigma^2, so sigma = exp(0.5 * log_var). z is a draw from N(mu, sigma^2), yet the
-    noise comes from outside: mu and sigma are ordinary inputs with ordinary derivatives
-    (Kingma and Welling 2014, section 2.4).
+    log_var is log sigma^2, so sigma = exp(0.5 * log_var): above 0, whatever number a layer gives.
+    z is a draw from N(mu, sigma^2), yet the noise comes from outside: mu and sigma are ordinary
+    inputs with ordinary derivatives (Kingma and Welling 2014, section 2.4).
     """
     np.add(mu, np.exp(0.5 * log_var) * epsilon, out=out)
 

@@ -11,9 +11,10 @@ Pixels are grey values in [0, 1], not coin flips, so the Bernoulli "likelihood" 
 pseudo-likelihood: good for training and comparing, but its floor is not 0. The bce of a grey image
 is the mean bce of the black and white ones drawn with its pixels as probabilities.
 
-Each value stands directly above its gradient. `d_bce` is d loss / d bce, one number for each image
-(or one for all: 1/B for a mean); `d_logits` is d loss / d logits, shaped like logits.
-B images, D pixels, Z latents. Next: layers.py.
+Each value stands directly above its gradient. `d_logits` is d loss / d logits, shaped like logits;
+`d_bce` is d loss / d bce: 1/B, as the loss is a mean, or one number for each image, (B, 1).
+`@kernels.fused` says that a faster loop of the same name may run instead (kernels.py): read on as
+if it were not there. B images, D pixels, Z latents. Next: layers.py.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Loss(NamedTuple):
 
     @property
     def elbo(self) -> float:
-        """-(bce + kl), a lower bound on log p(x): the number that rises."""
+        """-(bce + kl), from one draw of z an estimate of a bound below log p(x): it rises."""
         return -(self.bce + self.kl)
 
 
@@ -78,7 +79,6 @@ def bce_with_logits_backward(d_bce: Array | float, logits: Array, x: Array) -> A
 
     Because softplus'(l) = exp(l) / (1 + exp(l)) = sigmoid(l), and (x * l)' = x.
     """
-    d_bce = np.reshape(np.asarray(d_bce, logits.dtype), (-1, 1))  # (B, 1) or (1, 1)
     d_logits: Array = d_bce * (sigmoid(logits) - x)
     return d_logits
 
@@ -107,5 +107,4 @@ def kl_divergence_backward(d_kl: Array | float, mu: Array, log_var: Array) -> tu
 
     Because d sigma^2 / d log_var = sigma^2. Both vanish at mu = 0, sigma = 1: the prior.
     """
-    d_kl = np.reshape(np.asarray(d_kl, mu.dtype), (-1, 1))  # (B, 1) or (1, 1)
     return d_kl * mu, d_kl * 0.5 * (np.exp(log_var) - 1)

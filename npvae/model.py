@@ -15,7 +15,8 @@
        loss = bce(logits, x) + beta * kl(mu, log_var)
 
 Going down, `forward` fills in every name; coming up, `backward` fills in the gradient of each.
-Next: gradcheck.py, which proves that one is the derivative of the other, and optimizers.py.
+`mu` is a value here, `d.mu` its gradient, and `to_mu` the layer that it comes from.
+Next: gradcheck.py, which checks that one is the derivative of the other, and optimizers.py.
 """
 
 from __future__ import annotations
@@ -111,21 +112,21 @@ class VAE:
         self.parameters = NamedArrays(shapes, self.dtype) if parameters is None else parameters
         self.gradients = NamedArrays(shapes, self.dtype)
 
-        def dense(name: str, activation: Activation = LINEAR) -> Dense:
-            return Dense(activation, self.parameters, self.gradients, name)
+        def dense(name: str, bend: Activation = LINEAR) -> Dense:
+            return Dense(bend, self.parameters, self.gradients, name)
 
         def mlp(name: str) -> MLP:
             bend = ACTIVATIONS[activation]
             return MLP([dense(f"{name}.hidden{k}", bend) for k in range(len(self.hidden_dims))])
 
         self.encoder = mlp("encoder")
-        self.mu = dense("encoder.mu")
-        self.log_var = dense("encoder.log_var")
+        self.to_mu = dense("encoder.mu")
+        self.to_log_var = dense("encoder.log_var")
         self.decoder = mlp("decoder")
-        self.logits = dense("decoder.logits")
+        self.to_logits = dense("decoder.logits")
 
-        heads = self.mu, self.log_var
-        self.layers = [*self.encoder.layers, *heads, *self.decoder.layers, self.logits]
+        heads = self.to_mu, self.to_log_var
+        self.layers = [*self.encoder.layers, *heads, *self.decoder.layers, self.to_logits]
         if parameters is None:
             rng = np.random.default_rng(0) if rng is None else rng
             for layer in self.layers:
@@ -134,16 +135,20 @@ class VAE:
     # ------------------------------------------------------------------ the way there and back
 
     def forward(self, x: Array, epsilon: Array, out: Activations | None = None) -> Activations:
-        """All activations for pixels x (B, D) and noise epsilon (B, Z), into out if it is given."""
-        a = self.activations(len(x)) if out is None else out
+        """All activations for pixels x (B, D) and noise epsilon (B, Z), into out if it is given.
+
+        The noise is an argument: given epsilon, the loss is an ordinary function, which can be
+        differentiated, checked, repeated, and compared with that of another program.
+        """
+        a = self.room(len(x)) if out is None else out
         check_shapes(x, (len(a.mu), self.input_dim), epsilon, a.mu.shape)
         a.x, a.epsilon = x, epsilon
         self.encoder.forward(x, out=a.h_enc)
-        self.mu.forward(a.h_enc[-1], out=a.mu)
-        self.log_var.forward(a.h_enc[-1], out=a.log_var)
+        self.to_mu.forward(a.h_enc[-1], out=a.mu)
+        self.to_log_var.forward(a.h_enc[-1], out=a.log_var)
         reparameterize(a.mu, a.log_var, epsilon, a.z)
         self.decoder.forward(a.z, out=a.h_dec)
-        self.logits.forward(a.h_dec[-1], out=a.logits)
+        self.to_logits.forward(a.h_dec[-1], out=a.logits)
         return a
 
     def backward(
@@ -158,13 +163,13 @@ class VAE:
         Where a is only a share of a batch, `batch_size` says how many images the whole one has: the
         gradients are then a share of a sum, the loss is the mean of the share.
         """
-        d = self.activations(len(a.x)) if out is None else out
+        d = self.room(len(a.x)) if out is None else out
         weight = 1 / (batch_size or len(a.x))  # 1/B, because the loss is a mean over the batch
 
         # From the loss through the decoder to z.
         bce = bce_and_gradient(a.logits, a.x, weight, d.logits)
-        self.logits.backward(a.h_dec[-1], a.logits, out=d.logits)
-        self.logits.backward_to_input(d.logits, out=d.h_dec[-1])
+        self.to_logits.backward(a.h_dec[-1], a.logits, out=d.logits)
+        self.to_logits.backward_to_input(d.logits, out=d.h_dec[-1])
         self.decoder.backward(a.z, a.h_dec, out=d.h_dec)
         self.decoder.backward_to_input(d.h_dec, out=d.z)
 
@@ -172,24 +177,17 @@ class VAE:
         kl = latent_gradients(a.mu, a.log_var, a.epsilon, d.z, beta * weight, d.mu, d.log_var)
 
         # Two heads meet at h_enc.
-        self.mu.backward(a.h_enc[-1], a.mu, out=d.mu)
-        self.log_var.backward(a.h_enc[-1], a.log_var, out=d.log_var)
-        from_mu = self.mu.backward_to_input(d.mu)
-        from_log_var = self.log_var.backward_to_input(d.log_var)
+        self.to_mu.backward(a.h_enc[-1], a.mu, out=d.mu)
+        self.to_log_var.backward(a.h_enc[-1], a.log_var, out=d.log_var)
+        from_mu = self.to_mu.backward_to_input(d.mu)
+        from_log_var = self.to_log_var.backward_to_input(d.log_var)
         np.add(from_mu, from_log_var, out=d.h_enc[-1])
 
         # Through the encoder; the gradient of the pixels themselves is left out.
         self.encoder.backward(a.x, a.h_enc, out=d.h_enc)
         return Loss.of_batch(bce, kl, beta)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (self.settings, self.parameters)  # for copy.deepcopy and pickle
-
-    def twin(self) -> VAE:
-        """A model with the same live parameters and gradients of its own."""
-        return VAE(**self.settings, parameters=self.parameters)
-
-    def activations(self, batch_size: int) -> Activations:
+    def room(self, batch_size: int) -> Activations:
         """Room for the activations, or the gradients, of one batch; to be used again and again."""
         return Activations.room(
             batch_size, self.input_dim, self.hidden_dims, self.latent_dim, self.dtype
@@ -203,32 +201,35 @@ class VAE:
         """The loss of images x (B, D) with noise epsilon (B, Z), and a copy of all gradients.
 
         Several threads at once need a `twin` each: they would overwrite each other's gradients.
+        Raises ValueError for other shapes, NaN, or pixels outside [0, 1], as all methods here do.
         """
-        x = checked(x, "x", self.input_dim, self.dtype, pixels=True)
-        epsilon = checked(epsilon, "epsilon", self.latent_dim, self.dtype, rows=len(x))
-        check_beta(beta)
+        x, epsilon = self._checked(x, epsilon, beta)
         loss = self.backward(self.forward(x, epsilon), beta)
         return loss, self.gradients.copy()
 
     def loss(self, x: ArrayLike, epsilon: ArrayLike, beta: float = 1.0) -> Loss:
         """The loss alone, for looking at images one does not train on."""
+        x, epsilon = self._checked(x, epsilon, beta)
+        a = self.forward(x, epsilon)
+        return Loss.of_batch(bce_with_logits(a.logits, x), kl_divergence(a.mu, a.log_var), beta)
+
+    def _checked(self, x: ArrayLike, epsilon: ArrayLike, beta: float) -> tuple[Array, Array]:
         x = checked(x, "x", self.input_dim, self.dtype, pixels=True)
         epsilon = checked(epsilon, "epsilon", self.latent_dim, self.dtype, rows=len(x))
         check_beta(beta)
-        a = self.forward(x, epsilon)
-        return Loss.of_batch(bce_with_logits(a.logits, x), kl_divergence(a.mu, a.log_var), beta)
+        return x, epsilon
 
     def encode(self, x: ArrayLike) -> tuple[Array, Array]:
         """mu and log_var (B, Z) of q(z | x) for images x (B, D) with pixels in [0, 1]."""
         x = checked(x, "x", self.input_dim, self.dtype, pixels=True)
         h_enc = self.encoder.forward(x)[-1]
-        return self.mu.forward(h_enc), self.log_var.forward(h_enc)
+        return self.to_mu.forward(h_enc), self.to_log_var.forward(h_enc)
 
     def decode(self, z: ArrayLike) -> Array:
         """x_hat (B, D), the probability of white for each pixel, for codes z (B, Z)."""
         z = checked(z, "z", self.latent_dim, self.dtype)
         h_dec = self.decoder.forward(z)[-1]
-        return sigmoid(self.logits.forward(h_dec))
+        return sigmoid(self.to_logits.forward(h_dec))
 
     def noise(self, count: int, rng: np.random.Generator) -> Array:
         """Standard normal numbers (count, Z): an epsilon to train with, or a z to decode."""
@@ -238,6 +239,8 @@ class VAE:
     def sample(self, count: int, rng: np.random.Generator) -> Array:
         """x_hat (count, D) of codes drawn from the prior: images the model makes up."""
         return self.decode(self.noise(count, rng))
+
+    # ------------------------------------------------------------------ copies, and files
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -249,6 +252,13 @@ class VAE:
             "activation": self.activation,
             "dtype": self.dtype.name,
         }
+
+    def twin(self) -> VAE:
+        """A model with the same live parameters and gradients of its own."""
+        return VAE(**self.settings, parameters=self.parameters)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (self.settings, self.parameters)  # for copy.deepcopy and pickle
 
     def save(self, path: str | Path) -> None:
         """Write settings and parameters to an .npz file, whole or not at all; see checkpoint.py."""

@@ -47,9 +47,9 @@ class Worker:
     ) -> Loss:
         """Loss and gradients of these rows of images (N, D): a share of a batch of batch_size."""
         if len(rows) not in self.rooms:
-            self.rooms[len(rows)] = self.vae.activations(len(rows)), self.vae.activations(len(rows))
+            self.rooms[len(rows)] = self.vae.room(len(rows)), self.vae.room(len(rows))
         activations, gradients = self.rooms[len(rows)]
-        x = gradients.x  # nobody needs the gradient of the pixels, so its room is free for them
+        x = activations.x
         if warps is None:
             gather_pixels(images, rows, x)
         else:

@@ -28,8 +28,9 @@ from npvae.errors import CheckpointError, NpvaeError, OutputError
 from npvae.files import remove_leftovers, write_bytes_safely
 from npvae.losses import Loss
 from npvae.model import VAE
-from npvae.optimizers import Optimizer, restored
+from npvae.optimizers import restored
 from npvae.settings import Settings
+from npvae.stepping import Optimizer
 from npvae.training import Epoch
 
 RUNS = Path("runs")

@@ -2,8 +2,8 @@
 
 Large steps find the right region, small ones the lowest point in it: the learning rate may fall, as
 one of three schedules says. And it may rise at first, while an optimizer does not know the
-gradients yet. Beta may begin at 0, so that z learns to carry something before it has to pay for it
-(Bowman et al. 2016, section 3.1).
+gradients yet. Beta may begin at 0, so that z learns to carry something before it has to pay for it:
+one remedy for posterior collapse (Bowman et al. 2016, section 3.1).
 
 The rate of a step is learning_rate * schedule * ramp: a schedule falls from the beginning, also
 while the ramp still rises. Time is told in epochs: 2.5 is the middle of the third.

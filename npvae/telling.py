@@ -64,8 +64,8 @@ def count_of(number: int, what: str, plural: str = "s") -> str:
 def network(vae: VAE) -> list[str]:
     """The network layer by layer: shapes and parameter counts."""
     notes = dict.fromkeys([*vae.encoder.layers, *vae.decoder.layers], vae.activation)
-    notes[vae.log_var] = "z = mu + sigma * epsilon"
-    notes[vae.logits] = "x_hat = sigmoid(logits)"
+    notes[vae.to_log_var] = "z = mu + sigma * epsilon"
+    notes[vae.to_logits] = "x_hat = sigmoid(logits)"
     names = [name.removesuffix(".W") for name in vae.parameters if name.endswith(".W")]
     lines = []
     for name, layer in zip(names, vae.layers, strict=True):

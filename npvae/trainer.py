@@ -26,10 +26,11 @@ from npvae.evaluation import Images
 from npvae.images import comparison, save_png, tile
 from npvae.losses import Loss
 from npvae.model import VAE
-from npvae.optimizers import OPTIMIZERS, Optimizer
+from npvae.optimizers import OPTIMIZERS
 from npvae.progress import Progress
 from npvae.runs import Run, as_row, new_run, open_run
 from npvae.settings import Settings
+from npvae.stepping import Optimizer
 from npvae.telling import plan, silence, summary, told, what_next
 from npvae.terminal import show
 from npvae.training import PICTURES, WEIGHTS, generator, train

@@ -3,7 +3,7 @@
     for every epoch, for every batch of shuffled images:
         x          (B, 784)  pixels in [0, 1], the images moved a little if so wished
         epsilon    (B, 10)   fresh noise
-        forward, backward    the loss and its gradients; parallel.py shares them out
+        forward, backward    the loss and its gradients: `team.backpropagate`, see parallel.py
         update               one step of the optimizer, of the length that the schedule says
 
 All that is random in epoch e is drawn from generators seeded with (seed, what for, e). So equal
@@ -29,10 +29,10 @@ from npvae.errors import DivergedError
 from npvae.evaluation import Images
 from npvae.losses import Loss
 from npvae.model import VAE
-from npvae.optimizers import Optimizer
 from npvae.parallel import Team
 from npvae.schedules import SCHEDULES, ramp
 from npvae.settings import Settings
+from npvae.stepping import Optimizer
 
 # One seed, several independent streams: the second number says what for.
 WEIGHTS, TRAINING, TESTING, PICTURES, HOLDING_OUT, WARPING, VALIDATING = range(7)
@@ -70,7 +70,9 @@ def train_epoch(
 ) -> Loss:
     """Train on each of these rows of images once, in random order; the mean loss along the way.
 
-    Raises DivergedError at the first batch whose loss is not finite, before its gradients are used.
+    How long a step is, settings say, and not what the optimizer was made with: its learning_rate is
+    set before every step. Raises DivergedError at the first batch whose loss is not finite, before
+    its gradients are used.
     """
     vae, images = team.vae, images.reshape(len(images), -1)
     rng = generator(settings.seed, TRAINING, epoch)
@@ -98,7 +100,11 @@ def train_epoch(
 
 
 def learning_rate(settings: Settings, begin: float, end: float) -> float:
-    """Of a step between these two times, in epochs; above 0, because it ends after it begins."""
+    """That of the step from `begin` to `end`, in epochs.
+
+    The schedule is read at its begin, and the warm-up at its end: a first step of length 0 would be
+    none.
+    """
     factor = SCHEDULES[settings.schedule](begin / settings.epochs) * ramp(end, settings.warmup)
     return max(settings.learning_rate * factor, sys.float_info.min)  # however long the warm-up is
 
@@ -121,8 +127,8 @@ def train(
 ) -> Iterator[Epoch]:
     """Train, epoch by epoch, and look at the test set after each; the caller may stop at any time.
 
-    Raises DivergedError; what was yielded before is still good. Raises ValueError for images that
-    are no bytes.
+    The optimizer's learning rate is set as settings say. Raises DivergedError; what was yielded
+    before is still good. Raises ValueError for images that are no bytes.
     """
     check_images(train_images)
     check_images(test_images)
@@ -145,6 +151,6 @@ def train(
             ) from None
         validated = None
         if len(held_out):
-            # The same noise in every epoch, so that epochs differ by the model alone.
+            # The same noise in every epoch: they are compared, and shall differ by the model alone.
             validated = team.average_loss(validation_images, generator(seed, VALIDATING), beta)
         yield Epoch(epoch, trained, tested, seconds, validated)

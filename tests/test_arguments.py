@@ -17,7 +17,7 @@ from npvae import evaluation as ev
 from npvae.arrays import Array
 from npvae.errors import DataError, OutputError
 from npvae.images import comparison, save_png, tile, to_uint8
-from npvae.optimizers import Optimizer
+from npvae.stepping import Optimizer
 
 Tally: TypeAlias = Callable[[str, str], None]
 Use: TypeAlias = Callable[[Any], Any]

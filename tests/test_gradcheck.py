@@ -287,7 +287,7 @@ def test_a_wrong_sigma_in_both_directions_is_not_found(monkeypatch: pytest.Monke
     assert failed(parameters) == []
 
 
-@pytest.mark.parametrize("head", ["mu", "log_var"])
+@pytest.mark.parametrize("head", ["to_mu", "to_log_var"])
 def test_heads_whose_gradients_are_not_added_are_found(head: str) -> None:
     def make(*arguments: object) -> VAE:
         vae = VAE(*arguments)  # type: ignore[arg-type]

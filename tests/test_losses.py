@@ -31,8 +31,8 @@ def test_bce_gradient_by_hand() -> None:
     logits, x = np.array([[0.0, LOG3], [-LOG3, 0.0]]), np.array([[0.3, 1.0], [1.0, 0.0]])
     by_hand = np.array([[0.2, -0.25], [-0.75, 0.5]])  # x_hat - x
     np.testing.assert_allclose(bce_with_logits_backward(1.0, logits, x), by_hand, rtol=1e-14)
-    d_bce = np.array([2.0, -1.0])  # one weight for each image
-    weighted = by_hand * [[2], [-1]]
+    d_bce = np.array([[2.0], [-1.0]])  # one weight for each image
+    weighted = by_hand * d_bce
     np.testing.assert_allclose(bce_with_logits_backward(d_bce, logits, x), weighted, rtol=1e-14)
 
 
@@ -58,7 +58,7 @@ def test_kl_by_hand() -> None:
         0.5 * (0 + 0.25 - 1 + math.log(4)) + 0.5 * (9 + 1 - 1 - 0),
     ]
     np.testing.assert_allclose(kl_divergence(mu, log_var), by_hand, rtol=1e-14)
-    d_mu, d_log_var = kl_divergence_backward(np.array([1.0, 10.0]), mu, log_var)
+    d_mu, d_log_var = kl_divergence_backward(np.array([[1.0], [10.0]]), mu, log_var)
     np.testing.assert_allclose(d_mu, [[1, 2], [0, -30]], rtol=1e-14)
     np.testing.assert_allclose(d_log_var, [[0, 1.5], [-3.75, 0]], rtol=1e-14)
 
@@ -77,10 +77,10 @@ def test_what_goes_in_as_one_dtype_comes_out_as_it(dtype: Any) -> None:
     results = [
         sigmoid(a),
         bce_with_logits(a, b),
-        bce_with_logits_backward(np.ones(2, dtype), a, b),
+        bce_with_logits_backward(np.ones((2, 1), dtype), a, b),
         bce_and_gradient(a, b, 0.5, np.empty_like(a)),
         kl_divergence(a, b),
-        *kl_divergence_backward(np.ones(2, dtype), a, b),
+        *kl_divergence_backward(np.ones((2, 1), dtype), a, b),
     ]
     assert [result.dtype for result in results] == len(results) * [dtype]
 

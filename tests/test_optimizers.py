@@ -8,7 +8,8 @@ import pytest
 
 from npvae import optimizers
 from npvae.arrays import Array, NamedArrays
-from npvae.optimizers import OPTIMIZERS, SGD, Adam, Adamax, Optimizer, RMSProp
+from npvae.optimizers import OPTIMIZERS, SGD, Adam, Adamax, RMSProp
+from npvae.stepping import Optimizer
 
 DTYPES = [np.float32, np.float64]
 every_optimizer = pytest.mark.parametrize("kind", OPTIMIZERS.values(), ids=OPTIMIZERS)
@@ -282,7 +283,35 @@ def test_gradients_of_another_shape_are_refused(
 def test_gradients_of_another_model_are_refused(kind: type[Optimizer], columns: int) -> None:
     """A compiled loop would read on, beyond the end of the shorter one."""
     other = NamedArrays({"W": (7, columns), "b": (10,)}, float)
-    nothing_changes(kind(), random_arrays(0), other, r"a gradient \(\d+,\) for parameters \(80,\)")
+    message = r"a gradient \(7, \d+\) for parameters \(7, 10\)"
+    nothing_changes(kind(), random_arrays(0), other, message)
+
+
+@every_optimizer
+def test_models_of_one_size_are_not_taken_for_each_other(kind: type[Optimizer]) -> None:
+    """Their buffers are equally long, so nothing would stop a step that mixes them up."""
+    optimizer, turned = kind(), NamedArrays({"b": (10,), "W": (7, 10)}, float)
+    turned.update(random_arrays(1))
+    theta, expected = random_arrays(0), random_arrays(0)
+    optimizer.update(theta, turned)
+    kind().update(expected, random_arrays(1))
+    np.testing.assert_array_equal(theta.flat, expected.flat)
+    other = NamedArrays({"W": (10, 7), "b": (10,)}, float)
+    nothing_changes(optimizer, theta, other, r"a gradient \(10, 7\) for parameters \(7, 10\)", 1)
+    nothing_changes(optimizer, other, other.copy(), "not those of the steps before", 1)
+    del turned["b"]
+    nothing_changes(optimizer, theta, turned, "every parameter needs its gradient", 1)
+
+
+@every_optimizer
+def test_only_the_parameters_that_are_named_move(kind: type[Optimizer]) -> None:
+    """So that a part of a model may be frozen."""
+    theta, gradients, before = random_arrays(0), random_arrays(1), random_arrays(0)
+    optimizer = kind()
+    for _ in range(2):
+        optimizer.update({"W": theta["W"]}, gradients)
+    assert (theta["W"] != before["W"]).all()
+    np.testing.assert_array_equal(theta["b"], before["b"])
 
 
 @pytest.mark.parametrize("plain", [False, True])

@@ -124,7 +124,7 @@ def test_workers_share_the_parameters_and_not_the_gradients() -> None:
     assert len({id(model) for model in models}) == 3
     for twin in models[1:]:
         assert twin.parameters is vae.parameters
-        assert twin.logits.W is vae.parameters["decoder.logits.W"]
+        assert twin.to_logits.W is vae.parameters["decoder.logits.W"]
     buffers = [model.gradients.flat for model in models]
     assert not any(np.shares_memory(a, b) for a in buffers for b in buffers if a is not b)
 

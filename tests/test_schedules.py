@@ -15,10 +15,11 @@ from npvae import checkpoint, trainer
 from npvae.errors import OptionError
 from npvae.layers import ACTIVATIONS
 from npvae.model import VAE
-from npvae.optimizers import OPTIMIZERS, Optimizer
+from npvae.optimizers import OPTIMIZERS
 from npvae.parallel import Team
 from npvae.schedules import SCHEDULES, ramp
 from npvae.settings import AUGMENTATIONS, Settings
+from npvae.stepping import Optimizer
 from npvae.training import Epoch, learning_rate, train
 from tests.helpers import digits, digits_file
 
