@@ -6,7 +6,6 @@ that a slow minute of the machine hits all alike; what counts are ratios within 
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import platform
@@ -21,14 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npvae.cores import ONE_THREAD, cores, workers
+from npvae.cores import ONE_THREAD, workers
 from npvae.datasets.batches import gather_pixels
+from npvae.errors import NpvaeError
 from npvae.layers import reparameterize
 from npvae.losses import bce_and_gradient
 from npvae.model import VAE, latent_gradients
 from npvae.optimizers import Adam
 from npvae.rivals import read_images
-from npvae.trainer import versions
+from npvae.versions import versions
 
 PROGRAMS = ("products", "npvae", "torch", "jax")
 SWEEPS = {
@@ -42,12 +42,14 @@ Result = dict[str, Any]
 
 def machine() -> Result:
     """What the figures were measured on."""
+    about = versions()
+    del about["workers"]
     return {
         "cpu": cpu_name(),
-        "cores": cores(),
+        "cores": about.pop("cores"),
         "system": platform.platform(),
-        "versions": {name: v for name, v in versions().items() if name not in ("cores", "workers")},
-        "blas": blas_core(),
+        "blas": about.pop("blas"),
+        "versions": about,
         "OPENBLAS_CORETYPE": os.environ.get("OPENBLAS_CORETYPE", "not set"),
     }
 
@@ -58,20 +60,6 @@ def cpu_name() -> str:
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
-
-
-def blas_core() -> str:
-    """The kernels that NumPy's OpenBLAS has chosen for this machine."""
-    folder = Path(np.__file__).parent.parent / "numpy.libs"
-    for library in folder.glob("*openblas*"):
-        for name in ("scipy_openblas_get_corename64_", "openblas_get_corename64_"):
-            try:
-                corename = getattr(ctypes.CDLL(str(library)), name)
-            except (AttributeError, OSError):
-                continue
-            corename.restype = ctypes.c_char_p
-            return f"OpenBLAS {corename().decode()}"
-    return "unknown"
 
 
 def run(program: str, data: str | None, epochs: int, **options: int) -> Result | None:
@@ -97,7 +85,9 @@ def start(command: list[str], environment: Mapping[str, str]) -> Any:
     if done.returncode == 2:
         return None
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
+        error = NpvaeError("\n".join(done.stderr.strip().splitlines()[-3:]).removeprefix("error: "))
+        error.exit_code = max(1, done.returncode)
+        raise error
     return json.loads(done.stdout)
 
 
@@ -155,7 +145,7 @@ def parts(data: str | None, batch_size: int) -> list[Result]:
 
 def timed_parts(images: NDArray[np.uint8], batch_size: int, repeats: int = 30) -> list[Result]:
     """Where the time of an epoch goes: each step of one worker's share of a batch, by itself."""
-    share = batch_size // workers()
+    share = max(1, batch_size // workers())
     rng = np.random.default_rng(0)
     vae, adam = VAE(rng=rng), Adam()
     a, d = vae.room(share), vae.room(share)

@@ -28,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npvae.errors import CheckpointError, OutputError
-from npvae.files import Damaged, brief, open_plain, open_zip, write_bytes_safely
+from npvae.files import MAX_DIRECTORY, Damaged, brief, open_plain, open_zip, write_bytes_safely
 
 VERSION = 1
 DTYPES = ("<f4", "<f8")
@@ -52,10 +52,10 @@ def save(path: str | Path, header: Mapping[str, Any], arrays: Arrays) -> None:
     }
     full = {**header, "format": "npvae checkpoint", "version": VERSION, "arrays": contents}
     text = json.dumps(full, allow_nan=False)
-    if is_too_long(text):
+    if is_too_long(text) or sum(50 + len(name) for name in arrays) > MAX_DIRECTORY:
         raise OutputError(
             f"the checkpoint {path} could not be written: its header is too long.\n"
-            "What it held before is untouched. Start a new run: this one has too many epochs."
+            "What it held before is untouched. Start a new run: of fewer epochs, or fewer layers."
         )
     digest = sha256(text.encode()).hexdigest()
     buffer = io.BytesIO()
@@ -69,7 +69,7 @@ def save(path: str | Path, header: Mapping[str, Any], arrays: Arrays) -> None:
     except OSError as error:
         raise OutputError(
             f"the checkpoint {path} could not be written: {error.strerror or error}\n"
-            "What it held before is untouched. Make room or choose another folder with --out."
+            "What it held before is untouched. Make room for it, or see who may write there."
         ) from error
 
 

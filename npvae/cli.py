@@ -22,7 +22,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, NoReturn
 
-from npvae.errors import NpvaeError
+from npvae.errors import NpvaeError, OutputError
 from npvae.signals import Signals
 from npvae.terminal import show
 
@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"-([\d.]|inf)")  # -1e-3 is a value, too
 
     def error(self, message: str) -> NoReturn:
-        show(f"{self.prog}: {message} (--help tells more)", sys.stderr)
+        _tell(f"{self.prog}: {message} (--help tells more)")
         sys.exit(2)
 
     def add_common(self, seed: int | str = 0) -> None:
@@ -133,10 +133,10 @@ def command(script: str, *arguments: object) -> str:
     return " ".join(["python", *(quote(f"./{w}" if is_dashed(w) else str(w)) for w in words)])
 
 
-def again(options: argparse.Namespace, *names: str) -> list[str]:
-    """These options, as far as they were given, for another command about the same thing."""
+def again(options: argparse.Namespace, *names: str) -> list[str | Path]:
+    """These options, all of them paths, as far as they were given: for another command."""
     given = {name: value for name, value in vars(options).items() if name in names and value}
-    return [word for name in given for word in (f"--{name.replace('_', '-')}", given[name])]
+    return [word for name in given for word in (f"--{name.replace('_', '-')}", Path(given[name]))]
 
 
 def is_dashed(word: object) -> bool:
@@ -169,7 +169,10 @@ def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
 def _outcome(main: Callable[[Sequence[str]], int | None], signals: Signals) -> int:
     """The exit code of main; its errors are told."""
     try:
+        _check_current_folder()
         return main(sys.argv[1:]) or 0
+    except SystemExit as end:  # argparse, after --help or a bad option
+        return int(end.code or 0)
     except Exception as error:
         if signals.number:  # somebody has made another error of the interruption
             return 128 + signals.number
@@ -179,7 +182,10 @@ def _outcome(main: Callable[[Sequence[str]], int | None], signals: Signals) -> i
         if isinstance(error, NpvaeError):
             code = error.exit_code
         elif isinstance(error, OSError):
-            code = 6
+            code, why = 6, error.strerror or error
+            message = f"{error.filename or 'the output'} cannot be read or written: {why}"
+        elif isinstance(error, MemoryError):
+            code, message = 2, f"there is not enough memory for that: ask for less.\n{error}"
         else:
             bug = "This is a bug in npvae. --debug shows where it happened."
             message = f"{type(error).__name__}: {error}\n{bug}"
@@ -188,6 +194,15 @@ def _outcome(main: Callable[[Sequence[str]], int | None], signals: Signals) -> i
         else:
             _tell(f"error: {message}")
         return code
+
+
+def _check_current_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise OutputError(
+            "the current folder has been removed.\nGo to one that exists, and call this again."
+        ) from error
 
 
 def _prepare_streams() -> None:

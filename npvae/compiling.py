@@ -77,10 +77,12 @@ class Fused:
 
     def in_cache(self) -> bool:
         """Whether the cache holds code for this loop that is younger than its source."""
-        source = Path(self.loop.__code__.co_filename).stat().st_mtime
-        return any(
-            file.suffix == ".nbi" and file.stat().st_mtime >= source for file in self.cached()
-        )
+        with contextlib.suppress(OSError):  # another process may be tidying up
+            source = Path(self.loop.__code__.co_filename).stat().st_mtime
+            return any(
+                file.suffix == ".nbi" and file.stat().st_mtime >= source for file in self.cached()
+            )
+        return False
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
         self.prepare()

@@ -25,7 +25,7 @@ def cores() -> int:
     """How many cores this process may use: $OMP_NUM_THREADS, else all that it is allowed on."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdecimal():
-        return max(1, int(wanted))
+        return min(max(1, int(wanted[:9])), 1024)  # a team of a million takes minutes to gather
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from shlex import split
 
 from npvae.cores import cores
-from npvae.errors import NpvaeError
+from npvae.errors import NpvaeError, OutputError
 from npvae.progress import clock
 from npvae.settings import PRESETS, Settings, option, shown
 from npvae.terminal import columns, show
@@ -107,12 +107,12 @@ class Experiment:
 
     @property
     def done(self) -> bool:
-        """Raises NpvaeError if the folder holds a run of other settings."""
+        """Raises OutputError if the folder holds a run of other settings."""
         self.check()
         return self.diverged or len(self.rows) == self.epochs
 
     def check(self) -> None:
-        """Raise NpvaeError if what the folder holds is not this experiment: presets may change."""
+        """Raise OutputError if what the folder holds is not this experiment: presets may change."""
         kept = ("last.npz", "metrics.csv", "diverged.txt")
         if not any((self.folder / name).exists() for name in kept):
             return
@@ -127,9 +127,10 @@ class Experiment:
             if was.get(name) != value
         ]
         if differences:
-            raise NpvaeError(
+            more = "; ..." if len(differences) > 3 else "."
+            raise OutputError(
                 f"{self.folder} holds a run of other settings than {self.options} has now.\n"
-                f"It began with {'; '.join(differences)}.\n"
+                f"It began with {'; '.join(differences[:3])}{more}\n"
                 "Remove it, or choose another folder with --out."
             )
 
@@ -157,15 +158,14 @@ class Experiment:
             (self.folder / "diverged.txt").write_text(said)
         elif process.returncode and not self.done:  # a kill at the last instant may be no failure
             code = process.returncode
-            error = NpvaeError(
-                f"train.py {self.options} (exit code {code}) has failed:\n{said.strip()}"
-            )
+            last_words = "\n".join(said.strip().splitlines()[-3:])
+            error = NpvaeError(f"train.py {self.options} (exit code {code}) failed:\n{last_words}")
             error.exit_code = max(1, code)
             raise error
 
 
 def finished(place: Path) -> list[Experiment]:
-    """All that is done in this folder, whichever were asked for. Raises NpvaeError as `done`."""
+    """All that is done in this folder, whichever were asked for. Raises OutputError as `done`."""
     tails = {folder.name.rpartition("-seed-")[2] for folder in place.glob("*-seed-*")}
     seeds = sorted({int(tail) for tail in tails if tail.isdecimal()})
     known = [Experiment(options, seed, place) for seed in seeds for options in chosen("all")]

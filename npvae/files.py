@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 MAX_DIRECTORY = 1 << 23  # bytes of a zip's table of contents, for a hundred thousand members
+MAX_TEXT = 1 << 24  # bytes of a text that we read: a metrics.csv of 100,000 epochs
 STALE = 3600.0  # seconds: no write of ours takes that long
 
 
@@ -87,6 +88,15 @@ def open_plain(path: str | os.PathLike[str]) -> io.BufferedReader:
         what = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
         raise OSError(errno.EINVAL, f"it is {what}, not a file", os.fspath(path))
     return open(path, "rb")
+
+
+def read_text(path: str | os.PathLike[str]) -> str:
+    """A text that we wrote, if it is a plain file, and no more of it than there can be.
+
+    Raises OSError and UnicodeDecodeError.
+    """
+    with open_plain(path) as file:
+        return file.read(MAX_TEXT).decode()
 
 
 def open_zip(file: BinaryIO) -> zipfile.ZipFile:

@@ -69,4 +69,5 @@ def codes(vae: VAE, dataset: Dataset, count: int, scale: int, title: str) -> Ima
         y_label = f"second principal component of mu: {second:.0%} of the variance"
     title = f"{title}: codes of {len(mu):,} test images"
     picture = scatter(mu, labels, dataset.class_names, title, x_label, y_label)
+    check_size(picture.width * picture.height // SIDE**2, scale)
     return picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.NEAREST)

@@ -10,8 +10,7 @@
 
 Every file is written whole or not at all. last.npz is all that resuming needs, and is written after
 the pictures of its epoch: an interruption between two files loses nothing. No clock goes into it,
-so that equal runs give equal bytes. Two runs never share a folder: the first locks it, and a folder
-in use is left alone.
+so that equal runs give equal bytes. Whose folder it is, folders.py settles.
 """
 
 from __future__ import annotations
@@ -19,13 +18,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from npvae import checkpoint, cli
 from npvae.errors import CheckpointError, NpvaeError, OutputError
-from npvae.files import remove_leftovers, write_bytes_safely
+from npvae.files import read_text, remove_leftovers, write_bytes_safely
+from npvae.folders import Lock, Taken, next_free, taken
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import restored
@@ -40,19 +40,18 @@ COLUMNS = "epoch,train_bce,train_kl,train_loss,test_bce,test_kl,test_loss,second
 class Run:
     """The folder of one run, which nobody else may write to while this object lives."""
 
-    def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
-        self.folder, self.about = folder, dict(about)
+    def __init__(self, lock: Lock, about: Mapping[str, Any]) -> None:
+        self.lock, self.folder, self.about = lock, lock.folder, dict(about)
         self.history: list[dict[str, float]] = []
         self.seconds: list[str] = []
-        self.lock = locked(folder)
 
     def close(self) -> None:
         """Let others write to the folder."""
-        if self.lock is not None:
-            self.lock.close()
+        self.lock.release()
 
     def record(self, epoch: Epoch, vae: VAE, optimizer: Optimizer) -> None:
         """Keep the state after an epoch, all of it in last.npz, and then the rows for people."""
+        self.lock.check()
         self.history.append(as_row(epoch))
         self.seconds.append(f"{epoch.seconds:.4f}")
         header = {
@@ -89,19 +88,20 @@ class Run:
 
     def write(self, name: str, text: str) -> None:
         """Write a text file of the run, whole or not at all."""
+        self.lock.check()
         try:
             write_bytes_safely(self.folder / name, text.encode())
         except OSError as error:
             raise OutputError(
                 f"{self.folder / name} cannot be written: {error.strerror or error}\n"
-                "Make room, or choose another folder with --out."
+                "Make room for it, or see who may write there."
             ) from error
 
     def write_about(self, **more: Any) -> None:
         """Write run.json, keeping what it said before, such as when the run was started."""
         try:
-            before = dict(json.loads((self.folder / "run.json").read_text()))
-        except (OSError, TypeError, ValueError):  # empty: the run is new
+            before = dict(json.loads(read_text(self.folder / "run.json")))
+        except (OSError, TypeError, ValueError, RecursionError):  # none: the run is new
             before = {}
         self.write("run.json", json.dumps({**before, **self.about, **more}, indent=2) + "\n")
 
@@ -126,13 +126,19 @@ def new_run(name: str, out: str | Path | None, about: Mapping[str, Any], **more:
     `about` goes into run.json and every checkpoint, `more` into run.json alone. Raises OutputError
     if `out` holds anything already, or cannot be written.
     """
+    folder = RUNS if out is None else Path(out)
     try:
-        folder = next_free(name) if out is None else claimed(Path(out), again=True)
-        run = Run(folder, about)
+        folder = next_free(RUNS, name) if out is None else folder
+        run = Run(taken(folder), about)
         (folder / "images").mkdir(exist_ok=True)
+    except Taken:
+        raise OutputError(
+            f"the folder {folder} is in use: a new run would overwrite what it holds.\n"
+            f"Choose another one with --out, or leave --out away for a new one.{way_on(folder)}"
+        ) from None
     except OSError as error:
         raise OutputError(
-            f"the folder {out or RUNS.resolve()} cannot be used: {error.strerror or error}\n"
+            f"the folder {folder} cannot be used: {error.strerror or error}\n"
             "Choose another one with --out."
         ) from error
     try:
@@ -143,39 +149,6 @@ def new_run(name: str, out: str | Path | None, about: Mapping[str, Any], **more:
     return run
 
 
-def claimed(folder: Path, again: bool = False) -> Path:
-    """The folder, created if need be, and ours from now on: it holds nothing but our run.json.
-
-    With `again`, one whose run never finished an epoch will do, too: if that run is still alive,
-    its lock will tell.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} is a file, not a folder.\nChoose another name with --out.")
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        if again and unfinished(folder):
-            return folder
-        if any(folder.iterdir()):
-            raise FileExistsError
-        os.close(os.open(folder / "run.json", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
-    except FileExistsError:
-        raise OutputError(
-            f"the folder {folder} is in use: a new run would overwrite what it holds.\n"
-            f"Choose another one with --out, or leave --out away for a new one.{way_on(folder)}"
-        ) from None
-    return folder
-
-
-def unfinished(folder: Path) -> bool:
-    """Whether it holds a run without an epoch, and nothing else but its first pictures."""
-    found = {path.name for path in folder.iterdir() if path.suffix != ".tmp"}
-    pictures = {path.name for path in folder.glob("images/*") if path.suffix != ".tmp"}
-    return {"run.json"} <= found <= {"run.json", ".lock", "images", "loss.png"} and pictures <= {
-        "sampled_epoch1.png",
-        "rec_epoch1.png",
-    }
-
-
 def way_on(folder: Path) -> str:
     """How to go on with the run in a folder, as another line; nothing if that is impossible."""
     try:
@@ -183,53 +156,11 @@ def way_on(folder: Path) -> str:
         settings, done = Settings.from_dict(header["settings"]), header["epoch"]
         more = {"epochs": done + 10} if done >= settings.epochs else {}
         settings.resumed(more, done)
-    except (NpvaeError, KeyError, TypeError):
+    except (NpvaeError, KeyError, TypeError, ValueError):
         return ""
     options = [f"--{name}={value}" for name, value in more.items()]
     resume = cli.command("train.py", "--resume", folder, *options)
     return f"\nOr go on with the run in it:  {resume}"
-
-
-def next_free(name: str) -> Path:
-    """runs/<name>-001, or the number after the last one; created."""
-    RUNS.mkdir(exist_ok=True)
-    number = max((run_number(folder) for folder in RUNS.glob(f"{name}-*")), default=0)
-    while True:
-        number += 1
-        try:
-            return claimed(RUNS / f"{name}-{number:03d}")
-        except OutputError:  # another process was faster
-            continue
-
-
-def run_number(folder: Path) -> int:
-    tail = folder.name.rpartition("-")[2]
-    return int(tail) if tail.isdecimal() else 0
-
-
-def locked(folder: Path) -> IO[str] | None:
-    """A lock that lasts until the process ends, however it ends; OutputError if another has it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows: there, only the check for a used folder remains
-        return None
-    try:
-        lock = open(folder / ".lock", "w")  # noqa: SIM115  open for as long as the run
-    except OSError as error:
-        raise OutputError(
-            f"the folder {folder} cannot be written: {error.strerror or error}\n"
-            "Copy it to where it can, and name that folder."
-        ) from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise OutputError(
-            f"another process is training in {folder}.\nWait for it to end, or stop it first."
-        ) from None
-    except OSError:  # a file system without locks
-        pass
-    return lock
 
 
 # ------------------------------------------------------------------ runs that are there
@@ -255,7 +186,7 @@ def find_checkpoint(given: str | Path | None = None) -> Path:
 def state_of(folder: Path) -> Path:
     """Its last.npz; or best.npz, if the first epoch was cut off between the two: they are equal."""
     last, best = folder / "last.npz", folder / "best.npz"
-    return best if best.exists() and not last.exists() else last
+    return best if os.path.exists(best) and not os.path.exists(last) else last
 
 
 def load_model(path: str | Path) -> tuple[VAE, dict[str, Any]]:
@@ -280,10 +211,10 @@ def open_run(given: str | Path) -> tuple[Run, VAE, Optimizer, dict[str, Any]]:
     with ExitStack() as on_failure:
         try:
             Settings.from_dict(header["settings"])  # which may be those of a later version
-            about = {name: header[name] for name in ("settings", "data", "versions")}
-            if header["epoch"] != len(header["history"]):
+            about = {name: dict(header[name]) for name in ("settings", "data", "versions")}
+            if header["epoch"] != len(header["history"]) or "name" not in about["data"]:
                 raise ValueError
-            run = on_failure.enter_context(closing(Run(path.parent, about)))
+            run = on_failure.enter_context(closing(Run(Lock(path.parent), about)))
             optimizer = restored(header["optimizer"], arrays, vae.parameters)
             run.seconds = seconds_in(path.parent / "metrics.csv", len(header["history"]))
             run.catch_up(header["history"])
@@ -292,18 +223,25 @@ def open_run(given: str | Path) -> tuple[Run, VAE, Optimizer, dict[str, Any]]:
                 f"the checkpoint {path} holds a model, but not the state of a training run that\n"
                 "this version of npvae can go on with. Resume from the last.npz of a run."
             ) from error
-        (path.parent / "images").mkdir(exist_ok=True)
+        try:
+            (path.parent / "images").mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{path.parent / 'images'} cannot be a folder: {error.strerror}\n"
+                "Move away what is there."
+            ) from error
         remove_leftovers(path.parent / "images")
         on_failure.pop_all()
     return run, vae, optimizer, header
 
 
 def seconds_in(path: Path, count: int) -> list[str]:
-    """The last but not least column of metrics.csv; nothing where it is missing."""
+    """The seconds of so many epochs in a metrics.csv; nothing where they are missing."""
     place = COLUMNS.split(",").index("seconds")
-    try:
-        rows = [line.split(",") for line in path.read_text().splitlines()[1:]]
-        found = [row[place] for row in rows[:count]]
-    except (OSError, ValueError, IndexError):
-        found = []
-    return found + [""] * (count - len(found))
+    found = {}
+    with suppress(OSError, UnicodeDecodeError):
+        for line in read_text(path).splitlines():
+            row = line.split(",")
+            with suppress(ValueError, IndexError):  # somebody has edited it
+                found[row[0]] = f"{float(row[place]):.4f}"
+    return [found.get(str(epoch), "") for epoch in range(1, count + 1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from shlex import quote
@@ -37,6 +38,24 @@ class Settings:
     validation: int = 0  # training images held out, to choose the best epoch by
     seed: int = 0
     pictures_every: int = 1  # epochs between pictures, 0 for none
+
+    def __post_init__(self) -> None:
+        """Raise ValueError for what no command line can give."""
+        words = {"activation": ACTIVATIONS, "optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+        at_least_1 = (self.latent_dim, self.epochs, self.batch_size, *self.hidden_dims)
+        at_least_0 = (self.validation, self.seed, self.pictures_every)
+        rates = (self.learning_rate, self.warmup, self.beta, self.kl_warmup)
+        sound = (
+            all(type(n) is int and n >= 1 for n in at_least_1)
+            and all(type(n) is int and n >= 0 for n in at_least_0)
+            and all(0 <= rate < math.inf for rate in rates)
+            and self.learning_rate > 0
+            and all(getattr(self, name) in known for name, known in words.items())
+            and set(self.augment) <= set(AUGMENTATIONS)
+            and bool(self.dataset and self.hidden_dims)
+        )
+        if not sound:
+            raise ValueError(f"no run can have these settings: {self}")
 
     def as_dict(self) -> dict[str, Any]:
         return {name: listed(value) for name, value in asdict(self).items()}

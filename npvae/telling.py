@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from math import ceil
+from pathlib import Path
 from textwrap import wrap
 
 from npvae import checkpoint, cli, compiling
@@ -14,6 +15,7 @@ from npvae.cores import workers
 from npvae.datasets import Dataset
 from npvae.errors import OutputError
 from npvae.evaluation import no_latent_loss, pixel_entropy
+from npvae.folders import Moved
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.runs import RUNS, Run, state_of
@@ -78,10 +80,12 @@ def network(vae: VAE) -> list[str]:
 
 
 @contextmanager
-def told(run: Run, settings: Settings, where: Sequence[str]) -> Iterator[None]:
+def told(run: Run, settings: Settings, where: Sequence[str | Path]) -> Iterator[None]:
     """Whatever cuts training short here: say what is left, and how to go on."""
     try:
         yield
+    except Moved:
+        raise
     except OutputError as error:
         what_and_why = str(error).splitlines()[:2]
         lines = [*what_and_why, put_in_order(run, settings, where)]
@@ -94,8 +98,12 @@ def told(run: Run, settings: Settings, where: Sequence[str]) -> Iterator[None]:
         raise
 
 
-def put_in_order(run: Run, settings: Settings, where: Sequence[str]) -> str:
+def put_in_order(run: Run, settings: Settings, where: Sequence[str | Path]) -> str:
     """Make metrics.csv agree with last.npz; the state of the run, and the command that goes on."""
+    try:
+        run.lock.check()
+    except Moved as moved:
+        return str(moved)
     last = state_of(run.folder)
     if not last.exists():
         return "No epoch was finished: begin again with the same command."
@@ -135,7 +143,7 @@ def summary(test: Loss, train_set: Dataset, test_set: Dataset) -> str:
     return "\n".join(lines)
 
 
-def what_next(run: Run, settings: Settings, where: Sequence[str]) -> str:
+def what_next(run: Run, settings: Settings, where: Sequence[str | Path]) -> str:
     """What one can do with a run that is done."""
     lines = ["", "Next:"]
     newest = settings.epochs - settings.epochs % (settings.pictures_every or settings.epochs + 1)

@@ -11,12 +11,14 @@ from collections.abc import Callable
 from functools import cached_property
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from npvae.datasets import Dataset, load_dataset
-from npvae.datasets.dataset import SIDE
-from npvae.errors import CheckpointError, OptionError, OutputError
+from npvae.datasets.dataset import SIDE, fingerprint
+from npvae.datasets.extra import with_extra
+from npvae.errors import CheckpointError, DataError, OptionError, OutputError
 from npvae.images import save_png
 from npvae.runs import find_checkpoint, load_model
 
@@ -42,20 +44,36 @@ class Trained:
                 f"the model in {self.path} is one of {self.vae.input_dim} pixels.\n"
                 f"Only images of {SIDE} x {SIDE} can be drawn here."
             )
-        data = self.header.get("data")
-        self.trained_on: str | None = data.get("name") if isinstance(data, dict) else None
-        self.dataset, self.data_dir = dataset or self.trained_on, data_dir
+        about = self.header.get("data")
+        self.about_data: dict[str, Any] = about if isinstance(about, dict) else {}
+        self.trained_on: str | None = self.about_data.get("name")
+        self.dataset, self.data_dir = dataset, data_dir
         self.report = report or (lambda line: None)
 
     @cached_property
     def data(self) -> tuple[Dataset, Dataset]:
-        """Training and test set, loaded when first asked for. Raises OptionError, DataError."""
-        if self.dataset is None:
+        """Training and test set, loaded when first asked for. Raises OptionError, DataError.
+
+        What the model was trained on has to be the same images still, those of --extra-data too.
+        """
+        if self.dataset is not None:
+            return load_dataset(self.dataset, self.data_dir, self.report)
+        if self.trained_on is None:
             raise OptionError(
                 f"{self.path} does not say which dataset its model was trained on.\n"
                 "Name it with --dataset."
             )
-        return load_dataset(self.dataset, self.data_dir, self.report)
+        train, test = load_dataset(self.trained_on, self.data_dir, self.report)
+        if self.about_data.get("extra"):
+            extra, _ = load_dataset(self.about_data["extra"], self.data_dir, self.report)
+            train = with_extra(train, test, extra, self.report)
+        found = fingerprint(train, test)
+        if found != {what: self.about_data.get(what) for what in found}:
+            raise DataError(
+                f"the images of {self.trained_on} are not those that the model was trained on.\n"
+                "If you mean these, name them with --dataset."
+            )
+        return train, test
 
     @property
     def name(self) -> str:
@@ -85,7 +103,7 @@ def chosen_checkpoint(given: str | Path | None) -> Path:
     """The file itself, if one is given; of a run, the best epoch if it kept one, else the last."""
     path = find_checkpoint(given)
     best = path.with_name("best.npz")
-    return best if path != Path(given or "") and best.exists() else path
+    return best if path != Path(given or "") and os.path.exists(best) else path
 
 
 def new_file(out: Path, name: str) -> Path:

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
-from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from npvae import __version__, compiling
+from npvae import compiling
 from npvae.augmentation import warp_pixels
-from npvae.cores import cores, workers
+from npvae.cores import workers
 from npvae.curves import loss_curve
 from npvae.datasets import DATASETS, Dataset, load_dataset
 from npvae.datasets.batches import gather_pixels
+from npvae.datasets.dataset import fingerprint
 from npvae.datasets.extra import with_extra
-from npvae.errors import DataError, DivergedError, OptionError
+from npvae.errors import DataError, DivergedError, OptionError, OutputError
 from npvae.evaluation import Images
 from npvae.images import comparison, save_png, tile
 from npvae.losses import Loss
@@ -34,11 +31,13 @@ from npvae.stepping import Optimizer
 from npvae.telling import plan, silence, summary, told, what_next
 from npvae.terminal import show
 from npvae.training import PICTURES, WEIGHTS, generator, train
+from npvae.versions import versions
 
 
 def start(settings: Settings, data_dir: str | None, out: str | None, quiet: bool = False) -> None:
     """A new training run: data, folder, epochs, summary."""
     say = silence if quiet else show
+    check_out(settings, out)
     train_set, test_set = load(settings, data_dir, say)
     check_validation(settings, train_set)
     vae = build(settings)
@@ -49,7 +48,7 @@ def start(settings: Settings, data_dir: str | None, out: str | None, quiet: bool
     }
     name = f"{short_name(train_set)}-z{settings.latent_dim}"
     run = new_run(name, out, about, started=now())
-    where = ["--data-dir", data_dir] if data_dir else []
+    where = given_folder(data_dir)
     with closing(run), told(run, settings, where):
         optimizer = OPTIMIZERS[settings.optimizer](settings.learning_rate)
         test = _train(run, vae, optimizer, settings, train_set, test_set, quiet)
@@ -64,15 +63,16 @@ def resume(
     say = silence if quiet else show
     run, vae, optimizer, header = open_run(folder)
     done = header["epoch"]
-    where = ["--data-dir", data_dir] if data_dir else []
+    where = given_folder(data_dir)
     with closing(run):
         settings = Settings.from_dict(header["settings"]).resumed(given, done)
         with told(run, settings, where):
             train_set, test_set = load_again(run, settings, given, data_dir, say)
             before = run.about["versions"]
             for what, now_is in versions().items():
-                if now_is != before.get(what):
-                    say(f"note: {what} is {now_is}, it was {before.get(what)}: bits will differ")
+                if now_is != before.get(what, now_is):
+                    note = f"note: {what} is {now_is}, it was {before[what]}: bits will differ"
+                    show(note, sys.stderr)
             run.about["settings"] = settings.as_dict()
             run.write_about(resumed=now(), resumed_after_epoch=done, resumed_with=versions())
             say(f"Resuming {run.folder} after epoch {done}.\n")
@@ -98,14 +98,17 @@ def _train(
     prepare_kernels(settings, *images, say)
     progress = Progress(settings.epochs, done, quiet)
     epochs = range(done + 1, settings.epochs + 1)
+    if done:  # its pictures may be what could not be written
+        draw(run, run.history, vae, test_set.images, settings)
     try:
         for epoch in train(vae, optimizer, *images, settings, epochs, workers(), progress.batch):
             epoch = epoch._replace(seconds=max(0.0, epoch.seconds))  # a clock may jump
-            if settings.pictures_every and epoch.epoch % settings.pictures_every == 0:
-                save_pictures(run.folder / "images", epoch.epoch, vae, test_set.images, settings)
-            if settings.pictures_every:
-                curve = loss_curve([*run.history, as_row(epoch)])
-                save_png(run.folder / "loss.png", np.asarray(curve))
+            history = [*run.history, as_row(epoch)]
+            try:
+                draw(run, history, vae, test_set.images, settings)
+            except OutputError:  # an epoch is not lost over a picture
+                run.record(epoch, vae, optimizer)
+                raise
             run.record(epoch, vae, optimizer)
             progress.epoch(epoch)
     finally:
@@ -131,6 +134,11 @@ def prepare_kernels(
         list(train(build(tiny), optimizer, images[:2], test_images[:2], tiny, range(1, 2)))
 
 
+def given_folder(data_dir: str | None) -> list[str | Path]:
+    """--data-dir for another command, if it was given for this one."""
+    return ["--data-dir", Path(data_dir)] if data_dir else []
+
+
 def load(
     settings: Settings, data_dir: str | None, say: Callable[[str], None]
 ) -> tuple[Dataset, Dataset]:
@@ -154,15 +162,15 @@ def load_again(
     # Paths are kept as they were given; those in "data" hold in every folder.
     places = {"dataset": before["name"], "extra_data": before.get("extra", ""), **given}
     train_set, test_set = load(replace(settings, **places), data_dir, say)
-    data = about_data(train_set, test_set, settings)
-    if data["sha256"] != before["sha256"]:
+    found = fingerprint(train_set, test_set)
+    if found != {what: before.get(what) for what in found}:
         more = " and --extra-data" if settings.extra_data else ""
         raise DataError(
             f"the images are not those that {run.folder} was trained on.\n"
             f"Name the right ones by --dataset{more}, or their folder by --data-dir."
         )
     if {"dataset", "extra_data"} & set(given):
-        run.about["data"] = data
+        run.about["data"] = about_data(train_set, test_set, settings)
     return train_set, test_set
 
 
@@ -176,6 +184,22 @@ def build(settings: Settings) -> VAE:
             f"a network of {settings.hidden_dims} hidden units and {settings.latent_dim} latents "
             "needs more memory than there is."
         ) from error
+
+
+def draw(
+    run: Run,
+    history: Sequence[Mapping[str, float]],
+    vae: VAE,
+    images: Images,
+    settings: Settings,
+) -> None:
+    """The pictures of the last epoch in history, if it is due for them, and the loss so far."""
+    run.lock.check()
+    epoch = len(history)
+    if settings.pictures_every and epoch % settings.pictures_every == 0:
+        save_pictures(run.folder / "images", epoch, vae, images, settings)
+    if settings.pictures_every:
+        save_png(run.folder / "loss.png", loss_curve(history))
 
 
 def save_pictures(folder: Path, epoch: int, vae: VAE, images: Images, settings: Settings) -> None:
@@ -193,15 +217,11 @@ def short_name(dataset: Dataset) -> str:
 
 
 def about_data(train_set: Dataset, test_set: Dataset, settings: Settings) -> dict[str, Any]:
-    digest = sha256(train_set.images.data)
-    digest.update(test_set.images.data)
     return {
         "name": from_anywhere(train_set.name),
         "extra": from_anywhere(settings.extra_data),
         "source": train_set.source,
-        "sha256": digest.hexdigest(),
-        "train_images": len(train_set),
-        "test_images": len(test_set),
+        **fingerprint(train_set, test_set),
     }
 
 
@@ -212,18 +232,19 @@ def from_anywhere(dataset: str) -> str:
     )
 
 
-def versions() -> dict[str, str]:
-    found = {"npvae": __version__, "python": platform.python_version()}
-    for name in ("numpy", "numba", "pillow"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "missing"
-    return {**found, "kernels": compiling.BACKEND, "cores": str(cores()), "workers": str(workers())}
-
-
 def now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def check_out(settings: Settings, out: str | None) -> None:
+    """Raise OptionError if the results would be among the pictures that are trained on."""
+    for name in (settings.dataset, settings.extra_data):
+        pictures = Path(from_anywhere(name))
+        if out and name not in ("", "auto", *DATASETS) and pictures in Path(out).resolve().parents:
+            raise OptionError(
+                f"{out} is inside {name}, whose pictures are trained on.\n"
+                "Choose another folder with --out, or leave --out away."
+            )
 
 
 def check_validation(settings: Settings, train_set: Dataset) -> None:

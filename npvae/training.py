@@ -144,13 +144,15 @@ def train(
             tested = team.average_loss(test_images, generator(seed, TESTING, epoch), beta)
             if not math.isfinite(tested.loss):
                 raise DivergedError(f"the test loss is {tested.loss} after the last batch")
+            validated = None
+            if len(held_out):
+                # The same noise in every epoch: they are compared, by the model alone.
+                validated = team.average_loss(validation_images, generator(seed, VALIDATING), beta)
+                if not math.isfinite(validated.loss):
+                    raise DivergedError(f"the validation loss is {validated.loss}")
         except DivergedError as error:
             raise DivergedError(
                 f"training has diverged in epoch {epoch}, {error}.\n"
                 "Try a smaller --learning-rate. What was saved before, if anything, is untouched."
             ) from None
-        validated = None
-        if len(held_out):
-            # The same noise in every epoch: they are compared, and shall differ by the model alone.
-            validated = team.average_loss(validation_images, generator(seed, VALIDATING), beta)
         yield Epoch(epoch, trained, tested, seconds, validated)

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from npvae import cli
-from npvae.errors import DataError
+from npvae.errors import DataError, OutputError
+from npvae.files import write_bytes_safely
 
 EXAMPLES = """examples:
   python scripts/benchmark.py                        compare, and show where the time goes
@@ -39,6 +40,8 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     if options.data and not Path(options.data).is_dir():
         raise DataError(f"there is no folder {options.data}.\nName one of IDX files with --data.")
+    if options.json and not Path(options.json).absolute().parent.is_dir():
+        raise OutputError(f"there is no folder for {options.json}.\nName another file with --json.")
 
     from npvae import benchmark
 
@@ -74,7 +77,7 @@ def main(arguments: Sequence[str]) -> None:
             for row in rows:
                 print(f"{row[name]:10}  {row['seconds']:17.3f}  {row['peak_mib'] or 0:8.0f}")
     if options.json:
-        Path(options.json).write_text(json.dumps(figures, indent=2) + "\n")
+        write_bytes_safely(options.json, json.dumps(figures, indent=2).encode() + b"\n")
 
 
 if __name__ == "__main__":

@@ -53,9 +53,11 @@ def main(arguments: Sequence[str]) -> None:
     trained = Trained(
         options.checkpoint, options.dataset, options.data_dir, None if silent else show
     )
+    train, test = trained.data
     verdict = judge(
         trained.vae,
-        *trained.data,
+        train,
+        test,
         samples=options.samples,
         bound_images=options.images,
         seed=options.seed,
@@ -69,7 +71,8 @@ def main(arguments: Sequence[str]) -> None:
     show(table(verdict))
     if not options.quiet:
         which = cli.again(options, "checkpoint", "dataset", "data_dir")
-        following = cli.command("generate.py", "traverse", "--index", 7, *which)
+        index = min(7, len(test) - 1)
+        following = cli.command("generate.py", "traverse", "--index", index, *which)
         show(f"\nNext: what does each latent mean?\n  {following}")
 
 

@@ -73,11 +73,11 @@ COUNTS = {
 }
 
 NEXT = {
-    "prior": ("what does it keep of a real image?", "reconstruct --index 7"),
+    "prior": ("what does it keep of a real image?", "reconstruct --index 0"),
     "reconstruct": ("what lies between two images?", "interpolate 0 1"),
     "digit": ("has each class a place of its own?", "scatter"),
     "class": ("has each class a place of its own?", "scatter"),
-    "interpolate": ("what is each latent for?", "traverse --index 7"),
+    "interpolate": ("what is each latent for?", "traverse --index 1"),
     "traverse": ("the space of codes, decoded", "manifold"),
     "manifold": ("the same space, with the test images in it", "scatter"),
     "scatter": ("what does it make up on its own?", "prior"),

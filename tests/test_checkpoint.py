@@ -605,6 +605,13 @@ def test_a_header_that_could_not_be_loaded_is_not_saved(
     assert_refused(path, "its header is too long to be true")
 
 
+def test_more_arrays_than_could_be_loaded_are_not_saved(path: Path) -> None:
+    arrays = {f"{number:050d}": np.zeros(0) for number in range(90_000)}
+    with pytest.raises(OutputError, match=r"of fewer epochs, or fewer layers"):
+        checkpoint.save(path, {}, arrays)
+    assert not path.exists()
+
+
 def assert_refused_cheaply(path: Path, reason: str) -> None:
     """Within a megabyte of memory."""
     tracemalloc.start()

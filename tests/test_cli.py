@@ -319,6 +319,56 @@ def test_a_traceback_is_what_the_user_sees_with_debug_and_not_without(tmp_path: 
         assert debug or done.stderr.count("\n") <= 4
 
 
+def test_errors_of_the_system_say_of_what(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending(raising(PermissionError(13, "Permission denied", "some/file"))) == 6
+    assert capsys.readouterr().err == (
+        "error: some/file cannot be read or written: Permission denied\n"
+    )
+    assert ending(raising(OSError(28, "No space left on device"))) == 6
+    assert capsys.readouterr().err == (
+        "error: the output cannot be read or written: No space left on device\n"
+    )
+
+
+def test_too_little_memory_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ending(raising(MemoryError("Unable to allocate 7 TiB"))) == 2
+    err = capsys.readouterr().err
+    assert (
+        err
+        == "error: there is not enough memory for that: ask for less.\nUnable to allocate 7 TiB\n"
+    )
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is a device of Linux")
+@pytest.mark.parametrize(("word", "code"), [("--help", 6), ("--no-such-option", 2)])
+def test_help_and_bad_options_on_a_full_disk(word: str, code: int) -> None:
+    words = " ".join(command("gradcheck.py", word))
+    done = run(["sh", "-c", f"{words} >/dev/full {'2>/dev/full' if code == 2 else ''}"])
+    assert done.returncode == code
+    assert done.stderr in ("", "error: the output cannot be written: No space left on device\n")
+
+
+def test_help_for_a_reader_who_has_enough() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = run(command("train.py", "--help"), stdout=writing)
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "generate.py"])
+def test_a_current_folder_that_has_been_removed(script: str, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    words = " ".join(command(script))
+    done = run(["sh", "-c", f"mkdir {gone} && cd {gone} && rmdir {gone} && {words}"])
+    assert done.returncode == 6
+    assert done.stderr == (
+        "error: the current folder has been removed.\nGo to one that exists, and call this again.\n"
+    )
+
+
 def test_codes_of_success() -> None:
     assert ending(lambda arguments: None) == 0
     assert ending(lambda arguments: 0) == 0

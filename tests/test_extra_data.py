@@ -15,6 +15,7 @@ from npvae.datasets import Dataset
 from npvae.datasets.extra import with_extra
 from npvae.errors import DataError, OptionError
 from npvae.settings import Settings
+from npvae.trained import Trained
 from tests.helpers import Bytes, digits, digits_file, run_script
 
 
@@ -150,6 +151,16 @@ def test_a_run_says_what_was_added_and_tests_on_its_own_test_set(
     assert about("without")["data"]["train_images"] == 120
     assert about("without")["data"]["extra"] == ""
     assert about("without")["data"]["sha256"] != data["sha256"]
+
+
+def test_the_extra_images_belong_to_what_the_model_was_trained_on(here: Path) -> None:
+    """evaluate.py compares with the mean training picture, and that is one of all of them."""
+    start("run")
+    train, test = Trained("run").data
+    assert (len(train), len(test)) == (170, 40)
+    write_other(here / "other.npz", flip=True)
+    with pytest.raises(DataError, match=r"not those that the model was trained on"):
+        Trained("run").data  # noqa: B018
 
 
 def test_it_goes_on_wherever_the_extra_data_is_now(here: Path) -> None:

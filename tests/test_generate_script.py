@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from npvae import checkpoint
+from npvae.datasets.dataset import fingerprint
 from npvae.datasets.drawn_digits import drawn_digits
 from npvae.errors import CheckpointError, DataError, NpvaeError, OptionError, OutputError
 from npvae.model import VAE
@@ -44,7 +45,8 @@ def trained_a_little(latent_dim: int) -> VAE:
 
 def save_as_run(vae: VAE, path: Path, dataset: str | Path, epoch: int = 3) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    about = {"model": vae.settings, "data": {"name": str(dataset)}, "epoch": epoch}
+    data = {"name": str(dataset), **fingerprint(TRAIN, TEST)}
+    about = {"model": vae.settings, "data": data, "epoch": epoch}
     checkpoint.save(path, about, vae.parameters)
 
 
@@ -257,6 +259,21 @@ def test_the_dataset_is_that_of_the_run_unless_another_is_named(here: Path, temp
     with pytest.raises(DataError, match=r"gone\.npz"):
         main(["scatter", "--checkpoint", "gone", "--quiet"])
     main(["prior", "--checkpoint", "gone", "--quiet"])  # takes no data
+
+
+@pytest.mark.parametrize("change", ["another pixel", "another split"])
+def test_images_that_are_others_now_are_refused_unless_they_are_named(
+    here: Path, template: Path, change: str
+) -> None:
+    whole = np.concatenate([TRAIN.images, TEST.images])
+    cut = len(TRAIN) - (change == "another split")
+    whole[0, 0, 0] += change == "another pixel"
+    np.savez(here / "mine.npz", x_train=whole[:cut], x_test=whole[cut:])
+    save_as_run(VAE(784, (4,), 2), here / "run" / "last.npz", here / "mine.npz")
+    message = r"mine\.npz are not those that the model was trained on\.\n.*--dataset"
+    with pytest.raises(DataError, match=message):
+        main(["scatter", "--checkpoint", "run", "--quiet"])
+    main(["scatter", "--checkpoint", "run", "--quiet", "--dataset", str(here / "mine.npz")])
 
 
 def test_a_model_without_a_dataset_asks_for_one(here: Path, template: Path) -> None:

@@ -376,6 +376,12 @@ def test_codes_of_one_latent_stand_in_a_row_for_each_class(drawn: Drawn) -> None
     np.testing.assert_array_equal(np.rint(drawn["points"][:, 1]), TEST.labels)
 
 
+@pytest.mark.parametrize("scale", [50, 2**53 - 1])
+def test_codes_are_not_enlarged_beyond_what_memory_holds(scale: int) -> None:
+    with pytest.raises(OptionError, match="million pixels"):
+        planes.codes(model(2), TEST, 20, scale, "toy")
+
+
 def test_a_scale_enlarges_the_codes_too() -> None:
     small, large = (planes.codes(model(2), TEST, 20, scale, "toy") for scale in (1, 2))
     assert large.size == (2 * small.width, 2 * small.height)

@@ -409,6 +409,19 @@ def test_a_damaged_cache_file_costs_a_warning(
 
 
 @needs_compiler
+def test_a_cache_file_that_leads_nowhere_is_none(
+    cache: Path, fresh: Callable[[], Fused], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or one that another process removes between the listing and the look."""
+    fresh()(np.zeros((1, 1), np.float32), np.zeros(1, np.float32))
+    (file,) = cache.rglob("*.nbi")
+    assert fresh().in_cache()
+    file.unlink()
+    file.symlink_to("nothing")
+    assert not fresh().in_cache()
+
+
+@needs_compiler
 def test_a_full_disk_costs_a_warning(
     cache: Path, fresh: Callable[[], Fused], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -80,6 +80,21 @@ def test_floats_are_rounded_to_bytes(tmp_path: Path, dtype: str) -> None:
     assert train.images.dtype == np.uint8
 
 
+def test_black_and_white_as_bytes_of_0_and_1_is_refused(tmp_path: Path) -> None:
+    """As bytes from 0 to 255 they would all be black, and a model of them very good."""
+    black_and_white = (IMAGES > 127).astype(np.uint8)
+    path = save(tmp_path / "own.npz", images=black_and_white)
+    with pytest.raises(DataError) as caught:
+        load(path)
+    assert str(caught.value) == (
+        f"{path}, images: expected bytes from 0 to 255, found only 0 and 1.\n"
+        "If 1 means white, save 255 * images, or images.astype(np.float32)."
+    )
+    for images in (255 * black_and_white, black_and_white.astype(np.float32)):
+        train, _ = load(save(tmp_path / "own.npz", images=images))
+        np.testing.assert_array_equal(train.images[:9], 255 * black_and_white[:9])
+
+
 def test_shapes_that_mean_the_same(tmp_path: Path) -> None:
     for shape in ((25, 784), (25, 28, 28, 1)):
         train, _ = load(save(tmp_path / "own.npz", images=IMAGES.reshape(shape)))

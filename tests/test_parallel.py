@@ -279,7 +279,11 @@ def cores(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
 
 
 @pytest.mark.parametrize(
-    ("wanted", "expected"), [(None, 3), ("", 3), ("1", 1), ("2", 2), ("7", 7), ("0", 1), ("x", 3)]
+    ("wanted", "expected"),
+    [
+        *((None, 3), ("", 3), ("1", 1), ("2", 2), ("7", 7), ("0", 1), ("x", 3)),
+        *(("99999", 1024), ("9" * 5000, 1024)),
+    ],
 )
 def test_threads_are_the_cores_that_one_may_use(
     cores: pytest.MonkeyPatch, wanted: str | None, expected: int

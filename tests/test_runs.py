@@ -17,10 +17,11 @@ import pytest
 
 from npvae import checkpoint
 from npvae.errors import CheckpointError, OutputError
+from npvae.folders import Lock
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import Adam
-from npvae.runs import Run, find_checkpoint, load_model, locked, new_run, open_run
+from npvae.runs import Run, find_checkpoint, load_model, new_run, open_run
 from npvae.training import Epoch
 from tests.helpers import environment, rows
 
@@ -216,7 +217,7 @@ def test_processes_never_share_a_folder() -> None:
 # ------------------------------------------------------------------ what is in it
 
 
-@pytest.mark.parametrize("text", ["", "[]", "7", '{"settings": '])
+@pytest.mark.parametrize("text", ["", "[]", "7", '{"settings": ', "[" * 100_000])
 def test_a_run_json_that_is_none_is_written_anew(text: str) -> None:
     run = recorded()
     (run.folder / "run.json").write_text(text)
@@ -420,6 +421,10 @@ def test_a_model_alone_is_not_a_run() -> None:
         {"history": 7},
         {"optimizer": {"name": "adam"}},
         {"settings": {"no": "such"}},
+        {"settings": {"batch_size": 0}},
+        {"data": {}},
+        {"data": "mnist"},
+        {"versions": "1.0"},
         {"versions": None},
     ],
 )
@@ -438,6 +443,4 @@ def test_a_run_of_another_version_is_refused_and_left_to_others(change: dict[str
     checkpoint.save(path, changed, arrays)
     with pytest.raises(CheckpointError, match="not the state of a training run"):
         open_run(run.folder)
-    lock = locked(run.folder)
-    assert lock is not None
-    lock.close()
+    Lock(run.folder).release()

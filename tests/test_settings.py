@@ -232,6 +232,34 @@ def test_a_schedule_fixes_the_number_of_epochs(schedule: str) -> None:
     assert "--epochs" not in said  # which would be refused, too
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch_size", 0),
+        ("batch_size", 64.0),
+        ("epochs", True),
+        ("hidden_dims", ()),
+        ("hidden_dims", (8, 0)),
+        ("latent_dim", -1),
+        ("seed", -1),
+        ("validation", None),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("beta", float("inf")),
+        ("warmup", -1.0),
+        ("optimizer", "lion"),
+        ("activation", "gelu"),
+        ("schedule", ""),
+        ("augment", ("blur",)),
+        ("dataset", ""),
+    ],
+)
+def test_what_no_command_line_can_give_is_refused(name: str, value: Any) -> None:
+    """A checkpoint might say so; and a division by 0 in the middle of a run helps nobody."""
+    with pytest.raises((ValueError, TypeError)):
+        Settings.from_dict({name: value})
+
+
 def test_a_run_that_is_done_says_how_to_go_on() -> None:
     for given in ({}, {"epochs": 7}, {"epochs": 6}):
         with pytest.raises(OptionError, match=r"7 epochs already.*\nAsk for more with --epochs 17"):

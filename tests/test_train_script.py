@@ -391,14 +391,14 @@ def test_without_a_network_it_draws_digits_and_says_so_in_one_line(
     monkeypatch.setattr(drawn_digits, "drawn_digits", lambda: few)
     monkeypatch.delenv("NPVAE_DATA_DIR", raising=False)
     small = Settings(epochs=1, hidden_dims=(8,), pictures_every=0)
-    trainer.start(small, "empty data folder", None)
+    with pytest.warns(UserWarning, match="Fashion-MNIST .* using drawn-digits") as caught:
+        trainer.start(small, "empty data folder", None)
+    (note,) = (str(warning.message) for warning in caught)
+    assert "\n" not in note
+    assert "http" not in note
     out, err = capsys.readouterr()
     assert err == ""
-    first, second = out.splitlines()[:2]
-    assert "drawn-digits" in first
-    assert "Fashion-MNIST" in first
-    assert "http" not in first
-    assert "drawn-digits: 200 training and 60 test images" in second
+    assert "drawn-digits: 200 training and 60 test images" in out.splitlines()[0]
     assert Path("runs/drawn-digits-z10-001/last.npz").is_file()
 
     with pytest.raises(DataError, match=r"127\.0\.0\.1"):  # what was named is never replaced

@@ -17,6 +17,7 @@ from npvae import checkpoint
 from npvae.augmentation import random_warps, warp_pixels
 from npvae.errors import DivergedError
 from npvae.evaluation import average_loss
+from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import Adam
 from npvae.parallel import Team
@@ -403,6 +404,22 @@ def test_a_last_step_that_goes_wrong_is_noticed_at_once() -> None:
     """The epoch is never handed to the caller, who would save it."""
     with pytest.raises(DivergedError, match="epoch 1"):
         trained(small_vae(), Poisoning(step=3), range(1, 3))
+
+
+def test_a_validation_loss_that_is_not_finite_is_a_divergence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The test loss may be finite, where test images are simpler than those held out."""
+    original, held_out = Team.average_loss, 20
+
+    def average_loss(team: Team, images: Any, *rest: Any) -> Loss:
+        loss = original(team, images, *rest)
+        return loss._replace(kl=float("inf")) if len(images) == held_out else loss
+
+    monkeypatch.setattr(Team, "average_loss", average_loss)
+    settings = Settings(batch_size=50, validation=held_out)
+    with pytest.raises(DivergedError, match="epoch 1, the validation loss is inf"):
+        list(train(small_vae(), Adam(), TRAIN, TEST, settings, range(1, 3)))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -8,6 +8,7 @@ is a `DataError`.
 
 import difflib
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,7 +27,8 @@ def load_dataset(
 ) -> tuple[Dataset, Dataset]:
     """Train and test set of a name in DATASETS, of "auto", or of a path to pictures of one's own.
 
-    "auto" is Fashion-MNIST, or drawn-digits where Fashion-MNIST is neither on disk nor to be had.
+    "auto" is Fashion-MNIST, or drawn-digits where Fashion-MNIST is neither on disk nor to be had;
+    a warning says so.
     `data_dir` stands in for $NPVAE_DATA_DIR and data/. `report` gets one line at a time for people.
     Raises DataError.
     """
@@ -59,8 +61,10 @@ def _load_auto(
     try:
         return load_published("fashion-mnist", data_dir, report)
     except NotAvailable as error:
-        what = str(error).splitlines()[0].rstrip(":.")
-        report(f"{what}: using drawn-digits, which this program draws itself, instead.")
+        what, first, *_ = str(error).splitlines()
+        why = f" ({first.partition(': ')[2]})" if what.endswith(":") else ""  # the first mirror's
+        note = f"{what.rstrip(':.')}{why}: using drawn-digits, which this program draws, instead"
+        warnings.warn(note, stacklevel=3)
         return _load_drawn_digits()
 
 

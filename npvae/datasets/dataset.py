@@ -5,6 +5,7 @@ it is needed. Next: `__init__.py`, which finds a dataset by its name.
 """
 
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,3 +32,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+def fingerprint(train: Dataset, test: Dataset) -> dict[str, object]:
+    """What changes when any image does, or when one moves from the training to the test set."""
+    digest = sha256(train.images.data)
+    digest.update(test.images.data)
+    counts = {"train_images": len(train), "test_images": len(test)}
+    return {"sha256": digest.hexdigest(), **counts}

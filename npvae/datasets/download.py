@@ -120,6 +120,8 @@ def _connect(url: str) -> http.client.HTTPResponse:
         raise DataError(f"no answer within {CONNECT_SECONDS:g} s") from None
     if isinstance(answer, Exception):
         raise answer
+    if not isinstance(answer, http.client.HTTPResponse):  # urllib follows a redirect to ftp://
+        raise DataError("it leads away from HTTP")
     return answer
 
 

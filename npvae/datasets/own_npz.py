@@ -79,7 +79,12 @@ def _read_images(where: str, archive: zipfile.ZipFile, member: str) -> Bytes:
             count = min(_BLOCK, len(images) - start)
             block = _read_array(file, (count, *shape[1:]), dtype)
             images[start : start + count] = _grey(_to_bytes(where, block))
-        return images
+    if dtype == np.uint8 and images.max() == 1:  # black and white, and nothing but black as bytes
+        raise DataError(
+            f"{where}: expected bytes from 0 to 255, found only 0 and 1.\n"
+            "If 1 means white, save 255 * images, or images.astype(np.float32)."
+        )
+    return images
 
 
 def _read_labels(where: str, archive: zipfile.ZipFile, member: str) -> Bytes:

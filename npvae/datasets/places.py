@@ -5,6 +5,7 @@ folder where the package is installed, or where the first choice cannot be writt
 """
 
 import os
+import tempfile
 from pathlib import Path
 
 from npvae.datasets.dataset import NotAvailable
@@ -43,4 +44,4 @@ def _default_folder() -> Path:
 
 def _cache_folder() -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    return Path(home) / "npvae"
+    return Path(tempfile.gettempdir() if home.startswith("~") else home) / "npvae"  # ~: no home

@@ -68,7 +68,7 @@ def load_published(
         folder = writable_folder(folders, name)
         source = f"downloaded from {_download(name, missing, folder, report)}"
         for file in missing:
-            arrays[file], _ = _read_and_name(folder / f"{file}.gz", file)
+            arrays[file] = _read_right(name, folder / f"{file}.gz", file)
     train_images, train_labels, test_images, test_labels = (arrays[file] for file in FILES)
     return (
         Dataset(name, train_images, train_labels, CLASS_NAMES[name], source),
@@ -107,9 +107,7 @@ def _download(name: str, missing: list[str], folder: Path, report: Callable[[str
     for file in missing:
 
         def check(path: Path, file: str = file) -> None:
-            _, owner = _read_and_name(path, file)
-            if owner != name:
-                raise _wrong(name, path, file, owner)
+            _read_right(name, path, file)
 
         urls = [f"{mirror}{file}.gz" for mirror in mirrors]
         try:
@@ -132,6 +130,14 @@ def _read_and_name(path: Path, file: str) -> tuple[NDArray[np.uint8], str | None
     digest, place = idx_digest(array), FILES.index(file)
     owners = [name for name, digests in SHA256.items() if digests[place] == digest]
     return array, owners[0] if owners else None
+
+
+def _read_right(name: str, path: Path, file: str) -> NDArray[np.uint8]:
+    """The array in `path`, which has to be this `file` of this dataset. Raises DataError."""
+    array, owner = _read_and_name(path, file)
+    if owner != name:
+        raise _wrong(name, path, file, owner)
+    return array
 
 
 def _wrong(name: str, path: Path, file: str, owner: str | None) -> DataError:
