@@ -27,8 +27,13 @@ def class_label(dataset: Dataset, name: str) -> int:
 
 
 def class_name(dataset: Dataset, index: int) -> str:
-    """What image `index` shows."""
-    return dataset.class_names[int(dataset.labels[index])]
+    """What image `index` shows, in a few words for a picture."""
+    return in_brief(dataset.class_names[int(dataset.labels[index])])
+
+
+def in_brief(name: str) -> str:
+    """A name of 24 letters at most: a longer one would make a picture of it."""
+    return name if len(name) <= 24 else f"{name[:21]}..."
 
 
 def check_indices(dataset: Dataset, split: str, indices: Sequence[int]) -> None:

@@ -13,6 +13,7 @@ import io
 import math
 import os
 import re
+import shutil
 import signal
 import sys
 import warnings
@@ -81,8 +82,9 @@ def whole_number(low: int) -> Callable[[str], int]:
             value = int(text)
         except ValueError:
             value = low - 1
-        if value < low or value >= 2**53:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, {low} or more")
+        if not low <= value < 2**53:
+            bound = f"{low} or more" if value < low else "below 2^53"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, {bound}")
         return value
 
     return parse
@@ -130,7 +132,8 @@ def command(script: str, *arguments: object) -> str:
     if not (folder / script).is_file():
         folder = Path("scripts")
     words = (folder / script, *arguments)
-    return " ".join(["python", *(quote(f"./{w}" if is_dashed(w) else str(w)) for w in words)])
+    python = "python" if shutil.which("python") else "python3"
+    return " ".join([python, *(quote(f"./{w}" if is_dashed(w) else str(w)) for w in words)])
 
 
 def again(options: argparse.Namespace, *names: str) -> list[str | Path]:

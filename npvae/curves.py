@@ -93,11 +93,11 @@ def _missing(
     if not hit.size:
         return ""
     first, last = epochs[hit[0]], epochs[hit[-1]]
-    if hit.size == 1:
-        return f"epoch {first:.0f} not in the frame"
     together = hit[-1] - hit[0] == hit.size - 1
     which = f"epochs {first:.0f} to {last:.0f}" if together else f"{hit.size} epochs"
-    return f"{which} not in the frame"
+    which = f"epoch {first:.0f}" if hit.size == 1 else which
+    part = "" if outside[:, hit].all() else "part of "
+    return f"{part}{which} not in the frame"
 
 
 def _curve(

@@ -7,6 +7,7 @@ equal pixels on every machine. The pictures themselves: `curves.py`, `figures.py
 """
 
 import math
+import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -117,6 +118,13 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     return font
 
 
+def drawable(words: str) -> str:
+    """The words in the letters that the font has, those of ASCII: o for an umlaut, or else ?."""
+    letters = unicodedata.normalize("NFKD", words)
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return plain.encode("ascii", "replace").decode()
+
+
 def write(
     picture: Image.Image,
     at: tuple[float, float],
@@ -126,13 +134,14 @@ def write(
     color: Color = INK,
 ) -> None:
     """Words at a point; the anchor says which of their corners stands there, as Pillow names it."""
-    ImageDraw.Draw(picture).text(at, words, fill=color, font=_font(size), anchor=anchor)
+    font = _font(size)
+    ImageDraw.Draw(picture).text(at, drawable(words), fill=color, font=font, anchor=anchor)
 
 
 def largest(texts: Sequence[str], size: int) -> tuple[int, int]:
     """The width of the widest text and the height of the highest; 0 where there is none."""
     draw = ImageDraw.Draw(Image.new("L", (1, 1)))
-    boxes = [draw.textbbox((0, 0), words, font=_font(size)) for words in texts if words]
+    boxes = [draw.textbbox((0, 0), drawable(words), font=_font(size)) for words in texts if words]
     return (
         max((math.ceil(box[2]) for box in boxes), default=0),
         max((math.ceil(box[3]) for box in boxes), default=0),

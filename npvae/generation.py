@@ -69,13 +69,13 @@ def reconstruct(
     x_hat = vae.decode(encode_all(vae, originals)[0])
     pair = ["original", "decoded"]
     if len(indices) == 1:
-        title = f'{dataset.name}: {split} image {indices[0]} ("{class_name(dataset, indices[0])}")'
+        title = f'{dataset.title}: {split} image {indices[0]} ("{class_name(dataset, indices[0])}")'
         return strip([[originals[0], x_hat[0]]], [], pair, scale, title)
     above = [f"{index}: {class_name(dataset, index)}" for index in indices]
     bands = []
     for start in range(0, len(indices), COLUMNS):
         some = slice(start, start + COLUMNS)
-        title = "" if start else f"{dataset.name}: {split} images and their reconstructions"
+        title = "" if start else f"{dataset.title}: {split} images and their reconstructions"
         bands.append(strip([originals[some], x_hat[some]], pair, above[some], scale, title))
     return stacked(bands)
 
@@ -93,7 +93,7 @@ def interpolate(
     rows = [[originals[0], *vae.decode(z), originals[1]] for z in ways]
     above = ["original", *(f"{share:.0%}" for share in t), "original"]
     a, b = (f'{index} ("{class_name(dataset, index)}")' for index in ends)
-    title = f"{dataset.name}: from {split} image {a} to {b}"
+    title = f"{dataset.title}: from {split} image {a} to {b}"
     return strip(rows, ["spherical", "straight"], above, scale, title)
 
 
@@ -115,7 +115,7 @@ def traverse(
         z[:, latent] = values
         rows.append(vae.decode(z))
         beside.append(f"z{latent}  {kl[latent]:.2f} nats")
-    title = f'{dataset.name}: {split} image {index} ("{class_name(dataset, index)}"), '
+    title = f'{dataset.title}: {split} image {index} ("{class_name(dataset, index)}"), '
     title += "one latent moved at a time, the greatest KL first"
     return strip(rows, beside, [f"{value:.1f}" for value in values], scale, title)
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from npvae.choices import check_size
+from npvae.choices import check_size, in_brief
 from npvae.clouds import scatter
 from npvae.datasets import Dataset
 from npvae.datasets.dataset import SIDE
@@ -68,6 +68,7 @@ def codes(vae: VAE, dataset: Dataset, count: int, scale: int, title: str) -> Ima
         x_label = f"first principal component of mu: {first:.0%} of the variance"
         y_label = f"second principal component of mu: {second:.0%} of the variance"
     title = f"{title}: codes of {len(mu):,} test images"
-    picture = scatter(mu, labels, dataset.class_names, title, x_label, y_label)
+    names = [in_brief(name) for name in dataset.class_names]
+    picture = scatter(mu, labels, names, title, x_label, y_label)
     check_size(picture.width * picture.height // SIDE**2, scale)
     return picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.NEAREST)

@@ -127,25 +127,23 @@ def new_run(name: str, out: str | Path | None, about: Mapping[str, Any], **more:
     if `out` holds anything already, or cannot be written.
     """
     folder = RUNS if out is None else Path(out)
-    try:
-        folder = next_free(RUNS, name) if out is None else folder
-        run = Run(taken(folder), about)
-        (folder / "images").mkdir(exist_ok=True)
-    except Taken:
-        raise OutputError(
-            f"the folder {folder} is in use: a new run would overwrite what it holds.\n"
-            f"Choose another one with --out, or leave --out away for a new one.{way_on(folder)}"
-        ) from None
-    except OSError as error:
-        raise OutputError(
-            f"the folder {folder} cannot be used: {error.strerror or error}\n"
-            "Choose another one with --out."
-        ) from error
-    try:
+    with ExitStack() as on_failure:
+        try:
+            folder = next_free(RUNS, name) if out is None else folder
+            run = on_failure.enter_context(closing(Run(taken(folder), about)))
+            (folder / "images").mkdir(exist_ok=True)
+        except Taken:
+            raise OutputError(
+                f"the folder {folder} is in use: a new run would overwrite what it holds.\n"
+                f"Choose another one with --out, or leave --out away for a new one.{way_on(folder)}"
+            ) from None
+        except OSError as error:
+            raise OutputError(
+                f"the folder {folder} cannot be used: {error.strerror or error}\n"
+                "Choose another one with --out."
+            ) from error
         run.write_about(**more)
-    except OutputError:
-        run.close()
-        raise
+        on_failure.pop_all()
     return run
 
 
@@ -173,14 +171,33 @@ def find_checkpoint(given: str | Path | None = None) -> Path:
     """
     if given is not None:
         path = Path(given)
-        return state_of(path) if path.is_dir() else path
-    found = sorted(RUNS.glob("*/last.npz"), key=lambda path: path.stat().st_mtime)
-    if not found:
+        return state_in(path) if path.is_dir() else path
+    found = newest_in(RUNS)
+    if found is None:
         raise CheckpointError(
             f"no trained model was found in {RUNS.resolve()}.\n"
             f"Name one with --checkpoint, or train one:  {cli.command('train.py')}"
         )
-    return found[-1]
+    return found
+
+
+def newest_in(folder: Path) -> Path | None:
+    """The last.npz that was written last, of all runs in a folder."""
+    found = sorted(folder.glob("*/last.npz"), key=lambda path: path.stat().st_mtime)
+    return found[-1] if found else None
+
+
+def state_in(folder: Path) -> Path:
+    """The state of the run in a folder. Raises CheckpointError, saying what there is instead."""
+    state = state_of(folder)
+    if os.path.exists(state):
+        return state
+    to_do = f"Name the folder of a run, or train one:  {cli.command('train.py')}"
+    if newest := newest_in(folder):
+        to_do = f"It holds several runs. The newest is {newest.parent}: name that, or another."
+    elif (folder / "run.json").exists():
+        to_do = "Its run ended before the first epoch was over: begin it again."
+    raise CheckpointError(f"there is no trained model in {folder}.\n{to_do}")
 
 
 def state_of(folder: Path) -> Path:

@@ -134,7 +134,7 @@ def summary(test: Loss, train_set: Dataset, test_set: Dataset) -> str:
         f"baseline  {baseline:7.2f} always the mean training picture, nothing in z",
     ]
     if test.beta != 1:
-        lines.append(f"-elbo     {-test.elbo:7.2f} bce + kl, to be compared with these two")
+        lines.append(f"-elbo     {-test.elbo:7.2f} bce + kl, comparable with floor and baseline")
     if -test.elbo < baseline:
         way = (baseline + test.elbo) / (baseline - floor)
         lines.append(f"{'':10}which makes {way:.0%} of the way from the baseline to the floor")

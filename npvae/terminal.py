@@ -1,6 +1,7 @@
 """How do lines for people fit the terminal, however narrow it is?
 
-What `show` prints is never wider than the terminal, but for a path that is: those stay whole.
+What `show` prints is never wider than the terminal, but for paths and commands: those stay whole,
+the terminal itself breaks them, and they can be copied as one line.
 """
 
 from __future__ import annotations
@@ -34,20 +35,15 @@ def show(text: str, stream: TextIO | None = None) -> None:
 
 
 def fitted(line: str, width: int) -> str:
-    """The line, broken between words; a command so that it can still be copied and run."""
-    if len(line) <= width:
+    """The line, broken between words; one with a command stays whole, to be copied and run."""
+    if len(line) <= width or re.search(r"python3? \S*(/|')", line):
         return line
-    words, python, command = line.partition("python ")
-    if not re.match(r"\S+\.py\b|'[^']*\.py\b", command):  # just the word
-        words, python, command = line, "", ""
-    for word in re.findall(r"""(?:'[^']*'|"[^"]*"|[^\s'"])+""", command):
-        python += word.replace(" ", "\0") + " "  # a space that is quoted is none to break at
     indent = re.match(r" *(\S+  +)?", line)
     pieces = textwrap.wrap(
-        words + python if command else line,
-        max(20, width) - 2 * bool(command),
+        line,
+        max(20, width),
         subsequent_indent=" " * min(10, indent.end() if indent else 0),
         break_long_words=False,
         break_on_hyphens=False,
     )
-    return (" \\\n" if command else "\n").join(pieces).replace("\0", " ")
+    return "\n".join(pieces)

@@ -69,10 +69,13 @@ def resume(
         with told(run, settings, where):
             train_set, test_set = load_again(run, settings, given, data_dir, say)
             before = run.about["versions"]
-            for what, now_is in versions().items():
-                if now_is != before.get(what, now_is):
-                    note = f"note: {what} is {now_is}, it was {before[what]}: bits will differ"
-                    show(note, sys.stderr)
+            others = [
+                f"{what} is {now_is}, it was {before[what]}"
+                for what, now_is in versions().items()
+                if now_is != before.get(what, now_is)
+            ]
+            if others:
+                show(f"note: last digits will differ: {'; '.join(others)}", sys.stderr)
             run.about["settings"] = settings.as_dict()
             run.write_about(resumed=now(), resumed_after_epoch=done, resumed_with=versions())
             say(f"Resuming {run.folder} after epoch {done}.\n")

@@ -60,9 +60,10 @@ def judge(
     }
 
 
-def mean_and_error(values: Floats) -> dict[str, float]:
-    """The mean and its standard error."""
-    error = float(values.std() / np.sqrt(len(values)))
+def mean_and_error(values: Floats) -> dict[str, float | None]:
+    """The mean and its standard error, which a single value does not have."""
+    count = len(values)
+    error = float(values.std(ddof=1) / np.sqrt(count)) if count > 1 else None
     return {"mean": float(values.mean()), "standard_error": error}
 
 
@@ -74,21 +75,26 @@ def table(verdict: dict[str, Any]) -> str:
         f"{', made black and white' if verdict['binarized'] else ''}, in nats per image",
         "",
     ]
+
+    def row(title: str, figure: str, note: str, error: float | None = None) -> str:
+        spread = "" if error is None else f"+- {error:.2f}"
+        return f"{title:12} {figure:>8} {spread:9} {note}"
+
     notes = {
         "bce": "the pixels, given the code",
         "kl": "the code, given the prior",
         "loss": "their sum: -log p(x) is at most this",
-        "nll_bound": f"with {bound['samples']} draws, the first {bound['images']:,} images; "
-        f"their loss is {bound['loss_of_these']:.2f}",
+        "nll_bound": f"a closer bound: {bound['samples']} draws, first {bound['images']:,} images",
     }
     for name, note in notes.items():
-        figure = verdict[name]
         title = "-log p(x) <=" if name == "nll_bound" else name
-        lines.append(f"{title:12} {figure['mean']:8.2f} +- {figure['standard_error']:.2f}   {note}")
+        mean, error = verdict[name]["mean"], verdict[name]["standard_error"]
+        lines.append(row(title, f"{mean:.2f}", note, error))
     lines += [
-        f"{'floor':12} {verdict['floor']:8.2f}           the entropy of the pixels",
-        f"{'baseline':12} {verdict['baseline']:8.2f}           always the mean training picture",
-        f"{'squared':12} {verdict['mean_squared_error']:8.4f}           error of a pixel, the mean",
+        row("", f"{bound['loss_of_these']:.2f}", "the loss of these"),
+        row("floor", f"{verdict['floor']:.2f}", "the entropy of the pixels"),
+        row("baseline", f"{verdict['baseline']:.2f}", "always the mean training picture"),
+        row("squared", f"{verdict['mean_squared_error']:.4f}", "error of a pixel, the mean"),
         "",
         f"{sum(verdict['active'])} of {len(verdict['active'])} latents are active; their KL:",
     ]

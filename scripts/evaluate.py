@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> None:
     if options.json:
         print(json.dumps(verdict, indent=2))
         return
-    show(f"{trained.path}")
+    show(f"model    {trained.path} ({trained.name})")
     show(table(verdict))
     if not options.quiet:
         which = cli.again(options, "checkpoint", "dataset", "data_dir")

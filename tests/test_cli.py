@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import warnings
@@ -367,6 +368,15 @@ def test_a_current_folder_that_has_been_removed(script: str, tmp_path: Path) -> 
     assert done.stderr == (
         "error: the current folder has been removed.\nGo to one that exists, and call this again.\n"
     )
+
+
+@pytest.mark.parametrize(("there", "word"), [("python", "python"), (None, "python3")])
+def test_commands_begin_with_a_word_that_there_is(
+    there: str | None, word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Debian has python3 alone."""
+    monkeypatch.setattr(shutil, "which", lambda name: there)
+    assert cli.command("train.py").startswith(f"{word} ")
 
 
 def test_codes_of_success() -> None:

@@ -30,8 +30,12 @@ from tests.helpers import Tally, digits_file, rows
 ABOUT: dict[str, Any] = {"settings": {"seed": 3}, "data": {"name": "x"}, "versions": {"numpy": "1"}}
 
 
+# A run's lock is held for as long as the run lives, and here that is until it is collected.
+pytestmark = pytest.mark.filterwarnings(r"ignore:unclosed file.*\.lock:ResourceWarning")
+
+
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collected: None) -> None:
     monkeypatch.chdir(tmp_path)
 
 

@@ -113,7 +113,7 @@ def test_colour_becomes_grey_as_pillow_does_it(tmp_path: Path) -> None:
     [
         (IMAGES / 127.5 - 1, "[0, 1]"),
         (IMAGES.astype(np.float32), "x / 255"),
-        (np.where(IMAGES > 254, np.nan, 0.5), "nan"),
+        (np.where(IMAGES > 254, np.nan, 0.5), "found NaN"),
         (np.full((3, 28, 28), np.inf), "inf"),
         (IMAGES.astype(np.int64), "found int64"),
         (np.zeros((5, 32, 32), np.uint8), "found (5, 32, 32)"),

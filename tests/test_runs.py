@@ -379,6 +379,21 @@ def test_no_run_at_all_is_told_with_what_to_do() -> None:
     assert str(caught.value).count("\n") <= 3
 
 
+def test_a_folder_without_a_model_says_what_it_is_instead() -> None:
+    new_run("unused", "cut off", ABOUT).close()
+    Path("empty").mkdir()
+    recorded("b-z10", age=60)
+    recorded("a-z10")
+    for given, said in (
+        ("cut off", "Its run ended before the first epoch was over: begin it again."),
+        ("empty", "Name the folder of a run, or train one:  python scripts/train.py"),
+        ("runs", "It holds several runs. The newest is runs/a-z10-001: name that, or another."),
+    ):
+        with pytest.raises(CheckpointError) as caught:
+            find_checkpoint(given)
+        assert str(caught.value) == f"there is no trained model in {given}.\n{said}"
+
+
 def test_a_run_gives_back_its_model() -> None:
     run = recorded()
     vae, header = load_model(run.folder / "last.npz")

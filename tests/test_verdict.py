@@ -17,7 +17,8 @@ import pytest
 from numpy.typing import NDArray
 
 from npvae import checkpoint
-from npvae.datasets import Dataset
+from npvae.datasets import Dataset, load_dataset
+from npvae.datasets.dataset import fingerprint
 from npvae.errors import CheckpointError
 from npvae.evaluation import (
     Images,
@@ -282,10 +283,17 @@ def test_fewer_images_than_the_bound_may_have() -> None:
 
 
 def test_mean_and_standard_error() -> None:
-    """Of 1, 2, 3, 6: mean 3, squares of the distances 4 + 1 + 0 + 9, so std^2 = 14 / 4."""
+    """Of 1, 2, 3, 6: mean 3, squares of the distances 4 + 1 + 0 + 9, so the variance is 14 / 3."""
     found = mean_and_error(np.array([1.0, 2.0, 3.0, 6.0]))
     assert found["mean"] == 3
-    assert found["standard_error"] == pytest.approx(math.sqrt(14 / 4) / 2)
+    assert found["standard_error"] == pytest.approx(math.sqrt(14 / 3) / 2)
+
+
+def test_a_single_image_has_no_standard_error() -> None:
+    assert mean_and_error(np.array([7.0])) == {"mean": 7.0, "standard_error": None}
+    one = verdict() | {"bce": mean_and_error(np.array([7.0]))}
+    (line,) = (line for line in table(one).splitlines() if line.startswith("bce"))
+    assert line.split() == ["bce", "7.00", "the", "pixels,", "given", "the", "code"]
 
 
 def test_equal_seeds_repeat_and_only_the_noise_differs_with_others() -> None:
@@ -348,7 +356,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "runs" / "digits-z2-001"
     folder.mkdir(parents=True)
     vae, data = untrained(), digits_file(tmp_path)
-    header = {"model": vae.settings, "data": {"name": str(data)}, "epoch": 0}
+    about = {"name": str(data), **fingerprint(*load_dataset(str(data)))}
+    header = {"model": vae.settings, "data": about, "epoch": 0}
     checkpoint.save(folder / "last.npz", header, vae.parameters)
     return folder
 

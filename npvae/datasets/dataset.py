@@ -6,6 +6,7 @@ it is needed. Next: `__init__.py`, which finds a dataset by its name.
 
 from dataclasses import dataclass
 from hashlib import sha256
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +33,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def title(self) -> str:
+        """The name, as it stands above a picture: of a path its last part."""
+        return Path(self.name).name
 
 
 def fingerprint(train: Dataset, test: Dataset) -> dict[str, object]:

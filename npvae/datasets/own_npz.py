@@ -73,7 +73,8 @@ def _read_images(where: str, archive: zipfile.ZipFile, member: str) -> Bytes:
         if shape[1:] not in _PICTURE_SHAPES or not 1 <= shape[0] <= MAX_ITEMS:
             raise _fault(where, f"1 to {MAX_ITEMS:,} pictures, (N, {SIDE}, {SIDE})", f"{shape}")
         if dtype != np.uint8 and dtype.kind != "f":
-            raise _fault(where, "uint8 (0 to 255) or floats (0 to 1)", f"{dtype}")
+            to_do = "Save images.astype(np.uint8) if they are from 0 to 255, else as floats."
+            raise _fault(where, "uint8 (0 to 255) or floats (0 to 1)", f"{dtype}.\n{to_do}")
         images = np.empty((shape[0], SIDE, SIDE), np.uint8)
         for start in range(0, len(images), _BLOCK):
             count = min(_BLOCK, len(images) - start)
@@ -135,7 +136,9 @@ def _to_bytes(where: str, pixels: NDArray[Any]) -> Bytes:
         return pixels
     with np.errstate(invalid="ignore"):
         low, high = float(pixels.min()), float(pixels.max())
-    if not (low >= 0 and high <= 1):  # NaN fails too
+    if np.isnan([low, high]).any():
+        raise _fault(where, "floats from 0 to 1", "NaN")
+    if not (low >= 0 and high <= 1):
         raise DataError(
             f"{where}: expected floats from 0 to 1 (or uint8), found {low:g} to {high:g}.\n"
             "Binary cross-entropy takes each pixel for a probability, so it needs [0, 1]:\n"

@@ -5,6 +5,7 @@ and where they came from does not matter. A file that is there but wrong is an e
 to go on with something else.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -113,10 +114,12 @@ def _download(name: str, missing: list[str], folder: Path, report: Callable[[str
         try:
             url = download.download(urls, folder / f"{file}.gz", check, _MAX_DOWNLOAD, report)
         except NotAvailable as error:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # if it is empty: perhaps its name was a mistake
             what = TITLES[name] + ("" if len(missing) == len(FILES) else f"'s {file}.gz")
             raise NotAvailable(
                 f"{what} is not in {folder} and cannot be downloaded:\n{error}\n"
-                f"Put its four .gz files there (data/README.md), or use --dataset drawn-digits."
+                "Put its four .gz files there (data/README.md), or name their folder: --data-dir."
             ) from error
         # The mirror that had this file is the first to be asked for the next.
         mirrors.sort(key=lambda mirror: not url.startswith(mirror))
