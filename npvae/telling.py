@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from math import ceil
@@ -22,6 +22,8 @@ from npvae.runs import RUNS, Run, state_of
 from npvae.settings import Settings, option, shown
 from npvae.terminal import columns, show
 
+FEW_STEPS = 300  # the defaults take 118 for an epoch of Fashion-MNIST
+
 
 def silence(text: str) -> None:
     """Says nothing, for --quiet."""
@@ -32,6 +34,7 @@ def plan(settings: Settings, train_set: Dataset, test_set: Dataset, vae: VAE, ru
     images = len(train_set) - settings.validation
     steps = ceil(images / settings.batch_size)
     held_out = f"{settings.validation:,} of the training images choose the best epoch"
+    few = f"{count_of(steps * settings.epochs, 'step')} in all are few: try a smaller --batch-size"
     room = max(20, columns(sys.stdout) - 12)  # and not broken once more by `show`
     kernels = f"NumPy, {compiling.WHY_NUMPY}" if compiling.WHY_NUMPY else "compiled by Numba"
     topics = {
@@ -44,7 +47,8 @@ def plan(settings: Settings, train_set: Dataset, test_set: Dataset, vae: VAE, ru
         "training": [
             f"{count_of(settings.epochs, 'epoch')} of {count_of(steps, 'batch', 'es')} "
             f"of {settings.batch_size}, {settings.optimizer} {settings.learning_rate:g}, "
-            f"beta {settings.beta:g}, seed {settings.seed}"
+            f"beta {settings.beta:g}, seed {settings.seed}",
+            *([few] if steps * settings.epochs < FEW_STEPS else []),
         ],
         "options": wrap(settings.options(), room, break_on_hyphens=False) or ["all as by default"],
         "losses": ["in nats per image: bce (pixels) + beta * kl (code)"],
@@ -90,9 +94,11 @@ def told(run: Run, settings: Settings, where: Sequence[str | Path]) -> Iterator[
         what_and_why = str(error).splitlines()[:2]
         lines = [*what_and_why, put_in_order(run, settings, where)]
         raise OutputError("\n".join(lines)) from error
-    except (KeyboardInterrupt, OSError) as error:  # OSError: nobody reads what is printed
+    except (KeyboardInterrupt, OSError) as error:  # OSError: what is printed cannot be
+        left = isinstance(error, KeyboardInterrupt | BrokenPipeError)  # or nobody reads it
         with suppress(OSError):
-            show(f"Interrupted. {put_in_order(run, settings, where)}", sys.stderr)
+            how = "Interrupted" if left else "Stopped"
+            show(f"{how}. {put_in_order(run, settings, where)}", sys.stderr)
         if isinstance(error, BrokenPipeError):  # not done, so no success
             raise KeyboardInterrupt from error
         raise
@@ -128,7 +134,6 @@ def summary(test: Loss, train_set: Dataset, test_set: Dataset) -> str:
     baseline = no_latent_loss(train_set.images, test_set.images)
     beta = "" if test.beta == 1 else f"{test.beta:g} * "
     lines = [
-        "",
         f"test loss {test.loss:7.2f} nats per image = bce {test.bce:.2f} + {beta}kl {test.kl:.2f}",
         f"floor     {floor:7.2f} the entropy of the test pixels: no model can go below",
         f"baseline  {baseline:7.2f} always the mean training picture, nothing in z",
@@ -141,6 +146,15 @@ def summary(test: Loss, train_set: Dataset, test_set: Dataset) -> str:
     elif test.beta == 1:
         lines.append(f"{'':10}which it does not reach yet: train for longer")
     return "\n".join(lines)
+
+
+def best_epoch(history: Sequence[Mapping[str, float]]) -> str:
+    """Which epoch --validation has kept, and what it is worth."""
+    best = min(reversed(history), key=lambda row: row["validation_loss"])  # the last of equals
+    loss, lowest = best["test_loss"], best["validation_loss"]
+    which = f"after epoch {best['epoch']:.0f}, whose validation loss is the lowest, {lowest:.2f}:"
+    kept = "best.npz, which evaluate.py and generate.py take"
+    return f"best      {loss:7.2f} {which}\n{'':17} {kept}"
 
 
 def what_next(run: Run, settings: Settings, where: Sequence[str | Path]) -> str:

@@ -21,14 +21,13 @@ from npvae.datasets.extra import with_extra
 from npvae.errors import DataError, DivergedError, OptionError, OutputError
 from npvae.evaluation import Images
 from npvae.images import comparison, save_png, tile
-from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
 from npvae.progress import Progress
 from npvae.runs import Run, as_row, new_run, open_run
 from npvae.settings import Settings
 from npvae.stepping import Optimizer
-from npvae.telling import plan, silence, summary, told, what_next
+from npvae.telling import best_epoch, plan, silence, summary, told, what_next
 from npvae.terminal import show
 from npvae.training import PICTURES, WEIGHTS, generator, train
 from npvae.versions import versions
@@ -51,9 +50,7 @@ def start(settings: Settings, data_dir: str | None, out: str | None, quiet: bool
     where = given_folder(data_dir)
     with closing(run), told(run, settings, where):
         optimizer = OPTIMIZERS[settings.optimizer](settings.learning_rate)
-        test = _train(run, vae, optimizer, settings, train_set, test_set, quiet)
-        show(summary(test, train_set, test_set))
-        say(what_next(run, settings, where))
+        _train(run, vae, optimizer, settings, train_set, test_set, quiet, where)
 
 
 def resume(
@@ -79,9 +76,7 @@ def resume(
             run.about["settings"] = settings.as_dict()
             run.write_about(resumed=now(), resumed_after_epoch=done, resumed_with=versions())
             say(f"Resuming {run.folder} after epoch {done}.\n")
-            test = _train(run, vae, optimizer, settings, train_set, test_set, quiet, done)
-            show(summary(test, train_set, test_set))
-            say(what_next(run, settings, where))
+            _train(run, vae, optimizer, settings, train_set, test_set, quiet, where, done)
 
 
 def _train(
@@ -92,9 +87,10 @@ def _train(
     train_set: Dataset,
     test_set: Dataset,
     quiet: bool,
+    where: Sequence[str | Path],
     done: int = 0,
-) -> Loss:
-    """Train the epochs after `done`; the test loss of the last one."""
+) -> None:
+    """Train the epochs after `done`, and say what came of it."""
     say = silence if quiet else show
     images = train_set.images, test_set.images
     say(plan(settings, train_set, test_set, vae, run))
@@ -116,7 +112,11 @@ def _train(
             progress.epoch(epoch)
     finally:
         progress.clear()
-    return epoch.test
+    say("")
+    show(summary(epoch.test, train_set, test_set))
+    if settings.validation:
+        show(best_epoch(run.history))
+    say(what_next(run, settings, where))
 
 
 def prepare_kernels(

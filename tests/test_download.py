@@ -106,6 +106,13 @@ class Handler(BaseHTTPRequestHandler):
             body += b"and more"
         length = "9" * 400 if fault == "boasts" else str(len(body))
         self.send_response(200)
+        if fault == "drips":
+            self.send_header("Transfer-Encoding", "chunked")
+            self.end_headers()
+            while not self.server.released.wait(0.05):
+                self.wfile.write(b"0")  # of the length of the first chunk
+                self.wfile.flush()
+            return
         if fault == "half a chunk":
             self.send_header("Transfer-Encoding", "chunked")
             body = b"fff\r\nnot so many"
@@ -168,6 +175,7 @@ FAULTS = {
     "long": "expected an intact gzip stream, found a damaged one",
     "endless": "longer than 100,000 bytes",
     "boasts": "longer than 48,000,000 bytes",
+    "drips": "stalled: nothing came for ",
     "half a chunk": "broke off in the middle",
     "hangs up": "Remote end closed connection without response",
     "no HTTP": "220 mail.example.com ESMTP",
@@ -189,7 +197,7 @@ def set_fault(
     server.faults = dict.fromkeys(folders, fault)
     if fault == "silent":
         monkeypatch.setattr(download, "CONNECT_SECONDS", seconds)
-    if fault == "stalled":
+    if fault in ("stalled", "drips"):
         monkeypatch.setattr(download, "STALL_SECONDS", seconds)
     if fault == "endless":
         monkeypatch.setattr(published, "_MAX_DOWNLOAD", 100_000)
@@ -260,7 +268,8 @@ def test_a_redirect_that_leaves_http(
     original = urllib.request.urlopen
 
     def urlopen(request: urllib.request.Request, **named: Any) -> Any:
-        return object() if "/first/" in request.full_url else original(request, **named)
+        first = "/first/" in request.full_url
+        return contextlib.nullcontext() if first else original(request, **named)
 
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
     train, _ = load_dataset("fashion-mnist", tmp_path)
@@ -326,7 +335,10 @@ def test_an_answer_that_comes_too_late_is_hung_up_on(monkeypatch: pytest.MonkeyP
     asked_for, closed = threading.Event(), threading.Event()
 
     class Late:
-        def close(self) -> None:
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, *_: object) -> None:
             closed.set()
 
     def urlopen(*args: object, **kwargs: object) -> Late:
@@ -336,7 +348,7 @@ def test_an_answer_that_comes_too_late_is_hung_up_on(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(urllib.request, "urlopen", urlopen)
     monkeypatch.setattr(download, "CONNECT_SECONDS", 0.05)
     with pytest.raises(DataError, match=r"no answer within 0.05 s"):
-        download._connect("http://127.0.0.1:1/")
+        next(download._arriving("http://127.0.0.1:1/"))
     asked_for.set()
     assert closed.wait(30)
 
@@ -346,12 +358,19 @@ def test_time_limits_as_shipped() -> None:
     assert all(url.startswith("https://") for urls in download.MIRRORS.values() for url in urls)
 
 
-def test_trickling_mirror_runs_into_the_limit(
-    mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("seconds", [0.0, 0.3])
+def test_a_mirror_that_goes_on_and_on_runs_into_the_limit(
+    seconds: float, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "FILE_SECONDS", 0.0)
-    with pytest.raises(DataError, match="not finished within 0 s"):
+    mirror.faults = {"first": "drips", "second": "endless"}
+    monkeypatch.setattr(download, "FILE_SECONDS", seconds)
+    monkeypatch.setattr(published, "_MAX_DOWNLOAD", 10**12)
+    started = time.monotonic()
+    with pytest.raises(DataError) as error:
         load_dataset("fashion-mnist", tmp_path)
+    assert str(error.value).count(f"not finished within {seconds:g} s") == 2
+    assert time.monotonic() - started < 10
+    assert names_in(tmp_path / "fashion-mnist") == []
 
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])

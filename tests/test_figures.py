@@ -9,7 +9,7 @@ from PIL import Image, ImageColor
 
 from npvae.clouds import CLASS_COLORS, scatter
 from npvae.curves import BLUE, VERMILION, loss_curve
-from npvae.drawing import MARGIN, WHITE, nice_ticks, tick_labels
+from npvae.drawing import MARGIN, WHITE, drawable, largest, nice_ticks, tick_labels
 from npvae.figures import strip
 
 
@@ -39,6 +39,18 @@ def assert_nothing_is_cut_off(picture: Image.Image, border: int = 8) -> None:
     pixels = pixels_of(picture)
     pixels[border:-border, border:-border] = WHITE
     assert (pixels == WHITE).all()
+
+
+# --- words --
+
+
+def test_letters_that_the_font_lacks_become_others_and_no_boxes() -> None:
+    assert drawable("Bücher & Café, Å") == "Bucher & Cafe, A"
+    assert drawable("靴 1") == "? 1"
+    assert largest(["Bücher"], 17) == largest(["Bucher"], 17)
+    image, label = np.zeros((1, 1, 28, 28), np.uint8), ["Bücher"]
+    with_umlaut, without = (pixels_of(strip(list(image), words)) for words in (label, ["Bucher"]))
+    np.testing.assert_array_equal(with_umlaut, without)
 
 
 # --- loss_curve ----------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from npvae import generation, planes
-from npvae.choices import check_indices, check_size, class_label
+from npvae.choices import check_indices, check_size, class_label, class_name
 from npvae.datasets import Dataset
 from npvae.datasets.drawn_digits import drawn_digits
 from npvae.drawing import MARGIN
@@ -410,6 +410,15 @@ def test_an_unknown_class_is_an_error_that_lists_the_classes() -> None:
         OptionError, match=r"clothes does not show digits.*\n.*T-shirt/top, Trouser"
     ):
         class_label(clothes(), "1")
+
+
+def test_names_in_pictures_are_short_whatever_the_dataset_is_called() -> None:
+    """Neither a path nor a sentence makes a picture wide."""
+    odd = replace(TEST, name="/home/me/all my/pictures", class_names=("x" * 300,) * 10)
+    assert generation.reconstruct(model(2), odd, "test", range(3), 3).width < 900
+    assert class_name(odd, 0) == 21 * "x" + "..."
+    assert odd.title == "pictures"
+    assert TEST.title == TEST.name
 
 
 def test_a_class_without_images_is_an_error() -> None:

@@ -337,6 +337,29 @@ def test_what_cannot_be_resumed_says_why_and_changes_nothing(here: Path) -> None
     assert {p: p.read_bytes() for p in Path("run").rglob("*") if p.is_file()} == before
 
 
+def test_with_validation_it_says_which_epoch_is_the_best(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(here, "run", epochs=4, validation=40, learning_rate=0.05)
+    history = rows(Path("run/metrics.csv"))
+    best = min(history, key=lambda row: float(row["validation_loss"]))
+    loss, lowest = (float(best[name]) for name in ("test_loss", "validation_loss"))
+    out = capsys.readouterr().out
+    which = f"after epoch {best['epoch']}, whose validation loss is the lowest, {lowest:.2f}:"
+    assert f"best      {loss:7.2f} {which}\n" in out
+    assert checkpoint.load("run/best.npz")[0]["epoch"] == int(best["epoch"])
+    start(here, "without", epochs=1)
+    assert "best.npz" not in capsys.readouterr().out
+
+
+def test_it_says_so_if_a_run_has_few_steps(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As with a few hundred pictures of one's own and the batch size for sixty thousand."""
+    start(here, "few", epochs=2, batch_size=512)
+    assert "2 steps in all are few: try a smaller --batch-size" in capsys.readouterr().out
+    start(here, "enough", epochs=3, batch_size=2)
+    assert "are few" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("every", "epochs", "expected"), [(0, 2, []), (2, 5, [2, 4]), (3, 2, []), (1, 2, [1, 2])]
 )

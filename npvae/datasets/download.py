@@ -2,7 +2,8 @@
 
 Mirror after mirror: connect, read in pieces, check, and only then move the file to its place, so
 that its name never stands for half a file, whoever else is downloading it. Everything has a time
-limit: a machine without a network must know that it has none within seconds.
+limit: a machine without a network must know that it has none within seconds, and a mirror that
+sends a byte now and then shall not keep anybody for ever.
 """
 
 import contextlib
@@ -15,8 +16,9 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from typing import Any
 
 from npvae.datasets.dataset import NotAvailable
 from npvae.errors import DataError
@@ -71,14 +73,14 @@ def _download_from(
     # The name is ours alone, so two processes never write to one file.
     part = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
     try:
-        with contextlib.closing(_connect(url)) as response, part.open("xb") as file:
-            announced = response.length  # None where the mirror does not say
+        with contextlib.closing(_arriving(url)) as arriving, part.open("xb") as file:
+            announced = next(arriving)  # None where the mirror does not say
             if announced is not None and announced > max_bytes:
                 raise DataError(f"longer than {max_bytes:,} bytes")
             size = "" if announced is None else f" ({announced / 1e6:.1f} MB)"
             report(f"Downloading {target.name}{size} from {url}")
             received = 0
-            for piece in _pieces(response):
+            for piece in arriving:
                 received += len(piece)
                 if received > max_bytes:
                     raise DataError(f"longer than {max_bytes:,} bytes")
@@ -96,42 +98,52 @@ def _download_from(
         part.unlink(missing_ok=True)
 
 
-def _connect(url: str) -> http.client.HTTPResponse:
-    """Open `url` within CONNECT_SECONDS. In a thread: a stalled name look-up has no timeout."""
-    answers: queue.SimpleQueue[http.client.HTTPResponse | Exception] = queue.SimpleQueue()
-    too_late = threading.Event()
+def _arriving(url: str) -> Generator[Any, None, None]:
+    """The length of what `url` stands for, and then that itself piece by piece, each in time.
 
-    def connect() -> None:
+    In a thread: a stalled name look-up has no timeout, nor has a line of HTTP that drips in.
+    """
+    arrived: queue.Queue[Any] = queue.Queue(maxsize=8)
+    unwanted = threading.Event()
+
+    def hand_over(what: object) -> None:
+        while not unwanted.is_set():
+            with contextlib.suppress(queue.Full):
+                arrived.put(what, timeout=0.1)
+                return
+
+    def fetch() -> None:
         request = urllib.request.Request(url, headers={"User-Agent": "npvae"})
         try:
-            response = urllib.request.urlopen(request, timeout=STALL_SECONDS)
-        except Exception as error:  # handed to the waiting thread, whatever it is
-            answers.put(error)
-            return
-        answers.put(response)
-        if too_late.is_set():
-            response.close()
+            with urllib.request.urlopen(request, timeout=STALL_SECONDS) as response:
+                if not isinstance(response, http.client.HTTPResponse):
+                    raise DataError("it leads away from HTTP")  # a redirect to ftp:// may
+                hand_over(response.length)
+                while not unwanted.is_set() and (piece := response.read1(_CHUNK)):
+                    hand_over(piece)
+            hand_over(b"")
+        except Exception as error:  # whatever it is, it is for the one who waits
+            hand_over(error)
 
-    threading.Thread(target=connect, daemon=True).start()
-    try:
-        answer = answers.get(timeout=CONNECT_SECONDS)
-    except queue.Empty:
-        too_late.set()
-        raise DataError(f"no answer within {CONNECT_SECONDS:g} s") from None
-    if isinstance(answer, Exception):
-        raise answer
-    if not isinstance(answer, http.client.HTTPResponse):  # urllib follows a redirect to ftp://
-        raise DataError("it leads away from HTTP")
-    return answer
-
-
-def _pieces(response: http.client.HTTPResponse) -> Iterator[bytes]:
-    """The body, as it comes in. read1 returns whatever is there, so the clock is looked at."""
+    threading.Thread(target=fetch, daemon=True).start()
     deadline = time.monotonic() + FILE_SECONDS
-    while piece := response.read1(_CHUNK):
-        yield piece
-        if time.monotonic() > deadline:
-            raise DataError(f"not finished within {FILE_SECONDS:g} s")
+    patience, complaint = CONNECT_SECONDS, f"no answer within {CONNECT_SECONDS:g} s"
+    try:
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                what = arrived.get(timeout=min(patience, left))
+            except queue.Empty:
+                break
+            if isinstance(what, Exception):
+                raise what
+            if what == b"":
+                return
+            yield what
+            patience, complaint = STALL_SECONDS, f"stalled: nothing came for {STALL_SECONDS:g} s"
+        late = time.monotonic() >= deadline
+        raise DataError(f"not finished within {FILE_SECONDS:g} s" if late else complaint)
+    finally:
+        unwanted.set()
 
 
 def _reason(error: Exception) -> str:
