@@ -2,8 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+
+from npvae import VAE
+from npvae.gradcheck import check_everything, table
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "npvae" / "README.md", ROOT / "data" / "README.md"]
@@ -31,13 +36,36 @@ def test_every_script_is_in_the_readme() -> None:
         assert f"scripts/{script.name}" in text
 
 
+def run_example(number: int, **names: Any) -> None:
+    code = re.findall(r"```python\n(.*?)```", PAGES[0].read_text(), flags=re.DOTALL)[number]
+    exec(compile(code.replace("fashion-mnist", "drawn-digits"), "README.md", "exec"), names)
+
+
+def test_weights_cross_over_as_the_readme_says() -> None:
+    pytest.importorskip("torch", reason="weights cross over to PyTorch")
+    vae = VAE()
+    before = vae.parameters.copy()
+    run_example(1, vae=vae)
+    np.testing.assert_array_equal(vae.parameters.flat, before.flat)
+
+
+def test_the_gradient_check_in_the_readme_is_the_real_one() -> None:
+    """But for the digits of its errors, which are those of rounding."""
+    shown = PAGES[0].read_text().partition("\ngradient ")[2].partition("```")[0].splitlines()[1:]
+    real = table(list(check_everything())).splitlines()
+    for line in shown:
+        if line != "...":
+            what, entries = line.split("  ")[0], re.findall(r"\b\d{2,4}\b|$", line[30:])[0]
+            assert any(row.startswith(what) and entries in row for row in real), line
+    assert shown[-1].partition("worst")[0] == real[-1].partition("worst")[0]
+
+
 def test_the_example_of_the_readme_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With the built-in digits, so that it needs no data."""
-    (code,) = re.findall(r"```python\n(.*?)```", PAGES[0].read_text(), flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
-    exec(compile(code.replace("fashion-mnist", "drawn-digits"), "README.md", "exec"), {})
+    run_example(0)
     bce, kl, loss = map(float, capsys.readouterr().out.split())
     assert loss == pytest.approx(bce + kl)
     assert 500 < loss < 600  # untrained: near 784 log 2 = 543
