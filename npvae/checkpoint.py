@@ -40,6 +40,10 @@ NOT_OURS = "it is an .npz file, but not a checkpoint of npvae"
 Arrays = Mapping[str, NDArray[Any]]
 
 
+class TooLong(OutputError):
+    """What could be written, but not read again."""
+
+
 def save(path: str | Path, header: Mapping[str, Any], arrays: Arrays) -> None:
     """Write header (anything JSON can hold) and float arrays, whole or not at all.
 
@@ -53,7 +57,7 @@ def save(path: str | Path, header: Mapping[str, Any], arrays: Arrays) -> None:
     full = {**header, "format": "npvae checkpoint", "version": VERSION, "arrays": contents}
     text = json.dumps(full, allow_nan=False)
     if is_too_long(text) or sum(50 + len(name) for name in arrays) > MAX_DIRECTORY:
-        raise OutputError(
+        raise TooLong(
             f"the checkpoint {path} could not be written: its header is too long.\n"
             "What it held before is untouched. Start a new run: of fewer epochs, or fewer layers."
         )

@@ -48,7 +48,7 @@ def checked(
         raise ValueError(f"{name} holds NaN or infinity")
     if pixels and not (low >= 0 and high <= 1):
         raise ValueError(f"{name} must hold pixels in [0, 1], not from {low:g} to {high:g}")
-    if max(-low, high) > np.finfo(dtype).max:
+    if max(-low, high) > float(np.finfo(dtype).max):
         raise ValueError(f"{name} holds numbers too large for {np.dtype(dtype)}")
     return np.require(array, dtype, ["C", "W"])
 

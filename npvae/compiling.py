@@ -22,10 +22,6 @@ from npvae.errors import OptionError
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# Numba may fuse multiply-adds and, for the loops in kernels.SUMS, reorder sums; it may not assume
-# that there is no NaN or infinity: those must stay visible.
-FLAGS = {"contract", "arcp", "nsz"}
-
 BACKEND = os.environ.get("NPVAE_BACKEND", "numba")
 WHY_NUMPY = "NPVAE_BACKEND=numpy" if BACKEND == "numpy" else ""
 if BACKEND not in ("numba", "numpy"):
@@ -121,7 +117,7 @@ def compiled(loop: Callable[..., Any]) -> list[Callable[..., Any]]:
     """The loop compiled by Numba: with its cache, if that is in a safe place, and without."""
     from npvae import kernels
 
-    flags = FLAGS | ({"reassoc"} if loop.__name__ in kernels.SUMS else set())
+    flags = kernels.FLAGS | ({"reassoc"} if loop.__name__ in kernels.SUMS else set())
     options: Any = {"fastmath": flags, "nogil": True, "error_model": "numpy"}
     uncached = numba.njit(**options)(loop)
     try:

@@ -71,8 +71,13 @@ fast_log1p = specialised(log1p, np.log1p, math.log1p)
 # ------------------------------------------------------------------ the loops
 
 
+# Of "fast math", Numba may fuse multiply-adds, take reciprocals, and forget the sign of a zero. It
+# may not assume that there is no NaN or infinity: those must stay visible. (The flags stand here,
+# and not where they are used, because what Numba has cached is good until this file changes.)
+FLAGS = {"contract", "arcp", "nsz"}
+
 # Loops that add up many numbers. Vector instructions can do so only in another order, which these
-# two are allowed (compiling.py).
+# two are allowed.
 SUMS = ("bce_with_logits", "bce_and_gradient")
 
 

@@ -88,7 +88,7 @@ def told(run: Run, settings: Settings, where: Sequence[str | Path]) -> Iterator[
     """Whatever cuts training short here: say what is left, and how to go on."""
     try:
         yield
-    except Moved:
+    except (Moved, checkpoint.TooLong):  # there is no way on, but the one that they tell
         raise
     except OutputError as error:
         what_and_why = str(error).splitlines()[:2]

@@ -19,6 +19,7 @@ from npvae.datasets import Dataset, load_dataset
 from npvae.datasets.dataset import SIDE, fingerprint
 from npvae.datasets.extra import with_extra
 from npvae.errors import CheckpointError, DataError, OptionError, OutputError
+from npvae.files import remove_leftovers
 from npvae.images import save_png
 from npvae.runs import find_checkpoint, load_model
 
@@ -96,6 +97,7 @@ class Trained:
         except BaseException:
             path.unlink(missing_ok=True)  # it is empty: `new_file` has only claimed the name
             raise
+        remove_leftovers(path.parent)
         return path
 
 
