@@ -7,6 +7,7 @@ before NumPy is imported, and child processes inherit it.
 
 import gc
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -40,6 +41,20 @@ def collected() -> Iterator[None]:
     gc.freeze()
     yield
     gc.collect()
+
+
+@pytest.fixture
+def time_limit() -> Iterator[None]:
+    """What would wait for ever, as at a pipe that nobody writes to, fails after half a minute."""
+
+    def late(*_: object) -> None:
+        pytest.fail("it waits for ever")  # which no `except Exception` of ours takes for a fault
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(30)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -181,6 +181,43 @@ def test_images_of_another_size_are_refused(name: str, tally: Tally) -> None:
         tally("odd arguments", "ValueError")
 
 
+BAD_IMAGES: dict[str, Any] = {
+    "pixels": IMAGES / 255,
+    "float32 pixels": PIXELS,
+    "whole numbers": IMAGES.astype(np.int64),
+    "truth values": IMAGES > 9,
+    "a list": IMAGES.tolist(),
+    "none": IMAGES[:0],
+}
+
+
+@pytest.mark.parametrize("bad", BAD_IMAGES.values(), ids=BAD_IMAGES)
+def test_images_that_are_no_bytes_are_refused(bad: Any, tally: Tally) -> None:
+    uses = [OF_IMAGES[name] for name in (*OF_THE_MODEL, "binarized", "pixel_entropy")]
+    uses += [lambda i: ev.no_latent_loss(i, IMAGES), lambda i: ev.no_latent_loss(IMAGES, i)]
+    for use in uses:
+        with pytest.raises(ValueError, match="images must"):
+            use(bad)
+        tally("odd arguments", "ValueError")
+
+
+@pytest.mark.parametrize("number", [1e39, -1e39, 1e300, -1e300])
+def test_codes_that_float32_does_not_know_are_refused(number: float, tally: Tally) -> None:
+    with pytest.raises(ValueError, match="z holds numbers too large for float32"):
+        MODEL.decode(np.full((6, 3), number))
+    tally("odd arguments", "ValueError")
+
+
+@pytest.mark.parametrize("beta", [-1.0, -1e-9, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("use", [MODEL.loss, MODEL.loss_and_gradients])
+def test_a_beta_that_is_no_weight_is_refused(
+    use: Callable[..., Any], beta: float, tally: Tally
+) -> None:
+    with pytest.raises(ValueError, match="beta must be a finite number, 0 or more"):
+        use(PIXELS, CODES, beta)
+    tally("odd arguments", "ValueError")
+
+
 # ------------------------------------------------------------------ optimizers
 
 KINDS: list[Callable[[], Optimizer]] = [Adam, Adamax, RMSProp, SGD]

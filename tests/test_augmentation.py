@@ -253,7 +253,10 @@ def test_equal_seeds_give_equal_maps_and_others_do_not() -> None:
 
 
 def test_how_far_and_how_often() -> None:
-    """20,000 draws: a share p is off by sqrt(p (1 - p) / 20,000), 0.0035 for a half; five times."""
+    """20,000 draws: a share p is off by sqrt(p (1 - p) / 20,000), 0.0035 for a half; five times.
+
+    And the mean of uniform numbers from -a to a by a / sqrt(3 * 20,000).
+    """
     count = 20_000
     shift, angle, scale, mirror = parts(random_warps(count, AUGMENTATIONS, rng())).values()
     assert (SHIFT, round(math.degrees(ROTATION), 9), SCALING) == (2, 10, 1.1)
@@ -267,6 +270,7 @@ def test_how_far_and_how_often() -> None:
         assert np.abs(spread).max() <= most + 1e-12
         tenths, _ = np.histogram(spread, bins=10, range=(-most, most))
         np.testing.assert_allclose(tenths / count, 0.1, rtol=0, atol=0.0107)
+        assert abs(spread.mean()) < 5 * most / math.sqrt(3 * count)
     drawn = np.column_stack([shift, angle, np.log(scale), mirror])
     # Independent, the correlation of two is off by 1 / sqrt(20,000) = 0.007.
     np.testing.assert_allclose(np.corrcoef(drawn.T), np.eye(5), rtol=0, atol=0.035)

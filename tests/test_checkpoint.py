@@ -148,6 +148,7 @@ def test_the_whole_message(path: Path) -> None:
     )
 
 
+@pytest.mark.usefixtures("time_limit")
 def test_what_is_no_file(tmp_path: Path) -> None:
     assert_refused(tmp_path, "it is a folder, not a file", "Is it a file that you may read?")
     (tmp_path / "loop").symlink_to("loop")
@@ -632,6 +633,14 @@ def test_a_bomb_is_not_set_off(
     tally("checkpoint: zip and header tricks", "refused")
 
 
+def test_the_last_byte_of_a_large_array_counts(path: Path) -> None:
+    checkpoint.save(path, HEADER, {"w": np.zeros(300_000)})
+    members = members_of(path)
+    data = dict(members)["w.npy"]
+    write_members(path, with_member(members, "w.npy", data[:-1] + b"\1"))
+    assert_refused(path, OTHER_NUMBERS)
+
+
 def test_a_huge_shape_is_not_allocated(path: Path, members: Members) -> None:
     larger = with_w(W_NPY.replace(b"(2, 3), ", b"(30000, 1000)"))(members)
     write_members(path, forged(larger, about("w", shape=[30_000, 1_000])))
@@ -695,6 +704,14 @@ def test_a_header_that_is_no_json_is_refused_before_the_old_file_is_touched(path
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
+FORBIDDEN_METHODS = {"eval", "exec", "loads"}  # but for json.loads
+
+
+def called(call: ast.Call) -> tuple[str, str]:
+    """Whose function it is, and its name: of json.loads() "json", "loads"; of eval() "", "eval"."""
+    if isinstance(call.func, ast.Attribute):
+        return ast.unparse(call.func.value), call.func.attr
+    return "", ast.unparse(call.func)
 
 
 def suspects(source: str) -> Iterator[str]:
@@ -705,19 +722,59 @@ def suspects(source: str) -> Iterator[str]:
             if node.module.split(".")[0] in FORBIDDEN_MODULES:
                 yield node.module
         elif isinstance(node, ast.Call):
-            if isinstance(node.func, ast.Name) and node.func.id in FORBIDDEN_CALLS:
-                yield node.func.id
-            for keyword in node.keywords:
-                if keyword.arg == "allow_pickle" and ast.unparse(keyword.value) != "False":
-                    yield "allow_pickle"
+            owner, name = called(node)
+            forbidden = FORBIDDEN_METHODS if owner else FORBIDDEN_CALLS
+            if name in forbidden and (owner, name) != ("json", "loads"):
+                yield name
+            if name == "import_module":
+                words = (str(a.value) for a in node.args if isinstance(a, ast.Constant))
+                yield from (word for word in words if word.split(".")[0] in FORBIDDEN_MODULES)
+            given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            loads = name == "read_array" or (name == "load" and owner in ("np", "numpy"))
+            if given.get("allow_pickle", str(loads)) != "False":  # to say nothing will not do
+                yield "allow_pickle"
 
 
 @pytest.mark.parametrize(
     "source",
-    ["import pickle", "from pickle import loads", "eval('1')", "np.load(f, allow_pickle=True)"],
+    [
+        "import pickle",
+        "import os, marshal",
+        "from pickle import loads",
+        "from dill.session import load_session",
+        "importlib.import_module('pickle')",
+        "import_module('shelve')",
+        "__import__('marshal')",
+        "eval('1')",
+        "builtins.exec(text)",
+        "whatever.loads(data)",
+        "np.load(f, allow_pickle=True)",
+        "np.load(f, allow_pickle=allow)",
+        "np.load(f)",
+        "numpy.load(f, 'r', True)",
+        "np.lib.format.read_array(f, True)",
+        "read_array(f)",
+    ],
 )
 def test_the_search_finds_what_it_looks_for(source: str) -> None:
     assert list(suspects(source))
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import_module('json')",
+        "json.loads(text)",
+        "re.compile(pattern)",
+        "checkpoint.load(path)",
+        "_read_array(f, shape, dtype)",
+        "np.load(f, allow_pickle=False)",
+        "np.lib.format.read_array(f, allow_pickle=False)",
+        "np.lib.format.read_array_header_1_0(f)",
+    ],
+)
+def test_the_search_finds_nothing_else(source: str) -> None:
+    assert not list(suspects(source))
 
 
 def test_the_package_runs_no_code_from_data() -> None:

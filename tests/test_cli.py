@@ -6,8 +6,9 @@ import json
 import os
 import re
 import shutil
-import signal
+import subprocess
 import sys
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import pytest
 
 from npvae import cli, errors
-from tests.forks import like_a_user
+from tests.forks import SIGNALS, like_a_user
 from tests.helpers import ROOT, SCRIPTS, command, environment, run
 
 NAMES = [script.name for script in SCRIPTS]
@@ -255,6 +256,13 @@ def ending(main: Callable[[Sequence[str]], int | None]) -> Any:
     return end.value.code
 
 
+def process(body: str) -> subprocess.CompletedProcess[str]:
+    """How a process ends that has such a main; a signal might end this one, and all tests."""
+    main = textwrap.indent(textwrap.dedent(body), "    ")
+    modules = "import os, signal, time, warnings\nfrom npvae import cli\n"
+    return run([sys.executable, "-c", f"{modules}def main(arguments):\n{main}\ncli.run(main)"])
+
+
 def raising(error: BaseException) -> Callable[[Sequence[str]], int | None]:
     def main(arguments: Sequence[str]) -> int:
         raise error
@@ -392,36 +400,39 @@ def test_main_gets_the_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == ["a", "--b"]
 
 
-def test_signals_have_their_codes(capsys: pytest.CaptureFixture[str]) -> None:
-    def killed(number: int) -> Callable[[Sequence[str]], None]:
-        def main(arguments: Sequence[str]) -> None:
-            os.kill(os.getpid(), number)
-            for _ in range(10**6):  # a signal comes between two steps
-                pass
-
-        return main
-
-    assert ending(killed(signal.SIGINT)) == 130
-    assert ending(killed(signal.SIGTERM)) == 143
-    assert "Traceback" not in capsys.readouterr().err
+@pytest.mark.parametrize("number", SIGNALS)
+def test_signals_have_their_codes(number: int) -> None:
+    done = process(f"os.kill(os.getpid(), {int(number)})\ntime.sleep(9)")
+    assert (done.returncode, done.stderr) == (128 + number, "")
 
 
 def test_a_killed_script_cleans_up() -> None:
     """SIGTERM passes through `finally`, so that no temporary file is left."""
-    seen: list[str] = []
-
-    def main(arguments: Sequence[str]) -> None:
+    done = process(
+        """
         try:
             os.kill(os.getpid(), signal.SIGTERM)
-            for _ in range(10**6):
-                pass
+            time.sleep(9)
         except Exception:
-            seen.append("swallowed")
+            print("swallowed")
         finally:
-            seen.append("cleaned up")
+            print("cleaned up")
+        """
+    )
+    assert (done.returncode, done.stdout) == (143, "cleaned up\n")
 
-    assert ending(main) == 143
-    assert seen == ["cleaned up"]
+
+def test_an_error_made_of_a_signal_has_the_code_of_the_signal() -> None:
+    done = process(
+        """
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(9)
+        except KeyboardInterrupt as error:
+            raise ValueError("a picture that was cut off") from error
+        """
+    )
+    assert (done.returncode, done.stderr) == (143, "")
 
 
 def test_warnings_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -464,16 +475,15 @@ def test_the_home_folder_may_be_written_as_a_tilde(monkeypatch: pytest.MonkeyPat
     assert cli.some_text("a~b/run") == "a~b/run"
 
 
-def test_after_a_signal_nobody_wants_to_know_what_was_cut_off(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    def main(arguments: Sequence[str]) -> int:
+def test_after_a_signal_nobody_wants_to_know_what_was_cut_off() -> None:
+    done = process(
+        """
         warnings.showwarning("before", UserWarning, "file.py", 1)
         try:
             os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(9)
         finally:
             warnings.showwarning("a cache that does not work", UserWarning, "file.py", 1)
-        return 0
-
-    assert ending(main) == 128 + signal.SIGTERM
-    assert capsys.readouterr().err == "note: before\n"
+        """
+    )
+    assert (done.returncode, done.stderr) == (143, "note: before\n")

@@ -153,9 +153,9 @@ def test_a_redraw_is_quick() -> None:
     history = run(100)
     times = []
     for _ in range(5):
-        start = time.perf_counter()
+        start = time.process_time()
         loss_curve(history)
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < 0.06  # seconds; it is redrawn after each epoch
 
 
@@ -338,9 +338,9 @@ def test_ten_thousand_codes_are_drawn_within_a_second_and_always_the_same() -> N
     rng = np.random.default_rng(1)
     codes, labels = rng.standard_normal((10_000, 2)), rng.integers(0, 10, 10_000)
     names = [str(k) for k in range(10)]
-    start = time.perf_counter()
+    start = time.process_time()
     picture = scatter(codes, labels, names, "Codes", "z0", "z1")
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 1.0
     assert picture.tobytes() == scatter(codes, labels, names, "Codes", "z0", "z1").tobytes()
 
 

@@ -44,6 +44,22 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file() and f.name != ".lock"}
 
 
+@pytest.mark.parametrize("size", [3, 100_001])  # less, and more, than Python keeps back
+def test_all_bytes_are_in_the_file_when_it_is_forced_to_the_disk(
+    path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    original = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        sizes.append(os.fstat(descriptor).st_size)
+        original(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_bytes_safely(path, bytes(size))
+    assert sizes[0] == size  # and then the folder
+
+
 # ------------------------------------------------------------------ the n-th call fails
 
 
@@ -169,7 +185,7 @@ def test_an_epoch_that_cannot_be_kept_loses_no_other(
         return lambda: run.record(epoch(2), vae, adam)
 
     folder = tmp_path / "run"
-    run = new_run("", folder, {"settings": {}, "data": {}, "versions": {}})
+    run = new_run("", folder, {"settings": {}, "data": {"name": "x"}, "versions": {}})
     vae, adam = VAE(4, (3,), 2), Adam()
     adam.update(vae.parameters, vae.gradients)
     run.record(epoch(1), vae, adam)
@@ -272,6 +288,13 @@ import numpy as np
 from npvae import checkpoint
 
 path, first_seed, kills, how = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+fsync = os.fsync
+
+def slow(descriptor):  # as on a disk, also in memory: else few kills come in the midst of a save
+    fsync(descriptor)
+    time.sleep(0.003)
+
+os.fsync = slow
 
 def save(state):
     arrays = {"w": np.full(20_000 + state % 7, state, np.float32), "b": np.full(9, float(state))}
@@ -351,6 +374,7 @@ def test_what_killed_processes_left_is_removed_when_it_is_old(path: Path) -> Non
 # ------------------------------------------------------------------ reading
 
 
+@pytest.mark.usefixtures("time_limit")
 def test_only_files_are_opened(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"bytes")
     (tmp_path / "link").symlink_to("file")

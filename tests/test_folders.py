@@ -97,6 +97,7 @@ def test_training_says_that_its_folder_was_renamed(monkeypatch: pytest.MonkeyPat
     assert len(rows(Path("kept/metrics.csv"))) == 3
 
 
+@pytest.mark.usefixtures("time_limit")
 @pytest.mark.parametrize("link", [True, False])
 def test_a_lock_file_that_is_none_is_left_alone(link: bool, tally: Tally) -> None:
     """To open what a link leads to would have emptied it; to open a pipe would wait for ever."""
@@ -187,6 +188,7 @@ def test_numbered_folders_whatever_the_name_means_elsewhere() -> None:
             run.close()
 
 
+@pytest.mark.usefixtures("time_limit")
 @pytest.mark.parametrize("name", ["metrics.csv", "run.json"])
 def test_texts_that_are_no_files_keep_nobody_waiting(name: str) -> None:
     run = new_run("unused", "mine", ABOUT)

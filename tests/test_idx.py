@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from npvae.datasets import idx
 from npvae.datasets.idx import check_counts, idx_digest, read_images, read_labels
 from npvae.errors import DataError
 
@@ -56,6 +57,13 @@ LIES = {
     "labels for images": (idx_bytes(LABELS), "00 00 08 01"),
     "broken header": (WHOLE[:10], "10 bytes in all"),
     "wrong size": (idx_bytes(np.zeros((2, 32, 32), np.uint8)), "32 x 32 in its header"),
+    **{
+        f"{rows} x {columns} for 28 x 28": (
+            WHOLE[:8] + struct.pack(">2I", rows, columns) + WHOLE[16:],
+            f"{rows} x {columns} in its header",
+        )
+        for rows, columns in ((28, 27), (27, 28), (28, 56), (14, 56))
+    },
     "no images": (idx_bytes(np.zeros((0, 28, 28), np.uint8)), "0 in its header"),
     "too many": (HUGE, "4,294,967,295 in its header"),
     "sizes whose product is zero": (OVERFLOW, "2147483648 x 2147483648 in its header"),
@@ -101,6 +109,19 @@ def test_bytes_after_the_gzip_stream(tmp_path: Path) -> None:
             read_images(path)
 
 
+def test_bytes_after_the_gzip_stream_where_a_piece_of_the_file_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, packed = tmp_path / "images.gz", gzip.compress(WHOLE)
+    monkeypatch.setattr(idx, "_CHUNK", len(packed))
+    path.write_bytes(packed)
+    np.testing.assert_array_equal(read_images(path), IMAGES)
+    path.write_bytes(packed + b"x")
+    with pytest.raises(DataError, match="bytes after its end"):
+        read_images(path)
+
+
+@pytest.mark.usefixtures("time_limit")
 def test_what_is_no_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for path, why in (

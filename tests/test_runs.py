@@ -264,14 +264,14 @@ def test_metrics_has_one_row_for_each_epoch() -> None:
 
 def test_validation_adds_columns_at_the_end_and_keeps_the_best_epoch() -> None:
     run = new_run("a-z10", None, ABOUT)
-    for number, validation in enumerate((9.0, 7.0, 8.0), start=1):
+    for number, validation in enumerate((9.0, 7.0, 8.0, 7.5), start=1):
         run.record(an_epoch(number, validation), small_vae(), Adam())
     names = (run.folder / "metrics.csv").read_text().splitlines()[0]
     assert names.startswith(COLUMNS + ",validation_")
     losses = [float(row["validation_loss"]) for row in rows(run.folder / "metrics.csv")]
-    assert losses == [9, 7, 8]
+    assert losses == [9, 7, 8, 7.5]
     assert checkpoint.load(run.folder / "best.npz")[0]["epoch"] == 2
-    assert checkpoint.load(run.folder / "last.npz")[0]["epoch"] == 3
+    assert checkpoint.load(run.folder / "last.npz")[0]["epoch"] == 4
 
 
 def test_without_validation_there_is_no_best() -> None:
@@ -416,6 +416,17 @@ def test_a_run_in_use_is_not_opened_a_second_time() -> None:
     run = recorded()
     with pytest.raises(OutputError, match="another process"):
         open_run(run.folder)
+
+
+def test_a_run_that_is_resumed_keeps_others_out_until_it_is_closed() -> None:
+    run = recorded()
+    run.close()
+    again, *_ = open_run(run.folder)
+    for _ in range(2):  # who was kept out has not opened it to the next one
+        with pytest.raises(OutputError, match="another process is training"):
+            open_run(run.folder)
+    again.close()
+    open_run(run.folder)[0].close()
 
 
 def test_a_model_alone_is_not_a_run() -> None:

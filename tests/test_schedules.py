@@ -128,7 +128,7 @@ def test_the_learning_rate_of_every_step(
     options: dict[str, Any] = {"schedule": schedule, "warmup": warmup}
     seen, _ = watched(monkeypatch, learning_rate=0.03, **options)
     expected = [0.03 * a * b for a, b in zip(FACTORS[schedule], WARMUPS[warmup], strict=True)]
-    assert seen == pytest.approx(expected, rel=1e-12)
+    assert seen == pytest.approx(expected, rel=1e-12, abs=0)
     assert min(seen) > 0
 
 
@@ -158,7 +158,7 @@ def test_the_beta_of_every_step(
     beta: float, kl_warmup: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rates, betas = watched(monkeypatch, beta=beta, kl_warmup=kl_warmup)
-    assert betas == pytest.approx([beta * factor for factor in RAMPS[kl_warmup]], rel=1e-12)
+    assert betas == pytest.approx([beta * factor for factor in RAMPS[kl_warmup]], rel=1e-12, abs=0)
     assert rates == 12 * [1e-3]  # which knows nothing of it
 
 

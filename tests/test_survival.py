@@ -334,6 +334,35 @@ def test_a_signal_that_comes_in_a_finalizer_is_not_lost(number: int, tally: Tall
     tally("signals in a finalizer", "ended at once")
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize(
+    ("patience", "out"), [(60, "cleaning up\ndone\n"), (0, "cleaning up\n")], ids=["early", "late"]
+)
+def test_a_second_signal_cuts_nothing_off_unless_one_has_waited(
+    number: int, patience: int, out: str, tally: Tally
+) -> None:
+    """Ctrl-C, and while it is cleaning up another signal, within the seconds of patience or not."""
+    program = (
+        "import os, signal, time\n"
+        "from npvae import cli, signals\n"
+        f"signals.PATIENCE = {patience}\n"
+        "def main(arguments):\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(9)\n"
+        "    finally:\n"
+        "        print('cleaning up', flush=True)\n"
+        "        time.sleep(0.02)\n"
+        f"        os.kill(os.getpid(), {int(number)})\n"
+        "        time.sleep(0.02)\n"
+        "        print('done', flush=True)\n"
+        "cli.run(main)\n"
+    )
+    done = run([sys.executable, "-c", program])
+    assert (done.returncode, done.stdout, done.stderr) == (130, out, "")
+    tally("second signals", "ended at once" if patience == 0 else "cleaned up all the same")
+
+
 def test_one_that_was_lost_in_a_finalizer_is_no_alarm_when_all_is_done(tally: Tally) -> None:
     """The program ends within the moment after which it would be raised again."""
     program = (

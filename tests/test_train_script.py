@@ -7,7 +7,7 @@ import os
 import random
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from npvae import checkpoint, trainer
+from npvae.curves import loss_curve
 from npvae.datasets import download, drawn_digits
 from npvae.errors import DataError, OptionError
 from npvae.evaluation import no_latent_loss, pixel_entropy
@@ -331,9 +332,10 @@ def test_what_cannot_be_resumed_says_why_and_changes_nothing(here: Path) -> None
     with pytest.raises(OptionError, match="2 epochs"):
         trainer.resume("run", {"epochs": 2}, None)
     x_train, x_test = digits(200, 60)
-    np.savez(here, x_train=255 - x_train, x_test=x_test, y_train=[0] * 200, y_test=[0] * 60)
-    with pytest.raises(DataError, match="not those that"):
-        trainer.resume("run", {"epochs": 3}, None)
+    for train, test in ((255 - x_train, x_test), (x_train, 255 - x_test)):
+        np.savez(here, x_train=train, x_test=test, y_train=[0] * 200, y_test=[0] * 60)
+        with pytest.raises(DataError, match="not those that"):
+            trainer.resume("run", {"epochs": 3}, None)
     assert {p: p.read_bytes() for p in Path("run").rglob("*") if p.is_file()} == before
 
 
@@ -376,6 +378,21 @@ def test_pictures_come_as_often_as_asked(
     named = re.findall(r"\S+\.png", capsys.readouterr().out)
     assert bool(named) is bool(expected)
     assert all(Path(name).is_file() for name in named)
+
+
+def test_the_curve_has_a_point_for_every_epoch(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for those without pictures, and for those before it was resumed."""
+    drawn: list[list[float]] = []
+
+    def curve(history: Sequence[Mapping[str, float]]) -> Image.Image:
+        drawn.append([row["epoch"] for row in history])
+        return loss_curve(history)
+
+    monkeypatch.setattr(trainer, "loss_curve", curve)
+    start(here, "run", epochs=3, pictures_every=2)
+    assert drawn == [[1], [1, 2], [1, 2, 3]]
+    trainer.resume("run", {"epochs": 4}, None)
+    assert drawn[-1] == [1, 2, 3, 4]
 
 
 def test_samples_of_all_epochs_are_of_the_same_codes(here: Path) -> None:

@@ -6,14 +6,14 @@ import math
 import re
 import signal
 from collections.abc import Mapping
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from npvae import checkpoint
+from npvae import checkpoint, training
 from npvae.augmentation import random_warps, warp_pixels
 from npvae.errors import DivergedError
 from npvae.evaluation import average_loss
@@ -22,7 +22,20 @@ from npvae.model import VAE
 from npvae.optimizers import Adam
 from npvae.parallel import Team
 from npvae.settings import AUGMENTATIONS, Settings
-from npvae.training import TRAINING, WARPING, Epoch, generator, hold_out, train, train_epoch
+from npvae.training import (
+    HOLDING_OUT,
+    PICTURES,
+    TESTING,
+    TRAINING,
+    VALIDATING,
+    WARPING,
+    WEIGHTS,
+    Epoch,
+    generator,
+    hold_out,
+    train,
+    train_epoch,
+)
 from tests.helpers import Bytes, digits
 
 TRAIN, TEST = digits(120, 40)
@@ -126,11 +139,31 @@ def test_held_out_images_are_not_trained_on() -> None:
     vae, watching = small_vae(), Watching()
     vae.parameters["decoder.logits.W"] = 0
     settings = Settings(seed=4, batch_size=7, validation=30)
-    (epoch,) = train(vae, watching, images, TEST, settings, range(1, 2))
+    list(train(vae, watching, images, TEST, settings, range(1, 2)))
     seen = [k for s in watching.seen for k in np.flatnonzero(s["decoder.logits.b"] < 0.49)]
     assert sorted(seen) == rows.tolist()
-    assert epoch.validation is not None
-    assert epoch.validation.bce == pytest.approx(784 * math.log(2), abs=1e-3)
+
+
+def test_the_validation_loss_is_that_of_the_held_out_images() -> None:
+    _, held_out = hold_out(120, 20, seed=4)
+    vae, images = noiseless_vae(), TRAIN.copy()
+    images[held_out] = 255 - images[held_out]  # so that no others have that loss
+    settings = Settings(seed=4, batch_size=50, validation=20)
+    (epoch,) = train(vae, Watching(), images, TEST, settings, range(1, 2))
+    expected = average_loss(vae, images[held_out], np.random.default_rng(0))
+    assert epoch.validation == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [(TRAIN / 255, TEST), (TRAIN, TEST / 255), (TRAIN, TEST[:0])],
+    ids=["training pixels", "test pixels", "no test images"],
+)
+def test_images_that_are_no_bytes_are_refused_before_the_first_step(given: tuple[Any, Any]) -> None:
+    adam = Adam()
+    with pytest.raises(ValueError, match="images must"):
+        next(train(small_vae(), adam, *given, Settings(), range(1, 2)))
+    assert adam.t == 0
 
 
 # ------------------------------------------------------------------ weighing a short last batch
@@ -257,13 +290,49 @@ def test_images_are_left_alone_and_learned_from() -> None:
 
 
 def test_streams_of_random_numbers_are_independent() -> None:
-    draws = {
-        generator(seed, stream, epoch).integers(2**62)
-        for seed in range(3)
-        for stream in range(6)
-        for epoch in range(4)
-    }
-    assert len(draws) == 72
+    streams = (WEIGHTS, TRAINING, TESTING, PICTURES, HOLDING_OUT, WARPING, VALIDATING)
+    every = product(range(3), streams, range(4))  # seed, what for, epoch
+    draws = {generator(*numbers).integers(2**62) for numbers in every}
+    assert len(draws) == 3 * 7 * 4
+
+
+def test_what_is_drawn_from_which_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int, int]] = []
+
+    def asking(seed: int, stream: int, epoch: int = 0) -> np.random.Generator:
+        asked.append((seed, stream, epoch))
+        return generator(seed, stream, epoch)
+
+    monkeypatch.setattr(training, "generator", asking)
+    trained(small_vae(), Adam(), range(3, 5), seed=7, validation=20)
+    assert asked == [
+        (7, HOLDING_OUT, 0),
+        *((7, TRAINING, 3), (7, WARPING, 3), (7, TESTING, 3), (7, VALIDATING, 0)),
+        *((7, TRAINING, 4), (7, WARPING, 4), (7, TESTING, 4), (7, VALIDATING, 0)),
+    ]
+
+
+def test_the_seconds_of_an_epoch_are_those_of_training_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a clock that is a second later after training, and ten after each look at a loss."""
+    now, look = 0.0, Team.average_loss
+
+    def train_a_second(*given: Any) -> Loss:
+        nonlocal now
+        now += 1
+        return train_epoch(*given)
+
+    def look_for_ten(team: Team, *given: Any) -> Loss:
+        nonlocal now
+        now += 10
+        return look(team, *given)
+
+    monkeypatch.setattr(training, "perf_counter", lambda: now)
+    monkeypatch.setattr(training, "train_epoch", train_a_second)
+    monkeypatch.setattr(Team, "average_loss", look_for_ten)
+    epochs = trained(small_vae(), Adam(), range(1, 3), validation=20)
+    assert [epoch.seconds for epoch in epochs] == [1, 1]
 
 
 # ------------------------------------------------------------------ moved images
@@ -282,6 +351,14 @@ def batches_seen(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> list[tuple
         patch.setattr(Team, "backpropagate", backpropagate)
         trained(small_vae(), Adam(), range(1, 3), **settings)
     return seen
+
+
+def test_every_image_has_fresh_noise_in_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = np.concatenate([epsilon for _, epsilon, *_ in batches_seen(monkeypatch)])
+    assert len(np.unique(noise, axis=0)) == len(noise) == 240
+    # Of n draws, the mean is off by 1 / sqrt(n), the deviation by 1 / sqrt(2 n); five times.
+    assert abs(noise.mean()) < 5 / math.sqrt(noise.size)
+    assert abs(noise.std() - 1) < 5 / math.sqrt(2 * noise.size)
 
 
 @pytest.mark.parametrize("kinds", [("shift",), AUGMENTATIONS])
@@ -398,6 +475,34 @@ def test_a_loss_that_is_not_finite_stops_before_the_next_step() -> None:
     assert f"{last:.1f}" in message
     assert "--learning-rate" in message
     assert message.count("\n") <= 3
+
+
+@pytest.mark.parametrize(
+    "loss", [Loss(math.inf, 1), Loss(-math.inf, 1), Loss(1, math.inf), Loss(1, math.nan)], ids=str
+)
+@pytest.mark.parametrize(
+    ("method", "call", "where", "steps"),
+    [
+        ("backpropagate", 5, "epoch 2, batch 2 of 3: the loss", 4),
+        ("average_loss", 2, "epoch 2, the test loss", 6),
+    ],
+    ids=["a batch", "the test set"],
+)
+def test_a_loss_that_is_not_finite_in_either_part_stops_it(
+    loss: Loss, method: str, call: int, where: str, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, calls, adam = getattr(Team, method), 0, Adam()
+
+    def going_wrong(team: Team, *given: Any) -> Loss:
+        nonlocal calls
+        calls += 1
+        right: Loss = original(team, *given)
+        return loss if calls == call else right
+
+    monkeypatch.setattr(Team, method, going_wrong)
+    with pytest.raises(DivergedError, match=f"{where} is {loss.loss}"):
+        trained(small_vae(), adam, range(1, 4))
+    assert adam.t == steps
 
 
 def test_a_last_step_that_goes_wrong_is_noticed_at_once() -> None:
