@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
@@ -216,7 +217,7 @@ def save_pictures(folder: Path, epoch: int, vae: VAE, images: Images, settings: 
 
 def short_name(dataset: Dataset) -> str:
     """The name of a dataset as part of a folder's name."""
-    return dataset.name if dataset.name in DATASETS else Path(dataset.name).resolve().stem
+    return dataset.name if dataset.name in DATASETS else Path(real(dataset.name)).stem
 
 
 def about_data(train_set: Dataset, test_set: Dataset, settings: Settings) -> dict[str, Any]:
@@ -230,9 +231,12 @@ def about_data(train_set: Dataset, test_set: Dataset, settings: Settings) -> dic
 
 def from_anywhere(dataset: str) -> str:
     """The name of a dataset, or its path, in words that mean the same in every folder."""
-    return (
-        dataset if dataset in ("", "auto", *DATASETS) else str(Path(dataset).expanduser().resolve())
-    )
+    return dataset if dataset in ("", "auto", *DATASETS) else real(dataset)
+
+
+def real(path: str) -> str:
+    """The path without links and from the root on, even where links go round in a circle."""
+    return os.path.realpath(os.path.expanduser(path))
 
 
 def now() -> str:
@@ -243,7 +247,7 @@ def check_out(settings: Settings, out: str | None) -> None:
     """Raise OptionError if the results would be among the pictures that are trained on."""
     for name in (settings.dataset, settings.extra_data):
         pictures = Path(from_anywhere(name))
-        if out and name not in ("", "auto", *DATASETS) and pictures in Path(out).resolve().parents:
+        if out and name not in ("", "auto", *DATASETS) and pictures in Path(real(out)).parents:
             raise OptionError(
                 f"{out} is inside {name}, whose pictures are trained on.\n"
                 "Choose another folder with --out, or leave --out away."

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from npvae import folders, trainer
-from npvae.errors import OptionError, OutputError
+from npvae.errors import DataError, OptionError, OutputError
 from npvae.folders import Moved
 from npvae.losses import Loss
 from npvae.model import VAE
@@ -232,6 +232,12 @@ def test_pictures_where_a_file_is_in_the_way() -> None:
     Path("mine/images").write_text("")
     with pytest.raises(OutputError, match="mine/images cannot be a folder"):
         open_run("mine")
+
+
+def test_links_that_go_round_in_a_circle_are_no_dataset() -> None:
+    Path("circle.npz").symlink_to("circle.npz")
+    with pytest.raises(DataError, match=r"no dataset and no file or folder called .circle\.npz"):
+        trainer.start(Settings("circle.npz"), None, "out", quiet=True)
 
 
 @pytest.mark.parametrize(
