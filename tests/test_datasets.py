@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import os
 import struct
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -111,6 +112,14 @@ def test_default_folder_is_data_beside_the_source(monkeypatch: pytest.MonkeyPatc
     if not (project / "pyproject.toml").exists():
         pytest.skip("the package is installed, not in its source tree")
     assert places.data_folders()[0] == project / "data"
+
+
+def test_without_a_home_the_cache_is_no_folder_called_tilde(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: str(path))  # where nobody has one
+    assert places.data_folders()[-1] == Path(tempfile.gettempdir()) / "npvae"
 
 
 def test_a_named_dataset_is_never_replaced(tmp_path: Path) -> None:

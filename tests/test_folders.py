@@ -9,6 +9,7 @@ import errno
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,16 +156,22 @@ def refusing(error: int) -> Any:
     return flock
 
 
+@pytest.mark.parametrize("system", ["Windows", "a network disk"])
 def test_without_locks_a_folder_is_taken_once(
-    monkeypatch: pytest.MonkeyPatch, tally: Tally
+    system: str, monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
-    monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOLCK))
+    if system == "Windows":
+        monkeypatch.setitem(sys.modules, "fcntl", None)  # so that it cannot be imported
+    else:
+        monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOLCK))
     run = new_run("unused", "mine", ABOUT)
     with pytest.raises(OutputError, match="the folder mine is in use"):
         new_run("unused", "mine", ABOUT)  # the first one may still be in its first epoch
     record(run)
     again, *_ = open_run("mine")  # which cannot be helped
     record(again, 2)
+    for each in (run, again, again):
+        each.close()
     tally("folders renamed or shared", "nothing lost or mixed")
 
 
