@@ -52,7 +52,7 @@ class Activations:
     logits: Array  # (B, D)
 
     @classmethod
-    def room(
+    def empty(
         cls,
         batch_size: int,
         input_dim: int,
@@ -62,10 +62,10 @@ class Activations:
     ) -> Activations:
         """All of them, not yet filled in."""
 
-        def empty(*sizes: int) -> list[Array]:
+        def arrays(*sizes: int) -> list[Array]:
             return [np.empty((batch_size, size), dtype) for size in sizes]
 
-        x, logits = empty(input_dim, input_dim)
-        epsilon, mu, log_var, z = empty(latent_dim, latent_dim, latent_dim, latent_dim)
-        h_enc, h_dec = empty(*hidden_dims), empty(*reversed(hidden_dims))
+        x, logits = arrays(input_dim, input_dim)
+        epsilon, mu, log_var, z = arrays(latent_dim, latent_dim, latent_dim, latent_dim)
+        h_enc, h_dec = arrays(*hidden_dims), arrays(*reversed(hidden_dims))
         return cls(x, epsilon, h_enc, mu, log_var, z, h_dec, logits)

@@ -148,7 +148,7 @@ def timed_parts(images: NDArray[np.uint8], batch_size: int, repeats: int = 30) -
     share = max(1, batch_size // workers())
     rng = np.random.default_rng(0)
     vae, adam = VAE(rng=rng), Adam()
-    a, d = vae.room(share), vae.room(share)
+    a, d = vae.buffers(share), vae.buffers(share)
     flat, x, rows = images.reshape(len(images), -1), a.x, rng.integers(0, len(images), share)
     epsilon = vae.noise(share, rng)
     gather_pixels(flat, rows, x)

@@ -32,7 +32,7 @@ def class_name(dataset: Dataset, index: int) -> str:
 
 
 def in_brief(name: str) -> str:
-    """A name of 24 letters at most: a longer one would make a picture of it."""
+    """A name of 24 letters at most: a longer one would crowd out the picture."""
     return name if len(name) <= 24 else f"{name[:21]}..."
 
 

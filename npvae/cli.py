@@ -132,8 +132,16 @@ def command(script: str, *arguments: object) -> str:
     if not (folder / script).is_file():
         folder = Path("scripts")
     words = (folder / script, *arguments)
-    python = "python" if shutil.which("python") else "python3"
-    return " ".join([python, *(quote(f"./{w}" if is_dashed(w) else str(w)) for w in words)])
+    return " ".join([interpreter(), *(quote(f"./{w}" if is_dashed(w) else str(w)) for w in words)])
+
+
+def interpreter() -> str:
+    """How the shell finds the Python that runs this; any other may lack our packages."""
+    here = os.path.dirname(sys.executable)
+    for name in ("python", "python3"):
+        if os.path.dirname(shutil.which(name) or "") == here:
+            return name
+    return quote(sys.executable)
 
 
 def again(options: argparse.Namespace, *names: str) -> list[str | Path]:
@@ -186,7 +194,12 @@ def _outcome(main: Callable[[Sequence[str]], int | None], signals: Signals) -> i
             code = error.exit_code
         elif isinstance(error, OSError):
             code, why = 6, error.strerror or error
-            message = f"{error.filename or 'the output'} cannot be read or written: {why}"
+            message = f"the output cannot be written: {why}"
+            if error.filename:
+                message = f"{error.filename} cannot be read or written: {why}"
+        elif isinstance(error, ModuleNotFoundError):
+            code, python = 2, quote(sys.executable)
+            message = f"{error}. For this Python, install it with\n{python} -m pip install -e ."
         elif isinstance(error, MemoryError):
             code, message = 2, f"there is not enough memory for that: ask for less.\n{error}"
         else:

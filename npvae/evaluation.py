@@ -30,11 +30,11 @@ def losses_per_image(
 ) -> tuple[Floats, Floats]:
     """bce and kl (N,) of images (N, ...), in nats, with the noise epsilon (N, Z)."""
     bce, kl = np.empty(len(images)), np.empty(len(images))
-    room = None
+    buffers = None
     for rows, x in in_order(images, batch_size, vae.dtype):
-        if room is None or len(room.mu) != len(x):
-            room = vae.room(len(x))
-        a = vae.forward(x, epsilon[rows], out=room)
+        if buffers is None or len(buffers.mu) != len(x):
+            buffers = vae.buffers(len(x))
+        a = vae.forward(x, epsilon[rows], out=buffers)
         bce[rows] = bce_with_logits(a.logits, x)
         kl[rows] = kl_divergence(a.mu, a.log_var)
     return bce, kl
@@ -88,7 +88,7 @@ def reconstruction_error(vae: VAE, images: Images, batch_size: int = 500) -> flo
 def active_latents(vae: VAE, images: Images, batch_size: int = 500) -> NDArray[np.bool_]:
     """Which latents vary with the image (Z,): var(mu) is above 0.01 (Burda et al. 2016).
 
-    The others have collapsed to the prior: they say nothing of the image.
+    The mean of the others hardly depends on the image: mostly they have collapsed to the prior.
     """
     mu = np.concatenate([vae.encode(x)[0] for _, x in in_order(images, batch_size, vae.dtype)])
     active: NDArray[np.bool_] = mu.var(axis=0) > 0.01

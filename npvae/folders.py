@@ -20,7 +20,7 @@ BEGUN = {"run.json", ".lock", "images", "loss.png"}
 FIRST_PICTURES = {"sampled_epoch1.png", "rec_epoch1.png"}
 
 
-class Taken(OutputError):
+class NotEmpty(OutputError):
     """A folder that holds something already."""
 
 
@@ -43,8 +43,8 @@ class Lock:
             if os.path.samestat(os.stat(self.folder / ".lock"), os.fstat(self.file.fileno())):
                 return
         raise Moved(
-            f"{self.folder} was moved or removed while its run was writing there.\n"
-            "Up to then all is saved. Resume the run from where its folder is now."
+            f"{self.folder} (or its .lock) was moved or removed while its run was writing there.\n"
+            "Its finished epochs are where the folder is now: resume the run from there."
         )
 
     def release(self) -> None:
@@ -60,11 +60,11 @@ def locked(folder: Path) -> IO[str] | None:
     except ImportError:
         return None
     try:
-        file = open(folder / ".lock", "a", opener=itself)  # noqa: SIM115  as long as the run
+        file = open(folder / ".lock", "a", opener=without_links)  # noqa: SIM115  as long as the run
     except OSError as error:
         raise OutputError(
             f"the folder {folder} cannot be written: {error.strerror or error}\n"
-            "Copy it to where it can, and name that folder."
+            "Choose another one with --out; or copy a run to where it can be written."
         ) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,26 +78,26 @@ def locked(folder: Path) -> IO[str] | None:
     return file
 
 
-def itself(path: str, flags: int) -> int:
+def without_links(path: str, flags: int) -> int:
     """Open the file of this name, not the one that a link leads to; a pipe is not waited for."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
 
 
-def taken(folder: Path) -> Lock:
-    """The lock of a folder that is created if need be. Raises Taken, OutputError, OSError."""
+def claimed(folder: Path) -> Lock:
+    """The lock of a folder that is created if need be. Raises NotEmpty, OutputError, OSError."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file, not a folder.\nChoose another name with --out.")
     folder.mkdir(parents=True, exist_ok=True)
     if not is_free(folder):  # and not even a lock file is put there
-        raise Taken
+        raise NotEmpty
     lock = Lock(folder)
     try:
         if not is_free(folder):  # by now: another process was faster
-            raise Taken
+            raise NotEmpty
         if lock.file is None:  # then it belongs to whoever creates run.json, and only once
             os.close(os.open(folder / "run.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
     except FileExistsError:
-        raise Taken from None
+        raise NotEmpty from None
     except BaseException:
         lock.release()
         raise
@@ -114,8 +114,8 @@ def is_free(folder: Path) -> bool:
 
 def is_ours(run_json: Path) -> bool:
     """Whether npvae wrote it; it is empty if that was cut off."""
-    text = read_text(run_json)
-    with suppress(ValueError, RecursionError):
+    with suppress(ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
+        text = read_text(run_json)
         about = json.loads(text or "{}")
         return not text or (isinstance(about, dict) and {"settings", "versions"} <= set(about))
     return False

@@ -219,7 +219,7 @@ def check_model(
         return np.concatenate(a.h_enc + a.h_dec, axis=1)
 
     draw_away_from_kinks(hidden, vae.parameters, rng)
-    a, d = vae.forward(x, epsilon), vae.room(len(x))
+    a, d = vae.forward(x, epsilon), vae.buffers(len(x))
     vae.backward(a, beta, out=d)
     gradients = vae.gradients.copy()
     # x reaches the loss through the encoder and, as the target, directly: bce = softplus(logits) -

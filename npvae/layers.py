@@ -112,9 +112,10 @@ class Dense:
     def initialize(self, rng: np.random.Generator) -> None:
         """Glorot-uniform weights, zero biases: neither signals nor gradients shall explode or die.
 
-        W ~ U(-limit, limit) with limit = sqrt(6 / (in + out)), so that Var W = 2 / (in + out), the
-        middle between what keeps the size of x @ W, 1/in, and of d_y @ W.T, 1/out (Glorot and
-        Bengio 2010, eq. 16). That relu halves the mean square is left out of account.
+        W ~ U(-limit, limit) with limit = sqrt(6 / (in + out)), so that Var W = 2 / (in + out), one
+        over the mean of in and out: between 1/in, which keeps the size of x @ W, and 1/out, which
+        keeps that of d_y @ W.T (Glorot and Bengio 2010, eq. 16). That relu halves the mean square
+        is left out of account.
         """
         limit = np.sqrt(6 / sum(self.W.shape))
         self.W[:] = rng.uniform(-limit, limit, self.W.shape)

@@ -46,7 +46,7 @@ class Loss(NamedTuple):
 
     @property
     def elbo(self) -> float:
-        """-(bce + kl), from one draw of z an estimate of a bound below log p(x): it rises."""
+        """-(bce + kl): with one draw of z, an unbiased estimate of a lower bound on log p(x)."""
         return -(self.bce + self.kl)
 
 

@@ -140,7 +140,7 @@ class VAE:
         The noise is an argument: given epsilon, the loss is an ordinary function, which can be
         differentiated, checked, repeated, and compared with that of another program.
         """
-        a = self.room(len(x)) if out is None else out
+        a = self.buffers(len(x)) if out is None else out
         check_shapes(x, (len(a.mu), self.input_dim), epsilon, a.mu.shape)
         a.x, a.epsilon = x, epsilon
         self.encoder.forward(x, out=a.h_enc)
@@ -163,7 +163,7 @@ class VAE:
         Where a is only a share of a batch, `batch_size` says how many images the whole one has: the
         gradients are then a share of a sum, the loss is the mean of the share.
         """
-        d = self.room(len(a.x)) if out is None else out
+        d = self.buffers(len(a.x)) if out is None else out
         weight = 1 / (batch_size or len(a.x))  # 1/B, because the loss is a mean over the batch
 
         # From the loss through the decoder to z.
@@ -187,9 +187,9 @@ class VAE:
         self.encoder.backward(a.x, a.h_enc, out=d.h_enc)
         return Loss.of_batch(bce, kl, beta)
 
-    def room(self, batch_size: int) -> Activations:
+    def buffers(self, batch_size: int) -> Activations:
         """Room for the activations, or the gradients, of one batch; to be used again and again."""
-        return Activations.room(
+        return Activations.empty(
             batch_size, self.input_dim, self.hidden_dims, self.latent_dim, self.dtype
         )
 

@@ -34,7 +34,7 @@ class Worker:
 
     def __init__(self, vae: VAE) -> None:
         self.vae = vae
-        self.rooms: dict[int, tuple[Activations, Activations]] = {}  # by the number of images
+        self.buffers: dict[int, tuple[Activations, Activations]] = {}  # by the number of images
 
     def backpropagate(
         self,
@@ -46,9 +46,9 @@ class Worker:
         warps: Warps | None,
     ) -> Loss:
         """Loss and gradients of these rows of images (N, D): a share of a batch of batch_size."""
-        if len(rows) not in self.rooms:
-            self.rooms[len(rows)] = self.vae.room(len(rows)), self.vae.room(len(rows))
-        activations, gradients = self.rooms[len(rows)]
+        if len(rows) not in self.buffers:
+            self.buffers[len(rows)] = self.vae.buffers(len(rows)), self.vae.buffers(len(rows))
+        activations, gradients = self.buffers[len(rows)]
         x = activations.x
         if warps is None:
             gather_pixels(images, rows, x)

@@ -7,6 +7,7 @@
         best.npz       the same after the epoch with the lowest validation loss, with --validation
         loss.png       the history as curves
         images/        sampled_epoch%d.png, rec_epoch%d.png
+        .lock          held by whoever trains there
 
 Every file is written whole or not at all. last.npz is all that resuming needs, and is written after
 the pictures of its epoch: an interruption between two files loses nothing. No clock goes into it,
@@ -22,10 +23,15 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
 from npvae import checkpoint, cli
 from npvae.errors import CheckpointError, NpvaeError, OutputError
 from npvae.files import read_text, remove_leftovers, write_bytes_safely
-from npvae.folders import Lock, Taken, next_free, taken
+from npvae.folders import Lock, NotEmpty, claimed, next_free
+from npvae.images import save_png
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import restored
@@ -97,6 +103,11 @@ class Run:
                 "Make room for it, or see who may write there."
             ) from error
 
+    def picture(self, name: str, pixels: NDArray[np.uint8] | Image.Image) -> None:
+        """Write a picture of the run, whole or not at all. Raises OutputError."""
+        self.lock.check()
+        save_png(self.folder / name, pixels)
+
     def write_about(self, **more: Any) -> None:
         """Write run.json, keeping what it said before, such as when the run was started."""
         try:
@@ -130,11 +141,11 @@ def new_run(name: str, out: str | Path | None, about: Mapping[str, Any], **more:
     with ExitStack() as on_failure:
         try:
             folder = next_free(RUNS, name) if out is None else folder
-            run = on_failure.enter_context(closing(Run(taken(folder), about)))
+            run = on_failure.enter_context(closing(Run(claimed(folder), about)))
             (folder / "images").mkdir(exist_ok=True)
-        except Taken:
+        except NotEmpty:
             raise OutputError(
-                f"the folder {folder} is in use: a new run would overwrite what it holds.\n"
+                f"the folder {folder} is not empty: a new run would overwrite what it holds.\n"
                 f"Choose another one with --out, or leave --out away for a new one.{way_on(folder)}"
             ) from None
         except OSError as error:
@@ -154,6 +165,7 @@ def way_on(folder: Path) -> str:
         settings, done = Settings.from_dict(header["settings"]), header["epoch"]
         more = {"epochs": done + 10} if done >= settings.epochs else {}
         settings.resumed(more, done)
+        Lock(folder).release()  # raises OutputError if that run is still alive
     except (NpvaeError, KeyError, TypeError, ValueError):
         return ""
     options = [f"--{name}={value}" for name, value in more.items()]
@@ -194,7 +206,7 @@ def state_in(folder: Path) -> Path:
         return state
     to_do = f"Name the folder of a run, or train one:  {cli.command('train.py')}"
     if newest := newest_in(folder):
-        to_do = f"It holds several runs. The newest is {newest.parent}: name that, or another."
+        to_do = f"It holds runs; the newest is {newest.parent}: name that, or another."
     elif (folder / "run.json").exists():
         to_do = "Its run ended before the first epoch was over: begin it again."
     raise CheckpointError(f"there is no trained model in {folder}.\n{to_do}")

@@ -34,7 +34,7 @@ def plan(settings: Settings, train_set: Dataset, test_set: Dataset, vae: VAE, ru
     images = len(train_set) - settings.validation
     steps = ceil(images / settings.batch_size)
     held_out = f"{settings.validation:,} of the training images choose the best epoch"
-    few = f"{count_of(steps * settings.epochs, 'step')} in all are few: try a smaller --batch-size"
+    few = f"only {count_of(steps * settings.epochs, 'step')} in all: try a smaller --batch-size"
     room = max(20, columns(sys.stdout) - 12)  # and not broken once more by `show`
     kernels = f"NumPy, {compiling.WHY_NUMPY}" if compiling.WHY_NUMPY else "compiled by Numba"
     topics = {
@@ -48,9 +48,9 @@ def plan(settings: Settings, train_set: Dataset, test_set: Dataset, vae: VAE, ru
             f"{count_of(settings.epochs, 'epoch')} of {count_of(steps, 'batch', 'es')} "
             f"of {settings.batch_size}, {settings.optimizer} {settings.learning_rate:g}, "
             f"beta {settings.beta:g}, seed {settings.seed}",
-            *([few] if steps * settings.epochs < FEW_STEPS else []),
+            *([few] if steps * settings.epochs < FEW_STEPS and settings.batch_size > 1 else []),
         ],
-        "options": wrap(settings.options(), room, break_on_hyphens=False) or ["all as by default"],
+        "options": wrap(settings.options(), room, break_on_hyphens=False) or ["all defaults"],
         "losses": ["in nats per image: bce (pixels) + beta * kl (code)"],
         "kernels": [f"{kernels}; {count_of(workers(), 'worker')}"],
         "results": [str(run.folder)],
@@ -142,7 +142,7 @@ def summary(test: Loss, train_set: Dataset, test_set: Dataset) -> str:
         lines.append(f"-elbo     {-test.elbo:7.2f} bce + kl, comparable with floor and baseline")
     if -test.elbo < baseline:
         way = (baseline + test.elbo) / (baseline - floor)
-        lines.append(f"{'':10}which makes {way:.0%} of the way from the baseline to the floor")
+        lines.append(f"{'':10}which is {way:.0%} of the way from the baseline to the floor")
     elif test.beta == 1:
         lines.append(f"{'':10}which it does not reach yet: train for longer")
     return "\n".join(lines)
@@ -152,8 +152,8 @@ def best_epoch(history: Sequence[Mapping[str, float]]) -> str:
     """Which epoch --validation has kept, and what it is worth."""
     best = min(reversed(history), key=lambda row: row["validation_loss"])  # the last of equals
     loss, lowest = best["test_loss"], best["validation_loss"]
-    which = f"after epoch {best['epoch']:.0f}, whose validation loss is the lowest, {lowest:.2f}:"
-    kept = "best.npz, which evaluate.py and generate.py take"
+    which = f"after epoch {best['epoch']:.0f}, which has the lowest validation loss, {lowest:.2f};"
+    kept = "kept in best.npz, which evaluate.py and generate.py use"
     return f"best      {loss:7.2f} {which}\n{'':17} {kept}"
 
 
@@ -161,8 +161,9 @@ def what_next(run: Run, settings: Settings, where: Sequence[str | Path]) -> str:
     """What one can do with a run that is done."""
     lines = ["", "Next:"]
     newest = settings.epochs - settings.epochs % (settings.pictures_every or settings.epochs + 1)
-    if newest:
-        lines.append(f"  look at {run.folder / 'images' / f'sampled_epoch{newest}.png'}")
+    picture = run.folder / "images" / f"sampled_epoch{newest}.png"
+    if newest and picture.exists():
+        lines.append(f"  look at {picture}")
     which = [*([] if run.folder.parent == RUNS else ["--checkpoint", run.folder]), *where]
     lines += [
         f"  {cli.command('generate.py', *which)}",

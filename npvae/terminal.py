@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import textwrap
+from contextlib import suppress
 from typing import TextIO
 
 PAGE = 100  # columns
@@ -34,9 +35,15 @@ def show(text: str, stream: TextIO | None = None) -> None:
     print(text, file=stream, flush=True)
 
 
+def mention(text: str, stream: TextIO | None = None) -> None:
+    """Show what nobody has to read: if it cannot be printed, that is no fault of what goes on."""
+    with suppress(OSError):
+        show(text, stream)
+
+
 def fitted(line: str, width: int) -> str:
     """The line, broken between words; one with a command stays whole, to be copied and run."""
-    if len(line) <= width or re.search(r"python3? \S*(/|')", line):
+    if len(line) <= width or re.search(r"python[\d.]*'? \S*(/|')", line):
         return line
     indent = re.match(r" *(\S+  +)?", line)
     pieces = textwrap.wrap(

@@ -70,8 +70,9 @@ class Trained:
             train = with_extra(train, test, extra, self.report)
         found = fingerprint(train, test)
         if found != {what: self.about_data.get(what) for what in found}:
+            both = " and ".join(filter(None, [self.trained_on, self.about_data.get("extra")]))
             raise DataError(
-                f"the images of {self.trained_on} are not those that the model was trained on.\n"
+                f"the images of {both} are not those that the model was trained on.\n"
                 "If you mean these, name them with --dataset."
             )
         return train, test

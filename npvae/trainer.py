@@ -19,9 +19,9 @@ from npvae.datasets import DATASETS, Dataset, load_dataset
 from npvae.datasets.batches import gather_pixels
 from npvae.datasets.dataset import fingerprint
 from npvae.datasets.extra import with_extra
-from npvae.errors import DataError, DivergedError, OptionError, OutputError
+from npvae.errors import DataError, DivergedError, OptionError
 from npvae.evaluation import Images
-from npvae.images import comparison, save_png, tile
+from npvae.images import comparison, tile
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
 from npvae.progress import Progress
@@ -29,16 +29,15 @@ from npvae.runs import Run, as_row, new_run, open_run
 from npvae.settings import Settings
 from npvae.stepping import Optimizer
 from npvae.telling import best_epoch, plan, silence, summary, told, what_next
-from npvae.terminal import show
+from npvae.terminal import mention, show
 from npvae.training import PICTURES, WEIGHTS, generator, train
 from npvae.versions import versions
 
 
 def start(settings: Settings, data_dir: str | None, out: str | None, quiet: bool = False) -> None:
     """A new training run: data, folder, epochs, summary."""
-    say = silence if quiet else show
     check_out(settings, out)
-    train_set, test_set = load(settings, data_dir, say)
+    train_set, test_set = load(settings, data_dir, silence if quiet else mention)
     check_validation(settings, train_set)
     vae = build(settings)
     about = {
@@ -65,15 +64,16 @@ def resume(
     with closing(run):
         settings = Settings.from_dict(header["settings"]).resumed(given, done)
         with told(run, settings, where):
-            train_set, test_set = load_again(run, settings, given, data_dir, say)
+            report = silence if quiet else mention
+            train_set, test_set = load_again(run, settings, given, data_dir, report)
             before = run.about["versions"]
             others = [
                 f"{what} is {now_is}, it was {before[what]}"
                 for what, now_is in versions().items()
-                if now_is != before.get(what, now_is)
+                if what != "cores" and now_is != before.get(what, now_is)
             ]
             if others:
-                show(f"note: last digits will differ: {'; '.join(others)}", sys.stderr)
+                mention(f"note: last digits may differ: {'; '.join(others)}", sys.stderr)
             run.about["settings"] = settings.as_dict()
             run.write_about(resumed=now(), resumed_after_epoch=done, resumed_with=versions())
             say(f"Resuming {run.folder} after epoch {done}.\n")
@@ -106,7 +106,7 @@ def _train(
             history = [*run.history, as_row(epoch)]
             try:
                 draw(run, history, vae, test_set.images, settings)
-            except OutputError:  # an epoch is not lost over a picture
+            except Exception:  # an epoch is not lost over a picture
                 run.record(epoch, vae, optimizer)
                 raise
             run.record(epoch, vae, optimizer)
@@ -171,7 +171,7 @@ def load_again(
         more = " and --extra-data" if settings.extra_data else ""
         raise DataError(
             f"the images are not those that {run.folder} was trained on.\n"
-            f"Name the right ones by --dataset{more}, or their folder by --data-dir."
+            f"Name the right ones with --dataset{more}, or their folder with --data-dir."
         )
     if {"dataset", "extra_data"} & set(given):
         run.about["data"] = about_data(train_set, test_set, settings)
@@ -198,21 +198,21 @@ def draw(
     settings: Settings,
 ) -> None:
     """The pictures of the last epoch in history, if it is due for them, and the loss so far."""
-    run.lock.check()
     epoch = len(history)
     if settings.pictures_every and epoch % settings.pictures_every == 0:
-        save_pictures(run.folder / "images", epoch, vae, images, settings)
+        save_pictures(run, epoch, vae, images, settings)
     if settings.pictures_every:
-        save_png(run.folder / "loss.png", loss_curve(history))
+        run.picture("loss.png", loss_curve(history))
 
 
-def save_pictures(folder: Path, epoch: int, vae: VAE, images: Images, settings: Settings) -> None:
+def save_pictures(run: Run, epoch: int, vae: VAE, images: Images, settings: Settings) -> None:
     """100 draws from the prior, the same z in every epoch; 50 test images and their x_hat at mu."""
     samples = vae.sample(100, generator(settings.seed, PICTURES))
-    save_png(folder / f"sampled_epoch{epoch}.png", tile(samples, columns=10))
+    run.picture(f"images/sampled_epoch{epoch}.png", tile(samples, columns=10))
     originals = images[:50]
     mu, _ = vae.encode(originals.reshape(len(originals), -1) / 255)
-    save_png(folder / f"rec_epoch{epoch}.png", comparison(originals, vae.decode(mu), columns=10))
+    pairs = comparison(originals, vae.decode(mu), columns=10)
+    run.picture(f"images/rec_epoch{epoch}.png", pairs)
 
 
 def short_name(dataset: Dataset) -> str:
@@ -231,7 +231,12 @@ def about_data(train_set: Dataset, test_set: Dataset, settings: Settings) -> dic
 
 def from_anywhere(dataset: str) -> str:
     """The name of a dataset, or its path, in words that mean the same in every folder."""
-    return dataset if dataset in ("", "auto", *DATASETS) else real(dataset)
+    return dataset if is_known(dataset) else real(dataset)
+
+
+def is_known(dataset: str) -> bool:
+    """Whether it is a name, or none, and not a path."""
+    return dataset in ("", "auto", *DATASETS)
 
 
 def real(path: str) -> str:
@@ -245,9 +250,9 @@ def now() -> str:
 
 def check_out(settings: Settings, out: str | None) -> None:
     """Raise OptionError if the results would be among the pictures that are trained on."""
+    around = Path(real(out)).parents if out else ()
     for name in (settings.dataset, settings.extra_data):
-        pictures = Path(from_anywhere(name))
-        if out and name not in ("", "auto", *DATASETS) and pictures in Path(real(out)).parents:
+        if not is_known(name) and Path(real(name)) in around:
             raise OptionError(
                 f"{out} is inside {name}, whose pictures are trained on.\n"
                 "Choose another folder with --out, or leave --out away."

@@ -94,7 +94,7 @@ def table(verdict: dict[str, Any]) -> str:
         row("", f"{bound['loss_of_these']:.2f}", "the loss of these"),
         row("floor", f"{verdict['floor']:.2f}", "the entropy of the pixels"),
         row("baseline", f"{verdict['baseline']:.2f}", "always the mean training picture"),
-        row("squared", f"{verdict['mean_squared_error']:.4f}", "error of a pixel, the mean"),
+        row("mse", f"{verdict['mean_squared_error']:.4f}", "mean squared error per pixel"),
         "",
         f"{sum(verdict['active'])} of {len(verdict['active'])} latents are active; their KL:",
     ]
@@ -106,6 +106,6 @@ def table(verdict: dict[str, Any]) -> str:
         lines += [
             "",
             "The pixels are grey, so p(x) is a pseudo-likelihood: it orders models, no more.",
-            "--binarize gives a probability in earnest, of pixels in black and white.",
+            "--binarize gives a true probability, of black and white pixels.",
         ]
     return "\n".join(lines)

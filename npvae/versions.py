@@ -15,7 +15,7 @@ from npvae.cores import cores, workers
 
 
 def versions() -> dict[str, str]:
-    """By name: equal ones give equal bits, others need not."""
+    """By name. Where all are equal, so are the bits; where one is not, they may differ."""
     found = {"npvae": __version__, "python": platform.python_version()}
     for name in ("numpy", "numba", "pillow"):
         try:

@@ -45,13 +45,13 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_common()
     options = parser.parse_args(arguments)
 
-    from npvae.terminal import show
+    from npvae.terminal import mention, show
     from npvae.trained import Trained
     from npvae.verdict import judge, table
 
     silent = options.quiet or options.json
     trained = Trained(
-        options.checkpoint, options.dataset, options.data_dir, None if silent else show
+        options.checkpoint, options.dataset, options.data_dir, None if silent else mention
     )
     train, test = trained.data
     verdict = judge(

@@ -74,10 +74,10 @@ COUNTS = {
 
 NEXT = {
     "prior": ("what does it keep of a real image?", "reconstruct --index 0"),
-    "reconstruct": ("what lies between two images?", "interpolate 0 1"),
+    "reconstruct": ("what lies between two images?", "interpolate 0 1 --split train"),
     "digit": ("has each class a place of its own?", "scatter"),
     "class": ("has each class a place of its own?", "scatter"),
-    "interpolate": ("what is each latent for?", "traverse --index 1"),
+    "interpolate": ("what is each latent for?", "traverse --index 0"),
     "traverse": ("the space of codes, decoded", "manifold"),
     "manifold": ("the same space, with the test images in it", "scatter"),
     "scatter": ("what does it make up on its own?", "prior"),
@@ -188,11 +188,12 @@ def draw(options: argparse.Namespace, model: Trained) -> Image.Image:
 def main(arguments: Sequence[str]) -> None:
     options = parser().parse_args(with_mode(arguments))
 
-    from npvae.terminal import show
+    from npvae.terminal import mention, show
     from npvae.trained import Trained
 
     say = (lambda line: None) if options.quiet else show
-    model = Trained(options.checkpoint, options.dataset, options.data_dir, say)
+    report = None if options.quiet else mention
+    model = Trained(options.checkpoint, options.dataset, options.data_dir, report)
     say(f"model    {model.path} ({model.name})")
     picture = draw(options, model)
     name = re.sub("[^a-z0-9]+", "-", f"{options.mode} {getattr(options, 'name', '')}".lower())

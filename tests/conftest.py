@@ -8,12 +8,15 @@ before NumPy is imported, and child processes inherit it.
 import gc
 import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 
 import pytest
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+# As in a virtual environment that is active: suggested commands then begin with the word python.
+os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
 
 COUNTED: dict[str, Counter[str]] = {}
 

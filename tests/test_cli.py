@@ -335,7 +335,7 @@ def test_errors_of_the_system_say_of_what(capsys: pytest.CaptureFixture[str]) ->
     )
     assert ending(raising(OSError(28, "No space left on device"))) == 6
     assert capsys.readouterr().err == (
-        "error: the output cannot be read or written: No space left on device\n"
+        "error: the output cannot be written: No space left on device\n"
     )
 
 
@@ -378,13 +378,32 @@ def test_a_current_folder_that_has_been_removed(script: str, tmp_path: Path) -> 
     )
 
 
-@pytest.mark.parametrize(("there", "word"), [("python", "python"), (None, "python3")])
-def test_commands_begin_with_a_word_that_there_is(
-    there: str | None, word: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("found", "word"),
+    [
+        ({"python": "/venv/bin/python", "python3": "/venv/bin/python3"}, "python"),
+        ({"python3": "/venv/bin/python3"}, "python3"),  # as on Debian
+        ({"python": "/usr/bin/python", "python3": "/venv/bin/python3"}, "python3"),
+        ({"python": "/usr/bin/python"}, "/venv/bin/python"),  # an environment that is not active
+        ({}, "/venv/bin/python"),
+    ],
+)
+def test_commands_are_for_the_python_that_runs_this(
+    found: dict[str, str], word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Debian has python3 alone."""
-    monkeypatch.setattr(shutil, "which", lambda name: there)
+    """Another one may lack our packages."""
+    monkeypatch.setattr(sys, "executable", "/venv/bin/python")
+    monkeypatch.setattr(shutil, "which", found.get)
     assert cli.command("train.py").startswith(f"{word} ")
+
+
+def test_a_missing_package_is_named_with_what_installs_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert ending(raising(ModuleNotFoundError("No module named 'numpy'"))) == 2
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == "error: No module named 'numpy'. For this Python, install it with"
+    assert second.endswith(" -m pip install -e .")
 
 
 def test_codes_of_success() -> None:

@@ -69,7 +69,7 @@ def test_a_folder_that_is_renamed_ends_its_run_and_nobody_elses(
     for write in attempts:
         with pytest.raises(Moved) as caught:
             write()
-        assert str(caught.value).startswith("mine was moved or removed while its run was writing")
+        assert str(caught.value).startswith("mine (or its .lock) was moved or removed")
     assert contents(".") == before
     run.close()
     again, *_ = open_run("kept")
@@ -91,8 +91,8 @@ def test_training_says_that_its_folder_was_renamed(monkeypatch: pytest.MonkeyPat
         with pytest.raises(OutputError) as caught:
             trainer.start(settings, None, "mine", quiet=True)
     assert str(caught.value).splitlines() == [
-        "mine was moved or removed while its run was writing there.",
-        "Up to then all is saved. Resume the run from where its folder is now.",
+        "mine (or its .lock) was moved or removed while its run was writing there.",
+        "Its finished epochs are where the folder is now: resume the run from there.",
     ]
     trainer.resume("kept", {}, None, quiet=True)
     assert len(rows(Path("kept/metrics.csv"))) == 3
@@ -117,13 +117,31 @@ def test_a_lock_file_that_is_none_is_left_alone(link: bool, tally: Tally) -> Non
     tally("folders renamed or shared", "nothing lost or mixed")
 
 
+def test_a_run_that_is_alive_is_not_suggested_to_be_gone_on_with() -> None:
+    """The one who follows that would be refused."""
+    run = new_run("unused", "mine", {**ABOUT, "settings": {"epochs": 5}})
+    record(run)
+    for alive in (True, False):
+        with pytest.raises(OutputError, match="the folder mine is not empty") as caught:
+            new_run("unused", "mine", ABOUT)
+        assert ("--resume mine" in str(caught.value)) == (not alive)
+        run.close()
+
+
+def test_a_run_json_that_is_no_text_is_somebody_elses() -> None:
+    Path("mine").mkdir()
+    Path("mine/run.json").write_bytes("Übung".encode("latin-1"))
+    with pytest.raises(OutputError, match="the folder mine is not empty"):
+        new_run("unused", "mine", ABOUT)
+
+
 @pytest.mark.parametrize(
     "text", ["my notes", '{"name": "somebody\'s own"}', "[]", "7", "[" * 100_000]
 )
 def test_a_run_json_of_somebody_else_is_not_ours_to_replace(text: str, tally: Tally) -> None:
     Path("mine").mkdir()
     Path("mine/run.json").write_text(text)
-    with pytest.raises(OutputError, match="the folder mine is in use"):
+    with pytest.raises(OutputError, match="the folder mine is not empty"):
         new_run("unused", "mine", ABOUT)
     assert contents("mine") == {Path("mine/run.json"): text.encode()}
     tally("folders renamed or shared", "nothing lost or mixed")
@@ -143,7 +161,7 @@ def test_a_run_that_begins_and_ends_while_another_one_looks(
         return original(folder)
 
     monkeypatch.setattr(folders, "locked", slow)
-    with pytest.raises(OutputError, match="the folder mine is in use"):
+    with pytest.raises(OutputError, match="the folder mine is not empty"):
         new_run("unused", "mine", ABOUT)
     assert len(rows(Path("mine/metrics.csv"))) == 1
     tally("folders renamed or shared", "nothing lost or mixed")
@@ -165,7 +183,7 @@ def test_without_locks_a_folder_is_taken_once(
     else:
         monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOLCK))
     run = new_run("unused", "mine", ABOUT)
-    with pytest.raises(OutputError, match="the folder mine is in use"):
+    with pytest.raises(OutputError, match="the folder mine is not empty"):
         new_run("unused", "mine", ABOUT)  # the first one may still be in its first epoch
     record(run)
     again, *_ = open_run("mine")  # which cannot be helped

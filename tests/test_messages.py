@@ -119,7 +119,7 @@ def test_a_folder_in_use(forks: Forks, elsewhere: Ending) -> None:
     ran(forks, "train.py", *arguments, "used")
     refused = ran(forks, "train.py", *arguments, "used", code=6)
     assert refused.err.startswith(
-        "error: the folder used is in use: a new run would overwrite what it holds.\n"
+        "error: the folder used is not empty: a new run would overwrite what it holds.\n"
         "Choose another one with --out, or leave --out away for a new one.\n"
         "Or go on with the run in it:  python "
     )

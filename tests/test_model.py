@@ -80,7 +80,7 @@ def test_every_activation_has_the_shape_its_comment_says(
     hidden_dims: tuple[int, ...], dtype: Any
 ) -> None:
     vae = small_vae(dtype, hidden_dims)
-    for a in (vae.forward(X.astype(dtype), EPSILON.astype(dtype)), vae.room(5)):
+    for a in (vae.forward(X.astype(dtype), EPSILON.astype(dtype)), vae.buffers(5)):
         assert a.x.shape == a.logits.shape == (5, 12)
         assert a.epsilon.shape == a.mu.shape == a.log_var.shape == a.z.shape == (5, 3)
         assert [h.shape for h in a.h_enc] == [(5, size) for size in hidden_dims]
@@ -103,12 +103,12 @@ def test_forward_refuses_shapes_that_do_not_fit(x: Array, epsilon: Array, messag
     """Compiled loops would read beyond the ends."""
     vae = small_vae(float)
     with pytest.raises(ValueError, match=message):
-        vae.forward(x, epsilon, out=vae.room(5))
+        vae.forward(x, epsilon, out=vae.buffers(5))
 
 
 def test_room_may_be_used_again() -> None:
     vae = small_vae(float)
-    room, d = vae.room(5), vae.room(5)
+    room, d = vae.buffers(5), vae.buffers(5)
     for seed in range(2):
         x = np.random.default_rng(seed).random((5, 12))
         a = vae.forward(x, EPSILON, out=room)

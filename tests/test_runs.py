@@ -89,7 +89,7 @@ def test_an_empty_folder_may_be_used_and_one_with_anything_in_it_not() -> None:
     alive = new_run("unused", "empty", ABOUT)
     Path("mine").mkdir()
     Path("mine/thesis.txt").write_text("years of work")
-    for used, why in (("empty", "another process.*empty"), ("mine", "mine.*in use")):
+    for used, why in (("empty", "another process.*empty"), ("mine", "mine.*not empty")):
         before = {p: p.read_bytes() for p in Path(used).rglob("*") if p.is_file()}
         with pytest.raises(OutputError, match=why) as caught:
             new_run("unused", used, ABOUT)
@@ -106,7 +106,7 @@ def test_a_run_that_never_finished_an_epoch_leaves_its_folder_to_others() -> Non
     assert json.loads(Path("mine/run.json").read_text())["settings"] == {"seed": 8}
     again.record(an_epoch(1), small_vae(), Adam())
     again.close()
-    with pytest.raises(OutputError, match=r"mine.*in use"):
+    with pytest.raises(OutputError, match=r"mine.*not empty"):
         new_run("unused", "mine", ABOUT)
 
 
@@ -117,7 +117,7 @@ def test_killed_in_its_first_epoch_it_may_leave_pictures_and_the_folder_is_free_
         new_run("unused", "mine", ABOUT).close()
     for name in ("images/prior-001.png", "images/sampled_epoch2.png", "best.npz", "notes.txt"):
         Path("mine", name).write_text("of value to somebody")
-        with pytest.raises(OutputError, match=r"mine.*in use"):
+        with pytest.raises(OutputError, match=r"mine.*not empty"):
             new_run("unused", "mine", ABOUT)
         Path("mine", name).unlink()
 
@@ -129,7 +129,7 @@ def test_nothing_is_suggested_that_cannot_work(last: bytes | None) -> None:
     Path("mine/metrics.csv").write_text("epoch")
     if last is not None:
         Path("mine/last.npz").write_bytes(last)
-    with pytest.raises(OutputError, match=r"mine.*in use") as caught:
+    with pytest.raises(OutputError, match=r"mine.*not empty") as caught:
         new_run("unused", "mine", ABOUT)
     assert "--resume" not in str(caught.value)
 
@@ -387,7 +387,7 @@ def test_a_folder_without_a_model_says_what_it_is_instead() -> None:
     for given, said in (
         ("cut off", "Its run ended before the first epoch was over: begin it again."),
         ("empty", "Name the folder of a run, or train one:  python scripts/train.py"),
-        ("runs", "It holds several runs. The newest is runs/a-z10-001: name that, or another."),
+        ("runs", "It holds runs; the newest is runs/a-z10-001: name that, or another."),
     ):
         with pytest.raises(CheckpointError) as caught:
             find_checkpoint(given)

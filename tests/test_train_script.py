@@ -30,6 +30,7 @@ from tests.helpers import (
     digits_file,
     drawn_lines,
     rows,
+    run,
     run_script,
     screen,
     untimed,
@@ -300,6 +301,36 @@ def test_a_reader_who_leaves_gets_no_traceback(home: Path, tmp_path: Path) -> No
     assert "BrokenPipe" not in err
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is a device of Linux")
+@pytest.mark.parametrize(("output", "code"), [("closed", 130), ("full", 6)])
+@pytest.mark.parametrize("dataset", ["folder", "npz with extra data"])
+def test_an_output_that_fails_is_not_blamed_on_the_data(
+    dataset: str, output: str, code: int, tmp_path: Path
+) -> None:
+    """Nor is it taken for success: what is read is told of before there is a run to be kept."""
+    x, _ = digits(20, 2)
+    (tmp_path / "pictures").mkdir()
+    for number, image in enumerate(x):
+        Image.fromarray(image).save(tmp_path / "pictures" / f"{number}.png")
+    np.savez(tmp_path / "all.npz", images=x)
+    chosen = ["--dataset", "pictures"]
+    if dataset != "folder":
+        chosen = ["--dataset", "all.npz", "--extra-data", "all.npz"]
+    if output == "closed":
+        reading, writing = os.pipe()
+        os.close(reading)
+    else:
+        writing = os.open("/dev/full", os.O_WRONLY)
+    try:
+        words = command("train.py", *chosen, "--epochs", "1", "--hidden", "4", "--out", "run")
+        done = run(words, cwd=tmp_path, stdout=writing)
+    finally:
+        os.close(writing)
+    assert done.returncode == code, done.stderr
+    assert "cannot be read" not in done.stderr
+    assert done.stderr.count("\n") <= 4
+
+
 # ------------------------------------------------------------------ in this process: it is quicker
 
 
@@ -347,7 +378,7 @@ def test_with_validation_it_says_which_epoch_is_the_best(
     best = min(history, key=lambda row: float(row["validation_loss"]))
     loss, lowest = (float(best[name]) for name in ("test_loss", "validation_loss"))
     out = capsys.readouterr().out
-    which = f"after epoch {best['epoch']}, whose validation loss is the lowest, {lowest:.2f}:"
+    which = f"after epoch {best['epoch']}, which has the lowest validation loss, {lowest:.2f};"
     assert f"best      {loss:7.2f} {which}\n" in out
     assert checkpoint.load("run/best.npz")[0]["epoch"] == int(best["epoch"])
     start(here, "without", epochs=1)
@@ -357,9 +388,9 @@ def test_with_validation_it_says_which_epoch_is_the_best(
 def test_it_says_so_if_a_run_has_few_steps(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As with a few hundred pictures of one's own and the batch size for sixty thousand."""
     start(here, "few", epochs=2, batch_size=512)
-    assert "2 steps in all are few: try a smaller --batch-size" in capsys.readouterr().out
+    assert "only 2 steps in all: try a smaller --batch-size" in capsys.readouterr().out
     start(here, "enough", epochs=3, batch_size=2)
-    assert "are few" not in capsys.readouterr().out
+    assert "steps in all" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

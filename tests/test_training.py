@@ -560,13 +560,13 @@ def test_room_is_allocated_once_and_used_again(
     workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[int] = []
-    original = VAE.room
+    original = VAE.buffers
 
     def counting(self: VAE, batch_size: int) -> Any:
         made.append(batch_size)
         return original(self, batch_size)
 
-    monkeypatch.setattr(VAE, "room", counting)
+    monkeypatch.setattr(VAE, "buffers", counting)
     team, adam = Team(small_vae(), workers), Adam()
     for epoch in range(1, 4):
         made.clear()
