@@ -26,7 +26,7 @@ from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
 from npvae.progress import Progress
 from npvae.runs import Run, as_row, new_run, open_run
-from npvae.settings import Settings
+from npvae.settings import Settings, shown
 from npvae.stepping import Optimizer
 from npvae.telling import best_epoch, plan, silence, summary, told, what_next
 from npvae.terminal import mention, show
@@ -184,9 +184,9 @@ def build(settings: Settings) -> VAE:
     try:
         return VAE(784, settings.hidden_dims, settings.latent_dim, settings.activation, rng=rng)
     except (MemoryError, ValueError) as error:
+        sizes = f"--hidden {shown(settings.hidden_dims)} --latent-dim {settings.latent_dim}"
         raise OptionError(
-            f"a network of {settings.hidden_dims} hidden units and {settings.latent_dim} latents "
-            "needs more memory than there is."
+            f"a network of {sizes} needs more memory than there is.\nAsk for a smaller one."
         ) from error
 
 
