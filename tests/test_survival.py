@@ -86,11 +86,13 @@ class Straight(NamedTuple):
 
 @pytest.fixture(scope="module")
 def straight(home: Path, forks: Forks) -> Straight:
-    forks.run([*RUN, "--out", "warm up"])
-    start = time.monotonic()
-    ending = forks.run([*RUN, "--out", "straight"])
-    assert (ending.code, ending.err) == (0, "")
-    return Straight(home / "straight", time.monotonic() - start)
+    seconds = []
+    for out in ("warm up", "straight", "once more"):
+        start = time.monotonic()
+        ending = forks.run([*RUN, "--out", out])
+        seconds.append(time.monotonic() - start)
+        assert (ending.code, ending.err) == (0, "")
+    return Straight(home / "straight", min(seconds))  # signals shall come while it runs
 
 
 def assert_the_same(folder: Path, straight: Path) -> None:
