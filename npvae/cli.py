@@ -186,6 +186,7 @@ def _outcome(main: Callable[[Sequence[str]], int | None], signals: Signals) -> i
         return int(end.code or 0)
     except Exception as error:
         if signals.number:  # somebody has made another error of the interruption
+            _tell("Interrupted.")
             return 128 + signals.number
         if isinstance(error, BrokenPipeError):  # whoever read our output has enough
             return 0

@@ -451,7 +451,7 @@ def test_an_error_made_of_a_signal_has_the_code_of_the_signal() -> None:
             raise ValueError("a picture that was cut off") from error
         """
     )
-    assert (done.returncode, done.stderr) == (143, "")
+    assert (done.returncode, done.stderr) == (143, "Interrupted.\n")
 
 
 def test_warnings_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
