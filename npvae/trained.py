@@ -16,8 +16,8 @@ from typing import Any
 from PIL import Image
 
 from npvae.datasets import Dataset, load_dataset
-from npvae.datasets.dataset import SIDE, fingerprint
-from npvae.datasets.extra import with_extra
+from npvae.datasets.dataset import SIDE, are_those_of
+from npvae.datasets.extra import load_with_extra
 from npvae.errors import CheckpointError, DataError, OptionError, OutputError
 from npvae.files import remove_leftovers
 from npvae.images import save_png
@@ -64,13 +64,10 @@ class Trained:
                 f"{self.path} does not say which dataset its model was trained on.\n"
                 "Name it with --dataset."
             )
-        train, test = load_dataset(self.trained_on, self.data_dir, self.report)
-        if self.about_data.get("extra"):
-            extra, _ = load_dataset(self.about_data["extra"], self.data_dir, self.report)
-            train = with_extra(train, test, extra, self.report)
-        found = fingerprint(train, test)
-        if found != {what: self.about_data.get(what) for what in found}:
-            both = " and ".join(filter(None, [self.trained_on, self.about_data.get("extra")]))
+        extra = self.about_data.get("extra", "")
+        train, test = load_with_extra(self.trained_on, extra, self.data_dir, self.report)
+        if not are_those_of(self.about_data, train, test):
+            both = " and ".join(filter(None, [self.trained_on, extra]))
             raise DataError(
                 f"the images of {both} are not those that the model was trained on.\n"
                 "If you mean these, name them with --dataset."

@@ -15,10 +15,10 @@ from npvae import compiling
 from npvae.augmentation import warp_pixels
 from npvae.cores import workers
 from npvae.curves import loss_curve
-from npvae.datasets import DATASETS, Dataset, load_dataset
+from npvae.datasets import DATASETS, Dataset
 from npvae.datasets.batches import gather_pixels
-from npvae.datasets.dataset import fingerprint
-from npvae.datasets.extra import with_extra
+from npvae.datasets.dataset import are_those_of, fingerprint
+from npvae.datasets.extra import load_with_extra
 from npvae.errors import DataError, DivergedError, OptionError
 from npvae.evaluation import Images
 from npvae.images import comparison, tile
@@ -37,7 +37,8 @@ from npvae.versions import versions
 def start(settings: Settings, data_dir: str | None, out: str | None, quiet: bool = False) -> None:
     """A new training run: data, folder, epochs, summary."""
     check_out(settings, out)
-    train_set, test_set = load(settings, data_dir, silence if quiet else mention)
+    report = silence if quiet else mention
+    train_set, test_set = load_with_extra(settings.dataset, settings.extra_data, data_dir, report)
     check_validation(settings, train_set)
     vae = build(settings)
     about = {
@@ -143,31 +144,20 @@ def given_folder(data_dir: str | None) -> list[str | Path]:
     return ["--data-dir", Path(data_dir)] if data_dir else []
 
 
-def load(
-    settings: Settings, data_dir: str | None, say: Callable[[str], None]
-) -> tuple[Dataset, Dataset]:
-    """Training and test images, the former with --extra-data added."""
-    train_set, test_set = load_dataset(settings.dataset, data_dir, report=say)
-    if settings.extra_data:
-        extra, _ = load_dataset(settings.extra_data, data_dir, report=say)
-        train_set = with_extra(train_set, test_set, extra, report=say)
-    return train_set, test_set
-
-
 def load_again(
     run: Run,
     settings: Settings,
     given: Mapping[str, Any],
     data_dir: str | None,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> tuple[Dataset, Dataset]:
     """The images of a run that is resumed; DataError if they are others now."""
     before = run.about["data"]
     # Paths are kept as they were given; those in "data" hold in every folder.
-    places = {"dataset": before["name"], "extra_data": before.get("extra", ""), **given}
-    train_set, test_set = load(replace(settings, **places), data_dir, say)
-    found = fingerprint(train_set, test_set)
-    if found != {what: before.get(what) for what in found}:
+    name = given.get("dataset", before["name"])
+    extra = given.get("extra_data", before.get("extra", ""))
+    train_set, test_set = load_with_extra(name, extra, data_dir, report)
+    if not are_those_of(before, train_set, test_set):
         more = " and --extra-data" if settings.extra_data else ""
         raise DataError(
             f"the images are not those that {run.folder} was trained on.\n"

@@ -462,7 +462,7 @@ def test_ctrl_c_while_kernels_are_compiled(home: Path, tmp_path: Path, tally: Ta
         delay = random.Random(seed).uniform(0, 6)
         ending = interrupted(words, home, signal.SIGINT, delay, after="^Compiling", **empty)
         with named(f"seed {seed}, {ending}"):
-            assert_interrupted(ending, within=5 * ENDS_WITHIN)  # LLVM ends what it began
+            assert_interrupted(ending, within=3 * ENDS_WITHIN)  # LLVM ends what it began
         tally("SIGINT while kernels are compiled", "ended at once")
 
 

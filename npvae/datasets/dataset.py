@@ -4,6 +4,7 @@ Pixels stay uint8 in memory (47 MB for 60,000 pictures); each batch becomes floa
 it is needed. Next: `__init__.py`, which finds a dataset by its name.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -46,3 +47,9 @@ def fingerprint(train: Dataset, test: Dataset) -> dict[str, object]:
     digest.update(test.images.data)
     counts = {"train_images": len(train), "test_images": len(test)}
     return {"sha256": digest.hexdigest(), **counts}
+
+
+def are_those_of(about: Mapping[str, object], train: Dataset, test: Dataset) -> bool:
+    """Whether these have the fingerprint that is kept in `about`, among other things."""
+    found = fingerprint(train, test)
+    return found == {what: about.get(what) for what in found}

@@ -6,10 +6,22 @@ set could be held out and trained on at once.
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from npvae.datasets import load_dataset
 from npvae.datasets.dataset import Dataset
+
+
+def load_with_extra(
+    name: str, extra: str, data_dir: str | Path | None, report: Callable[[str], None]
+) -> tuple[Dataset, Dataset]:
+    """What `load_dataset` gives for a name or path, and the training images of `extra`, if any."""
+    train, test = load_dataset(name, data_dir, report)
+    if extra:
+        train = with_extra(train, test, load_dataset(extra, data_dir, report)[0], report)
+    return train, test
 
 
 def with_extra(
