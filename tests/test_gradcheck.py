@@ -12,8 +12,9 @@ import pytest
 import npvae.gradcheck
 import npvae.model
 from npvae.architecture import parameter_shapes
-from npvae.arrays import Array
+from npvae.arrays import Array, NamedArrays
 from npvae.gradcheck import (
+    STEP,
     TOLERANCE,
     Check,
     central_differences,
@@ -25,6 +26,7 @@ from npvae.gradcheck import (
     check_mlp,
     check_model,
     check_reparameterize,
+    draw_away_from_kinks,
     table,
 )
 from npvae.layers import ACTIVATIONS, LINEAR, Activation, Dense, linear_backward
@@ -110,6 +112,20 @@ def test_central_differences_by_hand_and_put_back() -> None:
     # The error of a cube is step^2 = 1e-10, and that of rounding 8 * 1e-16 / 1e-5 = 1e-10.
     np.testing.assert_allclose(gradient, 3 * before**2, rtol=0, atol=1e-9)
     np.testing.assert_array_equal(theta, before)
+
+
+@pytest.mark.parametrize("near", [99 * STEP, -99 * STEP])
+def test_parameters_are_drawn_until_no_unit_is_near_its_kink(near: float) -> None:
+    parameters, draws = NamedArrays({"layer.b": (1,)}, float), [near, near, 101 * STEP, 7.0]
+
+    class Dice(np.random.Generator):
+        def normal(self, *_: Any) -> Any:
+            return draws.pop(0)
+
+    dice = Dice(np.random.PCG64(0))
+    draw_away_from_kinks(lambda: np.maximum(parameters["layer.b"], 0), parameters, dice)
+    assert parameters["layer.b"] == 101 * STEP  # put back as it was drawn
+    assert draws == [7.0]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

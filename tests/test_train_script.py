@@ -22,6 +22,7 @@ from npvae.errors import DataError, OptionError
 from npvae.evaluation import no_latent_loss, pixel_entropy
 from npvae.runs import load_model
 from npvae.settings import Settings
+from npvae.versions import versions
 from tests.forks import ENDS_WITHIN, Ending, interrupted, like_a_user, on_a_terminal, started
 from tests.helpers import (
     ROOT,
@@ -368,6 +369,21 @@ def test_what_cannot_be_resumed_says_why_and_changes_nothing(here: Path) -> None
         with pytest.raises(DataError, match="not those that"):
             trainer.resume("run", {"epochs": 3}, None)
     assert {p: p.read_bytes() for p in Path("run").rglob("*") if p.is_file()} == before
+
+
+@pytest.mark.parametrize("what", ["numpy", "kernels", "blas", "workers"])
+def test_whatever_may_change_the_last_digits_is_told(
+    what: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start(here, "run", epochs=1)
+    before = versions()
+    assert before["blas"] == "unknown" or re.fullmatch(
+        r"OpenBLAS \w+, \d+ threads?", before["blas"]
+    )
+    monkeypatch.setattr(trainer, "versions", lambda: {**before, what: "another"})
+    trainer.resume("run", {"epochs": 2}, None, quiet=True)
+    note = f"note: last digits may differ: {what} is another, it was {before[what]}\n"
+    assert capsys.readouterr().err == note
 
 
 def test_with_validation_it_says_which_epoch_is_the_best(
