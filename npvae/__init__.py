@@ -2,7 +2,7 @@
 
     from npvae import VAE, Adam, load_dataset
 
-The guided tour is `npvae/README.md`; the source starts with `arrays.py` and `losses.py`.
+The guided tour is `npvae/README.md`; the source starts with `parameters.py` and `losses.py`.
 
 The names below are imported when first used: `import npvae` itself takes a millisecond, so that
 `--help` answers at once.

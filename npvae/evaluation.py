@@ -13,9 +13,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from npvae.arrays import Array
-from npvae.checks import check_images
-from npvae.datasets.batches import batches, chunks
+from npvae.core.parameters import Array
+from npvae.core.validation import check_images
+from npvae.datasets.minibatches import batches, chunks
 from npvae.layers import reparameterize
 from npvae.losses import Loss, bce_with_logits, kl_divergence
 from npvae.model import VAE
@@ -31,7 +31,7 @@ def losses_per_image(
     """bce and kl (N,) of images (N, ...), in nats, with the noise epsilon (N, Z)."""
     bce, kl = np.empty(len(images)), np.empty(len(images))
     buffers = None
-    for rows, x in in_order(images, batch_size, vae.dtype):
+    for rows, x in image_batches(images, batch_size, vae.dtype):
         if buffers is None or len(buffers.mu) != len(x):
             buffers = vae.buffers(len(x))
         a = vae.forward(x, epsilon[rows], out=buffers)
@@ -48,7 +48,7 @@ def average_loss(
     return Loss.of_batch(*losses_per_image(vae, images, epsilon, batch_size), beta)
 
 
-def log_likelihood_bound(
+def iwae_bound(
     vae: VAE, images: Images, samples: int, rng: np.random.Generator, batch_size: int = 500
 ) -> Floats:
     """The importance-weighted bound on log p(x) (N,) of images (N, ...), with K = samples, in nats.
@@ -62,7 +62,7 @@ def log_likelihood_bound(
         log w = -bce + sum over latents of 0.5 * (epsilon^2 - z^2 + log_var)
     """
     bound = np.empty(len(images))
-    for rows, x in in_order(images, batch_size, vae.dtype):
+    for rows, x in image_batches(images, batch_size, vae.dtype):
         mu, log_var = vae.encode(x)
         total = np.full(len(x), -np.inf)
         for _ in range(samples):
@@ -79,23 +79,23 @@ def log_likelihood_bound(
 def reconstruction_error(vae: VAE, images: Images, batch_size: int = 500) -> float:
     """The mean over pixels and images of (x - x_hat)^2, where x_hat is decoded from mu."""
     total = 0.0
-    for _, x in in_order(images, batch_size, vae.dtype):
+    for _, x in image_batches(images, batch_size, vae.dtype):
         mu, _ = vae.encode(x)
         total += float(np.sum((x - vae.decode(mu)) ** 2, dtype=np.float64))
     return total / images.size
 
 
-def active_latents(vae: VAE, images: Images, batch_size: int = 500) -> NDArray[np.bool_]:
+def active_units(vae: VAE, images: Images, batch_size: int = 500) -> NDArray[np.bool_]:
     """Which latents vary with the image (Z,): var(mu) is above 0.01 (Burda et al. 2016).
 
     The mean of the others hardly depends on the image: mostly they have collapsed to the prior.
     """
-    mu = np.concatenate([vae.encode(x)[0] for _, x in in_order(images, batch_size, vae.dtype)])
+    mu = np.concatenate([vae.encode(x)[0] for _, x in image_batches(images, batch_size, vae.dtype)])
     active: NDArray[np.bool_] = mu.var(axis=0) > 0.01
     return active
 
 
-def in_order(
+def image_batches(
     images: Images, batch_size: int, dtype: DTypeLike
 ) -> Iterator[tuple[NDArray[np.intp], Array]]:
     """All images batch by batch, with their rows."""
@@ -145,7 +145,7 @@ def kl_per_latent(vae: VAE, images: Images, batch_size: int = 500) -> NDArray[np
     the model does not use.
     """
     kl = np.zeros(vae.latent_dim)
-    for _, x in in_order(images, batch_size, vae.dtype):
+    for _, x in image_batches(images, batch_size, vae.dtype):
         mu, log_var = vae.encode(x)
         kl += kl_divergence(mu.T, log_var.T)  # latents as rows: the sum is over the images
     return kl / len(images)

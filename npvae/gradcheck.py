@@ -13,7 +13,7 @@ Two things this cannot see. A wrong formula with the right derivative: for that 
 tests/test_meaning.py. (The x and epsilon of a model are half an exception: `check_model` states
 their gradients from what x and epsilon mean, not from the code under test.) And the short
 polynomials for exp and log that the compiled loops use in float32, to train: those are held against
-NumPy by tests/test_kernels.py. Next: optimizers.py.
+NumPy by tests/fast/test_kernels.py. Next: optimizers.py.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npvae.arrays import Array, NamedArrays
+from npvae.core.parameters import Array, NamedArrays
 from npvae.layers import (
     ACTIVATIONS,
     LINEAR,

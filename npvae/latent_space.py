@@ -1,7 +1,7 @@
 """What can one do in the space of codes, once a model has learned it?
 
     encode_all          where do all the images lie?
-    gaussian_of_codes   where do the images of one class lie?
+    gaussian_of_class   where do the images of one class lie?
     slerp               the way from one code to another, around the origin
     normal_quantiles    places that share the prior evenly among them
     principal_plane     the plane in which the codes are spread most
@@ -16,8 +16,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from npvae.arrays import Array
-from npvae.datasets.batches import batches
+from npvae.core.parameters import Array
+from npvae.datasets.minibatches import batches
 from npvae.model import VAE
 
 Floats = NDArray[np.float64]
@@ -31,7 +31,7 @@ def encode_all(vae: VAE, images: NDArray[np.uint8], batch_size: int = 500) -> tu
     )
 
 
-def gaussian_of_codes(mu: Array, log_var: Array) -> tuple[Floats, Floats]:
+def gaussian_of_class(mu: Array, log_var: Array) -> tuple[Floats, Floats]:
     """Mean (Z,) and covariance (Z, Z) of z, drawn for an image that is itself drawn at random.
 
     Each image stands for a whole cloud, q(z | x) = N(mu, exp(log_var)). The variance of all is the

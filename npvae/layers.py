@@ -18,8 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npvae import kernels
-from npvae.arrays import Array, NamedArrays
+from npvae.core.parameters import Array, NamedArrays
+from npvae.fast import kernels
 
 
 def bias_linear(out: Array, b: Array) -> None:

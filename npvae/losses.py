@@ -23,8 +23,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npvae import kernels
-from npvae.arrays import Array
+from npvae.core.parameters import Array
+from npvae.fast import kernels
 
 
 class Loss(NamedTuple):

@@ -28,17 +28,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from npvae import checkpoint, kernels
-from npvae.architecture import Activations, parameter_shapes
-from npvae.arrays import Array, NamedArrays
-from npvae.checks import (
+from npvae.core.architecture import Activations, parameter_shapes
+from npvae.core.parameters import Array, NamedArrays
+from npvae.core.validation import (
     check_beta,
     check_parameters,
     check_settings,
     check_shapes,
     checked,
-    checked_checkpoint,
+    validate_checkpoint,
 )
+from npvae.fast import kernels
 from npvae.layers import (
     ACTIVATIONS,
     LINEAR,
@@ -56,6 +56,7 @@ from npvae.losses import (
     kl_divergence_backward,
     sigmoid,
 )
+from npvae.storage import checkpoint
 
 
 @kernels.fused
@@ -274,7 +275,7 @@ class VAE:
         cls, path: str | Path, header: Mapping[str, Any], arrays: Mapping[str, Array]
     ) -> VAE:
         """The model in a loaded checkpoint, which may hold more than a model."""
-        settings = checked_checkpoint(path, header, arrays)
+        settings = validate_checkpoint(path, header, arrays)
         vae = cls(**settings)
         for name in vae.parameters:
             vae.parameters[name] = arrays[name]

@@ -11,7 +11,7 @@ Adam keeps two running means for every parameter, of the gradient g and of its s
 (Kingma and Ba 2015, algorithm 1.) Where gradients point the same way, the step is `learning_rate`,
 however large or small they are; where they change sign, it is less. Three relatives follow, in the
 form that PyTorch gives them. `step` is all there is to an optimizer: `update`, which calls it for
-every parameter, is in stepping.py. An optimizer knows nothing of models. Next: schedules.py.
+every parameter, is in optimizer_base.py. An optimizer knows nothing of models. Next: schedules.py.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 
-from npvae import kernels
-from npvae.arrays import Array
-from npvae.stepping import Optimizer
+from npvae.core.optimizer_base import Optimizer
+from npvae.core.parameters import Array
+from npvae.fast import kernels
 
 
 @kernels.fused

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from shlex import quote
 from typing import Any
 
-from npvae.errors import OptionError
+from npvae.core.errors import OptionError
 
 # By name; what they are is in layers.py, optimizers.py, schedules.py and augmentation.py.
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "tanh")

@@ -3,7 +3,7 @@
     for every epoch, for every batch of shuffled images:
         x          (B, 784)  pixels in [0, 1], the images moved a little if so wished
         epsilon    (B, 10)   fresh noise
-        forward, backward    the loss and its gradients: `team.backpropagate`, see parallel.py
+        forward, backward    the loss and its gradients: `team.backpropagate`, see data_parallel.py
         update               one step of the optimizer, of the length that the schedule says
 
 All that is random in epoch e is drawn from generators seeded with (seed, what for, e). So equal
@@ -22,17 +22,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from npvae.augmentation import random_warps
-from npvae.checks import check_images
-from npvae.datasets.batches import chunks
-from npvae.errors import DivergedError
+from npvae.core.errors import DivergedError
+from npvae.core.optimizer_base import Optimizer
+from npvae.core.validation import check_images
+from npvae.datasets.augmentation import random_warps
+from npvae.datasets.minibatches import chunks
 from npvae.evaluation import Images
+from npvae.fast.data_parallel import Team
 from npvae.losses import Loss
 from npvae.model import VAE
-from npvae.parallel import Team
 from npvae.schedules import SCHEDULES, ramp
 from npvae.settings import Settings
-from npvae.stepping import Optimizer
 
 # One seed, several independent streams: the second number says what for.
 WEIGHTS, TRAINING, TESTING, PICTURES, HOLDING_OUT, WARPING, VALIDATING = range(7)
@@ -109,7 +109,7 @@ def learning_rate(settings: Settings, begin: float, end: float) -> float:
     return max(settings.learning_rate * factor, sys.float_info.min)  # however long the warm-up is
 
 
-def hold_out(count: int, validation: int, seed: int) -> tuple[Rows, Rows]:
+def train_validation_split(count: int, validation: int, seed: int) -> tuple[Rows, Rows]:
     """The rows to train on and, chosen at random, those to validate on; both in rising order."""
     shuffled = generator(seed, HOLDING_OUT).permutation(count)
     return np.sort(shuffled[validation:]), np.sort(shuffled[:validation])
@@ -133,7 +133,7 @@ def train(
     check_images(train_images)
     check_images(test_images)
     seed, beta = settings.seed, settings.beta
-    rows, held_out = hold_out(len(train_images), settings.validation, seed)
+    rows, held_out = train_validation_split(len(train_images), settings.validation, seed)
     validation_images = train_images[held_out]
     team = Team(vae, workers)
     for epoch in epochs:

@@ -1,60 +1,10 @@
-"""The same weights, batch and noise through npvae and PyTorch: do they agree?
+"""The same weights, batch and noise through npvae and PyTorch: do they agree?"""
 
-Compares, in float64, the losses and every gradient of one batch of random pixels, and every
-parameter after ten steps of the optimizer. An array is shown where the two differ most.
-"""
+import sys
+from pathlib import Path
 
-from __future__ import annotations
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation, too
 
-from collections.abc import Sequence
+from npvae.commands import cli, compare_torch
 
-from npvae import cli
-from npvae.errors import OptionError
-from npvae.settings import ACTIVATIONS, OPTIMIZERS
-
-
-def main(arguments: Sequence[str]) -> int:
-    parser = cli.Parser(__doc__, "Exit code 1 if anything differs by more than is allowed.")
-    size = cli.whole_number(1)
-    help = "sizes of the encoder's hidden layers (default: 128)"
-    parser.add_argument("--hidden", type=cli.sizes, default=(128,), metavar="N", help=help)
-    help = "size of the code z (default: 10)"
-    parser.add_argument("--latent-dim", type=size, default=10, metavar="N", help=help)
-    help = "of the hidden layers (default: relu)"
-    parser.add_argument("--activation", choices=ACTIVATIONS, default="relu", help=help)
-    help = "how a gradient becomes a step (default: adam)"
-    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help=help)
-    help = "images in the batch (default: 64)"
-    parser.add_argument("--batch-size", type=size, default=64, metavar="N", help=help)
-    help = "weight of the KL divergence (default: 0.7, because a forgotten 1 does not show)"
-    parser.add_argument("--beta", type=cli.number(0), default=0.7, metavar="N", help=help)
-    parser.add_common()
-    options = parser.parse_args(arguments)
-
-    try:
-        import torch
-    except (ImportError, OSError) as error:  # OSError: a library that it needs cannot be loaded
-        why = str(error).partition("\n")[0]
-        raise OptionError(f"PyTorch is needed ({why}): python -m pip install torch") from error
-    import numpy
-
-    import npvae
-    from npvae.torch_reference import compare, example, table
-
-    sizes = options.hidden, options.latent_dim, options.batch_size
-    given = example(*sizes, options.activation, options.seed)
-    rows = compare(*given, options.beta, optimizer=options.optimizer)
-    report = table(rows)
-    if options.quiet:
-        print(report.splitlines()[-1])
-    else:
-        network = "-".join(map(str, (784, *options.hidden, options.latent_dim)))
-        print(f"npvae {npvae.__version__}, NumPy {numpy.__version__}, PyTorch {torch.__version__}")
-        print(f"{network}, {options.batch_size} images, beta {options.beta:g}, seed {options.seed}")
-        print(f"{options.activation}, {options.optimizer}\n")
-        print(report)
-    return 0 if all(row.passed for row in rows) else 1
-
-
-if __name__ == "__main__":
-    cli.run(main)
+cli.run(compare_torch.main)

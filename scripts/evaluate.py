@@ -1,80 +1,10 @@
 """What is a trained model worth? Losses, a bound on the likelihood, and what each latent does."""
 
-from __future__ import annotations
+import sys
+from pathlib import Path
 
-import json
-from collections.abc import Sequence
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation, too
 
-from npvae import cli
+from npvae.commands import cli, evaluate
 
-EXAMPLES = """examples:
-  python scripts/evaluate.py
-  python scripts/evaluate.py --checkpoint runs/mnist-z10-001 --samples 500 --json
-"""
-
-
-def main(arguments: Sequence[str]) -> None:
-    parser = cli.Parser(__doc__, EXAMPLES)
-    parser.add_argument(
-        "--checkpoint",
-        type=cli.some_text,
-        metavar="PATH",
-        help="a file, or a run's folder (default: the newest run)",
-    )
-    parser.add_data("what the model was trained on")
-    parser.add_argument(
-        "--samples",
-        type=cli.whole_number(1),
-        default=100,
-        metavar="K",
-        help="draws for the importance-weighted bound on log p(x) (default: 100)",
-    )
-    parser.add_argument(
-        "--images",
-        type=cli.whole_number(1),
-        default=1000,
-        metavar="N",
-        help="for how many of the test images that bound is computed (default: the first 1000)",
-    )
-    parser.add_argument(
-        "--binarize",
-        action="store_true",
-        help="make each pixel black or white at random, as its grey value says",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
-    parser.add_common()
-    options = parser.parse_args(arguments)
-
-    from npvae.terminal import mention, show
-    from npvae.trained import Trained
-    from npvae.verdict import judge, table
-
-    silent = options.quiet or options.json
-    trained = Trained(
-        options.checkpoint, options.dataset, options.data_dir, None if silent else mention
-    )
-    train, test = trained.data
-    verdict = judge(
-        trained.vae,
-        train,
-        test,
-        samples=options.samples,
-        bound_images=options.images,
-        seed=options.seed,
-        binarize=options.binarize,
-    )
-    verdict["checkpoint"] = str(trained.path)
-    if options.json:
-        print(json.dumps(verdict, indent=2))
-        return
-    show(f"model    {trained.path} ({trained.name})")
-    show(table(verdict))
-    if not options.quiet:
-        which = cli.again(options, "checkpoint", "dataset", "data_dir")
-        index = min(7, len(test) - 1)
-        following = cli.command("generate.py", "traverse", "--index", index, *which)
-        show(f"\nNext: what does each latent mean?\n  {following}")
-
-
-if __name__ == "__main__":
-    cli.run(main)
+cli.run(evaluate.main)

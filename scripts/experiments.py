@@ -1,59 +1,10 @@
-"""What is each choice worth? Train every preset, and every single change of the tutorial.
+"""What is each choice worth? Train every preset, and every single change of the tutorial."""
 
-Takes hours; may be stopped and started again at any time, and goes on where it was.
-"""
-
-from __future__ import annotations
-
-from collections.abc import Sequence
+import sys
 from pathlib import Path
 
-from npvae import cli
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation, too
 
-EXAMPLES = """examples:
-  python scripts/experiments.py presets              train the presets, three seeds each
-  python scripts/experiments.py changes --jobs 2     and the changes, two runs at a time
-  python scripts/experiments.py all --only-tables    from the runs that are there
-"""
+from npvae.commands import cli, experiments
 
-
-def main(arguments: Sequence[str]) -> None:
-    parser = cli.Parser(__doc__, EXAMPLES)
-    parser.add_argument("which", nargs="?", default="all", choices=("presets", "changes", "all"))
-    whole = cli.whole_number(1)
-    help = "runs of each, with seeds 0, 1, ... (default: 3)"
-    parser.add_argument("--seeds", type=whole, default=3, metavar="N", help=help)
-    help = "runs at the same time, which share the cores (default: 1)"
-    parser.add_argument("--jobs", type=whole, default=1, metavar="N", help=help)
-    help = "for the runs and experiments.csv (default: runs/experiments)"
-    out = "runs/experiments"
-    parser.add_argument("--out", type=cli.some_text, default=out, metavar="FOLDER", help=help)
-    parser.add_argument("--data-dir", type=cli.some_text, metavar="FOLDER", help="of the datasets")
-    parser.add_argument("--only-tables", action="store_true", help="train nothing")
-    parser.add_argument("--quiet", action="store_true", help="print results and errors only")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    options = parser.parse_args(arguments)
-    from npvae import experiment_tables as tables
-    from npvae import experiments
-
-    place = Path(options.out)
-    finished = experiments.finished(place)  # now, so that hours are not wasted if it complains
-    if not options.only_tables:
-        runs = [
-            experiments.Experiment(line, seed, place)
-            for seed in range(options.seeds)
-            for line in experiments.chosen(options.which)
-        ]
-        train = Path(__file__).with_name("train.py")
-        experiments.train_all(runs, train, options.jobs, options.data_dir, options.quiet)
-        finished = experiments.finished(place)
-        tables.write_csv(finished, place / "experiments.csv")
-    found = tables.outcomes(finished)
-    if options.which != "changes":
-        print(tables.presets_table(found), end="\n\n")
-    if options.which != "presets":
-        print(tables.changes_table(found))
-
-
-if __name__ == "__main__":
-    cli.run(main)
+cli.run(experiments.main)

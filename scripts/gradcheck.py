@@ -1,24 +1,10 @@
 """Check every gradient against central differences in float64, and print the table."""
 
-from __future__ import annotations
+import sys
+from pathlib import Path
 
-from collections.abc import Sequence
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation, too
 
-from npvae import cli
+from npvae.commands import cli, gradcheck
 
-
-def main(arguments: Sequence[str]) -> int:
-    parser = cli.Parser(__doc__, "Exit code 1 if the largest relative error of any is above 1e-7.")
-    parser.add_common()
-    options = parser.parse_args(arguments)
-
-    from npvae.gradcheck import check_everything, table
-
-    checks = list(check_everything(options.seed))
-    report = table(checks)
-    print(report.splitlines()[-1] if options.quiet else report)
-    return 0 if all(check.passed for check in checks) else 1
-
-
-if __name__ == "__main__":
-    cli.run(main)
+cli.run(gradcheck.main)

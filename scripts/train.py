@@ -1,88 +1,10 @@
 """Train a variational autoencoder and look at what it has learned."""
 
-from __future__ import annotations
+import sys
+from pathlib import Path
 
-import argparse
-from collections.abc import Sequence
-from dataclasses import fields, replace
-from typing import Any
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation, too
 
-from npvae import cli, cores, settings
-from npvae.settings import PRESETS, Settings
+from npvae.commands import cli, train
 
-EPILOG = """examples:
-  python scripts/train.py --epochs 20
-  python scripts/train.py --dataset mnist --latent-dim 2
-  python scripts/train.py --preset tuned --seed 1
-  python scripts/train.py --dataset my-pictures/ --hidden 256,128 --out runs/mine
-
-presets, any part of which further options change:
-"""
-
-
-def parser() -> cli.Parser:
-    presets = "\n".join(f"  {name:13} {preset.options()}" for name, preset in PRESETS.items())
-    parser = cli.Parser(__doc__, EPILOG + presets, argument_default=argparse.SUPPRESS)
-    parser.add_data()
-
-    def option(setting: str, help: str, **more: Any) -> None:
-        default = settings.shown(getattr(Settings, setting)) or "none"
-        more = {"metavar": "N", **more} if "type" in more else more
-        name, help = settings.option(setting), f"{help} (default: {default})"
-        parser.add_argument(name, dest=setting, help=help, **more)
-
-    whole, some, rate = cli.whole_number(1), cli.some_of(settings.AUGMENTATIONS), cli.number(0)
-    above = cli.number(0, above=True)
-    help = "a dataset whose training images are added"
-    option("extra_data", help, type=cli.some_text, metavar="NAME")
-    help = f"move each training image at random: some of {','.join(settings.AUGMENTATIONS)}"
-    option("augment", help, type=some, metavar="WAYS")
-    option("latent_dim", "size of the code z", type=whole)
-    option("hidden_dims", "sizes of the encoder's hidden layers", type=cli.sizes)
-    option("activation", "of the hidden layers", choices=settings.ACTIVATIONS)
-    option("epochs", "passes over the training images", type=whole)
-    option("batch_size", "images for each step", type=whole)
-    option("optimizer", "how a gradient becomes a step", choices=settings.OPTIMIZERS)
-    option("learning_rate", "of the optimizer", type=above)
-    option("schedule", "how the learning rate falls", choices=settings.SCHEDULES)
-    option("warmup", "epochs in which the learning rate rises from 0", type=rate)
-    option("beta", "weight of the KL divergence", type=rate)
-    option("kl_warmup", "epochs in which beta rises from 0", type=rate)
-    option("validation", "training images held out", type=cli.whole_number(0))
-    option("pictures_every", "epochs between pictures, 0 for none", type=cli.whole_number(0))
-
-    start = parser.add_mutually_exclusive_group()
-    start.add_argument("--preset", choices=PRESETS, help="begin with these settings, see below")
-    help = "go on with the run in this folder"
-    start.add_argument("--resume", type=cli.some_text, metavar="RUN", help=help)
-    help = "of the run (default: a new one in runs/)"
-    parser.add_argument("--out", type=cli.some_text, metavar="FOLDER", help=help)
-    parser.add_common(seed=argparse.SUPPRESS)
-    return parser
-
-
-def parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    """The options that were given, and no others."""
-    train = parser()
-    options = train.parse_args(arguments)
-    if "resume" in options and "out" in options:
-        train.error("argument --out: not allowed with --resume, which goes on where the run is")
-    return options
-
-
-def main(arguments: Sequence[str]) -> None:
-    options = vars(parsed(arguments))
-    given = {field.name: options[field.name] for field in fields(Settings) if field.name in options}
-    data_dir, quiet = options.get("data_dir"), options.get("quiet", False)
-    cores.share_images()
-    from npvae import trainer
-
-    if "resume" in options:
-        trainer.resume(options["resume"], given, data_dir, quiet)
-    else:
-        chosen = replace(PRESETS.get(options.get("preset", ""), Settings()), **given)
-        trainer.start(chosen, data_dir, options.get("out"), quiet)
-
-
-if __name__ == "__main__":
-    cli.run(main)
+cli.run(train.main)

@@ -31,7 +31,12 @@ ENDS_WITHIN = 2.0  # seconds after a signal
 # Reads [script, arguments, folder, signal, delay] by the line; runs each in a fork of itself.
 FORKER = """
 import json, os, runpy, signal, sys, time
-from npvae import generation, gradcheck, planes, trained, trainer, verdict
+from npvae import gradcheck
+from npvae.plots import generation
+from npvae.plots import manifold
+from npvae.runs import trained_model
+from npvae.commands import training_run
+from npvae.commands import evaluation_report
 
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npvae.arrays import Array
+from npvae.core.parameters import Array
 from npvae.datasets.drawn_digits import drawn_digits
 from npvae.layers import reparameterize
 from npvae.losses import Loss, bce_and_gradient, bce_with_logits, kl_divergence

@@ -1,9 +1,9 @@
 """Where do the pictures come from? `load_dataset` answers by name or by path.
 
-`dataset.py` says what a dataset is. `published.py` finds, downloads (`download.py`) and verifies
+`dataset.py` says what a dataset is. `standard.py` finds, downloads (`download.py`) and verifies
 Fashion-MNIST and MNIST, whose files `idx.py` reads; `drawn_digits.py` draws digits of its own, and
-`own_images.py` takes in yours. Bytes from outside are believed only after a check, and every fault
-is a `DataError`.
+`image_folder.py` and `npz_file.py` read yours. Bytes from outside are used only after a check;
+every fault is a `DataError`.
 """
 
 import difflib
@@ -12,8 +12,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+from npvae.core.errors import DataError
 from npvae.datasets.dataset import Dataset, NotAvailable
-from npvae.errors import DataError
 
 __all__ = ["DATASETS", "Dataset", "load_dataset"]
 
@@ -38,13 +38,13 @@ def load_dataset(
     if name == "drawn-digits":
         return _load_drawn_digits()
     if name in DATASETS:
-        from npvae.datasets.published import load_published
+        from npvae.datasets.standard import load_standard
 
-        return load_published(name, data_dir, report)
+        return load_standard(name, data_dir, report)
     if os.path.exists(os.path.expanduser(name)):
-        from npvae.datasets.own_images import load_own_images
+        from npvae.datasets.image_folder import load_image_folder
 
-        return load_own_images(name, report)
+        return load_image_folder(name, report)
     close = difflib.get_close_matches(name.lower().replace("_", "-"), [*DATASETS, "auto"], n=1)
     hint = f' Did you mean "{close[0]}"?' if close else ""
     raise DataError(
@@ -56,10 +56,10 @@ def load_dataset(
 def _load_auto(
     data_dir: str | Path | None, report: Callable[[str], None]
 ) -> tuple[Dataset, Dataset]:
-    from npvae.datasets.published import load_published
+    from npvae.datasets.standard import load_standard
 
     try:
-        return load_published("fashion-mnist", data_dir, report)
+        return load_standard("fashion-mnist", data_dir, report)
     except NotAvailable as error:
         what, first, *_ = str(error).splitlines()
         why = f" ({first.partition(': ')[2]})" if what.endswith(":") else ""  # the first mirror's

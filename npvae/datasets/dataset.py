@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from npvae.errors import DataError
+from npvae.core.errors import DataError
 
 SIDE = 28  # every picture is SIDE x SIDE
 MAX_ITEMS = 250_000  # more pictures than this in one file (196 MB as bytes) are refused

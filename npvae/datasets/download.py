@@ -20,8 +20,8 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+from npvae.core.errors import DataError
 from npvae.datasets.dataset import NotAvailable
-from npvae.errors import DataError
 
 # In the order in which they are tried. The name of the file is appended.
 MIRRORS: dict[str, tuple[str, ...]] = {

@@ -17,9 +17,9 @@ from typing import BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from npvae.core.errors import DataError
 from npvae.datasets.dataset import MAX_ITEMS, SIDE
-from npvae.errors import DataError
-from npvae.files import open_plain
+from npvae.storage.files import open_plain
 
 _CHUNK = 1 << 18
 _UINT8 = 8

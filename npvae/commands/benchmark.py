@@ -1,0 +1,80 @@
+"""How fast is an epoch: beside the bare matrix products, PyTorch and JAX, and part by part?
+
+A benchmark, not a test: nothing fails because a machine is slow. Let nothing else run meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from npvae.commands import cli
+from npvae.core.errors import DataError, OutputError
+from npvae.storage.files import write_bytes_safely
+
+EXAMPLES = """examples:
+  python scripts/benchmark.py                        compare, and show where the time goes
+  python scripts/benchmark.py --sweep --json b.json  and how it grows with every size
+"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.add_argument(
+        "--data",
+        metavar="FOLDER",
+        help="a folder of IDX files, such as data/fashion-mnist (default: random pixels)",
+    )
+    rounds = cli.whole_number(1)
+    help = "rounds that alternate between the programs (default: 5)"
+    parser.add_argument("--rounds", type=rounds, default=5, metavar="N", help=help)
+    help = "batch sizes to compare at (default: 512,128)"
+    parser.add_argument("--batch-sizes", type=cli.sizes, default=(512, 128), metavar="N", help=help)
+    help = "measure how time and memory grow, too: a few minutes"
+    parser.add_argument("--sweep", action="store_true", help=help)
+    help = "write all figures here as JSON"
+    parser.add_argument("--json", type=cli.some_text, metavar="FILE", help=help)
+    parser.add_argument("--quiet", action="store_true", help="print results and errors only")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    options = parser.parse_args(arguments)
+    if options.data and not Path(options.data).is_dir():
+        raise DataError(f"there is no folder {options.data}.\nName one of IDX files with --data.")
+    if options.json and not Path(options.json).absolute().parent.is_dir():
+        raise OutputError(f"there is no folder for {options.json}.\nName another file with --json.")
+
+    from npvae.reference import benchmark
+
+    say = (lambda line: None) if options.quiet else (lambda line: print(f"... {line}", flush=True))
+    about = benchmark.machine()
+    for name, value in about.items():
+        print(
+            f"{name:18} {', '.join(map(' '.join, value.items())) if name == 'versions' else value}"
+        )
+    figures = {"machine": about, "compared": {}, "parts": {}, "sweep": {}}
+
+    for batch_size in options.batch_sizes:
+        times = benchmark.compare(options.data, batch_size, options.rounds, say)
+        rows = figures["compared"][batch_size] = list(benchmark.compared(times))
+        print(f"\nbatch {batch_size}: seconds per epoch, medians of {options.rounds} rounds")
+        for row in rows:
+            spread = f"{row['from']:.2f} to {row['to']:.2f}"
+            print(
+                f"  {row['program']:10} {row['seconds']:7.3f}   "
+                f"npvae takes {row['npvae_takes']:5.2f} times that ({spread})"
+            )
+    for batch_size in options.batch_sizes:
+        rows = figures["parts"][batch_size] = benchmark.parts(options.data, batch_size)
+        total = sum(row["seconds_per_epoch"] for row in rows)
+        print(f"\nbatch {batch_size}: where {total:.3f} s go, one worker's share of each batch")
+        for row in rows:
+            share = row["seconds_per_epoch"] / total
+            print(f"  {row['part']:28} {row['seconds_per_epoch']:7.4f} s {share:5.0%}")
+    if options.sweep:
+        figures["sweep"] = benchmark.sweep(options.data, list(benchmark.SWEEPS), say)
+        for name, rows in figures["sweep"].items():
+            print(f"\n{name:>10}  seconds per epoch  peak MiB")
+            for row in rows:
+                print(f"{row[name]:10}  {row['seconds']:17.3f}  {row['peak_mib'] or 0:8.0f}")
+    if options.json:
+        write_bytes_safely(options.json, json.dumps(figures, indent=2).encode() + b"\n")

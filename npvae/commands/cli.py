@@ -1,0 +1,230 @@
+"""What all commands have in common: how options are read and how errors are told.
+
+Exit codes: 0 done, 1 a bug of ours, 2 bad option, 3 data, 4 checkpoint, 5 diverged, 6 output folder
+or disk, 129, 130 and 143 for signals. An error is at most four lines; --debug shows the traceback.
+Nothing heavy is imported here, so that --help and bad options answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import math
+import os
+import re
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from shlex import quote
+from typing import Any, NoReturn
+
+from npvae.commands.signals import Signals
+from npvae.core.errors import NpvaeError, OutputError
+from npvae.runs.terminal import show
+
+
+class Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong with an option."""
+
+    def __init__(self, description: str | None, epilog: str | None = None, **more: Any) -> None:
+        super().__init__(
+            description=description,
+            epilog=epilog,
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            **more,
+        )
+        self._negative_number_matcher = re.compile(r"-([\d.]|inf)")  # -1e-3 is a value, too
+
+    def error(self, message: str) -> NoReturn:
+        _tell(f"{self.prog}: {message} (--help tells more)")
+        sys.exit(2)
+
+    def add_common(self, seed: int | str = 0) -> None:
+        """--seed, --quiet and --debug, which every command has."""
+        self.add_argument(
+            "--seed",
+            type=whole_number(0),
+            default=seed,
+            metavar="N",
+            help="of all randomness (default: 0)",
+        )
+        self.add_argument("--quiet", action="store_true", help="print results and errors only")
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    def add_data(self, default: str = "auto") -> None:
+        """--dataset and --data-dir; `default` says what is taken if none is named."""
+        self.add_argument(
+            "--dataset",
+            type=some_text,
+            metavar="NAME",
+            help="fashion-mnist, mnist, drawn-digits, an .npz file, a folder of pictures, or auto: "
+            f"Fashion-MNIST, or drawn-digits where that cannot be had (default: {default})",
+        )
+        self.add_argument(
+            "--data-dir",
+            type=some_text,
+            metavar="FOLDER",
+            help="where the dataset's files are or go (default: $NPVAE_DATA_DIR, else data/)",
+        )
+
+
+def whole_number(low: int) -> Callable[[str], int]:
+    """An option's type: a whole number, `low` or more."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value < 2**53:
+            bound = f"{low} or more" if value < low else "below 2^53"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, {bound}")
+        return value
+
+    return parse
+
+
+def number(low: float, above: bool = False) -> Callable[[str], float]:
+    """An option's type: a finite number, `low` or more; or more than `low`, if `above`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value) or value < low or (above and value == low):
+            bound = f"above {low:g}" if above else f"{low:g} or more"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number {bound}")
+        return value
+
+    return parse
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """An option's type: sizes such as 128 or 512,256."""
+    parts = text.split(",")
+    if not all(part.isdecimal() and 0 < int(part) < 2**31 for part in parts):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of sizes such as 256,128")
+    return tuple(int(part) for part in parts)
+
+
+def some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
+    """An option's type: one or more of the known words, such as shift,flip; in the known order."""
+
+    def parse(text: str) -> tuple[str, ...]:
+        words = text.split(",")
+        if len(set(words)) < len(words) or not set(words) <= set(known):
+            raise argparse.ArgumentTypeError(f"{text!r} is not some of {','.join(known)}")
+        return tuple(word for word in known if word in words)
+
+    return parse
+
+
+def again(options: argparse.Namespace, *names: str) -> list[str | Path]:
+    """These options, all of them paths, as far as they were given: for another command."""
+    given = {name: value for name, value in vars(options).items() if name in names and value}
+    return [word for name in given for word in (f"--{name.replace('_', '-')}", Path(given[name]))]
+
+
+def some_text(text: str) -> str:
+    """An option's type: anything but nothing; ~ is the home folder, as in --out=~/run."""
+    if not text:
+        raise argparse.ArgumentTypeError("'' is empty")
+    return os.path.expanduser(text)
+
+
+def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
+    """Call main with the command line, and end the process as the house rules say."""
+    signals = Signals()
+    try:
+        signals.catch()
+        warnings.showwarning = partial(_show_warning, signals)
+        _prepare_streams()
+        code = _flush(_outcome(main, signals))
+        signals.over = True
+    except KeyboardInterrupt:
+        code = _flush(128 + (signals.number or signal.SIGINT))
+        signals.over = True
+    sys.exit(code)
+
+
+def _outcome(main: Callable[[Sequence[str]], int | None], signals: Signals) -> int:
+    """The exit code of main; its errors are told."""
+    try:
+        _check_current_folder()
+        return main(sys.argv[1:]) or 0
+    except SystemExit as end:  # argparse, after --help or a bad option
+        return int(end.code or 0)
+    except Exception as error:
+        if signals.number:  # somebody has made another error of the interruption
+            _tell("Interrupted.")
+            return 128 + signals.number
+        if isinstance(error, BrokenPipeError):  # whoever read our output has enough
+            return 0
+        code, message = 1, str(error)
+        if isinstance(error, NpvaeError):
+            code = error.exit_code
+        elif isinstance(error, OSError):
+            code, why = 6, error.strerror or error
+            message = f"the output cannot be written: {why}"
+            if error.filename:
+                message = f"{error.filename} cannot be read or written: {why}"
+        elif isinstance(error, ModuleNotFoundError):
+            code, python = 2, quote(sys.executable)
+            message = f"{error}. For this Python, install it with\n{python} -m pip install -e ."
+        elif isinstance(error, MemoryError):
+            code, message = 2, f"there is not enough memory for that: ask for less.\n{error}"
+        else:
+            bug = "This is a bug in npvae. --debug shows where it happened."
+            message = f"{type(error).__name__}: {error}\n{bug}"
+        if "--debug" in sys.argv:
+            sys.excepthook(type(error), error, error.__traceback__)
+        else:
+            _tell(f"error: {message}")
+        return code
+
+
+def _check_current_folder() -> None:
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise OutputError(
+            "the current folder has been removed.\nGo to one that exists, and call this again."
+        ) from error
+
+
+def _prepare_streams() -> None:
+    """Rather a "?" than an error over a letter, and nowhere rather than no stream at all."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  open to the end
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flush(code: int) -> int:
+    """The exit code, after all output is out."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:  # nobody reads, or the disk is full
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            if code == 0 and not isinstance(error, BrokenPipeError):
+                _tell(f"error: the output cannot be written: {error.strerror}")
+                code = 6
+    return code
+
+
+def _tell(text: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal is gone
+        show(text, sys.stderr)
+
+
+def _show_warning(signals: Signals, message: Warning | str, *rest: Any, **named: Any) -> None:
+    if not signals.number:  # or it is the complaint of what was cut off in the middle
+        _tell(f"note: {str(message).splitlines()[0]}")

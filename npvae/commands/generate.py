@@ -1,0 +1,206 @@
+"""Look into a trained model: pictures of what it sees and of what it makes up.
+
+Each mode writes one new PNG, into images/ beside the model unless --out says otherwise, and prints
+its path. Nothing is overwritten. The same command gives the same picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from shlex import split
+from typing import TYPE_CHECKING, Any
+
+from npvae.commands import cli
+from npvae.runs import terminal
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from npvae.runs.trained_model import TrainedModel
+
+EXAMPLES = """examples:
+  python scripts/generate.py
+  python scripts/generate.py reconstruct --split train --index 0 7 9
+  python scripts/generate.py class trouser --checkpoint runs/fashion-mnist-z10-001
+
+Every mode tells its options:  python scripts/generate.py traverse --help
+"""
+
+MODES = {
+    "prior": "draws from the prior (the default)",
+    "reconstruct": "images beside what is decoded from their codes",
+    "digit": "draws that look like one digit",
+    "class": "draws that look like one class",
+    "interpolate": "from one image to another",
+    "traverse": "what each latent does to an image",
+    "manifold": "the plane of codes, decoded",
+    "scatter": "the codes of the test images, coloured by class",
+}
+
+NOT_CONDITIONAL = """
+The model itself is not conditional: it was never told a class and cannot be asked for one.
+In its place stands a Gaussian, fitted to the codes of the training images of the class. What
+is drawn from it mostly looks right; where two classes overlap, some draws look like the other."""
+
+MORE = {
+    "prior": "",
+    "reconstruct": "\nThe code of an image is mu, the mean of q(z | x): nothing is random here.",
+    "digit": NOT_CONDITIONAL,
+    "class": NOT_CONDITIONAL,
+    "interpolate": """
+Two ways: around the origin, through places where codes are common, and straight.""",
+    "traverse": """
+A row for each latent: it goes from -3 to 3, the others stay at the image's mu. The rows are
+ordered by KL on the test images, in nats: how much the latent tells about an image.""",
+    "manifold": """
+The images are spaced by the quantiles of the prior. With more than two latents it is the plane of
+the two with the greatest KL on the test images, all others 0; with one latent, a strip.""",
+    "scatter": "\nWith more than two latents: in the plane of their greatest variance (PCA).",
+}
+
+TAKE_A_NAME = ("--checkpoint", "--out", "--dataset", "--data-dir")  # even if it is that of a mode
+
+COUNTS = {
+    "prior": (100, "draws"),
+    "reconstruct": (10, "images, if no --index is given"),
+    "digit": (30, "draws"),
+    "class": (30, "draws"),
+    "interpolate": (11, "steps"),
+    "traverse": (13, "steps"),
+    "manifold": (20, "images a side"),
+    "scatter": (10_000, "test images at most"),
+}
+
+NEXT = {
+    "prior": ("what does it keep of a real image?", "reconstruct --index 0"),
+    "reconstruct": ("what lies between two images?", "interpolate 0 1 --split train"),
+    "digit": ("has each class a place of its own?", "scatter"),
+    "class": ("has each class a place of its own?", "scatter"),
+    "interpolate": ("what is each latent for?", "traverse --index 0"),
+    "traverse": ("the space of codes, decoded", "manifold"),
+    "manifold": ("the same space, with the test images in it", "scatter"),
+    "scatter": ("what does it make up on its own?", "prior"),
+}
+
+
+class ModeParser(cli.Parser):
+    """The options of one mode."""
+
+    def __init__(self, prog: str, description: str, **rest: Any) -> None:
+        super().__init__(description)
+        self.prog = prog
+
+
+def parser() -> cli.Parser:
+    parser = cli.Parser(__doc__, EXAMPLES)
+    modes = parser.add_subparsers(
+        dest="mode", metavar="MODE", required=True, parser_class=ModeParser
+    )
+    number = cli.whole_number(0)
+    for name, line in MODES.items():
+        about = f"{line[0].upper()}{line[1:]}.\n{MORE[name]}"
+        options = modes.add_parser(name, help=line, description=about)
+        add = options.add_argument
+        if name == "digit":
+            add("name", choices=list("0123456789"), metavar="N", help="0 to 9")
+        elif name == "class":
+            add("name", metavar="NAME", help="such as trouser; another word lists them all")
+        elif name == "interpolate":
+            add("index", type=number, nargs=2, metavar="N", help="from which image to which")
+        elif name == "reconstruct":
+            add("--index", type=number, nargs="+", metavar="N", help="the numbers of images")
+        elif name == "traverse":
+            add("--index", type=number, default=0, metavar="N", help="of the image (default: 0)")
+        if name in ("interpolate", "reconstruct", "traverse"):
+            add("--split", choices=("test", "train"), default="test", help="(default: test)")
+        add_shared(options, *COUNTS[name])
+    return parser
+
+
+def add_shared(parser: cli.Parser, count: int, things: str) -> None:
+    """The options of every mode."""
+    count_help = f"{things} (default: {count})"
+    data_dir = "where its files are or go (default: $NPVAE_DATA_DIR, else data/)"
+    model = "an .npz file, or a run's folder: its best epoch if it kept one, else its last"
+    add = parser.add_argument
+    add(
+        "--checkpoint",
+        type=cli.some_text,
+        metavar="PATH",
+        help=f"{model} (default: the newest run in runs/)",
+    )
+    out = "a folder, or a new .png file (default: the run's images/)"
+    add("--out", type=cli.some_text, metavar="PATH", help=out)
+    add("--count", type=cli.whole_number(1), default=count, metavar="N", help=count_help)
+    add("--scale", type=cli.whole_number(1), metavar="N", help="how much larger, in whole steps")
+    dataset = "name or path (default: what the model was trained on)"
+    add("--dataset", type=cli.some_text, metavar="NAME", help=dataset)
+    add("--data-dir", type=cli.some_text, metavar="FOLDER", help=data_dir)
+    parser.add_common()
+
+
+def with_mode(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the mode in front, wherever it stood; prior if there was none."""
+    rest = list(arguments)
+    if rest and (not rest[0].startswith("-") or rest[0] in ("-h", "--help")):
+        return rest
+    for k, word in enumerate(rest):
+        if word in MODES and rest[k - 1] not in TAKE_A_NAME:
+            return [word, *rest[:k], *rest[k + 1 :]]
+    return ["prior", *rest]
+
+
+def draw(options: argparse.Namespace, model: TrainedModel) -> Image.Image:
+    """The picture that is asked for."""
+    import numpy as np
+
+    from npvae.plots import generation, manifold
+
+    mode, vae, count, scale = options.mode, model.vae, options.count, options.scale or 3
+    rng = np.random.default_rng(options.seed)
+    if mode == "prior":
+        return generation.prior(vae, rng, count, scale, model.name)
+    if mode == "manifold":
+        plane: Sequence[int] = range(vae.latent_dim)
+        if len(plane) > 2:
+            plane = manifold.most_active(vae, model.data[1].images)[:2]
+            model.report(f"plane    z{plane[0]} and z{plane[1]}, which tell most; all others are 0")
+        return manifold.manifold(vae, plane, count, options.scale or 2, model.name)
+
+    train, test = model.data
+    if mode == "scatter":
+        return manifold.codes(vae, test, count, options.scale or 1, model.name)
+    if mode in ("digit", "class"):
+        return generation.of_class(vae, train, options.name, rng, count, scale, model.name)
+
+    split, index = options.split, options.index
+    images = test if split == "test" else train
+    if mode == "interpolate":
+        return generation.interpolate(vae, images, split, index, count, scale)
+    if mode == "traverse":
+        return generation.traverse(vae, images, split, index, test.images, count, scale)
+    index = index or range(min(count, len(images)))
+    scale = options.scale or (8 if len(index) == 1 else 3)
+    return generation.reconstruct(vae, images, split, index, scale)
+
+
+def main(arguments: Sequence[str]) -> None:
+    options = parser().parse_args(with_mode(arguments))
+
+    from npvae.runs.terminal import mention, show
+    from npvae.runs.trained_model import TrainedModel
+
+    say = (lambda line: None) if options.quiet else show
+    report = None if options.quiet else mention
+    model = TrainedModel(options.checkpoint, options.dataset, options.data_dir, report)
+    say(f"model    {model.path} ({model.name})")
+    picture = draw(options, model)
+    name = re.sub("[^a-z0-9]+", "-", f"{options.mode} {getattr(options, 'name', '')}".lower())
+    path = model.save(picture, name.strip("-"), options.out)
+    print(path if options.quiet else f"picture  {path}")
+
+    why, command = NEXT[options.mode]
+    given = cli.again(options, "checkpoint", "dataset", "data_dir")
+    say(f"\nNext: {why}\n  {terminal.command('generate.py', *split(command), *given)}")

@@ -1,0 +1,257 @@
+"""What `scripts/train.py` does: say what is about to happen, do it, say what came of it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from npvae.core.errors import DataError, DivergedError, OptionError
+from npvae.core.optimizer_base import Optimizer
+from npvae.datasets import DATASETS, Dataset
+from npvae.datasets.augmentation import warp_pixels
+from npvae.datasets.dataset import are_those_of, fingerprint
+from npvae.datasets.extra import load_with_extra
+from npvae.datasets.minibatches import gather_pixels
+from npvae.evaluation import Images
+from npvae.fast import jit
+from npvae.fast.threads import workers
+from npvae.model import VAE
+from npvae.optimizers import OPTIMIZERS
+from npvae.plots.image_grid import comparison, tile
+from npvae.plots.loss_curves import loss_curve
+from npvae.runs.environment import versions
+from npvae.runs.messages import best_epoch, explain_interruption, plan, silence, summary, what_next
+from npvae.runs.progress import Progress
+from npvae.runs.run_directory import Run, as_row, new_run, open_run
+from npvae.runs.terminal import mention, show
+from npvae.settings import Settings, shown
+from npvae.training import PICTURES, WEIGHTS, generator, train
+
+
+def start(settings: Settings, data_dir: str | None, out: str | None, quiet: bool = False) -> None:
+    """A new training run: data, folder, epochs, summary."""
+    check_out(settings, out)
+    report = silence if quiet else mention
+    train_set, test_set = load_with_extra(settings.dataset, settings.extra_data, data_dir, report)
+    check_validation(settings, train_set)
+    vae = build(settings)
+    about = {
+        "settings": settings.as_dict(),
+        "data": about_data(train_set, test_set, settings),
+        "versions": versions(),
+    }
+    name = f"{short_name(train_set)}-z{settings.latent_dim}"
+    run = new_run(name, out, about, started=now())
+    where = given_folder(data_dir)
+    with closing(run), explain_interruption(run, settings, where):
+        optimizer = OPTIMIZERS[settings.optimizer](settings.learning_rate)
+        _train(run, vae, optimizer, settings, train_set, test_set, quiet, where)
+
+
+def resume(
+    folder: str, given: Mapping[str, Any], data_dir: str | None, quiet: bool = False
+) -> None:
+    """Go on with a run, bit for bit as if it had never stopped."""
+    say = silence if quiet else show
+    run, vae, optimizer, header = open_run(folder)
+    done = header["epoch"]
+    where = given_folder(data_dir)
+    with closing(run):
+        settings = Settings.from_dict(header["settings"]).resumed(given, done)
+        with explain_interruption(run, settings, where):
+            report = silence if quiet else mention
+            train_set, test_set = load_again(run, settings, given, data_dir, report)
+            before = run.about["versions"]
+            others = [
+                f"{what} is {now_is}, it was {before[what]}"
+                for what, now_is in versions().items()
+                if what != "cores" and now_is != before.get(what, now_is)
+            ]
+            if others:
+                mention(f"note: last digits may differ: {'; '.join(others)}", sys.stderr)
+            run.about["settings"] = settings.as_dict()
+            run.write_about(resumed=now(), resumed_after_epoch=done, resumed_with=versions())
+            say(f"Resuming {run.folder} after epoch {done}.\n")
+            _train(run, vae, optimizer, settings, train_set, test_set, quiet, where, done)
+
+
+def _train(
+    run: Run,
+    vae: VAE,
+    optimizer: Optimizer,
+    settings: Settings,
+    train_set: Dataset,
+    test_set: Dataset,
+    quiet: bool,
+    where: Sequence[str | Path],
+    done: int = 0,
+) -> None:
+    """Train the epochs after `done`, and say what came of it."""
+    say = silence if quiet else show
+    images = train_set.images, test_set.images
+    say(plan(settings, train_set, test_set, vae, run))
+    prepare_kernels(settings, *images, say)
+    progress = Progress(settings.epochs, done, quiet)
+    epochs = range(done + 1, settings.epochs + 1)
+    if done:  # its pictures may be what could not be written
+        draw(run, run.history, vae, test_set.images, settings)
+    try:
+        for epoch in train(vae, optimizer, *images, settings, epochs, workers(), progress.batch):
+            epoch = epoch._replace(seconds=max(0.0, epoch.seconds))  # a clock may jump
+            history = [*run.history, as_row(epoch)]
+            try:
+                draw(run, history, vae, test_set.images, settings)
+            except Exception:  # an epoch is not lost over a picture
+                run.record(epoch, vae, optimizer)
+                raise
+            run.record(epoch, vae, optimizer)
+            progress.epoch(epoch)
+    finally:
+        progress.clear()
+    say("")
+    show(summary(epoch.test, train_set, test_set))
+    if settings.validation:
+        show(best_epoch(run.history))
+    say(what_next(run, settings, where))
+
+
+def prepare_kernels(
+    settings: Settings, images: Images, test_images: Images, say: Callable[[str], None]
+) -> None:
+    """Train a tiny model on two images, so that all kernels are loaded or, if need be, compiled.
+
+    Here and not by the workers of the first epoch: Ctrl-C would have to wait for them.
+    """
+    if jit.BACKEND == "numpy":
+        return
+    unused = gather_pixels if settings.augment else warp_pixels
+    if jit.must_compile(unused):
+        say("Compiling the kernels for this machine: a few seconds, the first time only.\n")
+    tiny = replace(settings, hidden_dims=(8,), latent_dim=2, validation=0)
+    optimizer = OPTIMIZERS[settings.optimizer](settings.learning_rate)
+    with suppress(DivergedError):
+        list(train(build(tiny), optimizer, images[:2], test_images[:2], tiny, range(1, 2)))
+
+
+def given_folder(data_dir: str | None) -> list[str | Path]:
+    """--data-dir for another command, if it was given for this one."""
+    return ["--data-dir", Path(data_dir)] if data_dir else []
+
+
+def load_again(
+    run: Run,
+    settings: Settings,
+    given: Mapping[str, Any],
+    data_dir: str | None,
+    report: Callable[[str], None],
+) -> tuple[Dataset, Dataset]:
+    """The images of a run that is resumed; DataError if they are others now."""
+    before = run.about["data"]
+    # Paths are kept as they were given; those in "data" hold in every folder.
+    name = given.get("dataset", before["name"])
+    extra = given.get("extra_data", before.get("extra", ""))
+    train_set, test_set = load_with_extra(name, extra, data_dir, report)
+    if not are_those_of(before, train_set, test_set):
+        more = " and --extra-data" if settings.extra_data else ""
+        raise DataError(
+            f"the images are not those that {run.folder} was trained on.\n"
+            f"Name the right ones with --dataset{more}, or their folder with --data-dir."
+        )
+    if {"dataset", "extra_data"} & set(given):
+        run.about["data"] = about_data(train_set, test_set, settings)
+    return train_set, test_set
+
+
+def build(settings: Settings) -> VAE:
+    """The untrained model of these settings. Raises OptionError if it is too large."""
+    rng = generator(settings.seed, WEIGHTS)
+    try:
+        return VAE(784, settings.hidden_dims, settings.latent_dim, settings.activation, rng=rng)
+    except (MemoryError, ValueError) as error:
+        sizes = f"--hidden {shown(settings.hidden_dims)} --latent-dim {settings.latent_dim}"
+        raise OptionError(
+            f"a network of {sizes} needs more memory than there is.\nAsk for a smaller one."
+        ) from error
+
+
+def draw(
+    run: Run,
+    history: Sequence[Mapping[str, float]],
+    vae: VAE,
+    images: Images,
+    settings: Settings,
+) -> None:
+    """The pictures of the last epoch in history, if it is due for them, and the loss so far."""
+    epoch = len(history)
+    if settings.pictures_every and epoch % settings.pictures_every == 0:
+        save_pictures(run, epoch, vae, images, settings)
+    if settings.pictures_every:
+        run.picture("loss.png", loss_curve(history))
+
+
+def save_pictures(run: Run, epoch: int, vae: VAE, images: Images, settings: Settings) -> None:
+    """100 draws from the prior, the same z in every epoch; 50 test images and their x_hat at mu."""
+    samples = vae.sample(100, generator(settings.seed, PICTURES))
+    run.picture(f"images/sampled_epoch{epoch}.png", tile(samples, columns=10))
+    originals = images[:50]
+    mu, _ = vae.encode(originals.reshape(len(originals), -1) / 255)
+    pairs = comparison(originals, vae.decode(mu), columns=10)
+    run.picture(f"images/rec_epoch{epoch}.png", pairs)
+
+
+def short_name(dataset: Dataset) -> str:
+    """The name of a dataset as part of a folder's name."""
+    return dataset.name if dataset.name in DATASETS else Path(real(dataset.name)).stem
+
+
+def about_data(train_set: Dataset, test_set: Dataset, settings: Settings) -> dict[str, Any]:
+    return {
+        "name": from_anywhere(train_set.name),
+        "extra": from_anywhere(settings.extra_data),
+        "source": train_set.source,
+        **fingerprint(train_set, test_set),
+    }
+
+
+def from_anywhere(dataset: str) -> str:
+    """The name of a dataset, or its path, in words that mean the same in every folder."""
+    return dataset if is_known(dataset) else real(dataset)
+
+
+def is_known(dataset: str) -> bool:
+    """Whether it is a name, or none, and not a path."""
+    return dataset in ("", "auto", *DATASETS)
+
+
+def real(path: str) -> str:
+    """The path without links and from the root on, even where links go round in a circle."""
+    return os.path.realpath(os.path.expanduser(path))
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def check_out(settings: Settings, out: str | None) -> None:
+    """Raise OptionError if the results would be among the pictures that are trained on."""
+    around = Path(real(out)).parents if out else ()
+    for name in (settings.dataset, settings.extra_data):
+        if not is_known(name) and Path(real(name)) in around:
+            raise OptionError(
+                f"{out} is inside {name}, whose pictures are trained on.\n"
+                "Choose another folder with --out, or leave --out away."
+            )
+
+
+def check_validation(settings: Settings, train_set: Dataset) -> None:
+    if settings.validation >= len(train_set):
+        raise OptionError(
+            f"--validation {settings.validation} would leave nothing to train on: "
+            f"there are {len(train_set):,} training images."
+        )

@@ -1,0 +1,1 @@
+"""What everything stands on: named arrays, validation of arguments, errors, the optimizer base."""

@@ -1,0 +1,63 @@
+"""How do few images become many? Each time one is used, it is moved a little.
+
+    shift     up to 2 whole pixels in either direction
+    rotate    up to 10 degrees, anticlockwise if positive
+    scale     by a factor between 1/1.1 and 1.1
+    flip      a mirror image, with probability 1/2: a shoe stays a shoe, a 2 does not stay a 2
+
+All four, one after the other in this order, are one affine map of the plane. It is used backwards:
+for each pixel p of the new image, the place in the old one where its colour comes from is
+A (p - centre) + centre - shift. That place lies between four pixels, and each gives the more, the
+nearer it is (bilinear interpolation). What comes from beyond the edge is black.
+Next: evaluation.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from math import isqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npvae.core.parameters import Array
+from npvae.fast import kernels
+
+SHIFT, ROTATION, SCALING = 2, np.deg2rad(10), 1.1
+
+Warps = NDArray[np.float64]  # (B, 2, 3): A, and beside it -shift; rows first, then columns
+
+
+def random_warps(count: int, kinds: Collection[str], rng: np.random.Generator) -> Warps:
+    """`count` random maps of these kinds, for `warp_pixels`."""
+    angle = rng.uniform(-ROTATION, ROTATION, count) * ("rotate" in kinds)
+    # Uniform in the logarithm: a factor is as likely as its inverse.
+    scale = np.exp(rng.uniform(-1, 1, count) * np.log(SCALING) * ("scale" in kinds))
+    mirror = np.where(rng.random(count) < 0.5 * ("flip" in kinds), -1, 1)
+    shift = rng.integers(-SHIFT, SHIFT, (count, 2), endpoint=True) * ("shift" in kinds)
+
+    warps = np.empty((count, 2, 3))
+    warps[:, 0, 0], warps[:, 0, 1] = np.cos(angle) / scale, np.sin(angle) / scale * mirror
+    warps[:, 1, 0], warps[:, 1, 1] = -np.sin(angle) / scale, np.cos(angle) / scale * mirror
+    warps[:, :, 2] = -shift
+    return warps
+
+
+@kernels.fused
+def warp_pixels(
+    images: NDArray[np.uint8], rows: NDArray[np.intp], warps: Warps, out: Array
+) -> None:
+    """The given rows of square images (N, D), warped, as pixels in [0, 1] into out (B, D)."""
+    side = isqrt(out.shape[1])
+    centre = (side - 1) / 2
+    framed = np.pad(images[rows].reshape(-1, side, side), ((0, 0), (1, 1), (1, 1)))  # by black
+    grid = np.stack([*np.indices((side, side)).reshape(2, -1) - centre, np.ones(side * side)])
+    source = warps @ grid + centre  # (B, 2, D): where each new pixel comes from
+    source = np.clip(source, -1, side) + 1  # in the frame; from beyond it, all is black
+    # The pixel above and to the left; at most side, also for NaN, so that the next is in the frame.
+    corner = np.fmin(source, side).astype(int)
+    (i, j), (u, v) = corner.swapaxes(0, 1), (source - corner).swapaxes(0, 1)
+    k = np.arange(len(rows))[:, None]
+    upper = (1 - v) * framed[k, i, j] + v * framed[k, i, j + 1]
+    lower = (1 - v) * framed[k, i + 1, j] + v * framed[k, i + 1, j + 1]
+    np.divide((1 - u) * upper + u * lower, 255, out=out)

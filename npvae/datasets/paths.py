@@ -1,0 +1,47 @@
+"""Where do datasets live on this machine?
+
+In --data-dir, else $NPVAE_DATA_DIR, else data/ beside the source tree; and in the user's cache
+folder where the package is installed, or where the first choice cannot be written.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+
+from npvae.core.errors import DataError
+from npvae.datasets.dataset import NotAvailable
+
+
+def data_folders(data_dir: str | Path | None = None) -> list[Path]:
+    """The folders to look in, best first. Raises DataError where one is a file."""
+    given = data_dir or os.environ.get("NPVAE_DATA_DIR") or _default_folder()
+    first = Path(os.path.expanduser(given))  # Path.expanduser raises where there is no such user
+    if os.path.exists(first) and not os.path.isdir(first):
+        raise DataError(f"The data folder {first} is a file.\nName a folder with --data-dir.")
+    return list(dict.fromkeys((first, _cache_folder())))
+
+
+def writable_folder(folders: list[Path], name: str) -> Path:
+    """The first `<folder>/<name>` that can be written, created. Raises NotAvailable."""
+    for folder in folders:
+        try:
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder / name, os.W_OK | os.X_OK):
+            return folder / name
+    tried = " or ".join(str(folder / name) for folder in folders)
+    raise NotAvailable(
+        f"{name} is not on disk, and {tried} cannot be written.\n"
+        "Name another folder with --data-dir."
+    )
+
+
+def _default_folder() -> Path:
+    project = Path(__file__).resolve().parents[2]
+    return project / "data" if (project / "pyproject.toml").is_file() else _cache_folder()
+
+
+def _cache_folder() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(tempfile.gettempdir() if home.startswith("~") else home) / "npvae"  # ~: no home

@@ -1,0 +1,148 @@
+"""How do Fashion-MNIST and MNIST come in: from disk, else from a mirror, and verified either way?
+
+Each is four IDX files, known by the SHA-256 of their uncompressed bytes: how they were compressed
+and where they came from does not matter. A file that is there but wrong is an error, never a reason
+to go on with something else.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npvae.core.errors import DataError
+from npvae.datasets import download
+from npvae.datasets.dataset import Dataset, NotAvailable
+from npvae.datasets.idx import idx_digest, read_images, read_labels
+from npvae.datasets.paths import data_folders, writable_folder
+
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+# Of the uncompressed files, in the order of FILES.
+SHA256 = {
+    "fashion-mnist": (
+        "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+    ),
+    "mnist": (
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+}
+TITLES = {"fashion-mnist": "Fashion-MNIST", "mnist": "MNIST"}
+CLASS_NAMES = {
+    "fashion-mnist": (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
+    "mnist": tuple("0123456789"),
+}
+_MAX_DOWNLOAD = 48_000_000  # bytes; gzip makes nothing longer than the 47,040,016 it holds
+
+
+def load_standard(
+    name: str, data_dir: str | Path | None, report: Callable[[str], None]
+) -> tuple[Dataset, Dataset]:
+    """Train and test of "fashion-mnist" or "mnist".
+
+    Raises NotAvailable where it is neither on disk nor to be had, DataError for damaged files.
+    """
+    folders = data_folders(data_dir)
+    arrays: dict[str, NDArray[np.uint8]] = {}
+    source = ""
+    for file in FILES:
+        if found := _read_local(name, file, folders):
+            arrays[file], source = found[0], f"read from {found[1]}"
+    missing = [file for file in FILES if file not in arrays]
+    if missing:
+        folder = writable_folder(folders, name)
+        source = f"downloaded from {_download(name, missing, folder, report)}"
+        for file in missing:
+            arrays[file] = _read_right(name, folder / f"{file}.gz", file)
+    train_images, train_labels, test_images, test_labels = (arrays[file] for file in FILES)
+    return (
+        Dataset(name, train_images, train_labels, CLASS_NAMES[name], source),
+        Dataset(name, test_images, test_labels, CLASS_NAMES[name], source),
+    )
+
+
+def _read_local(name: str, file: str, folders: list[Path]) -> tuple[NDArray[np.uint8], Path] | None:
+    """The array and its folder, or None where no folder has the file. Raises DataError."""
+    for path in _candidates(name, file, folders):
+        try:
+            array, owner = _read_and_name(path, file)
+            if owner == name:
+                return array, path.parent
+            if owner is None or path.parent.name == name:
+                raise _wrong(name, path, file, owner)
+        except DataError as error:
+            raise DataError(
+                f"{error}\nPut the right file there, or delete it to have it downloaded anew."
+            ) from error
+        # Else it is the other dataset's, lying in the data folder itself: no concern of ours.
+    return None
+
+
+def _candidates(name: str, file: str, folders: list[Path]) -> Iterator[Path]:
+    for folder in folders:
+        for path in (folder / name / file, folder / file):
+            for spelling in (path.with_name(f"{file}.gz"), path):
+                if os.path.isfile(spelling):
+                    yield spelling
+
+
+def _download(name: str, missing: list[str], folder: Path, report: Callable[[str], None]) -> str:
+    """Put the missing files into `folder`; the mirror that had them. Raises NotAvailable."""
+    mirrors = list(download.MIRRORS[name])
+    for file in missing:
+
+        def check(path: Path, file: str = file) -> None:
+            _read_right(name, path, file)
+
+        urls = [f"{mirror}{file}.gz" for mirror in mirrors]
+        try:
+            url = download.download(urls, folder / f"{file}.gz", check, _MAX_DOWNLOAD, report)
+        except NotAvailable as error:
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # if it is empty: perhaps its name was a mistake
+            what = TITLES[name] + ("" if len(missing) == len(FILES) else f"'s {file}.gz")
+            raise NotAvailable(
+                f"{what} is not in {folder} and cannot be downloaded:\n{error}\n"
+                "Put its four .gz files there (data/README.md), or name their folder: --data-dir."
+            ) from error
+        # The mirror that had this file is the first to be asked for the next.
+        mirrors.sort(key=lambda mirror: not url.startswith(mirror))
+    return mirrors[0]
+
+
+def _read_and_name(path: Path, file: str) -> tuple[NDArray[np.uint8], str | None]:
+    """The array in `path`, and the dataset whose `file` it is, if any. Raises DataError."""
+    read = read_images if "images" in file else read_labels
+    array = read(path, max_items=60_000 if file.startswith("train") else 10_000)
+    digest, place = idx_digest(array), FILES.index(file)
+    owners = [name for name, digests in SHA256.items() if digests[place] == digest]
+    return array, owners[0] if owners else None
+
+
+def _read_right(name: str, path: Path, file: str) -> NDArray[np.uint8]:
+    """The array in `path`, which has to be this `file` of this dataset. Raises DataError."""
+    array, owner = _read_and_name(path, file)
+    if owner != name:
+        raise _wrong(name, path, file, owner)
+    return array
+
+
+def _wrong(name: str, path: Path, file: str, owner: str | None) -> DataError:
+    found = f"{TITLES[owner]}'s" if owner else "other bytes (the SHA-256 differs)"
+    return DataError(f"{path}: expected {TITLES[name]}'s {file}, found {found}")

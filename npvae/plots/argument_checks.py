@@ -1,0 +1,56 @@
+"""Is what the user asks for there: that class, those images, a picture of that size?
+
+If not, an OptionError says what there is instead. Next: generation.py and manifold.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from npvae.core.errors import OptionError
+from npvae.datasets import Dataset
+from npvae.datasets.dataset import SIDE
+
+MOST_PIXELS = 100_000_000  # of a picture; few programs show more
+
+
+def class_label(dataset: Dataset, name: str) -> int:
+    """The label of the class with this name, in capitals or not; OptionError if there is none."""
+    names = [known.lower() for known in dataset.class_names]
+    if name.lower() in names:
+        return names.index(name.lower())
+    no_digits = f"{dataset.name} does not show digits: " if name.isdecimal() else ""
+    raise OptionError(
+        f'{no_digits}there is no class "{name}" in {dataset.name}.\n'
+        f"Its classes: {', '.join(dataset.class_names)}."
+    )
+
+
+def class_name(dataset: Dataset, index: int) -> str:
+    """What image `index` shows, in a few words for a picture."""
+    return in_brief(dataset.class_names[int(dataset.labels[index])])
+
+
+def in_brief(name: str) -> str:
+    """A name of 24 letters at most: a longer one would crowd out the picture."""
+    return name if len(name) <= 24 else f"{name[:21]}..."
+
+
+def check_indices(dataset: Dataset, split: str, indices: Sequence[int]) -> None:
+    """Raises OptionError if the dataset, of which this is the `split`, lacks one of the images."""
+    for index in indices:
+        if not 0 <= index < len(dataset):
+            raise OptionError(
+                f"there is no {split} image {index}: those of {dataset.name} have the numbers "
+                f"0 to {len(dataset) - 1}."
+            )
+
+
+def check_size(tiles: int, scale: int) -> None:
+    """Raises OptionError if that many images, that much enlarged, are too large a picture."""
+    pixels = tiles * (SIDE * scale) ** 2
+    if pixels > MOST_PIXELS:
+        raise OptionError(
+            f"that picture would have {pixels / 1e6:,.0f} million pixels, and "
+            f"{MOST_PIXELS / 1e6:.0f} million are the most.\nAsk for less with --count or --scale."
+        )

@@ -1,0 +1,306 @@
+"""What are we compared with?
+
+The same VAE, trained with Adam, as a good PyTorch user and a good JAX user write it for a CPU: all
+pixels in memory as floats, one layer for both heads, the running loss kept where the numbers are.
+And the floor: the five large matrix products of every batch with nothing around them, in NumPy.
+
+    python -m npvae.reference.baselines torch --batch-size 512 --epochs 5 --data data/fashion-mnist
+
+prints one line of JSON. Each runs in a process of its own, because their pools of threads would
+fight for the cores. Not part of the lesson: only scripts/benchmark.py uses it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npvae.commands import cli
+from npvae.core.errors import OptionError
+
+Bytes = NDArray[np.uint8]
+
+
+class Epochs(NamedTuple):
+    """What became of each epoch. The first may be slower than the rest: take medians."""
+
+    seconds: list[float]  # shuffle, gather, forward, backward, Adam, running loss
+    losses: list[float]  # bce + kl in nats per image, mean over the epoch as it went
+    test_losses: list[float]  # after each epoch, not in `seconds`; empty if nobody asked
+
+
+def npvae_epochs(
+    images: Bytes,
+    batch_size: int = 512,
+    hidden: int = 128,
+    latent: int = 10,
+    epochs: int = 5,
+    seed: int = 0,
+) -> Epochs:
+    """Train on images (N, ...) as scripts/train.py does."""
+    from npvae.fast.data_parallel import Team
+    from npvae.fast.threads import workers
+    from npvae.model import VAE
+    from npvae.optimizers import Adam
+    from npvae.settings import Settings
+    from npvae.training import WEIGHTS, generator, train_epoch
+
+    pixels = images[0].size
+    vae = VAE(pixels, (hidden,), latent, rng=generator(seed, WEIGHTS))
+    team, adam, rows = Team(vae, workers()), Adam(1e-3), np.arange(len(images))
+    settings, done = Settings(batch_size=batch_size, seed=seed), Epochs([], [], [])
+    for epoch in range(1, epochs + 1):
+        start = perf_counter()
+        loss = train_epoch(team, adam, images, rows, settings, epoch)
+        done.seconds.append(perf_counter() - start)
+        done.losses.append(loss.loss)
+    return done
+
+
+def torch_epochs(
+    images: Bytes,
+    batch_size: int = 512,
+    hidden: int = 128,
+    latent: int = 10,
+    epochs: int = 5,
+    seed: int = 0,
+    test_images: Bytes | None = None,
+) -> Epochs:
+    """Train on images (N, ...) with PyTorch: tensors in memory, no DataLoader, fused Adam."""
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+
+    torch.manual_seed(seed)
+
+    def to_pixels(given: Bytes) -> Any:
+        return torch.tensor(given.reshape(len(given), -1)).float().div_(255)  # (N, D)
+
+    x_train = to_pixels(images)
+    x_test = torch.empty(0) if test_images is None else to_pixels(test_images)
+    pixels = x_train.shape[1]
+    encoder = nn.Sequential(nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, 2 * latent))
+    decoder = nn.Sequential(nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, pixels))
+    parameters = [*encoder.parameters(), *decoder.parameters()]
+    for theta in parameters:
+        nn.init.xavier_uniform_(theta) if theta.ndim == 2 else nn.init.zeros_(theta)
+    adam = torch.optim.Adam(parameters, lr=1e-3, fused=True)
+
+    def loss_sum(x: Any) -> Any:
+        mu, log_var = encoder(x).chunk(2, dim=1)
+        z = mu + torch.exp(0.5 * log_var) * torch.randn_like(mu)
+        bce = F.binary_cross_entropy_with_logits(decoder(z), x, reduction="sum")
+        return bce - 0.5 * torch.sum(1 + log_var - mu.square() - log_var.exp())
+
+    done = Epochs([], [], [])
+    for _ in range(epochs):
+        start, total = perf_counter(), torch.zeros(())
+        order: Any = torch.randperm(len(x_train))
+        for rows in order.split(batch_size):
+            loss = loss_sum(x_train[rows])
+            adam.zero_grad()
+            (loss / len(rows)).backward()
+            adam.step()
+            total += loss.detach()
+        done.losses.append(total.item() / len(x_train))
+        done.seconds.append(perf_counter() - start)
+        if len(x_test):
+            with torch.no_grad():
+                total = sum(loss_sum(x) for x in x_test.split(1000))
+            done.test_losses.append(total.item() / len(x_test))
+    return done
+
+
+def jax_epochs(
+    images: Bytes,
+    batch_size: int = 512,
+    hidden: int = 128,
+    latent: int = 10,
+    epochs: int = 5,
+    seed: int = 0,
+) -> Epochs:
+    """Train on images (N, ...) with JAX: a whole epoch is one program, compiled before the clock
+    starts. It scans over the full batches; the last, shorter one is a step of its own after the
+    scan, compiled for its size: no image is left out and nothing is padded.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    x_train = jnp.asarray(images.reshape(len(images), -1), jnp.float32) / 255  # (N, D)
+    count, pixels = x_train.shape
+    full = count // batch_size * batch_size
+
+    def dense(key: Any, n_in: int, n_out: int) -> tuple[Any, Any]:
+        return jax.nn.initializers.glorot_uniform()(key, (n_in, n_out)), jnp.zeros(n_out)
+
+    def mean_loss(parameters: Any, x: Any, epsilon: Any) -> Any:
+        (W1, b1), (W2, b2), (W3, b3), (W4, b4) = parameters
+        mu, log_var = jnp.split(jax.nn.relu(x @ W1 + b1) @ W2 + b2, 2, axis=1)
+        z = mu + jnp.exp(0.5 * log_var) * epsilon
+        logits = jax.nn.relu(z @ W3 + b3) @ W4 + b4
+        bce = jnp.sum(jax.nn.softplus(logits) - x * logits)
+        kl = 0.5 * jnp.sum(mu**2 + jnp.exp(log_var) - 1 - log_var)
+        return (bce + kl) / len(x)
+
+    def step(state: Any, x: Any, epsilon: Any) -> Any:
+        parameters, m, v, t = state
+        loss, g = jax.value_and_grad(mean_loss)(parameters, x, epsilon)
+        t += 1
+        m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, g)
+        v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, g)
+        rate, root = 1e-3 / (1 - 0.9**t), 1 / (1 - 0.999**t)
+        parameters = jax.tree.map(
+            lambda theta, m, v: theta - rate * m / (jnp.sqrt(v * root) + 1e-8), parameters, m, v
+        )
+        return (parameters, m, v, t), loss * len(x)
+
+    def epoch(state: Any, key: Any, x_train: Any) -> Any:
+        shuffle, noise = jax.random.split(key)
+        rows = jax.random.permutation(shuffle, count)
+        epsilon = jax.random.normal(noise, (count, latent))
+
+        def next_batch(state: Any, batch: Any) -> Any:
+            return step(state, x_train[batch[0]], batch[1])
+
+        batches = (
+            rows[:full].reshape(-1, batch_size),
+            epsilon[:full].reshape(-1, batch_size, latent),
+        )
+        state, losses = jax.lax.scan(next_batch, state, batches)
+        total = jnp.sum(losses)
+        if full < count:
+            state, last = next_batch(state, (rows[full:], epsilon[full:]))
+            total += last
+        return state, total / count
+
+    keys = jax.random.split(jax.random.key(seed), 4 + epochs)
+    sizes = [(pixels, hidden), (hidden, 2 * latent), (latent, hidden), (hidden, pixels)]
+    parameters = [dense(key, *size) for key, size in zip(keys[:4], sizes, strict=True)]
+    zeros = jax.tree.map(jnp.zeros_like, parameters)
+    state = (parameters, zeros, zeros, jnp.float32(0))
+    run = jax.jit(epoch).lower(state, keys[0], x_train).compile()
+
+    done = Epochs([], [], [])
+    for key in keys[4:]:
+        start = perf_counter()
+        state, loss = run(state, key, x_train)
+        done.losses.append(float(loss))  # waits for the epoch to end
+        done.seconds.append(perf_counter() - start)
+    return done
+
+
+def numpy_products(batch_size: int = 512, hidden: int = 128, n_images: int = 60_000) -> float:
+    """Seconds for the five large products of every batch of an epoch, the last, short one included.
+
+    The other products, with a side of the latents' size, are left out, and so is everything else.
+    """
+    rng = np.random.default_rng(0)
+
+    def room(*shape: int) -> NDArray[np.float32]:
+        return rng.random(shape, np.float32)
+
+    x, h, logits, d, d_h = (room(batch_size, n) for n in (784, hidden, 784, 784, hidden))
+    W1, d_W1, W4, d_W4 = room(784, hidden), room(784, hidden), room(hidden, 784), room(hidden, 784)
+
+    def products(size: int) -> None:
+        np.matmul(x[:size], W1, out=h[:size])
+        np.matmul(h[:size], W4, out=logits[:size])
+        np.matmul(h[:size].T, d[:size], out=d_W4)
+        np.matmul(d[:size], W4.T, out=d_h[:size])
+        np.matmul(x[:size].T, d_h[:size], out=d_W1)
+
+    products(batch_size)  # wakes the threads
+    start = perf_counter()
+    for first in range(0, n_images, batch_size):
+        products(min(batch_size, n_images - first))
+    return perf_counter() - start
+
+
+# ------------------------------------------------------------------ as a program
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = cli.Parser("Time epochs of another program; prints one line of JSON.")
+    parser.prog = "python -m npvae.reference.baselines"
+    size = cli.whole_number(1)
+    parser.add_argument("program", choices=("npvae", "torch", "jax", "products"))
+    parser.add_argument("--batch-size", type=size, default=512, metavar="N")
+    parser.add_argument("--hidden", type=size, default=128, metavar="N")
+    parser.add_argument("--latent-dim", type=size, default=10, metavar="N")
+    parser.add_argument("--epochs", type=size, default=5, metavar="N")
+    help = "an .npz file or a folder of IDX files (default: random pixels)"
+    parser.add_argument("--data", type=Path, metavar="PATH", help=help)
+    help = "number of images, by repetition if need be (default: all, or 60000 random ones)"
+    parser.add_argument("--images", type=size, metavar="N", help=help)
+    parser.add_argument("--evaluate", action="store_true", help="test after each epoch (torch)")
+    parser.add_common()
+    options = parser.parse_args(arguments)
+
+    train, test = read_images(options.data)
+    if options.images:
+        train = np.resize(train, (options.images, *train.shape[1:]))
+    settings = (options.batch_size, options.hidden, options.latent_dim, options.epochs)
+    try:
+        if options.program == "torch":
+            done = torch_epochs(train, *settings, options.seed, test if options.evaluate else None)
+        elif options.program == "npvae":
+            done = npvae_epochs(train, *settings, options.seed)
+        elif options.program == "jax":
+            done = jax_epochs(train, *settings, options.seed)
+        else:
+            sizes = (options.batch_size, options.hidden, len(train))
+            done = Epochs([numpy_products(*sizes) for _ in range(options.epochs)], [], [])
+    except ImportError as error:
+        name = options.program
+        raise OptionError(f"{name} is needed ({error}): python -m pip install {name}") from error
+
+    packages = {"torch": ["torch"], "jax": ["jax", "jaxlib"], "npvae": ["numba"], "products": []}
+    result = {
+        "program": options.program,
+        "batch_size": options.batch_size,
+        "hidden": options.hidden,
+        "latent_dim": options.latent_dim,
+        "images": len(train),
+        **done._asdict(),
+        "versions": {name: version(name) for name in ("numpy", *packages[options.program])},
+        "peak_mib": peak_memory(),
+    }
+    print(json.dumps(result))
+
+
+def peak_memory() -> float | None:
+    """The most memory this process has had resident, in MiB; None where nobody counts it."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return float(peak / (2**20 if sys.platform == "darwin" else 2**10))
+
+
+def read_images(path: Path | None) -> tuple[Bytes, Bytes | None]:
+    """Training and test images (N, 28, 28). Raises DataError."""
+    if path is None:
+        return np.random.default_rng(0).integers(0, 256, (60_000, 28, 28), np.uint8), None
+    if path.is_dir():
+        from npvae.datasets import idx
+
+        files = (path / f"{part}-images-idx3-ubyte.gz" for part in ("train", "t10k"))
+        train, test = (idx.read_images(file) for file in files)
+        return train, test
+    from npvae.datasets.npz_file import read_npz
+
+    halves = [images for images, _ in read_npz(path)]
+    return halves[0], halves[1] if len(halves) > 1 else None
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,1 @@
+"""A run: its directory, lock, environment, trained model, and what it reports to the user."""

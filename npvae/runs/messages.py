@@ -1,0 +1,177 @@
+"""What does training tell people: before it begins, when it is cut short, and at the end?"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict
+from math import ceil
+from pathlib import Path
+from textwrap import wrap
+
+from npvae.core.errors import OutputError
+from npvae.datasets import Dataset
+from npvae.evaluation import no_latent_loss, pixel_entropy
+from npvae.fast import jit
+from npvae.fast.threads import workers
+from npvae.losses import Loss
+from npvae.model import VAE
+from npvae.runs import terminal
+from npvae.runs.run_directory import RUNS, Run, state_of
+from npvae.runs.run_lock import Moved
+from npvae.runs.terminal import columns, show
+from npvae.settings import Settings, option, shown
+from npvae.storage import checkpoint
+
+FEW_STEPS = 300  # the defaults take 118 for an epoch of Fashion-MNIST
+
+
+def silence(text: str) -> None:
+    """Says nothing, for --quiet."""
+
+
+def plan(settings: Settings, train_set: Dataset, test_set: Dataset, vae: VAE, run: Run) -> str:
+    """What is about to happen, for people."""
+    images = len(train_set) - settings.validation
+    steps = ceil(images / settings.batch_size)
+    held_out = f"{settings.validation:,} of the training images choose the best epoch"
+    few = f"only {count_of(steps * settings.epochs, 'step')} in all: try a smaller --batch-size"
+    room = max(20, columns(sys.stdout) - 12)  # and not broken once more by `show`
+    kernels = f"NumPy, {jit.WHY_NUMPY}" if jit.WHY_NUMPY else "compiled by Numba"
+    topics = {
+        "data": [
+            f"{train_set.name}: {len(train_set):,} training and {len(test_set):,} test images",
+            train_set.source,
+            *([held_out] if settings.validation else []),
+        ],
+        "network": network(vae),
+        "training": [
+            f"{count_of(settings.epochs, 'epoch')} of {count_of(steps, 'batch', 'es')} "
+            f"of {settings.batch_size}, {settings.optimizer} {settings.learning_rate:g}, "
+            f"beta {settings.beta:g}, seed {settings.seed}",
+            *([few] if steps * settings.epochs < FEW_STEPS and settings.batch_size > 1 else []),
+        ],
+        "options": wrap(settings.options(), room, break_on_hyphens=False) or ["all defaults"],
+        "losses": ["in nats per image: bce (pixels) + beta * kl (code)"],
+        "kernels": [f"{kernels}; {count_of(workers(), 'worker')}"],
+        "results": [str(run.folder)],
+    }
+    lines = [
+        f"{topic if k == 0 else '':10}{line}"
+        for topic, text in topics.items()
+        for k, line in enumerate(text)
+    ]
+    return "\n".join([*lines, ""])
+
+
+def count_of(number: int, what: str, plural: str = "s") -> str:
+    return f"{number} {what}{'' if number == 1 else plural}"
+
+
+def network(vae: VAE) -> list[str]:
+    """The network layer by layer: shapes and parameter counts."""
+    notes = dict.fromkeys([*vae.encoder.layers, *vae.decoder.layers], vae.activation)
+    notes[vae.to_log_var] = "z = mu + sigma * epsilon"
+    notes[vae.to_logits] = "x_hat = sigmoid(logits)"
+    names = [name.removesuffix(".W") for name in vae.parameters if name.endswith(".W")]
+    lines = []
+    for name, layer in zip(names, vae.layers, strict=True):
+        n_in, n_out = layer.W.shape
+        count = layer.W.size + layer.b.size
+        lines.append(
+            f"{name:16} {n_in:4} -> {n_out:<4} {count:9,}  {notes.get(layer, '')}".rstrip()
+        )
+    return [*lines, f"{'in all':16} {'':12} {vae.parameters.flat.size:9,}  parameters"]
+
+
+@contextmanager
+def explain_interruption(
+    run: Run, settings: Settings, where: Sequence[str | Path]
+) -> Iterator[None]:
+    """Whatever cuts training short here: say what is left, and how to go on."""
+    try:
+        yield
+    except (Moved, checkpoint.TooLong):  # there is no way on, but the one that they tell
+        raise
+    except OutputError as error:
+        what_and_why = str(error).splitlines()[:2]
+        lines = [*what_and_why, put_in_order(run, settings, where)]
+        raise OutputError("\n".join(lines)) from error
+    except (KeyboardInterrupt, OSError) as error:  # OSError: what is printed cannot be
+        left = isinstance(error, KeyboardInterrupt | BrokenPipeError)  # or nobody reads it
+        with suppress(OSError):
+            how = "Interrupted" if left else "Stopped"
+            show(f"{how}. {put_in_order(run, settings, where)}", sys.stderr)
+        if isinstance(error, BrokenPipeError):  # not done, so no success
+            raise KeyboardInterrupt from error
+        raise
+
+
+def put_in_order(run: Run, settings: Settings, where: Sequence[str | Path]) -> str:
+    """Make metrics.csv agree with last.npz; the state of the run, and the command that goes on."""
+    try:
+        run.lock.check()
+    except Moved as moved:
+        return str(moved)
+    last = state_of(run.folder)
+    if not last.exists():
+        return "No epoch was finished: begin again with the same command."
+    header, _ = checkpoint.load(last)
+    with suppress(OutputError):
+        run.catch_up(header["history"])
+    state = f"The state after epoch {header['epoch']} is in {last}"
+    if header["epoch"] == settings.epochs:
+        return f"{state}\nThat was the last one: the run is complete."
+    before = Settings.from_dict(header["settings"])
+    changes = []  # which are not in the checkpoint yet, such as more epochs
+    for name, value in asdict(settings).items():
+        if value != getattr(before, name):
+            changes += [option(name), shown(value)]
+    command = terminal.command("train.py", "--resume", run.folder, *changes, *where)
+    return f"{state}\nGo on with:  {command}"
+
+
+def summary(test: Loss, train_set: Dataset, test_set: Dataset) -> str:
+    """The test loss between its floor and its baseline."""
+    floor = pixel_entropy(test_set.images)
+    baseline = no_latent_loss(train_set.images, test_set.images)
+    beta = "" if test.beta == 1 else f"{test.beta:g} * "
+    lines = [
+        f"test loss {test.loss:7.2f} nats per image = bce {test.bce:.2f} + {beta}kl {test.kl:.2f}",
+        f"floor     {floor:7.2f} the entropy of the test pixels: no model can go below",
+        f"baseline  {baseline:7.2f} always the mean training picture, nothing in z",
+    ]
+    if test.beta != 1:
+        lines.append(f"-elbo     {-test.elbo:7.2f} bce + kl, comparable with floor and baseline")
+    if -test.elbo < baseline:
+        way = (baseline + test.elbo) / (baseline - floor)
+        lines.append(f"{'':10}which is {way:.0%} of the way from the baseline to the floor")
+    elif test.beta == 1:
+        lines.append(f"{'':10}which it does not reach yet: train for longer")
+    return "\n".join(lines)
+
+
+def best_epoch(history: Sequence[Mapping[str, float]]) -> str:
+    """Which epoch --validation has kept, and what it is worth."""
+    best = min(reversed(history), key=lambda row: row["validation_loss"])  # the last of equals
+    loss, lowest = best["test_loss"], best["validation_loss"]
+    which = f"after epoch {best['epoch']:.0f}, which has the lowest validation loss, {lowest:.2f};"
+    kept = "kept in best.npz, which evaluate.py and generate.py use"
+    return f"best      {loss:7.2f} {which}\n{'':17} {kept}"
+
+
+def what_next(run: Run, settings: Settings, where: Sequence[str | Path]) -> str:
+    """What one can do with a run that is done."""
+    lines = ["", "Next:"]
+    newest = settings.epochs - settings.epochs % (settings.pictures_every or settings.epochs + 1)
+    picture = run.folder / "images" / f"sampled_epoch{newest}.png"
+    if newest and picture.exists():
+        lines.append(f"  look at {picture}")
+    which = [*([] if run.folder.parent == RUNS else ["--checkpoint", run.folder]), *where]
+    lines += [
+        f"  {terminal.command('generate.py', *which)}",
+        f"  {terminal.command('evaluate.py', *which)}",
+        f"  {terminal.command('gradcheck.py')}",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,277 @@
+"""Where does a run live, and what is in its folder?
+
+    runs/fashion-mnist-z10-001/
+        run.json       settings, versions, data: what was run, and when
+        metrics.csv    a row for each epoch, nats per image
+        last.npz       the state after the last epoch: parameters, optimizer, epoch, history
+        best.npz       the same after the epoch with the lowest validation loss, with --validation
+        loss.png       the history as curves
+        images/        sampled_epoch%d.png, rec_epoch%d.png
+        .lock          held by whoever trains there
+
+Every file is written whole or not at all. last.npz is all that resuming needs, and is written after
+the pictures of its epoch: an interruption between two files loses nothing. No clock goes into it,
+so that equal runs give equal bytes. Whose folder it is, run_lock.py settles.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from npvae.core.errors import CheckpointError, NpvaeError, OutputError
+from npvae.core.optimizer_base import Optimizer
+from npvae.losses import Loss
+from npvae.model import VAE
+from npvae.optimizers import restored
+from npvae.plots.image_grid import save_png
+from npvae.runs import terminal
+from npvae.runs.run_lock import Lock, NotEmpty, claimed, next_free
+from npvae.settings import Settings
+from npvae.storage import checkpoint
+from npvae.storage.files import read_text, remove_leftovers, write_bytes_safely
+from npvae.training import Epoch
+
+RUNS = Path("runs")
+COLUMNS = "epoch,train_bce,train_kl,train_loss,test_bce,test_kl,test_loss,seconds"
+
+
+class Run:
+    """The folder of one run, which nobody else may write to while this object lives."""
+
+    def __init__(self, lock: Lock, about: Mapping[str, Any]) -> None:
+        self.lock, self.folder, self.about = lock, lock.folder, dict(about)
+        self.history: list[dict[str, float]] = []
+        self.seconds: list[str] = []
+
+    def close(self) -> None:
+        """Let others write to the folder."""
+        self.lock.release()
+
+    def record(self, epoch: Epoch, vae: VAE, optimizer: Optimizer) -> None:
+        """Keep the state after an epoch, all of it in last.npz, and then the rows for people."""
+        self.lock.check()
+        self.history.append(as_row(epoch))
+        self.seconds.append(f"{epoch.seconds:.4f}")
+        header = {
+            **self.about,
+            "model": vae.settings,
+            "optimizer": optimizer.settings,
+            "epoch": epoch.epoch,
+            "history": self.history,
+        }
+        arrays = {**vae.parameters, **optimizer.state}
+        validation = [row.get("validation_loss", 0.0) for row in self.history]
+        if epoch.validation and validation[-1] == min(validation):
+            checkpoint.save(self.folder / "best.npz", header, arrays)
+        checkpoint.save(self.folder / "last.npz", header, arrays)
+        self.write("metrics.csv", self.metrics())
+
+    def catch_up(self, history: list[dict[str, float]]) -> None:
+        """Write metrics.csv again, from the history in last.npz: it may have been cut off between.
+
+        Raises OutputError.
+        """
+        self.history, self.seconds = history, self.seconds[: len(history)]
+        self.write("metrics.csv", self.metrics())
+
+    def metrics(self) -> str:
+        """The history as text: the columns of COLUMNS and, with --validation, those of it."""
+        extra = [name for name in self.history[0] if name.startswith("validation")]
+        names = COLUMNS.split(",")[:-1]
+        lines = [",".join([COLUMNS, *extra])]
+        for row, seconds in zip(self.history, self.seconds, strict=True):
+            values = [format(row[name], ".10g") for name in names]
+            lines.append(",".join([*values, seconds, *(f"{row[name]:.10g}" for name in extra)]))
+        return "\n".join(lines) + "\n"
+
+    def write(self, name: str, text: str) -> None:
+        """Write a text file of the run, whole or not at all."""
+        self.lock.check()
+        try:
+            write_bytes_safely(self.folder / name, text.encode())
+        except OSError as error:
+            raise OutputError(
+                f"{self.folder / name} cannot be written: {error.strerror or error}\n"
+                "Make room for it, or see who may write there."
+            ) from error
+
+    def picture(self, name: str, pixels: NDArray[np.uint8] | Image.Image) -> None:
+        """Write a picture of the run, whole or not at all. Raises OutputError."""
+        self.lock.check()
+        save_png(self.folder / name, pixels)
+
+    def write_about(self, **more: Any) -> None:
+        """Write run.json, keeping what it said before, such as when the run was started."""
+        try:
+            before = dict(json.loads(read_text(self.folder / "run.json")))
+        except (OSError, TypeError, ValueError, RecursionError):  # none: the run is new
+            before = {}
+        self.write("run.json", json.dumps({**before, **self.about, **more}, indent=2) + "\n")
+
+
+def as_row(epoch: Epoch) -> dict[str, float]:
+    """An epoch as one flat row; its seconds are kept apart."""
+    losses: dict[str, Loss | None] = {"train": epoch.train, "test": epoch.test}
+    losses["validation"] = epoch.validation
+    row: dict[str, float] = {"epoch": epoch.epoch}
+    for name, loss in losses.items():
+        if loss is not None:
+            row |= {f"{name}_bce": loss.bce, f"{name}_kl": loss.kl, f"{name}_loss": loss.loss}
+    return row
+
+
+# ------------------------------------------------------------------ new runs
+
+
+def new_run(name: str, out: str | Path | None, about: Mapping[str, Any], **more: Any) -> Run:
+    """Create the folder `out`, or the next free runs/<name>-001, with run.json and images/ in it.
+
+    `about` goes into run.json and every checkpoint, `more` into run.json alone. Raises OutputError
+    if `out` holds anything already, or cannot be written.
+    """
+    folder = RUNS if out is None else Path(out)
+    with ExitStack() as on_failure:
+        try:
+            folder = next_free(RUNS, name) if out is None else folder
+            run = on_failure.enter_context(closing(Run(claimed(folder), about)))
+            (folder / "images").mkdir(exist_ok=True)
+        except NotEmpty:
+            raise OutputError(
+                f"the folder {folder} is not empty: a new run would overwrite what it holds.\n"
+                f"Choose another one with --out, or leave --out away for a new one.{way_on(folder)}"
+            ) from None
+        except OSError as error:
+            raise OutputError(
+                f"the folder {folder} cannot be used: {error.strerror or error}\n"
+                "Choose another one with --out."
+            ) from error
+        run.write_about(**more)
+        on_failure.pop_all()
+    return run
+
+
+def way_on(folder: Path) -> str:
+    """How to go on with the run in a folder, as another line; nothing if that is impossible."""
+    try:
+        header, _ = checkpoint.load(state_of(folder))
+        settings, done = Settings.from_dict(header["settings"]), header["epoch"]
+        more = {"epochs": done + 10} if done >= settings.epochs else {}
+        settings.resumed(more, done)
+        Lock(folder).release()  # raises OutputError if that run is still alive
+    except (NpvaeError, KeyError, TypeError, ValueError):
+        return ""
+    options = [f"--{name}={value}" for name, value in more.items()]
+    resume = terminal.command("train.py", "--resume", folder, *options)
+    return f"\nOr go on with the run in it:  {resume}"
+
+
+# ------------------------------------------------------------------ runs that are there
+
+
+def find_checkpoint(given: str | Path | None = None) -> Path:
+    """The checkpoint file that is meant by a file, by a run's folder, or, if None, the newest run.
+
+    Raises CheckpointError, saying what to do, if there is none.
+    """
+    if given is not None:
+        path = Path(given)
+        return state_in(path) if path.is_dir() else path
+    found = newest_in(RUNS)
+    if found is None:
+        raise CheckpointError(
+            f"no trained model was found in {RUNS.resolve()}.\n"
+            f"Name one with --checkpoint, or train one:  {terminal.command('train.py')}"
+        )
+    return found
+
+
+def newest_in(folder: Path) -> Path | None:
+    """The last.npz that was written last, of all runs in a folder."""
+    found = sorted(folder.glob("*/last.npz"), key=lambda path: path.stat().st_mtime)
+    return found[-1] if found else None
+
+
+def state_in(folder: Path) -> Path:
+    """The state of the run in a folder. Raises CheckpointError, saying what there is instead."""
+    state = state_of(folder)
+    if os.path.exists(state):
+        return state
+    to_do = f"Name the folder of a run, or train one:  {terminal.command('train.py')}"
+    if newest := newest_in(folder):
+        to_do = f"It holds runs; the newest is {newest.parent}: name that, or another."
+    elif (folder / "run.json").exists():
+        to_do = "Its run ended before the first epoch was over: begin it again."
+    raise CheckpointError(f"there is no trained model in {folder}.\n{to_do}")
+
+
+def state_of(folder: Path) -> Path:
+    """Its last.npz; or best.npz, if the first epoch was cut off between the two: they are equal."""
+    last, best = folder / "last.npz", folder / "best.npz"
+    return best if os.path.exists(best) and not os.path.exists(last) else last
+
+
+def load_model(path: str | Path) -> tuple[VAE, dict[str, Any]]:
+    """The model in a checkpoint, and all that the checkpoint says about its run.
+
+    Of a run's checkpoint: "settings", "data" and "versions" as in run.json; "epoch" and "history".
+    """
+    header, arrays = checkpoint.load(path)
+    return VAE.from_checkpoint(path, header, arrays), header
+
+
+def open_run(given: str | Path) -> tuple[Run, VAE, Optimizer, dict[str, Any]]:
+    """A run to be resumed, in the state of its last epoch; CheckpointError if there is none."""
+    path = find_checkpoint(given)
+    if path.exists() and path != state_of(path.parent):
+        raise CheckpointError(
+            f"{path} is not the last.npz of a run, and only from there can one go on.\n"
+            "Resume from the folder of the run."
+        )
+    header, arrays = checkpoint.load(path)
+    vae = VAE.from_checkpoint(path, header, arrays)
+    with ExitStack() as on_failure:
+        try:
+            Settings.from_dict(header["settings"])  # which may be those of a later version
+            about = {name: dict(header[name]) for name in ("settings", "data", "versions")}
+            if header["epoch"] != len(header["history"]) or "name" not in about["data"]:
+                raise ValueError
+            run = on_failure.enter_context(closing(Run(Lock(path.parent), about)))
+            optimizer = restored(header["optimizer"], arrays, vae.parameters)
+            run.seconds = seconds_in(path.parent / "metrics.csv", len(header["history"]))
+            run.catch_up(header["history"])
+        except (LookupError, TypeError, ValueError, OverflowError) as error:
+            raise CheckpointError(
+                f"the checkpoint {path} holds a model, but not the state of a training run that\n"
+                "this version of npvae can go on with. Resume from the last.npz of a run."
+            ) from error
+        try:
+            (path.parent / "images").mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{path.parent / 'images'} cannot be a folder: {error.strerror}\n"
+                "Move away what is there."
+            ) from error
+        remove_leftovers(path.parent / "images")
+        on_failure.pop_all()
+    return run, vae, optimizer, header
+
+
+def seconds_in(path: Path, count: int) -> list[str]:
+    """The seconds of so many epochs in a metrics.csv; nothing where they are missing."""
+    place = COLUMNS.split(",").index("seconds")
+    found = {}
+    with suppress(OSError, UnicodeDecodeError):
+        for line in read_text(path).splitlines():
+            row = line.split(",")
+            with suppress(ValueError, IndexError):  # somebody has edited it
+                found[row[0]] = f"{float(row[place]):.4f}"
+    return [found.get(str(epoch), "") for epoch in range(1, count + 1)]

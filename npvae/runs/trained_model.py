@@ -1,0 +1,138 @@
+"""Which trained model is meant, which images belong to it, and where do its pictures go?
+
+The newest run in runs/, its best epoch if it kept one, and the dataset it was trained on, unless
+the user says otherwise. What is missing is an error with a way out; nothing is replaced in silence.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import cached_property
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from npvae.core.errors import CheckpointError, DataError, OptionError, OutputError
+from npvae.datasets import Dataset, load_dataset
+from npvae.datasets.dataset import SIDE, are_those_of
+from npvae.datasets.extra import load_with_extra
+from npvae.plots.image_grid import save_png
+from npvae.runs.run_directory import find_checkpoint, load_model
+from npvae.storage.files import remove_leftovers
+
+
+class TrainedModel:
+    """The model of a checkpoint (a file, a run's folder, or None for the newest run), `vae`.
+
+    `dataset` is a name or path as for `load_dataset`, or None for what the model was trained on.
+    `report` gets lines for people. Raises CheckpointError.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str | Path | None = None,
+        dataset: str | None = None,
+        data_dir: str | Path | None = None,
+        report: Callable[[str], None] | None = None,
+    ) -> None:
+        self.path = chosen_checkpoint(checkpoint)
+        self.vae, self.header = load_model(self.path)
+        if self.vae.input_dim != SIDE * SIDE:
+            raise CheckpointError(
+                f"the model in {self.path} is one of {self.vae.input_dim} pixels.\n"
+                f"Only images of {SIDE} x {SIDE} can be drawn here."
+            )
+        about = self.header.get("data")
+        self.about_data: dict[str, Any] = about if isinstance(about, dict) else {}
+        self.trained_on: str | None = self.about_data.get("name")
+        self.dataset, self.data_dir = dataset, data_dir
+        self.report = report or (lambda line: None)
+
+    @cached_property
+    def data(self) -> tuple[Dataset, Dataset]:
+        """Training and test set, loaded when first asked for. Raises OptionError, DataError.
+
+        What the model was trained on has to be the same images still, those of --extra-data too.
+        """
+        if self.dataset is not None:
+            return load_dataset(self.dataset, self.data_dir, self.report)
+        if self.trained_on is None:
+            raise OptionError(
+                f"{self.path} does not say which dataset its model was trained on.\n"
+                "Name it with --dataset."
+            )
+        extra = self.about_data.get("extra", "")
+        train, test = load_with_extra(self.trained_on, extra, self.data_dir, self.report)
+        if not are_those_of(self.about_data, train, test):
+            both = " and ".join(filter(None, [self.trained_on, extra]))
+            raise DataError(
+                f"the images of {both} are not those that the model was trained on.\n"
+                "If you mean these, name them with --dataset."
+            )
+        return train, test
+
+    @property
+    def name(self) -> str:
+        """What the model is, for people: "mnist, z = 10, epoch 20"."""
+        parts = [Path(self.trained_on).name] if self.trained_on else []
+        parts.append(f"z = {self.vae.latent_dim}")
+        if "epoch" in self.header:
+            parts.append(f"epoch {self.header['epoch']}")
+        return ", ".join(parts)
+
+    def save(self, picture: Image.Image, name: str, out: str | Path | None) -> Path:
+        """Write a picture where nothing was before, and return its path.
+
+        `out` is a .png file, or a folder, by default images/ beside the checkpoint; a folder gets
+        <name>-001.png, -002, ... Raises OutputError if the file exists or cannot be written.
+        """
+        path = new_file(Path(out or self.path.parent / "images"), name)
+        try:
+            save_png(path, picture)
+        except BaseException:
+            path.unlink(missing_ok=True)  # it is empty: `new_file` has only claimed the name
+            raise
+        remove_leftovers(path.parent)
+        return path
+
+
+def chosen_checkpoint(given: str | Path | None) -> Path:
+    """The file itself, if one is given; of a run, the best epoch if it kept one, else the last."""
+    path = find_checkpoint(given)
+    best = path.with_name("best.npz")
+    return best if path != Path(given or "") and os.path.exists(best) else path
+
+
+def new_file(out: Path, name: str) -> Path:
+    """A file that did not exist, now created and empty: `out`, or the next free one inside it."""
+    try:
+        if out.suffix.lower() == ".png" and not out.is_dir():
+            out.parent.mkdir(parents=True, exist_ok=True)
+            if created(out):
+                return out
+            raise OutputError(
+                f"{out} exists, and a picture is never overwritten.\n"
+                "Choose another name or a folder with --out, or leave --out away."
+            )
+        if out.suffix and not out.is_dir():
+            raise OutputError(f"{out} is no folder, and pictures are written as .png files.")
+        out.mkdir(parents=True, exist_ok=True)
+        candidates = (out / f"{name}-{number:03d}.png" for number in count(1))
+        return next(path for path in candidates if created(path))
+    except OSError as error:
+        raise OutputError(
+            f"no picture can be written to {out}: {error.strerror or error}\n"
+            "Choose another folder with --out."
+        ) from error
+
+
+def created(path: Path) -> bool:
+    """Whether the file is new: of two processes that try at the same time, only one creates it."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    except FileExistsError:
+        return False
+    return True

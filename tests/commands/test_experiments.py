@@ -1,0 +1,290 @@
+"""Experiments are run once, resumed, never mistaken, counted and weighed rightly."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+from statistics import variance
+
+import pytest
+
+from npvae.commands import experiment_runs
+from npvae.commands.experiment_runs import CHANGES, Experiment, chosen
+from npvae.commands.experiment_tables import (
+    Outcome,
+    changes_table,
+    outcomes,
+    presets_table,
+    write_csv,
+)
+from npvae.commands.experiments import main
+from npvae.commands.train import parsed
+from npvae.core.errors import NpvaeError
+from npvae.settings import PRESETS, Settings
+from tests.helpers import ROOT, digits_file, environment, run_script
+
+TRAIN = ROOT / "scripts" / "train.py"
+BASE = "--preset tutorial --dataset digits.npz --hidden 5 --latent-dim 2"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    digits_file(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    return tmp_path
+
+
+def meant(run: Experiment) -> Settings:
+    """What train.py itself makes of the options."""
+    options = vars(parsed([*run.options.split(), "--seed", str(run.seed)]))
+    given = {field.name: options[field.name] for field in fields(Settings) if field.name in options}
+    return replace(PRESETS[options["preset"]], **given)
+
+
+def pretend(run: Experiment, epochs: int | None = None) -> None:
+    """What train.py leaves of a run that has got this far, or to its end, but for the model."""
+    run.folder.mkdir(parents=True)
+    about = {"settings": meant(run).as_dict()}
+    (run.folder / "run.json").write_text(json.dumps(about))
+    rows = ["200,10,210,0.5"] * (run.epochs if epochs is None else epochs)
+    names = "test_bce,test_kl,test_loss,seconds"
+    (run.folder / "metrics.csv").write_text("\n".join([names, *rows, ""]))
+
+
+def test_runs_are_run_once_resumed_and_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place = Path("runs with spaces")
+    shorter = Experiment(f"{BASE} --epochs 1", 0, place)
+    longer, other = (Experiment(f"{BASE} --epochs 3", seed, place) for seed in (0, 1))
+    wild = Experiment(f"{BASE} --epochs 3 --learning-rate 1e+30", 0, place)
+    experiment_runs.train_all([shorter], TRAIN)
+    shorter.folder.rename(longer.folder)  # as if it had been interrupted after one epoch
+    about = longer.folder / "run.json"
+    about.write_text(about.read_text().replace('"epochs": 1,', '"epochs": 3,'))
+    assert not longer.done
+    experiment_runs.train_all([longer, other, wild], TRAIN, jobs=2)
+    assert longer.done
+    assert [int(row["epoch"]) for row in longer.rows] == [1, 2, 3]
+    assert wild.diverged
+    assert "--learning-rate" in (wild.folder / "diverged.txt").read_text()
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("1/1  ")
+    assert {line.split(" ")[0] for line in told[1:]} == {"1/3", "2/3", "3/3"}
+    assert sum("diverged" in line for line in told) == 1
+
+    times = {path: path.stat().st_mtime_ns for path in place.rglob("*.npz")}
+    experiment_runs.train_all([longer, other, wild], TRAIN, jobs=2)  # nothing is left to do
+    assert {path: path.stat().st_mtime_ns for path in place.rglob("*.npz")} == times
+    assert capsys.readouterr().out == ""
+
+    runs = [longer, other, wild]
+    found = outcomes(runs)
+    assert list(found) == [longer.options, wild.options]
+    last = [float(run.rows[-1]["test_bce"]) + float(run.rows[-1]["test_kl"]) for run in runs[:2]]
+    assert found[longer.options].losses == pytest.approx(last, abs=1e-6)
+    assert found[wild.options].loss == math.inf
+    write_csv(runs, here / "all.csv")
+    rows = list(csv.DictReader((here / "all.csv").read_text().splitlines()))
+    assert [row["seed"] for row in rows] == ["0", "1", "0"]
+    assert float(rows[0]["test_loss"]) == pytest.approx(last[0], abs=1e-4)
+
+
+def test_a_run_that_fails_ends_it_with_what_it_said(here: Path) -> None:
+    wrong = Experiment("--preset tutorial --dataset nowhere.npz --epochs 1", 0, Path("runs"))
+    with pytest.raises(NpvaeError, match=r"failed:\nerror: .*nowhere"):
+        experiment_runs.train_all([wrong], TRAIN)
+
+
+def test_every_experiment_is_a_command_line_with_a_folder_of_its_own() -> None:
+    lines = chosen("all")
+    assert len(lines) == len(PRESETS) + len(CHANGES)
+    assert chosen("changes")[0] == "--preset tutorial" == chosen("presets")[0]
+    folders = {Experiment(line, seed, Path()).folder for line in lines for seed in range(3)}
+    assert len(folders) == 3 * len(lines)
+    assert Experiment("--preset tuned --epochs 7", 0, Path()).epochs == 7
+    assert Experiment("--preset tuned", 0, Path()).epochs == PRESETS["tuned"].epochs
+
+
+@pytest.mark.parametrize("options", chosen("all"))
+def test_the_settings_are_those_that_train_makes_of_the_options(options: str) -> None:
+    run = Experiment(options, 7, Path())
+    assert run.settings == experiment_runs.typed(meant(run))
+
+
+@pytest.fixture
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing may be started, not even by mistake: it would take hours."""
+    monkeypatch.setattr(subprocess, "Popen", None)
+
+
+@pytest.mark.usefixtures("no_training")
+@pytest.mark.parametrize("kept", ["metrics.csv", "last.npz", "diverged.txt"])
+def test_a_run_of_other_settings_is_refused(
+    kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is finished, was killed before its first row was written, or has diverged."""
+    run = Experiment("--preset tutorial --hidden 128,128", 0, tmp_path)
+    pretend(run)
+    (run.folder / "metrics.csv").rename(run.folder / kept)
+    assert run.done == (kept != "last.npz")
+    monkeypatch.setitem(PRESETS, "tutorial", replace(PRESETS["tutorial"], pictures_every=5))
+    assert run.done == (kept != "last.npz")  # pictures change nothing
+    now = replace(PRESETS["tutorial"], batch_size=64, augment=("flip",), hidden_dims=(9,))
+    monkeypatch.setitem(PRESETS, "tutorial", now)
+    with pytest.raises(NpvaeError) as refused:
+        experiment_runs.train_all([run], TRAIN)
+    assert str(refused.value) == (
+        f"{run.folder} holds a run of other settings than --preset tutorial --hidden 128,128 has "
+        "now.\nIt began with --augment none, not flip; --batch-size 512, not 64.\n"
+        "Remove it, or choose another folder with --out."
+    )
+    for words in ("changes --only-tables", "presets"):  # the latter before anything is trained
+        with pytest.raises(NpvaeError, match="holds a run of other settings"):
+            main([*words.split(), "--out", str(tmp_path)])
+
+
+def test_a_run_that_does_not_tell_its_settings_is_refused(tmp_path: Path) -> None:
+    run = Experiment("--preset tutorial", 0, tmp_path)
+    pretend(run)
+    for text in ("", "{}", '{"settings": {"colour": "red"}}'):
+        (run.folder / "run.json").write_text(text)
+        with pytest.raises(NpvaeError, match=r"--dataset \(unknown\), not fashion-mnist"):
+            experiment_runs.finished(tmp_path)
+    (run.folder / "metrics.csv").unlink()
+    assert not run.done  # it has not begun, so that nothing can be mistaken
+
+
+@pytest.mark.usefixtures("no_training")
+def test_the_table_of_all_runs_has_all_that_are_finished(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whichever were asked for this time, and however many seeds."""
+    asked = [Experiment(options, 0, tmp_path) for options in chosen("presets")]
+    change = f"--preset tutorial {CHANGES[0]}"
+    more = [Experiment("--preset tutorial", 1, tmp_path), Experiment(change, 12, tmp_path)]
+    for run in (*asked, *more, Experiment("--preset tutorial --epochs 3", 0, tmp_path)):
+        pretend(run)
+    pretend(Experiment(change, 1, tmp_path), epochs=2)  # not finished
+    (tmp_path / "my-seed-bank").mkdir()
+    (tmp_path / "tutorial-seed-01").mkdir()
+    main(["presets", "--seeds", "1", "--quiet", "--out", str(tmp_path)])
+    rows = list(csv.DictReader((tmp_path / "experiments.csv").read_text().splitlines()))
+    told = [(row["options"], row["seed"]) for row in rows]
+    assert told == [(run.options, str(run.seed)) for run in (*asked, *more)]
+    assert "change" not in capsys.readouterr().out
+
+
+WAITS = """
+import signal, sys, time
+from pathlib import Path
+
+def save(*ignored):
+    (folder / "saved").touch()
+    sys.exit(143)
+
+signal.signal(signal.SIGTERM, save)
+folder = Path(sys.argv[sys.argv.index("--out") + 1])
+folder.mkdir(parents=True)
+(folder / "started").touch()
+time.sleep(60)
+"""
+
+
+def test_an_interruption_says_that_nothing_is_lost(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "scripts" / "experiments.py", tmp_path)
+    (tmp_path / "train.py").write_text(WAITS)
+    process = subprocess.Popen(
+        [sys.executable, "experiments.py", "presets", "--jobs", "2"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+    )
+    until = time.monotonic() + 30
+    while len(list(tmp_path.rglob("started"))) < 2 and time.monotonic() < until:
+        time.sleep(0.02)
+    process.terminate()
+    said, complained = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert said == ""
+    assert complained == "Interrupted: what is done is kept, and the same command goes on.\n"
+    assert len(list(tmp_path.rglob("saved"))) == 2
+
+
+def outcome(options: str, *losses: float) -> Outcome:
+    return Outcome(options, list(losses), 0, 200.0, 10.0, 60.0)
+
+
+def test_what_is_noise_depends_on_how_much_seeds_differ() -> None:
+    start = "--preset tutorial"
+    base = outcome(start, 244.0, 244.2, 244.4)
+    rows = [
+        outcome(f"{start} {CHANGES[0]}", 240.0, 240.2, 240.4),
+        outcome(f"{start} {CHANGES[1]}", 244.2, 244.4, 244.6),
+        outcome(f"{start} {CHANGES[2]}", 250.0, 250.2, 250.4),
+        outcome(f"{start} {CHANGES[3]}"),
+    ]
+    lines = changes_table({row.options: row for row in (*rows, base)}).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:7]] == [
+        f"`{CHANGES[0]}`",
+        "(the preset itself)",
+        *(f"`{change}`" for change in CHANGES[1:4]),
+    ]
+    assert [line.split("|")[-2].strip() for line in lines[2:7]] == [
+        "helps",
+        "",
+        "noise",
+        "hurts",
+        "hurts",
+    ]
+    assert "-4.00" in lines[2]
+    assert "diverged" in lines[6]
+    noise = 2 * math.sqrt(variance(base.losses) * 2 / 3)  # every row has the same variance
+    assert f"{noise:.2f} nats" in lines[-1]
+
+
+def test_presets_stand_beside_the_figures_of_others() -> None:
+    table = presets_table({"--preset vae-opt": outcome("--preset vae-opt", 102.0, 103.0)})
+    (row,) = table.splitlines()[2:]
+    assert row.split(" | ") == [
+        "| `vae-opt`",
+        "200.00",
+        "10.00",
+        "**102.50**",
+        "102.00 to 103.00",
+        "60",
+        "102.54",
+        "2926.4 |",
+    ]
+
+
+def test_the_tables_alone_train_nothing(tmp_path: Path) -> None:
+    done = run_script("experiments.py", "presets", "--only-tables", "--out", "mine", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("| preset |")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_seed_that_diverged_is_told_beside_the_others() -> None:
+    found = Outcome("", [244.0, 243.0], 1, 200.0, 10.0, 60.0)
+    assert found.spread == "243.00 to 244.00, 1 diverged"
+
+
+def test_a_kill_between_the_last_two_files_is_no_failure(here: Path) -> None:
+    """The next call resumes it: that says it has all its epochs, and writes the row that lacks."""
+    run = Experiment(f"{BASE} --epochs 2", 0, Path("runs"))
+    experiment_runs.train_all([run], TRAIN, quiet=True)
+    rows = (run.folder / "metrics.csv").read_text().splitlines()
+    (run.folder / "metrics.csv").write_text("\n".join(rows[:-1]) + "\n")
+    assert not run.done
+    experiment_runs.train_all([run], TRAIN, quiet=True)
+    assert run.done

@@ -1,0 +1,841 @@
+"""Training survives what happens to people, and whatever was cut short ends as if it had not been.
+
+Most runs here are forks of a process that has imported everything already: they take a fraction of
+a second. What is to happen to them at which instant is drawn at random; the seed is in the message.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import pty
+import random
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from npvae.commands import training_run
+from npvae.core.errors import DivergedError, OutputError
+from npvae.fast.data_parallel import Team
+from npvae.losses import Loss
+from npvae.runs.run_directory import open_run
+from npvae.settings import Settings
+from npvae.storage import checkpoint
+from tests.forks import (
+    ENDS_WITHIN,
+    SIGNALS,
+    Ending,
+    Forks,
+    interrupted,
+    like_a_user,
+    on_a_terminal,
+)
+from tests.helpers import (
+    ROOT,
+    Tally,
+    command,
+    digits_file,
+    environment,
+    rows,
+    run,
+    run_script,
+    untimed,
+)
+
+TRAIN = str(ROOT / "scripts" / "train.py")
+RUN = ["--dataset", "digits.npz", "--epochs", "8", "--hidden", "8", "--batch-size", "64"]
+NAMES = {"run.json", "metrics.csv", "last.npz", "best.npz", "loss.png", ".lock", "images"}
+
+
+@pytest.fixture(autouse=True)
+def signals_count() -> Iterator[None]:
+    with like_a_user():
+        yield
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a space and umlauts in its name."""
+    folder = tmp_path_factory.mktemp("ein Übungs raum")
+    digits_file(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def forks(home: Path) -> Iterator[Forks]:
+    with closing(Forks(home)) as forks:
+        yield forks
+
+
+class Straight(NamedTuple):
+    """The folder of a run that nothing happened to, and how long it took."""
+
+    folder: Path
+    seconds: float
+
+
+@pytest.fixture(scope="module")
+def straight(home: Path, forks: Forks) -> Straight:
+    seconds = []
+    for out in ("warm up", "straight", "once more"):
+        start = time.monotonic()
+        ending = forks.run([*RUN, "--out", out])
+        seconds.append(time.monotonic() - start)
+        assert (ending.code, ending.err) == (0, "")
+    return Straight(home / "straight", min(seconds))  # signals shall come while it runs
+
+
+def assert_the_same(folder: Path, straight: Path) -> None:
+    """All that a run leaves is the same, byte for byte, but for the seconds."""
+    for name in ("last.npz", "loss.png", *(f"images/{p.name}" for p in straight.glob("images/*"))):
+        assert (folder / name).read_bytes() == (straight / name).read_bytes(), name
+    assert untimed(folder / "metrics.csv") == untimed(straight / "metrics.csv")
+    assert all(float(row["seconds"] or 0) >= 0 for row in rows(folder / "metrics.csv"))
+
+
+def epochs_in(folder: Path) -> int:
+    """How many epochs the folder holds, which is whole and in order whatever happened; else 0."""
+    names = {path.name for path in folder.iterdir() if path.suffix != ".tmp"}
+    assert names <= NAMES
+    if (folder / "last.npz").exists():
+        header, _ = checkpoint.load(folder / "last.npz")
+        done = int(header["epoch"])
+    else:
+        done = 0
+    if (folder / "metrics.csv").exists():
+        kept = rows(folder / "metrics.csv")
+        assert [int(row["epoch"]) for row in kept] == list(range(1, len(kept) + 1))
+        assert all(float(value or 0) >= 0 for row in kept for value in row.values())
+        assert len(kept) in (done, done - 1)
+    return done
+
+
+def epochs_told(out: str) -> int:
+    """The last epoch whose row was printed."""
+    told = re.findall(r"^ *(\d+)/8 ", out, re.MULTILINE)
+    return int(told[-1]) if told else 0
+
+
+@contextmanager
+def named(case: str) -> Iterator[None]:
+    """Whatever fails in here says in which case."""
+    try:
+        yield
+    except AssertionError as error:
+        raise AssertionError(f"{case}: {error}") from error
+
+
+# ------------------------------------------------------------------ kill -9
+
+
+def kill_until_done(
+    forks: Forks,
+    straight: Straight,
+    out: str,
+    dice: random.Random,
+    tally: Tally,
+    first: Sequence[str],
+) -> int:
+    """Start a run, kill it, resume it, kill it ... until it is done; the number of kills."""
+    folder, kills, before = forks.folder / out, 0, 0
+    while True:
+        begun = (folder / "last.npz").exists()
+        arguments = ["--resume", out, *first[2:4]] if begun else [*first, "--out", out]
+        ending = forks.run(arguments, signal.SIGKILL, dice.uniform(0, straight.seconds))
+        assert ending.err == ""
+        done = epochs_in(folder) if folder.exists() else 0
+        assert done >= max(before, epochs_told(ending.out)), "an epoch is lost that was finished"
+        before = done
+        if ending.code == 0:
+            return kills
+        assert ending.code == -signal.SIGKILL
+        kills += 1
+        tally("kill -9 while training", "no finished epoch lost")
+        if done == 8:  # between the last checkpoint and the summary
+            ending = forks.run(["--resume", out])
+            assert (ending.code, ending.err[:32]) == (2, "error: the run has 8 epochs already"[:32])
+            return kills
+
+
+@pytest.mark.parametrize("kills", [6, pytest.param(200, marks=pytest.mark.slow)])
+def test_kill_9_loses_no_finished_epoch_and_changes_nothing(
+    forks: Forks, straight: Straight, kills: int, tally: Tally
+) -> None:
+    count, seed = 0, 0
+    while count < kills:
+        seed += 1
+        out = f"killed {kills} {seed}"
+        with named(f"seed {seed}"):
+            count += kill_until_done(forks, straight, out, random.Random(seed), tally, RUN)
+            assert_the_same(forks.folder / out, straight.folder)
+        tally("runs killed until they were done", "same bytes as never killed")
+        shutil.rmtree(forks.folder / out)
+
+
+# ------------------------------------------------------------------ Ctrl-C, kill, a closed terminal
+
+
+def suggested(text: str) -> list[str]:
+    """The command after the words "Go on with:", as a shell would take it to pieces."""
+    found = re.search(r"Go on with: +python (.*)", text)
+    assert found, text
+    return shlex.split(found[1])
+
+
+def check_interruption(
+    forks: Forks, straight: Straight, out: str, ending: Ending, number: int
+) -> None:
+    """What is there after a signal is right, and the command that the message names goes on."""
+    assert "Traceback" not in ending.err
+    assert "ignored" not in ending.err
+    assert ending.err.count("\n") <= 4
+    assert ending.seconds < ENDS_WITHIN
+    assert ending.code == 128 + number
+    folder = forks.folder / out
+    done = epochs_in(folder) if folder.exists() else 0
+    if done == 8:
+        assert ending.err == "" or "complete" in ending.err
+    elif done:
+        assert f"after epoch {done} " in ending.err
+        script, *arguments = suggested(ending.err)
+        assert script == TRAIN
+        assert forks.run(arguments).code == 0
+        assert not list(folder.rglob("*.tmp"))
+    else:
+        assert ending.err == "" or "same command" in ending.err
+        again = forks.run([*RUN, "--out", out])
+        assert (again.code, again.err) == (0, "")
+    assert_the_same(folder, straight.folder)
+
+
+@pytest.mark.parametrize("count", [3, pytest.param(75, marks=pytest.mark.slow)])
+def test_signals_end_it_at_once_and_the_message_tells_how_to_go_on(
+    forks: Forks, straight: Straight, count: int, tally: Tally
+) -> None:
+    for seed in range(count):
+        dice, out = random.Random(seed), f"stopped {count} {seed}"
+        number = SIGNALS[seed % 3]
+        ending = forks.run([*RUN, "--out", out], number, dice.uniform(0, straight.seconds))
+        if ending.code == 0:
+            assert_the_same(forks.folder / out, straight.folder)
+            tally(f"{number.name} while training", "done before it came")
+            continue
+        if ending.code in (-number, 99) and not (forks.folder / out).exists():
+            tally(f"{number.name} while training", "before the script began")
+            continue
+        with named(f"{number.name}, seed {seed}, {ending}"):
+            check_interruption(forks, straight, out, ending, number)
+        tally(f"{number.name} while training", "same bytes after resuming")
+        shutil.rmtree(forks.folder / out)
+
+
+@pytest.mark.parametrize("count", [3, pytest.param(30, marks=pytest.mark.slow)])
+def test_signals_from_the_very_start_of_the_process(
+    home: Path, straight: Straight, forks: Forks, count: int, tally: Tally
+) -> None:
+    """A whole process each, from before Python has started to well into the training.
+
+    Until the first line of `cli.run` a signal is not ours: Python dies of it in its own way, or
+    loses a Ctrl-C in one of its own finalizers, says so, and goes on.
+    """
+    for seed in range(count):
+        dice, out = random.Random(seed), f"early {count} {seed}"
+        number, words = SIGNALS[seed % 3], command("train.py", *RUN, "--out", out)
+        ending = interrupted(words, home, number, dice.uniform(0, 1.5))
+        what = f"{number.name} from the start of Python on"
+        case = f"{number.name}, seed {seed}, {ending}"
+        if ending.code not in (128 + number, 0) and not (home / out).exists():
+            assert ending.code == -number or "KeyboardInterrupt" in ending.err, case
+            assert "cli.run" not in ending.err, case
+            tally(what, "before the script began")
+        elif ending.code == 0:
+            lost = number == signal.SIGINT and bool(re.search(r"\n *KeyboardInterrupt", ending.err))
+            assert lost or ending.err == "", case
+            assert "scripts/train.py" not in ending.err, case
+            assert_the_same(home / out, straight.folder)
+            tally(what, "lost by Python before the script began" if lost else "done before it came")
+        else:
+            with named(case):
+                check_interruption(forks, straight, out, ending, number)
+            tally(what, "same bytes after resuming")
+
+
+@pytest.mark.parametrize("count", [1, pytest.param(12, marks=pytest.mark.slow)])
+def test_a_closed_terminal(
+    home: Path, straight: Straight, forks: Forks, count: int, tally: Tally
+) -> None:
+    """The window is closed: the kernel sends SIGHUP, and nothing can be printed any more."""
+    for seed in range(count):
+        out = f"closed {count} {seed}"
+        ours, theirs = pty.openpty()
+        words = shlex.join(command("train.py", *RUN, "--out", out))
+        terminal = os.ttyname(theirs)
+        child = subprocess.Popen(  # which opens the terminal, and so it becomes the one of the run
+            ["sh", "-c", f"exec <>{terminal} >&0 2>&1; exec {words}"],
+            cwd=home,
+            env=environment(TERM="xterm"),
+            start_new_session=True,
+        )
+        seen = b""
+        while b"1/8" not in seen:
+            seen += os.read(ours, 65536)
+        time.sleep(random.Random(seed).uniform(0, straight.seconds))
+        os.close(theirs)
+        os.close(ours)
+        start = time.monotonic()
+        code = child.wait(timeout=60)
+        assert time.monotonic() - start < ENDS_WITHIN, f"seed {seed}"
+        done = epochs_in(home / out)
+        assert done >= 1
+        assert code in (0, 128 + signal.SIGHUP), f"seed {seed}"
+        if done < 8:
+            assert forks.run(["--resume", out]).code == 0
+        assert_the_same(home / out, straight.folder)
+        tally("terminals closed while training", "same bytes after resuming")
+
+
+def test_a_run_that_ignores_hang_ups_goes_on(forks: Forks, home: Path, straight: Straight) -> None:
+    """As under nohup."""
+    words = ["nohup", *command("train.py", *RUN, "--out", "nohup")]
+    ending = interrupted(words, home, signal.SIGHUP, 0, after="^data ")
+    assert (ending.code, ending.err) == (0, "")
+    assert_the_same(home / "nohup", straight.folder)
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_that_comes_in_a_finalizer_is_not_lost(number: int, tally: Tally) -> None:
+    """Where Python would print the exception and go on."""
+    program = (
+        "import os, time\n"
+        "from npvae.commands import cli\n"
+        "class Finalized:\n"
+        "    def __del__(self):\n"
+        f"        os.kill(os.getpid(), {int(number)})\n"
+        "        time.sleep(1)\n"
+        "def main(arguments):\n"
+        "    Finalized()\n"
+        "    print('it is not over', flush=True)\n"
+        "    time.sleep(30)\n"
+        "cli.run(main)\n"
+    )
+    start = time.monotonic()
+    done = run([sys.executable, "-c", program])
+    assert done.returncode == 128 + number
+    assert done.stderr == ""
+    assert time.monotonic() - start < 20
+    tally("signals in a finalizer", "ended at once")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize(
+    ("patience", "out"), [(60, "cleaning up\ndone\n"), (0, "cleaning up\n")], ids=["early", "late"]
+)
+def test_a_second_signal_cuts_nothing_off_unless_one_has_waited(
+    number: int, patience: int, out: str, tally: Tally
+) -> None:
+    """Ctrl-C, and while it is cleaning up another signal, within the seconds of patience or not."""
+    program = (
+        "import os, signal, time\n"
+        "from npvae.commands import cli, signals\n"
+        f"signals.PATIENCE = {patience}\n"
+        "def main(arguments):\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(9)\n"
+        "    finally:\n"
+        "        print('cleaning up', flush=True)\n"
+        "        time.sleep(0.02)\n"
+        f"        os.kill(os.getpid(), {int(number)})\n"
+        "        time.sleep(0.02)\n"
+        "        print('done', flush=True)\n"
+        "cli.run(main)\n"
+    )
+    done = run([sys.executable, "-c", program])
+    assert (done.returncode, done.stdout, done.stderr) == (130, out, "")
+    tally("second signals", "ended at once" if patience == 0 else "cleaned up all the same")
+
+
+def test_one_that_was_lost_in_a_finalizer_is_no_alarm_when_all_is_done(tally: Tally) -> None:
+    """The program ends within the moment after which it would be raised again."""
+    program = (
+        "import os, signal, time\n"
+        "from npvae.commands import cli\n"
+        "class Finalized:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        time.sleep(1)\n"
+        "class Slow:\n"
+        "    def __del__(self, sleep=time.sleep):\n"
+        "        sleep(0.1)\n"
+        "kept = Slow()\n"
+        "def main(arguments):\n"
+        "    Finalized()\n"
+        "cli.run(main)\n"
+    )
+    done = run([sys.executable, "-c", program])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    tally("signals when all is done", "exit code kept")
+
+
+def test_a_signal_that_comes_at_any_line_after_the_work_is_no_traceback(tally: Tally) -> None:
+    """A process for each line of cli.py that is run when main is done; 0: there are no more."""
+    program = (
+        "import os, signal, sys\n"
+        "from npvae.commands import cli\n"
+        "def main(arguments):\n"
+        "    frame = sys._getframe(1)\n"
+        "    while frame:\n"
+        "        frame.f_trace = trace\n"
+        "        frame = frame.f_back\n"
+        "    sys.settrace(trace)\n"
+        "def trace(frame, event, argument):\n"
+        "    global to_come\n"
+        "    if event == 'line' and frame.f_code.co_filename == cli.__file__:\n"
+        "        to_come -= 1\n"
+        "        if to_come == 0:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return trace\n"
+        "for to_come in range(1, 100):\n"
+        "    child = os.fork()\n"
+        "    if child == 0:\n"
+        "        cli.run(main)\n"
+        "    _, status = os.waitpid(child, 0)\n"
+        "    print(os.waitstatus_to_exitcode(status), flush=True)\n"
+        "    if status == 0:\n"
+        "        break\n"
+    )
+    done = run([sys.executable, "-c", program])
+    *codes, last = done.stdout.split()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(codes) > 5
+    assert set(codes) == {"130"}
+    assert last == "0"
+    for _ in codes:
+        tally("signals when all is done", "ended at once")
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_that_comes_when_all_is_done_changes_nothing(number: int, tally: Tally) -> None:
+    """Python takes itself down, all callbacks are over: the exit code stays what it was.
+
+    The names of a program are taken away then, so what a finalizer needs stands in its arguments.
+    """
+    program = (
+        "import os\n"
+        "from npvae.commands import cli\n"
+        "class Finalized:\n"
+        "    def __del__(self, kill=os.kill, process=os.getpid(), write=os.write):\n"
+        f"        kill(process, {int(number)})\n"
+        "        write(1, b'it was there')\n"
+        "kept = Finalized()\n"
+        "cli.run(lambda arguments: 0)\n"
+    )
+    done = run([sys.executable, "-c", program])
+    assert (done.returncode, done.stdout, done.stderr) == (0, "it was there", "")
+    tally("signals when all is done", "exit code kept")
+
+
+def assert_interrupted(ending: Ending, within: float) -> None:
+    """By Ctrl-C, before there was an epoch to keep."""
+    assert ending.code == 130
+    assert ending.err.startswith("Interrupted.")
+    assert ending.err.count("\n") <= 2
+    assert ending.seconds < within
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_kernels_are_compiled(home: Path, tmp_path: Path, tally: Tally) -> None:
+    """Nothing is in the cache: the first run compiles for ten seconds and more."""
+    for seed in range(8):
+        words = command("train.py", *RUN, "--epochs", "9999", "--out", f"cold {seed}")
+        empty = {"NPVAE_BACKEND": "numba", "NUMBA_CACHE_DIR": str(tmp_path / str(seed))}
+        delay = random.Random(seed).uniform(0, 6)
+        ending = interrupted(words, home, signal.SIGINT, delay, after="^Compiling", **empty)
+        with named(f"seed {seed}, {ending}"):
+            assert_interrupted(ending, within=3 * ENDS_WITHIN)  # LLVM ends what it began
+        tally("SIGINT while kernels are compiled", "ended at once")
+
+
+@pytest.mark.slow
+def test_ctrl_c_while_kernels_are_loaded(home: Path, tally: Tally) -> None:
+    """They are in the cache: loading them takes a moment, in which llvmlite is easily disturbed."""
+    arguments = [*RUN, "--epochs", "1"]
+    warm = run_script("train.py", *arguments, cwd=home, NPVAE_BACKEND="numba")
+    assert warm.returncode == 0
+    for seed in range(16):
+        words = command("train.py", *RUN, "--epochs", "100", "--out", f"warm {seed}")
+        full = {"NPVAE_BACKEND": "numba", "PYTHONUNBUFFERED": "1"}
+        delay = random.Random(seed).uniform(0, 0.5)
+        ending = interrupted(words, home, signal.SIGINT, delay, after="^results", **full)
+        with named(f"seed {seed}, {ending}"):
+            assert_interrupted(ending, within=ENDS_WITHIN)
+        tally("SIGINT while kernels are loaded", "ended at once")
+
+
+# ------------------------------------------------------------------ disks and folders
+
+
+def first_epochs(forks: Forks, out: str, epochs: int) -> Path:
+    """A run as the straight one, which ended after fewer epochs: all that was asked for then."""
+    arguments = [word if word != "8" or k != 3 else str(epochs) for k, word in enumerate(RUN)]
+    assert forks.run([*arguments, "--out", out]).code == 0
+    return forks.folder / out
+
+
+def test_a_full_disk_keeps_the_last_epoch_and_the_message_tells_how_to_go_on(
+    forks: Forks, home: Path, straight: Straight, tally: Tally
+) -> None:
+    """A limit on the length of files stands in for it; pictures fit, the checkpoint does not."""
+    folder = first_epochs(forks, "full disk", 3)
+    before = (folder / "last.npz").read_bytes()
+    words = shlex.join(command("train.py", "--resume", "full disk", "--epochs", "8"))
+    done = run(["bash", "-c", f"ulimit -f {len(before) // 1024 - 1}; exec {words}"], cwd=home)
+    assert done.returncode == 6
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") <= 4
+    assert "last.npz could not be written: File too large" in done.stderr
+    assert "after epoch 3 " in done.stderr
+    assert (folder / "last.npz").read_bytes() == before
+    assert forks.run(suggested(done.stderr)[1:]).code == 0
+    assert_the_same(folder, straight.folder)
+    tally("I/O faults while training", "same bytes after resuming")
+
+
+THREE_EPOCHS = Settings(dataset="digits.npz", epochs=3, hidden_dims=(8,), batch_size=64)
+
+
+@pytest.fixture
+def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The run of THREE_EPOCHS that nothing happens to; we are in the folder of its folder."""
+    monkeypatch.chdir(tmp_path)
+    digits_file(tmp_path)
+    training_run.start(THREE_EPOCHS, None, "straight", quiet=True)
+    return tmp_path / "straight"
+
+
+def cut_short(
+    out: str,
+    which: int,
+    error: BaseException,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: Settings = THREE_EPOCHS,
+) -> BaseException:
+    """Start a run in `out`; what it raises when the file of this number, from 1, is put in
+    its place: an OSError instead of that, anything else right after it."""
+    original, left = os.replace, which
+
+    def replace(source: Any, target: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left or not isinstance(error, OSError):
+            original(source, target)
+        if not left:
+            raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        with pytest.raises((OutputError, KeyboardInterrupt)) as caught:
+            training_run.start(settings, None, out, quiet=True)
+    return caught.value
+
+
+# The files are run.json, then each epoch two pictures, the curve, the checkpoint and metrics.csv.
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
+def test_whichever_file_cannot_be_replaced_the_run_can_be_taken_up_again(
+    every: int, three: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
+) -> None:
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    for which in range(1, 17, every):
+        out = f"fault {which}"
+        error = cut_short(out, which, full, monkeypatch)
+        assert isinstance(error, OutputError)
+        assert "No space left on device" in str(error)
+        assert str(error).count("\n") <= 3
+        before, file = divmod(which - 2, 5)
+        done = epochs_in(Path(out))
+        # An epoch is lost only with its checkpoint, not with a picture or metrics.csv.
+        assert done == (0 if which == 1 else before + (file != 3))
+        if done == 3:
+            assert "complete" in str(error)
+            opened, *_ = open_run(out)
+            opened.close()
+            assert (Path(out) / "last.npz").read_bytes() == (three / "last.npz").read_bytes()
+            assert untimed(Path(out) / "metrics.csv") == untimed(three / "metrics.csv")
+            tally("I/O faults while training", "no epoch lost")
+            continue
+        if done:
+            assert f"after epoch {done} " in str(error)
+            training_run.resume(out, {}, None, quiet=True)
+        else:
+            assert "same command" in str(error) or which == 1
+            training_run.start(THREE_EPOCHS, None, out, quiet=True)
+        assert_the_same(Path(out), three)
+        tally("I/O faults while training", "same bytes after resuming")
+
+
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
+def test_ctrl_c_right_after_a_file_leaves_all_in_agreement(
+    every: int, three: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
+) -> None:
+    """Right after last.npz, too, when metrics.csv is an epoch behind it."""
+    for which in range(5, 16, every):
+        out = f"cut {which}"
+        assert isinstance(
+            cut_short(out, which, KeyboardInterrupt(), monkeypatch), KeyboardInterrupt
+        )
+        done = epochs_in(Path(out))
+        assert done == (which - 5) // 5 + 1
+        assert len(rows(Path(out) / "metrics.csv")) == done
+        if done < 3:
+            training_run.resume(out, {}, None, quiet=True)
+        assert_the_same(Path(out), three)
+        tally("Ctrl-C right after a file", "same bytes after resuming")
+
+
+def test_best_without_last_is_an_epoch_too(
+    three: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --validation, best.npz comes before last.npz: in the first epoch there is only it."""
+    settings = replace(THREE_EPOCHS, validation=50)
+    training_run.start(settings, None, "validated", quiet=True)
+    cut_short("cut", 5, KeyboardInterrupt(), monkeypatch, settings)
+    assert {path.name for path in Path("cut").glob("*.npz")} == {"best.npz"}
+    told = capsys.readouterr().err
+    assert f"The state after epoch 1 is in {Path('cut/best.npz')}" in told
+    assert suggested(told)[1:] == ["--resume", "cut"]
+    training_run.resume("cut", {}, None, quiet=True)
+    assert_the_same(Path("cut"), Path("validated"))
+    assert Path("cut/best.npz").read_bytes() == Path("validated/best.npz").read_bytes()
+
+
+def test_a_run_whose_pictures_were_removed_goes_on(three: Path) -> None:
+    training_run.start(replace(THREE_EPOCHS, epochs=2), None, "run", quiet=True)
+    shutil.rmtree("run/images")
+    training_run.resume("run", {"epochs": 3}, None, quiet=True)
+    assert (Path("run/images/rec_epoch3.png")).read_bytes() == (
+        three / "images" / "rec_epoch3.png"
+    ).read_bytes()
+
+
+PLAIN_USER = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
+modes_count = pytest.mark.skipif(
+    bool(PLAIN_USER) and not shutil.which("setpriv"), reason="to root every folder is writable"
+)
+
+
+def as_a_plain_user(
+    script: str | Path, *arguments: str | Path, cwd: Path, **changes: str
+) -> subprocess.CompletedProcess[str]:
+    """Run it with a home that cannot be written, and heed the modes of all folders."""
+    words = [*PLAIN_USER, sys.executable, str(script), *map(str, arguments)]
+    env = environment(HOME="/proc", XDG_CACHE_HOME="", **changes)
+    return run(words, cwd=cwd, env=env, timeout=300)
+
+
+@contextmanager
+def read_only(*folders: Path) -> Iterator[None]:
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        yield
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)
+
+
+@modes_count
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (RUN, "runs"),
+        ([*RUN, "--out", "new"], "new"),
+        ([*RUN, "--out", "file/below"], "file"),
+        ([*RUN, "--out", "/proc/run"], "/proc/run"),
+        (["--resume", "mine", "--epochs", "9"], "mine"),
+    ],
+)
+def test_a_folder_that_cannot_be_written(
+    arguments: Sequence[str], named: str, tmp_path: Path, straight: Straight, tally: Tally
+) -> None:
+    digits_file(tmp_path)
+    (tmp_path / "file").write_text("")
+    shutil.copytree(straight.folder, tmp_path / "mine")
+    with read_only(tmp_path, tmp_path / "mine", tmp_path / "mine" / "images"):
+        done = as_a_plain_user(TRAIN, *arguments, cwd=tmp_path)
+    assert done.returncode == 6, done.stderr
+    assert re.match(f"error: .*{named}", done.stderr)
+    assert 2 <= done.stderr.count("\n") <= 4
+    assert re.search("--out|Copy it|see who may write there", done.stderr)
+    assert_the_same(tmp_path / "mine", straight.folder)
+    tally("folders that cannot be written", "exit 6")
+
+
+@modes_count
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("numba", marks=pytest.mark.slow)])
+def test_a_read_only_installation_without_git(tmp_path: Path, backend: str) -> None:
+    """Nowhere to keep bytecode or compiled kernels: it works, and says so in one line at most."""
+    source, work = tmp_path / "source", tmp_path / "work"
+    for name in ("npvae", "scripts"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    work.mkdir()
+    digits_file(work)
+    with read_only(source, *(path for path in source.rglob("*") if path.is_dir())):
+        done = as_a_plain_user(
+            source / "scripts" / "train.py",
+            *RUN,
+            cwd=work,
+            NPVAE_BACKEND=backend,
+            PYTHONPATH=str(source),
+            PYTHONDONTWRITEBYTECODE="1" if backend == "numba" else "",
+        )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("\n") <= 1
+    assert not list(source.rglob("__pycache__"))
+    assert epochs_in(work / "runs" / "digits-z10-001") == 8
+
+
+def test_the_same_command_twice_uses_two_folders_and_a_used_one_is_refused(
+    forks: Forks, home: Path, straight: Straight, tally: Tally
+) -> None:
+    for _ in range(2):
+        assert forks.run(RUN).code == 0
+    for number in (1, 2):
+        assert_the_same(home / "runs" / f"digits-z10-00{number}", straight.folder)
+        tally("the same command again", "a folder of its own")
+    before = {path: path.stat() for path in straight.folder.rglob("*") if path.name != ".lock"}
+    ending = forks.run([*RUN, "--seed", "1", "--out", "straight"])
+    assert ending.code == 6
+    assert "straight is not empty" in ending.err
+    assert "Choose another one with --out, or leave --out away" in ending.err
+    assert "--resume straight" in ending.err
+    after = {path: path.stat() for path in straight.folder.rglob("*") if path.name != ".lock"}
+    assert [(p, s.st_mtime_ns, s.st_size) for p, s in after.items()] == [
+        (p, s.st_mtime_ns, s.st_size) for p, s in before.items()
+    ]
+    tally("the same command again", "refused, nothing touched")
+
+
+# ------------------------------------------------------------------ another place, another machine
+
+
+def test_it_goes_on_from_another_folder(
+    forks: Forks, home: Path, tmp_path: Path, straight: Straight
+) -> None:
+    folder = first_epochs(forks, "elsewhere", 3)
+    done = run_script("train.py", "--resume", folder, "--epochs", "8", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert_the_same(folder, straight.folder)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["mit Leerzeichen", "Überläufer", "o'clock", "-dash", "b\udcffad"])
+def test_odd_names_of_folders(name: str, forks: Forks, home: Path, straight: Straight) -> None:
+    """The last one is no text at all, which a file system does not mind."""
+    ending = forks.run([*RUN, f"--out={name}"])
+    assert (ending.code, ending.err) == (0, "")
+    assert_the_same(home / name, straight.folder)
+
+
+def test_a_terminal_that_knows_no_letters_but_ascii(home: Path) -> None:
+    changes = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    arguments = [*RUN, "--out", "straßen"]
+    done = run_script("train.py", *arguments, cwd=home, PYTHONIOENCODING="ascii", **changes)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"^results +stra\\[\\\w]+en$", done.stdout, re.MULTILINE)
+    assert epochs_in(home / "straßen") == 8
+
+
+def test_another_number_of_threads_is_no_obstacle_but_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    digits_file(tmp_path)
+    settings = Settings(dataset="digits.npz", epochs=1, hidden_dims=(8,), pictures_every=0)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    training_run.start(settings, None, "run")
+    assert capsys.readouterr().err == ""
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    training_run.resume("run", {"epochs": 2}, None, quiet=True)  # of that, --quiet is no reason
+    err = capsys.readouterr().err
+    note = "note: last digits may differ: workers is 2, it was 1\n"
+    assert err == note
+    assert epochs_in(tmp_path / "run") == 2
+
+
+def test_a_clock_that_jumps(home: Path, straight: Straight, tmp_path: Path) -> None:
+    """All clocks go wrong at once, by hours, and some of them backwards: only the times suffer."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import random, time\n"
+        "dice = random.Random(7)\n"
+        "def jumping(clock):\n"
+        "    return lambda: clock() + dice.uniform(-9999, 9999)\n"
+        "for name in ('time', 'monotonic', 'perf_counter'):\n"
+        "    setattr(time, name, jumping(getattr(time, name)))\n"
+    )
+    arguments = [*RUN, "--out", "clock"]
+    code, seen = on_a_terminal(arguments, home, 100, "numpy", PYTHONPATH=str(tmp_path))
+    assert code == 0, seen
+    assert "left" in seen
+    assert not re.search(r"-\d+(:\d|\.\d\d\s)", seen)
+    assert_the_same(home / "clock", straight.folder)
+    assert any(float(row["seconds"]) > 100 for row in rows(home / "clock" / "metrics.csv"))
+
+
+# ------------------------------------------------------------------ losses that are no numbers
+
+
+def test_a_learning_rate_that_is_far_too_large(home: Path, forks: Forks, tally: Tally) -> None:
+    ending = forks.run([*RUN, "--learning-rate", "1e6", "--out", "diverged"])
+    assert ending.code == 5
+    assert re.match(
+        r"error: training has diverged in epoch \d, batch \d of 4: the loss is (nan|inf), "
+        r"it was [\d.e+]+ before\.\nTry a smaller --learning-rate\.",
+        ending.err,
+    ), ending.err
+    assert ending.err.count("\n") <= 4
+    assert not list((home / "diverged").rglob("*.tmp"))
+    again = forks.run([*RUN, "--learning-rate", "1e-3", "--out", "diverged 2"])
+    assert again.code == 0
+    tally("diverging runs", "exit 5, nothing lost")
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_loss_that_is_nan_keeps_the_last_good_state(
+    batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    digits_file(tmp_path)
+    settings = Settings(dataset="digits.npz", epochs=4, hidden_dims=(8,), batch_size=64)
+    training_run.start(settings, None, "straight", quiet=True)
+    original, calls, kept = Team.backpropagate, 0, {}
+
+    def backpropagate(team: Team, *arguments: Any) -> Loss:
+        nonlocal calls
+        calls += 1
+        if calls == 2 * 4 + batch:  # of epoch 3
+            kept.update({p.name: p.read_bytes() for p in Path("run").iterdir() if p.is_file()})
+            return Loss(float("nan"), 1.0)
+        return original(team, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Team, "backpropagate", backpropagate)
+        patch.setattr(training_run, "prepare_kernels", lambda *_: None)  # which has batches, too
+        with pytest.raises(DivergedError, match=rf"epoch 3, batch {batch} of 4: the loss is nan"):
+            training_run.start(settings, None, "run", quiet=True)
+    assert {p.name: p.read_bytes() for p in Path("run").iterdir() if p.is_file()} == kept
+    assert epochs_in(tmp_path / "run") == 2
+    training_run.resume("run", {}, None, quiet=True)
+    assert_the_same(tmp_path / "run", tmp_path / "straight")
+    tally("diverging runs", "exit 5, nothing lost")

@@ -1,0 +1,91 @@
+"""Named arrays: many names, one row of numbers, the same memory."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npvae.core.parameters import NamedArrays
+
+SHAPES = {"W": (2, 3), "b": (3,), "scale": ()}
+
+
+def test_names_and_flat_are_the_same_memory() -> None:
+    arrays = NamedArrays(SHAPES, np.float32)
+    assert arrays.flat.shape == (10,)
+    assert list(arrays) == ["W", "b", "scale"]
+    arrays.flat[:] = range(10)
+    np.testing.assert_array_equal(arrays["W"], [[0, 1, 2], [3, 4, 5]])
+    np.testing.assert_array_equal(arrays["b"], [6, 7, 8])
+    assert arrays["scale"] == 9
+    arrays["b"][1] = 50
+    assert arrays.flat[7] == 50
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_begins_with_zeros_of_the_dtype(dtype: Any) -> None:
+    arrays = NamedArrays(SHAPES, dtype)
+    assert not arrays.flat.any()
+    assert all(array.dtype == dtype for array in arrays.values())
+    assert arrays.shapes == SHAPES
+
+
+def test_assigning_to_a_name_writes_into_the_buffer() -> None:
+    arrays = NamedArrays(SHAPES, float)
+    view = arrays["W"]
+    arrays["W"] = [[1, 2, 3], [4, 5, 6]]
+    arrays["b"] = 7
+    assert arrays["W"] is view
+    np.testing.assert_array_equal(arrays.flat, [1, 2, 3, 4, 5, 6, 7, 7, 7, 0])
+    arrays["W"] *= 2
+    assert arrays["W"] is view
+    np.testing.assert_array_equal(arrays.flat[:6], [2, 4, 6, 8, 10, 12])
+
+
+def test_assigning_refuses_another_shape_and_another_name() -> None:
+    arrays = NamedArrays(SHAPES, float)
+    with pytest.raises(ValueError, match="broadcast"):
+        arrays["b"] = [1, 2]
+    with pytest.raises(KeyError, match="c"):
+        arrays["c"] = 1
+    assert not arrays.flat.any()
+
+
+def test_a_copy_has_a_buffer_of_its_own() -> None:
+    arrays = NamedArrays(SHAPES, np.float32)
+    arrays.flat[:] = range(10)
+    twin = arrays.copy()
+    assert isinstance(twin, NamedArrays)
+    assert twin.flat.dtype == np.float32
+    assert twin.shapes == SHAPES
+    twin["W"] = -1
+    np.testing.assert_array_equal(arrays.flat, range(10))
+    np.testing.assert_array_equal(twin.flat[6:], range(6, 10))
+
+
+def test_no_arrays_at_all() -> None:
+    assert NamedArrays({}, float).flat.shape == (0,)
+
+
+def test_update_writes_into_the_buffer() -> None:
+    arrays = NamedArrays(SHAPES, float)
+    arrays.update({"b": np.ones(3)})
+    np.testing.assert_array_equal(arrays.flat[6:9], 1)
+
+
+def test_the_or_of_dicts_writes_into_the_buffer() -> None:
+    arrays = NamedArrays(SHAPES, float)
+    same = arrays
+    arrays |= {"b": np.ones(3)}
+    arrays.update(scale=2, W=np.full((2, 3), 5))
+    assert arrays is same
+    np.testing.assert_array_equal(arrays.flat, [5, 5, 5, 5, 5, 5, 1, 1, 1, 2])
+
+
+def test_deepcopy_has_a_buffer_of_its_own() -> None:
+    arrays = NamedArrays(SHAPES, float)
+    twin = copy.deepcopy(arrays)
+    twin["b"] = 1
+    np.testing.assert_array_equal(twin.flat[6:9], 1)
+    assert not arrays.flat.any()

@@ -1,0 +1,341 @@
+"""Moved images: each kind does what its name says, to each image alone, and never leaves memory.
+
+y points down here, as rows do; angles are positive anticlockwise, as `np.rot90` turns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import combinations, product
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npvae.core.parameters import Array
+from npvae.datasets.augmentation import ROTATION, SCALING, SHIFT, Warps, random_warps, warp_pixels
+from npvae.settings import AUGMENTATIONS
+from tests.helpers import Bytes, digits
+
+Warp = Callable[..., None]
+SPECIFICATION: Warp = getattr(warp_pixels, "specification")  # noqa: B009
+LOOP: Warp = getattr(warp_pixels, "loop")  # noqa: B009
+# As a run calls it (compiled, where there is a compiler), as NumPy code, and as a plain loop.
+versions = pytest.mark.parametrize(
+    "warp", [warp_pixels, SPECIFICATION, LOOP], ids=["called", "specification", "loop"]
+)
+
+
+def rng(seed: int = 0) -> np.random.Generator:
+    return np.random.default_rng(seed)
+
+
+def noise(count: int, side: int) -> Bytes:
+    return rng().integers(0, 256, (count, side, side), np.uint8)
+
+
+def same_for_all(count: int, *rows: Any) -> Warps:
+    """`count` copies of the map [A | source of the centre]."""
+    return np.tile(np.array(rows, float), (count, 1, 1))
+
+
+def warped(images: Bytes, warps: Warps, warp: Warp = warp_pixels, dtype: Any = float) -> Array:
+    """Each image by its own map; pixels in [0, 1], in the shape of images."""
+    out = np.full((len(images), images[0].size), math.nan, dtype)
+    warp(images.reshape(len(images), -1), np.arange(len(images)), warps, out)
+    return out.reshape(images.shape)
+
+
+def colours(found: Array) -> Bytes:
+    """The bytes that these pixels are exactly: a compiled division by 255 is off by a bit."""
+    rounded: Array = np.rint(255 * found)
+    near = 2 * float(np.finfo(found.dtype).eps)
+    np.testing.assert_allclose(found, rounded / 255, rtol=near, atol=0)
+    result: Bytes = rounded.astype(np.uint8)
+    return result
+
+
+def disc(side: int = 28, row: float = 13.5, column: float = 13.5, radius: float = 3.0) -> Bytes:
+    """One image: a white disc with a soft edge, on black."""
+    y, x = np.indices((side, side))
+    distance = np.hypot(y - row, x - column)
+    image: Bytes = (255 * np.clip(radius + 0.5 - distance, 0, 1)).astype(np.uint8)
+    return image[None]
+
+
+def middle(image: Array) -> Array:
+    """The centre of brightness, from the centre of the image: rows, columns."""
+    grid = np.indices(image.shape) - (len(image) - 1) / 2
+    return np.array([float((axis * image).sum() / image.sum()) for axis in grid])
+
+
+IDENTITY = [[1, 0, 0], [0, 1, 0]]
+
+# ------------------------------------------------------------------ maps made by hand
+
+
+@versions
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("side", [1, 2, 5, 28])
+def test_without_a_map_images_are_as_they_were(side: int, dtype: Any, warp: Warp) -> None:
+    images = noise(3, side)
+    found = warped(images, same_for_all(3, *IDENTITY), warp, dtype)
+    np.testing.assert_array_equal(colours(found), images)
+
+
+@versions
+def test_whole_pixels_are_shifted_exactly_and_black_comes_in(warp: Warp) -> None:
+    images, side = noise(1, 5), 5
+    for down, right in product((-7, -5, -4, -2, 0, 1, 2, 5), repeat=2):
+        expected = np.zeros((side, side), np.uint8)
+        for i, j in product(range(side), repeat=2):
+            if 0 <= i - down < side and 0 <= j - right < side:
+                expected[i, j] = images[0, i - down, j - right]
+        found = warped(images, same_for_all(1, [1, 0, -down], [0, 1, -right]), warp)
+        np.testing.assert_array_equal(colours(found[0]), expected)
+
+
+@versions
+@pytest.mark.parametrize("side", [5, 28])
+def test_a_mirror_image_is_exact(side: int, warp: Warp) -> None:
+    images = noise(2, side)
+    found = warped(images, same_for_all(2, [1, 0, 0], [0, -1, 0]), warp)
+    np.testing.assert_array_equal(colours(found), images[..., ::-1])
+
+
+@versions
+@pytest.mark.parametrize("side", [5, 28])
+def test_a_quarter_turn_anticlockwise_is_exact(side: int, warp: Warp) -> None:
+    images = noise(2, side)
+    angle = math.pi / 2
+    cos, sin = round(math.cos(angle)), round(math.sin(angle))
+    found = warped(images, same_for_all(2, [cos, sin, 0], [-sin, cos, 0]), warp)
+    np.testing.assert_array_equal(colours(found), np.rot90(images, axes=(1, 2)))
+
+
+@versions
+def test_half_a_pixel_is_the_mean_of_two_and_at_the_edge_of_one_and_black(warp: Warp) -> None:
+    image = np.array([[[0, 51], [102, 255]]], np.uint8)  # 0, 0.2, 0.4, 1
+    down = warped(image, same_for_all(1, [1, 0, -0.5], [0, 1, 0]), warp)
+    np.testing.assert_allclose(down[0], [[0, 0.1], [0.2, 0.6]], rtol=1e-14)
+    left = warped(image, same_for_all(1, [1, 0, 0], [0, 1, 0.25]), warp)
+    np.testing.assert_allclose(left[0], [[0.05, 0.15], [0.55, 0.75]], rtol=1e-14)
+    both = warped(image, same_for_all(1, [1, 0, -0.5], [0, 1, 0.25]), warp)
+    np.testing.assert_allclose(both[0], [[0.025, 0.075], [0.3, 0.45]], rtol=1e-14)
+
+
+@versions
+def test_twice_as_large_is_four_times_as_bright(warp: Warp) -> None:
+    square = np.zeros((1, 28, 28), np.uint8)
+    square[:, 10:18, 10:18] = 255
+    large, small = (
+        warped(square, same_for_all(1, [1 / s, 0, 0], [0, 1 / s, 0]), warp)[0] for s in (2, 0.5)
+    )
+    np.testing.assert_array_equal(large[6:22, 6:22].round(), 1)  # 16 x 16
+    assert large.sum() == pytest.approx(4 * 64)
+    np.testing.assert_array_equal(small[12:16, 12:16], 1)  # 4 x 4
+    assert small.sum() == pytest.approx(16)
+
+
+@versions
+def test_each_image_has_its_own_map_and_its_own_row(warp: Warp) -> None:
+    images, rows = noise(4, 5), np.array([2, 0, 2])
+    warps = random_warps(3, AUGMENTATIONS, rng())
+    out = np.empty((3, 25))
+    warp(images.reshape(4, -1), rows, warps, out)
+    for k, row in enumerate(rows):
+        alone = warped(images[row : row + 1], warps[k : k + 1], warp)
+        np.testing.assert_array_equal(out[k], alone.ravel())
+
+
+# ------------------------------------------------------------------ maps that lead nowhere
+
+
+@versions
+@pytest.mark.parametrize("far", [6.0, 1e3, 1e19, 1e300, 1e308])
+def test_from_beyond_the_edge_all_is_black(far: float, warp: Warp) -> None:
+    """Image coordinates that no integer holds are no index, either."""
+    images = np.full((1, 5, 5), 255, np.uint8)
+    for sign, row in product((-1, 1), (0, 1)):
+        warps = same_for_all(1, *IDENTITY)
+        warps[0, row, 2] = sign * far
+        np.testing.assert_array_equal(warped(images, warps, warp), 0)
+
+
+@versions
+def test_one_point_may_be_drawn_all_over(warp: Warp) -> None:
+    """A map of the whole plane to one point, in the image, on its edge, and just out of reach."""
+    images = np.full((1, 5, 5), 255, np.uint8)
+    for place, expected in ((0, 1), (2, 1), (2.25, 0.75), (-2.5, 0.5), (3, 0), (-3, 0)):
+        warps = np.zeros((1, 2, 3))
+        warps[:, 0, 2] = place
+        np.testing.assert_array_equal(warped(images, warps, warp), expected)
+    just_inside = np.nextafter(3, 0)  # where rounding might make one more row of it
+    warps = np.full((1, 2, 3), [0, 0, just_inside])
+    assert 0 <= warped(images, warps, warp).max() < 1e-15
+
+
+@versions
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e300, -1e300, 2.0**63])
+def test_no_map_reads_outside_the_image(bad: float, warp: Warp) -> None:
+    """A compiled loop does not look whether an index is good. A map that is no number gives pixels
+    that are none, which the loss will show; any other gives colours."""
+    images = np.full((1, 5, 5), 255, np.uint8)
+    grid = np.stack([*np.indices((5, 5)).reshape(2, -1) - 2.0, np.ones(25)])
+    for mask in product((False, True), repeat=6):
+        warps = same_for_all(1, *IDENTITY)
+        warps[0][np.array(mask).reshape(2, 3)] = bad
+        with np.errstate(all="ignore"):
+            found = warped(images, warps, warp)[0].ravel()
+            unknown = np.isnan(warps[0] @ grid).any(axis=0)
+        np.testing.assert_array_equal(np.isnan(found), unknown)
+        assert ((found[~unknown] >= 0) & (found[~unknown] <= 1)).all()
+
+
+# ------------------------------------------------------------------ random maps
+
+
+def parts(warps: Warps) -> dict[str, Array]:
+    """What each kind has done, from the maps: A = rotation(angle) / scale @ mirror."""
+    A = warps[:, :, :2]
+    determinant = np.linalg.det(A)
+    return {
+        "shift": -warps[:, :, 2],
+        "rotate": np.arctan2(-A[:, 1, 0], A[:, 0, 0]),
+        "scale": np.abs(determinant) ** -0.5,
+        "flip": np.sign(determinant),
+    }
+
+
+NOTHING = parts(same_for_all(1, *IDENTITY))
+subsets = [kinds for n in range(5) for kinds in combinations(AUGMENTATIONS, n)]
+
+
+def test_the_maps_are_made_of_these_kinds() -> None:
+    assert tuple(NOTHING) == AUGMENTATIONS
+    found = random_warps(50, AUGMENTATIONS, rng())
+    shift, angle, scale, mirror = parts(found).values()
+    for k, warp in enumerate(found):
+        cos, sin = math.cos(angle[k]) / scale[k], math.sin(angle[k]) / scale[k]
+        turned = np.array([[cos, sin], [-sin, cos]]) @ np.diag([1, mirror[k]])
+        np.testing.assert_allclose(warp, np.column_stack([turned, -shift[k]]), atol=1e-15)
+
+
+@pytest.mark.parametrize("kinds", subsets, ids=",".join)
+def test_a_kind_is_the_same_whatever_others_there_are(kinds: tuple[str, ...]) -> None:
+    """So that one can tell what each of them is worth."""
+    found = parts(random_warps(20, kinds, rng()))
+    for kind in AUGMENTATIONS:
+        alone = parts(random_warps(20, [kind], rng()))[kind]
+        expected = alone if kind in kinds else np.broadcast_to(NOTHING[kind], alone.shape)
+        np.testing.assert_allclose(found[kind], expected, rtol=0, atol=1e-14)
+        assert (kind in kinds) == bool(np.abs(found[kind] - NOTHING[kind]).max() > 0.01)
+
+
+@pytest.mark.parametrize("kinds", subsets, ids=",".join)
+def test_the_same_numbers_are_drawn_whatever_the_kinds(kinds: tuple[str, ...]) -> None:
+    one, other = rng(), rng()
+    random_warps(7, kinds, one)
+    random_warps(7, (), other)
+    assert one.random() == other.random()
+
+
+def test_without_kinds_nothing_moves() -> None:
+    np.testing.assert_array_equal(random_warps(9, (), rng()), same_for_all(9, *IDENTITY))
+
+
+def test_equal_seeds_give_equal_maps_and_others_do_not() -> None:
+    first, again, other = (random_warps(5, AUGMENTATIONS, rng(seed)) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.isin(first[:, 0, 0], other[:, 0, 0]).any()
+    assert len({warp.tobytes() for warp in first}) == 5  # a map for each image
+
+
+def test_how_far_and_how_often() -> None:
+    """20,000 draws: a share p is off by sqrt(p (1 - p) / 20,000), 0.0035 for a half; five times.
+
+    And the mean of uniform numbers from -a to a by a / sqrt(3 * 20,000).
+    """
+    count = 20_000
+    shift, angle, scale, mirror = parts(random_warps(count, AUGMENTATIONS, rng())).values()
+    assert (SHIFT, round(math.degrees(ROTATION), 9), SCALING) == (2, 10, 1.1)
+
+    steps, often = np.unique(shift, axis=0, return_counts=True)
+    assert steps.tolist() == [list(pair) for pair in product((-2, -1, 0, 1, 2), repeat=2)]
+    np.testing.assert_allclose(often / count, 1 / 25, rtol=0, atol=0.007)
+
+    assert (mirror == -1).mean() == pytest.approx(0.5, abs=0.0175)
+    for spread, most in ((angle, math.radians(10)), (np.log(scale), math.log(1.1))):
+        assert np.abs(spread).max() <= most + 1e-12
+        tenths, _ = np.histogram(spread, bins=10, range=(-most, most))
+        np.testing.assert_allclose(tenths / count, 0.1, rtol=0, atol=0.0107)
+        assert abs(spread.mean()) < 5 * most / math.sqrt(3 * count)
+    drawn = np.column_stack([shift, angle, np.log(scale), mirror])
+    # Independent, the correlation of two is off by 1 / sqrt(20,000) = 0.007.
+    np.testing.assert_allclose(np.corrcoef(drawn.T), np.eye(5), rtol=0, atol=0.035)
+
+
+# ------------------------------------------------------------------ what it looks like
+
+
+def test_a_shift_goes_down_and_to_the_right() -> None:
+    warps = random_warps(40, ["shift"], rng())
+    shift = parts(warps)["shift"]
+    for k, image in enumerate(warped(disc().repeat(40, axis=0), warps)):
+        np.testing.assert_allclose(middle(image), shift[k], atol=1e-6)
+
+
+def test_a_rotation_is_anticlockwise() -> None:
+    """A disc to the right of the centre goes up, by radius * sin(angle)."""
+    warps = random_warps(40, ["rotate"], rng())
+    angle = parts(warps)["rotate"]
+    found = warped(disc(column=13.5 + 9).repeat(40, axis=0), warps)
+    expected = 9 * np.column_stack([-np.sin(angle), np.cos(angle)])
+    for k, image in enumerate(found):
+        # Bilinear interpolation moves brightness by a small part of a pixel.
+        np.testing.assert_allclose(middle(image), expected[k], atol=0.03)
+    assert np.abs(expected[:, 0]).max() > 1
+
+
+def test_a_scale_above_1_makes_larger() -> None:
+    warps = random_warps(40, ["scale"], rng())
+    scale = parts(warps)["scale"]
+    areas = warped(disc(radius=8).repeat(40, axis=0), warps).sum(axis=(1, 2))
+    np.testing.assert_allclose(areas / (disc(radius=8).sum() / 255), scale**2, rtol=0.01)
+    assert scale.min() < 0.93
+    assert scale.max() > 1.07
+
+
+def test_all_at_once_are_one_after_the_other() -> None:
+    """Shifted, turned, scaled, and in the end mirrored: where a disc comes to."""
+    warps = random_warps(60, AUGMENTATIONS, rng())
+    shift, angle, scale, mirror = parts(warps).values()
+    found = warped(disc(row=13.5 - 4, column=13.5 + 5, radius=2).repeat(60, axis=0), warps)
+    for k, image in enumerate(found):
+        y, x = shift[k] + (-4, 5)
+        turned = (x + 1j * -y) * np.exp(1j * angle[k]) * scale[k]  # as on paper, y upwards
+        expected = -turned.imag, turned.real * mirror[k]
+        np.testing.assert_allclose(middle(image), expected, atol=0.05)
+
+
+@pytest.mark.parametrize("kinds", subsets, ids=",".join)
+def test_digits_stay_grey_and_about_as_bright(kinds: tuple[str, ...]) -> None:
+    images = digits(120, 40)[0]
+    found = warped(images, random_warps(120, kinds, rng()), dtype=np.float32)
+    assert 0 <= found.min() < found.max() <= 1
+    before, now = images.mean(axis=(1, 2)) / 255, found.mean(axis=(1, 2))
+    if "scale" in kinds:
+        before = before * parts(random_warps(120, kinds, rng()))["scale"] ** 2
+    # Thin strokes: interpolation gives and takes a little; what leaves at the edge is lost.
+    assert np.median(now / before) == pytest.approx(1, abs=0.01)
+    assert (np.abs(now / before - 1) < 0.1).mean() > 0.95
+
+
+@versions
+def test_images_maps_and_rows_are_left_alone(warp: Warp) -> None:
+    images, warps, rows = noise(3, 5), random_warps(3, AUGMENTATIONS, rng()), np.array([2, 1, 0])
+    kept = images.copy(), warps.copy(), rows.copy()
+    warp(images.reshape(3, -1), rows, warps, np.empty((3, 25)))
+    for before, now in zip(kept, (images, warps, rows), strict=True):
+        np.testing.assert_array_equal(before, now)

@@ -1,0 +1,245 @@
+"""load_dataset: where it looks, what it refuses, and when it falls back on drawn digits."""
+
+import gzip
+import hashlib
+import os
+import struct
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from npvae.core.errors import DataError
+from npvae.datasets import DATASETS, download, drawn_digits, load_dataset, paths, standard
+from npvae.datasets.dataset import Dataset
+
+RNG = np.random.default_rng(6)
+
+
+def idx_bytes(array: NDArray[np.uint8]) -> bytes:
+    return (
+        bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape) + bytes(array)
+    )
+
+
+def small_set() -> dict[str, bytes]:
+    images = [RNG.integers(0, 256, (count, 28, 28), np.uint8) for count in (7, 4)]
+    labels = [RNG.integers(0, 10, count, np.uint8) for count in (7, 4)]
+    arrays = (images[0], labels[0], images[1], labels[1])
+    return dict(zip(standard.FILES, map(idx_bytes, arrays), strict=True))
+
+
+FEW_DIGITS = drawn_digits.drawn_digits(train=20, test=10)
+SETS = {"fashion-mnist": small_set(), "mnist": small_set()}
+
+
+@pytest.fixture(autouse=True)
+def small_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small files stand in for the published ones; no network, and nobody's own folders."""
+    sums = {
+        name: tuple(hashlib.sha256(content).hexdigest() for content in files.values())
+        for name, files in SETS.items()
+    }
+    monkeypatch.setattr(standard, "SHA256", sums)
+    refusing = dict.fromkeys(SETS, ("http://127.0.0.1:1/a/", "http://127.0.0.1:1/b/"))
+    monkeypatch.setattr(download, "MIRRORS", refusing)
+    monkeypatch.setattr(paths, "_default_folder", lambda: tmp_path / "default")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("NPVAE_DATA_DIR", raising=False)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setattr(drawn_digits, "drawn_digits", lambda: FEW_DIGITS)
+
+
+def put(folder: Path, name: str, pack: Callable[[bytes], bytes] | None = gzip.compress) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, content in SETS[name].items():
+        if pack:
+            (folder / f"{file}.gz").write_bytes(pack(content))
+        else:
+            (folder / file).write_bytes(content)
+
+
+def assert_is(name: str, halves: tuple[Dataset, Dataset]) -> None:
+    for half, images in zip(
+        halves, ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte"), strict=True
+    ):
+        assert half.name == name
+        assert half.images.tobytes() == SETS[name][images][16:]
+        assert len(half) == len(half.images) == len(half.labels)
+        assert half.images.shape[1:] == (28, 28)
+        assert half.images.flags.c_contiguous
+        assert len(half.class_names) == 10
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", "mnist"])
+@pytest.mark.parametrize("pack", [gzip.compress, None])
+@pytest.mark.parametrize("flat", [False, True])
+def test_layouts(
+    tmp_path: Path, name: str, pack: Callable[[bytes], bytes] | None, flat: bool
+) -> None:
+    folder = tmp_path / "data" if flat else tmp_path / "data" / name
+    put(folder, name, pack)
+    halves = load_dataset(name, tmp_path / "data")
+    assert_is(name, halves)
+    assert halves[0].source == f"read from {folder}"
+
+
+def test_flat_files_of_the_other_dataset_do_not_count(tmp_path: Path) -> None:
+    put(tmp_path, "mnist")
+    with pytest.raises(DataError, match="cannot be downloaded"):
+        load_dataset("fashion-mnist", tmp_path)
+    put(tmp_path / "fashion-mnist", "fashion-mnist")
+    assert_is("fashion-mnist", load_dataset("fashion-mnist", tmp_path))
+    assert_is("mnist", load_dataset("mnist", tmp_path))
+
+
+def test_order_of_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("cache/npvae", "default", "env", "data"):
+        put(tmp_path / folder / "mnist", "mnist")
+        if folder == "env":
+            monkeypatch.setenv("NPVAE_DATA_DIR", str(tmp_path / "env"))
+        chosen = load_dataset("mnist", tmp_path / "data" if folder == "data" else None)
+        assert chosen[0].source == f"read from {tmp_path / folder / 'mnist'}"
+
+
+def test_default_folder_is_data_beside_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    monkeypatch.delenv("NPVAE_DATA_DIR", raising=False)
+    project = Path(paths.__file__).parents[2]
+    if not (project / "pyproject.toml").exists():
+        pytest.skip("the package is installed, not in its source tree")
+    assert paths.data_folders()[0] == project / "data"
+
+
+def test_without_a_home_the_cache_is_no_folder_called_tilde(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: str(path))  # where nobody has one
+    assert paths.data_folders()[-1] == Path(tempfile.gettempdir()) / "npvae"
+
+
+def test_a_named_dataset_is_never_replaced(tmp_path: Path) -> None:
+    with pytest.raises(DataError) as error:
+        load_dataset("fashion-mnist", tmp_path)
+    lines = str(error.value).splitlines()
+    assert lines == [
+        f"Fashion-MNIST is not in {tmp_path / 'fashion-mnist'} and cannot be downloaded:",
+        "http://127.0.0.1:1/a/train-images-idx3-ubyte.gz: Connection refused",
+        "http://127.0.0.1:1/b/train-images-idx3-ubyte.gz: Connection refused",
+        "Put its four .gz files there (data/README.md), or name their folder: --data-dir.",
+    ]
+
+
+def test_the_missing_file_is_named(tmp_path: Path) -> None:
+    put(tmp_path / "mnist", "mnist")
+    (tmp_path / "mnist/t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(DataError, match=r"MNIST's t10k-labels-idx1-ubyte\.gz is not in"):
+        load_dataset("mnist", tmp_path)
+
+
+def test_auto_takes_fashion_mnist_where_it_is(tmp_path: Path) -> None:
+    put(tmp_path / "fashion-mnist", "fashion-mnist")
+    lines: list[str] = []
+    assert_is("fashion-mnist", load_dataset(data_dir=tmp_path, report=lines.append))
+    assert lines == []
+
+
+def test_drawn_digits_by_name() -> None:
+    assert load_dataset("drawn-digits") is FEW_DIGITS
+
+
+def test_auto_falls_back_in_one_plain_line(tmp_path: Path) -> None:
+    lines: list[str] = []
+    with pytest.warns(UserWarning, match="drawn-digits") as caught:
+        train, _ = load_dataset("auto", tmp_path, lines.append)
+    assert train.name == "drawn-digits"
+    assert lines == []
+    assert [str(warning.message) for warning in caught] == [
+        f"Fashion-MNIST is not in {tmp_path / 'fashion-mnist'} and cannot be downloaded "
+        "(Connection refused): using drawn-digits, which this program draws, instead"
+    ]
+
+
+@pytest.mark.parametrize("name", ["auto", "fashion-mnist"])
+@pytest.mark.parametrize("damage", ["cut", "flipped", "other dataset"])
+def test_damaged_files_stop_even_auto(tmp_path: Path, name: str, damage: str) -> None:
+    folder, file = tmp_path / "fashion-mnist", "t10k-images-idx3-ubyte"
+    put(folder, "fashion-mnist")
+    content = SETS["fashion-mnist"][file]
+    damaged = {
+        "cut": gzip.compress(content)[:-40],
+        "flipped": gzip.compress(content[:500] + bytes([content[500] ^ 1]) + content[501:]),
+        "other dataset": gzip.compress(SETS["mnist"][file]),
+    }
+    (folder / f"{file}.gz").write_bytes(damaged[damage])
+    with pytest.raises(DataError) as error:
+        load_dataset(name, tmp_path)
+    message = str(error.value)
+    assert message.startswith(f"{folder / file}.gz: expected ")
+    assert "delete it to have it downloaded anew" in message
+    assert ("MNIST's" in message.split("found")[1]) == (damage == "other dataset")
+
+
+def test_unknown_names_get_the_choices() -> None:
+    with pytest.raises(DataError) as error:
+        load_dataset("Fashion_MINST")
+    assert 'Did you mean "fashion-mnist"?' in str(error.value)
+    assert all(name in str(error.value) for name in (*DATASETS, "auto", ".npz"))
+    for name in ("", "\0", "x" * 5000, "no/such/folder"):
+        with pytest.raises(DataError):
+            load_dataset(name)
+
+
+def test_data_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="is a file"):
+        load_dataset("mnist", tmp_path / "file")
+
+
+def test_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "blocked").touch()  # a file in the way stops root too, unlike permissions
+    monkeypatch.setattr(paths, "_default_folder", lambda: tmp_path / "blocked" / "data")
+    folders = paths.data_folders()
+    assert paths.writable_folder(folders, "mnist") == tmp_path / "cache" / "npvae" / "mnist"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "blocked"))
+    with pytest.raises(DataError, match="cannot be written"):
+        load_dataset("mnist")
+    with pytest.warns(UserWarning, match="cannot be written: using drawn-digits"):
+        assert load_dataset()[0].name == "drawn-digits"
+
+
+def test_a_folder_without_the_right_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a user sees it; root, who may run this test, may write anywhere."""
+    monkeypatch.setattr(os, "access", lambda path, mode: "cache" in str(path))
+    folders = paths.data_folders(tmp_path / "data")
+    assert paths.writable_folder(folders, "mnist") == tmp_path / "cache" / "npvae" / "mnist"
+
+
+def test_the_home_of_a_user_who_does_not_exist(tmp_path: Path) -> None:
+    assert paths.data_folders("~nobody-of-that-name/data")[0] == Path("~nobody-of-that-name/data")
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", "mnist"])
+def test_the_real_files(name: str, monkeypatch: pytest.MonkeyPatch, real_data: str) -> None:
+    monkeypatch.undo()
+    train, test = load_dataset(name, real_data)
+    assert (len(train), len(test)) == (60_000, 10_000)
+    if name == "fashion-mnist":
+        assert np.bincount(train.labels).tolist() == [6000] * 10
+    assert train.labels[:3].tolist() == {"fashion-mnist": [9, 0, 0], "mnist": [5, 0, 4]}[name]
+
+
+REAL_DATA = os.environ.get("NPVAE_DATA_DIR")
+
+
+@pytest.fixture
+def real_data() -> str:
+    if not REAL_DATA:
+        pytest.skip("NPVAE_DATA_DIR is not set: no real data to read")
+    return REAL_DATA

@@ -1,0 +1,477 @@
+"""The model's public face: names, shapes, and what it does with what it should not be given."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npvae import VAE, Adam
+from npvae.core.errors import CheckpointError
+from npvae.core.parameters import Array, NamedArrays
+from npvae.storage import checkpoint
+
+DTYPES = [np.float32, np.float64]
+EPSILON = np.random.default_rng(1).standard_normal((5, 3))
+X = np.random.default_rng(0).random((5, 12))
+
+
+def small_vae(dtype: Any = np.float32, hidden_dims: Sequence[int] = (7,), seed: int = 0) -> VAE:
+    return VAE(12, hidden_dims, 3, dtype=dtype, rng=np.random.default_rng(seed))
+
+
+# ------------------------------------------------------------------ names and shapes
+
+
+def test_the_parameters_of_the_default_model() -> None:
+    assert {name: array.shape for name, array in VAE().parameters.items()} == {
+        "encoder.hidden0.W": (784, 128),
+        "encoder.hidden0.b": (128,),
+        "encoder.mu.W": (128, 10),
+        "encoder.mu.b": (10,),
+        "encoder.log_var.W": (128, 10),
+        "encoder.log_var.b": (10,),
+        "decoder.hidden0.W": (10, 128),
+        "decoder.hidden0.b": (128,),
+        "decoder.logits.W": (128, 784),
+        "decoder.logits.b": (784,),
+    }
+
+
+def test_the_parameters_of_a_deep_model_in_the_order_of_the_data() -> None:
+    vae = VAE(784, (512, 256, 64), 2)
+    assert list(vae.parameters) == list(vae.gradients)
+    assert {name: shape for name, shape in vae.parameters.shapes.items() if name.endswith("W")} == {
+        "encoder.hidden0.W": (784, 512),
+        "encoder.hidden1.W": (512, 256),
+        "encoder.hidden2.W": (256, 64),
+        "encoder.mu.W": (64, 2),
+        "encoder.log_var.W": (64, 2),
+        "decoder.hidden0.W": (2, 64),
+        "decoder.hidden1.W": (64, 256),
+        "decoder.hidden2.W": (256, 512),
+        "decoder.logits.W": (512, 784),
+    }
+    order = [name.removesuffix(".W") for name in vae.parameters if name.endswith("W")]
+    assert order[:3] == ["encoder.hidden0", "encoder.hidden1", "encoder.hidden2"]
+    assert order[3:6] == ["encoder.mu", "encoder.log_var", "decoder.hidden0"]
+    assert order[6:] == ["decoder.hidden1", "decoder.hidden2", "decoder.logits"]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("hidden_dims", [(7,), (7, 6), [8, 5, 4]])
+def test_shapes_and_dtypes_of_everything(hidden_dims: Sequence[int], dtype: Any) -> None:
+    vae = small_vae(dtype, hidden_dims)
+    mu, log_var = vae.encode(X)
+    x_hat, made_up = vae.decode(mu), vae.sample(6, np.random.default_rng(0))
+    loss, gradients = vae.loss_and_gradients(X, EPSILON, beta=0.5)
+    assert mu.shape == log_var.shape == (5, 3)
+    assert (x_hat.shape, made_up.shape) == ((5, 12), (6, 12))
+    assert all(array.dtype == dtype for array in (mu, log_var, x_hat, made_up, gradients.flat))
+    assert all(type(part) is float for part in (loss.bce, loss.kl, loss.loss, loss.elbo))
+    assert {k: a.shape for k, a in gradients.items()} == vae.parameters.shapes
+    assert all(gradients[name].any() for name in gradients)
+    assert vae.hidden_dims == tuple(hidden_dims)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("hidden_dims", [(7,), (7, 6), (8, 5, 4)])
+def test_every_activation_has_the_shape_its_comment_says(
+    hidden_dims: tuple[int, ...], dtype: Any
+) -> None:
+    vae = small_vae(dtype, hidden_dims)
+    for a in (vae.forward(X.astype(dtype), EPSILON.astype(dtype)), vae.buffers(5)):
+        assert a.x.shape == a.logits.shape == (5, 12)
+        assert a.epsilon.shape == a.mu.shape == a.log_var.shape == a.z.shape == (5, 3)
+        assert [h.shape for h in a.h_enc] == [(5, size) for size in hidden_dims]
+        assert [h.shape for h in a.h_dec] == [(5, size) for size in reversed(hidden_dims)]
+        arrays = [a.x, a.epsilon, a.mu, a.log_var, a.z, a.logits, *a.h_enc, *a.h_dec]
+        assert all(array.dtype == dtype for array in arrays)
+
+
+@pytest.mark.parametrize(
+    ("x", "epsilon", "message"),
+    [
+        (X[:, :11], EPSILON, r"x must have shape \(5, 12\), not \(5, 11\)"),
+        (X, EPSILON[:4], r"epsilon must have shape \(5, 3\), not \(4, 3\)"),
+        (X, EPSILON[:, :2], r"epsilon must have shape \(5, 3\), not \(5, 2\)"),
+        (X[:4], EPSILON[:4], r"x must have shape \(5, 12\), not \(4, 12\)"),
+    ],
+    ids=["a pixel short", "a row of noise short", "a latent short", "too few for the room"],
+)
+def test_forward_refuses_shapes_that_do_not_fit(x: Array, epsilon: Array, message: str) -> None:
+    """Compiled loops would read beyond the ends."""
+    vae = small_vae(float)
+    with pytest.raises(ValueError, match=message):
+        vae.forward(x, epsilon, out=vae.buffers(5))
+
+
+def test_room_may_be_used_again() -> None:
+    vae = small_vae(float)
+    room, d = vae.buffers(5), vae.buffers(5)
+    for seed in range(2):
+        x = np.random.default_rng(seed).random((5, 12))
+        a = vae.forward(x, EPSILON, out=room)
+        assert a is room
+        loss, gradients = vae.backward(a, 0.5, out=d), vae.gradients.copy()
+        expected_loss, expected = small_vae(float).loss_and_gradients(x, EPSILON, 0.5)
+        assert loss == expected_loss
+        np.testing.assert_array_equal(gradients.flat, expected.flat)
+
+
+def test_the_parts_of_a_batch_add_up_to_it() -> None:
+    vae = small_vae(float)
+    loss, gradients = vae.loss_and_gradients(X, EPSILON, 0.5)
+    bce, total = 0.0, np.zeros_like(gradients.flat)
+    for part in (slice(0, 2), slice(2, 5)):
+        a = vae.forward(X[part], EPSILON[part])
+        bce += vae.backward(a, 0.5, batch_size=5).bce * len(a.x) / 5
+        total += vae.gradients.flat
+    assert bce == pytest.approx(loss.bce, rel=1e-13)
+    np.testing.assert_allclose(total, gradients.flat, rtol=1e-11, atol=1e-14)
+
+
+# ------------------------------------------------------------------ what is live and what is not
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda parameters: parameters["encoder.mu.b"].__iadd__(1),
+        lambda parameters: parameters.__setitem__("encoder.mu.b", 1),
+        lambda parameters: parameters.flat.__iadd__(0.1),
+    ],
+)
+def test_parameters_are_live(change: Callable[[NamedArrays], object]) -> None:
+    vae = small_vae()
+    before, _ = vae.encode(X)
+    change(vae.parameters)
+    assert (vae.encode(X)[0] != before).any()
+
+
+def test_parameters_are_live_after_update() -> None:
+    vae, other = small_vae(seed=0), small_vae(seed=1)
+    vae.parameters.update(other.parameters)
+    np.testing.assert_array_equal(vae.encode(X), other.encode(X))
+
+
+@pytest.mark.parametrize("name", list(small_vae().parameters))
+def test_every_parameter_matters(name: str) -> None:
+    vae = small_vae(float)
+    before = vae.loss(X, EPSILON)
+    vae.parameters[name] += 0.1
+    assert vae.loss(X, EPSILON) != before
+
+
+def test_gradients_are_a_copy() -> None:
+    vae = small_vae()
+    _, first = vae.loss_and_gradients(X, EPSILON)
+    kept = first.flat.copy()
+    _, second = vae.loss_and_gradients(1 - X, EPSILON)
+    np.testing.assert_array_equal(first.flat, kept)
+    assert not np.shares_memory(first.flat, vae.gradients.flat)
+    assert (second.flat != kept).any()
+    second.flat[:] = 7
+    assert (vae.gradients.flat != 7).all()
+
+
+def test_looking_changes_nothing() -> None:
+    vae = small_vae()
+    vae.loss_and_gradients(X, EPSILON)
+    parameters, gradients = vae.parameters.copy(), vae.gradients.copy()
+    mu, log_var = vae.encode(X)
+    kept = mu.copy(), log_var.copy()
+    x_hat = vae.decode(mu)
+    vae.sample(3, np.random.default_rng(0))
+    vae.loss(X, EPSILON)
+    vae.encode(1 - X)
+    np.testing.assert_array_equal(vae.parameters.flat, parameters.flat)
+    np.testing.assert_array_equal(vae.gradients.flat, gradients.flat)
+    np.testing.assert_array_equal((mu, log_var), kept)  # results are nobody's scratch paper
+    np.testing.assert_array_equal(vae.decode(mu), x_hat)
+
+
+def test_two_models_share_nothing() -> None:
+    one, other = small_vae(), small_vae()
+    np.testing.assert_array_equal(one.parameters.flat, other.parameters.flat)
+    one.parameters.flat[:] = 0
+    assert other.parameters.flat.any()
+
+
+def test_a_twin_shares_the_parameters_and_nothing_else() -> None:
+    vae = small_vae(hidden_dims=(7, 6))
+    kept = vae.parameters.copy()
+    twin = vae.twin()
+    np.testing.assert_array_equal(vae.parameters.flat, kept.flat)
+    assert twin.settings == vae.settings
+    vae.loss_and_gradients(X, EPSILON)
+    assert not twin.gradients.flat.any()
+    vae.parameters.flat[:] += 0.1
+    np.testing.assert_array_equal(twin.encode(X), vae.encode(X))
+    expected = vae.loss_and_gradients(X, EPSILON)[1]
+    np.testing.assert_array_equal(twin.loss_and_gradients(X, EPSILON)[1].flat, expected.flat)
+
+
+def test_a_step_of_adam_makes_the_loss_smaller() -> None:
+    vae = small_vae(float)
+    before, gradients = vae.loss_and_gradients(X, EPSILON)
+    Adam(learning_rate=1e-4).update(vae.parameters, gradients)
+    assert vae.loss(X, EPSILON).loss < before.loss
+
+
+# ------------------------------------------------------------------ what it is given
+
+
+def with_one(value: float) -> Array:
+    x: Array = X.copy()
+    x[2, 3] = value
+    return x
+
+
+BAD_PIXELS = {
+    "NaN": (with_one(np.nan), "x holds NaN or infinity"),
+    "infinity": (with_one(np.inf), "x holds NaN or infinity"),
+    "above 1": (with_one(1.5), "x must hold pixels in [0, 1], not from"),
+    "below 0": (with_one(-0.25), "not from -0.25 to"),
+    "in [-1, 1]": (2 * X - 1, "x must hold pixels in [0, 1]"),
+    "bytes": ((255 * X).astype(np.uint8), "x must hold floats, not uint8: divide bytes by 255"),
+    "11 features": (X[:, :11], "x must have shape (B, 12), not (5, 11)"),
+    "one image": (X[0], "x must have shape (B, 12), not (12,)"),
+    "pictures": (X.reshape(5, 3, 4), "x must have shape (B, 12), not (5, 3, 4)"),
+    "no image": (X[:0], "x is an empty batch"),
+    "complex": (X + 0j, "x must hold floats, not complex128"),
+    "objects": (X.astype(object), "x must hold floats, not object"),
+    "text": ([["a"] * 12], "x must hold floats, not <U1"),
+    "nothing": (None, "x must hold floats, not object"),
+}
+
+
+@pytest.mark.parametrize(("x", "message"), BAD_PIXELS.values(), ids=BAD_PIXELS)
+def test_bad_pixels_are_refused(x: Any, message: str) -> None:
+    vae = small_vae()
+    before = x.tobytes() if isinstance(x, np.ndarray) else b""
+    for use in (
+        vae.encode,
+        lambda x: vae.loss(x, EPSILON),
+        lambda x: vae.loss_and_gradients(x, EPSILON),
+    ):
+        with pytest.raises(ValueError, match=r"^x ") as refusal:
+            use(x)
+        assert message in str(refusal.value)
+        assert str(refusal.value).count("\n") < 4
+    assert before == (x.tobytes() if isinstance(x, np.ndarray) else b"")
+    assert not vae.gradients.flat.any()
+
+
+def test_783_features_are_refused_by_the_default_model() -> None:
+    with pytest.raises(ValueError, match=r"x must have shape \(B, 784\), not \(2, 783\)"):
+        VAE().encode(np.zeros((2, 783)))
+
+
+BAD_NOISE = {
+    "one row short": (EPSILON[:4], "epsilon must have shape (5, 3), not (4, 3)"),
+    "one row": (EPSILON[:1], "epsilon must have shape (5, 3), not (1, 3)"),
+    "two columns": (EPSILON[:, :2], "epsilon must have shape (5, 3), not (5, 2)"),
+    "flat": (EPSILON.ravel(), "epsilon must have shape (5, 3), not (15,)"),
+    "NaN": (EPSILON * np.nan, "epsilon holds NaN or infinity"),
+    "infinity": (np.full((5, 3), np.inf), "epsilon holds NaN or infinity"),
+}
+
+
+@pytest.mark.parametrize(("epsilon", "message"), BAD_NOISE.values(), ids=BAD_NOISE)
+def test_bad_noise_is_refused(epsilon: Array, message: str) -> None:
+    vae = small_vae()
+    for use in (vae.loss, vae.loss_and_gradients):
+        with pytest.raises(ValueError, match=r"^epsilon ") as refusal:
+            use(X, epsilon)
+        assert message in str(refusal.value)
+
+
+BAD_CODES = {
+    "NaN": (np.full((2, 3), np.nan), "z holds NaN or infinity"),
+    "infinity": (np.full((2, 3), -np.inf), "z holds NaN or infinity"),
+    "four columns": (np.zeros((2, 4)), "z must have shape (B, 3), not (2, 4)"),
+    "one code": (np.zeros(3), "z must have shape (B, 3), not (3,)"),
+    "none": (np.zeros((0, 3)), "z is an empty batch"),
+    "truth": (np.zeros((2, 3), bool), "z must hold floats, not bool"),
+}
+
+
+@pytest.mark.parametrize(("z", "message"), BAD_CODES.values(), ids=BAD_CODES)
+def test_bad_codes_are_refused(z: Array, message: str) -> None:
+    with pytest.raises(ValueError, match=r"^z ") as refusal:
+        small_vae().decode(z)
+    assert message in str(refusal.value)
+
+
+def read_only(a: Array) -> Array:
+    a = a.copy()
+    a.flags.writeable = False
+    return a
+
+
+def strided(a: Array) -> Array:
+    wide = np.full((2 * a.shape[0], 3 * a.shape[1]), np.nan, a.dtype)
+    wide[::2, ::3] = a
+    every: Array = wide[::2, ::3]
+    return every
+
+
+ANY_FORM: dict[str, Callable[[Array], Any]] = {
+    "read-only": read_only,
+    "Fortran order": np.asfortranarray,
+    "strided": strided,
+    "backwards": lambda a: a[::-1].copy()[::-1],
+    "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
+    "lists": lambda a: a.tolist(),
+    "float32": lambda a: a.astype(np.float32),
+    "float64": lambda a: a.astype(np.float64),
+    "long double": lambda a: a.astype(np.longdouble),
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("form", ANY_FORM.values(), ids=ANY_FORM)
+def test_any_form_of_the_same_numbers_gives_the_same_and_stays(
+    form: Callable[[Array], Any], dtype: Any
+) -> None:
+    x, epsilon = X.astype(np.float32).astype(float), EPSILON.astype(np.float32).astype(float)
+    vae = small_vae(dtype)
+    given_x, given_epsilon = form(x), form(epsilon)
+    before = np.array(given_x), np.array(given_epsilon)
+    loss, gradients = vae.loss_and_gradients(given_x, given_epsilon)
+    expected_loss, expected = vae.loss_and_gradients(x.astype(dtype), epsilon.astype(dtype))
+    assert loss == expected_loss == vae.loss_and_gradients(x, epsilon)[0]
+    np.testing.assert_array_equal(gradients.flat, expected.flat)
+    np.testing.assert_array_equal(vae.encode(given_x), vae.encode(x.astype(dtype)))
+    x_hat = vae.decode(given_epsilon)
+    np.testing.assert_array_equal(x_hat, vae.decode(epsilon.astype(dtype)))
+    assert gradients.flat.dtype == x_hat.dtype == dtype
+    np.testing.assert_array_equal(np.array(given_x), before[0])
+    np.testing.assert_array_equal(np.array(given_epsilon), before[1])
+
+
+def test_whole_numbers_are_codes_too() -> None:
+    vae = small_vae()
+    np.testing.assert_array_equal(
+        vae.decode(np.array([[1, 0, -2]])), vae.decode(np.array([[1.0, 0, -2]]))
+    )
+
+
+def test_one_image_is_a_batch_of_one() -> None:
+    vae = small_vae(float)
+    mu, _ = vae.encode(X[:1])
+    np.testing.assert_allclose(mu, vae.encode(X)[0][:1], rtol=1e-13, atol=1e-15)
+
+
+# ------------------------------------------------------------------ what it is built from
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"input_dim": 0}, "sizes must be whole numbers above 0, not 0"),
+        ({"latent_dim": -1}, "sizes must be whole numbers above 0, not -1"),
+        ({"hidden_dims": (128, 0)}, "sizes must be whole numbers above 0, not 0"),
+        ({"hidden_dims": (12.5,)}, "sizes must be whole numbers above 0, not 12.5"),
+        ({"hidden_dims": ()}, "hidden_dims must be a sequence such as (128,), not ()"),
+        ({"activation": "step"}, "activation must be one of relu"),
+        ({"dtype": np.float16}, "dtype must be float32 or float64, not"),
+        ({"dtype": "banana"}, "dtype must be float32 or float64, not banana"),
+        ({"dtype": int}, "dtype must be float32 or float64, not"),
+    ],
+)
+def test_what_cannot_be_built_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011  the message is compared as text
+        VAE(**settings)
+    assert message in str(refusal.value)
+
+
+def test_a_single_hidden_size_without_brackets_is_refused_clearly() -> None:
+    with pytest.raises(
+        ValueError, match=r"hidden_dims must be a sequence such as \(128,\), not 128"
+    ):
+        VAE(hidden_dims=128)  # type: ignore[arg-type]
+
+
+def test_without_a_generator_the_seed_is_0() -> None:
+    np.testing.assert_array_equal(
+        VAE(12, (7,), 3).parameters.flat,
+        VAE(12, (7,), 3, rng=np.random.default_rng(0)).parameters.flat,
+    )
+
+
+# ------------------------------------------------------------------ save and load
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("hidden_dims", [(7,), (7, 6, 5)])
+def test_save_and_load_to_the_bit(tmp_path: Path, hidden_dims: tuple[int, ...], dtype: Any) -> None:
+    vae, path = small_vae(dtype, hidden_dims, seed=3), tmp_path / "model.npz"
+    vae.save(path)
+    loaded = VAE.load(str(path))
+    assert loaded.settings == vae.settings
+    assert list(loaded.parameters) == list(vae.parameters)
+    assert loaded.parameters.flat.dtype == dtype
+    assert loaded.parameters.flat.tobytes() == vae.parameters.flat.tobytes()
+    assert loaded.loss_and_gradients(X, EPSILON)[0] == vae.loss_and_gradients(X, EPSILON)[0]
+    loaded.parameters.flat[:] = 0  # alive, and not tied to the file
+    assert not loaded.encode(X)[0].any()
+
+
+def test_sizes_may_be_numpy_integers(tmp_path: Path) -> None:
+    vae = VAE(12, tuple(np.array([7])), np.int64(3))
+    vae.save(tmp_path / "model.npz")
+    assert VAE.load(tmp_path / "model.npz").settings == vae.settings
+
+
+def without(settings: dict[str, Any], name: str) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key != name}
+
+
+SETTINGS = small_vae().settings
+NOT_A_VAE: dict[str, Any] = {
+    "no model": {},
+    "a model that is a list": {"model": [1, 2]},
+    "a model that is nothing": {"model": None},
+    "other sizes": {"model": {**SETTINGS, "latent_dim": 4}},
+    "another depth": {"model": {**SETTINGS, "hidden_dims": [7, 6]}},
+    "a huge size": {"model": {**SETTINGS, "input_dim": 10**15}},
+    "a negative size": {"model": {**SETTINGS, "latent_dim": -3}},
+    "a size in words": {"model": {**SETTINGS, "latent_dim": "three"}},
+    "another dtype": {"model": {**SETTINGS, "dtype": "float64"}},
+    "no dtype at all": {"model": {**SETTINGS, "dtype": "banana"}},
+    "an unknown activation": {"model": {**SETTINGS, "activation": "step"}},
+    **{f"without {name}": {"model": without(SETTINGS, name)} for name in SETTINGS},
+}
+
+
+@pytest.mark.parametrize("header", NOT_A_VAE.values(), ids=NOT_A_VAE)
+def test_a_sound_checkpoint_of_something_else_is_refused(tmp_path: Path, header: Any) -> None:
+    path = tmp_path / "other.npz"
+    checkpoint.save(path, header, small_vae().parameters)
+    with pytest.raises(CheckpointError, match="does not hold a VAE"):
+        VAE.load(path)
+
+
+def test_a_model_with_settings_from_the_future_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "future.npz"
+    header = {"model": {**SETTINGS, "dropout": 0.5}}
+    checkpoint.save(path, header, small_vae().parameters)
+    with pytest.raises(CheckpointError):
+        VAE.load(path)
+
+
+def test_the_refusal_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "other.npz"
+    checkpoint.save(path, {}, small_vae().parameters)
+    with pytest.raises(CheckpointError, match=r"other\.npz"):
+        VAE.load(path)
+
+
+def test_a_checkpoint_may_hold_more_than_a_model(tmp_path: Path) -> None:
+    vae, path = small_vae(seed=4), tmp_path / "more.npz"
+    arrays = {**vae.parameters, "adam.m.all": np.ones(5, np.float32)}
+    checkpoint.save(path, {"model": vae.settings, "epoch": 3}, arrays)
+    np.testing.assert_array_equal(VAE.load(path).parameters.flat, vae.parameters.flat)

@@ -1,0 +1,278 @@
+"""A folder belongs to one run at a time, and what somebody else has put there stays.
+
+Two processes at once, a folder that is renamed, a lock file that is none, a disk without locks.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npvae.commands import training_run
+from npvae.core.errors import DataError, OptionError, OutputError
+from npvae.losses import Loss
+from npvae.model import VAE
+from npvae.optimizers import Adam
+from npvae.runs import run_lock
+from npvae.runs.run_directory import Run, new_run, open_run
+from npvae.runs.run_lock import Moved
+from npvae.settings import Settings
+from npvae.training import Epoch
+from tests.helpers import Tally, digits_file, rows
+
+ABOUT: dict[str, Any] = {"settings": {"seed": 3}, "data": {"name": "x"}, "versions": {"numpy": "1"}}
+
+
+# A run's lock is held for as long as the run lives, and here that is until it is collected.
+pytestmark = pytest.mark.filterwarnings(r"ignore:unclosed file.*\.lock:ResourceWarning")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, collected: None) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def record(run: Run, epoch: int = 1) -> None:
+    vae = VAE(784, (5,), 2, rng=np.random.default_rng(epoch))
+    run.record(Epoch(epoch, Loss(300.0, 7.0), Loss(200.0, 8.0), 1.5), vae, Adam())
+
+
+def contents(folder: str) -> dict[Path, bytes]:
+    return {p: p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("successor", [False, True])
+def test_a_folder_that_is_renamed_ends_its_run_and_nobody_elses(
+    successor: bool, tally: Tally
+) -> None:
+    """The name may be that of another run by now, and its epochs are not to be mixed with ours."""
+    run = new_run("unused", "mine", ABOUT)
+    record(run)
+    Path("mine").rename("kept")
+    if successor:
+        other = new_run("unused", "mine", {**ABOUT, "settings": {"seed": 8}})
+        record(other)
+    before = contents(".")
+    attempts: list[Callable[[], None]] = [
+        lambda: record(run, 2),
+        lambda: run.write_about(),
+        lambda: run.catch_up(run.history),
+    ]
+    for write in attempts:
+        with pytest.raises(Moved) as caught:
+            write()
+        assert str(caught.value).startswith("mine (or its .lock) was moved or removed")
+    assert contents(".") == before
+    run.close()
+    again, *_ = open_run("kept")
+    again.close()
+    tally("folders renamed or shared", "nothing lost or mixed")
+
+
+def test_training_says_that_its_folder_was_renamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    digits_file(Path())
+    settings = Settings("digits.npz", epochs=3, hidden_dims=(4,), pictures_every=0)
+    original = Run.record
+
+    def record_and_rename(run: Run, *arguments: Any) -> None:
+        original(run, *arguments)
+        Path("mine").rename("kept")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "record", record_and_rename)
+        with pytest.raises(OutputError) as caught:
+            training_run.start(settings, None, "mine", quiet=True)
+    assert str(caught.value).splitlines() == [
+        "mine (or its .lock) was moved or removed while its run was writing there.",
+        "Its finished epochs are where the folder is now: resume the run from there.",
+    ]
+    training_run.resume("kept", {}, None, quiet=True)
+    assert len(rows(Path("kept/metrics.csv"))) == 3
+
+
+@pytest.mark.usefixtures("time_limit")
+@pytest.mark.parametrize("link", [True, False])
+def test_a_lock_file_that_is_none_is_left_alone(link: bool, tally: Tally) -> None:
+    """To open what a link leads to would have emptied it; to open a pipe would wait for ever."""
+    run = new_run("unused", "mine", ABOUT)
+    record(run)
+    run.close()
+    Path("thesis.txt").write_text("years of work")
+    Path("mine/.lock").unlink()
+    if link:
+        Path("mine/.lock").symlink_to("../thesis.txt")
+    else:
+        os.mkfifo("mine/.lock")
+    with pytest.raises(OutputError, match="the folder mine cannot be written"):
+        open_run("mine")
+    assert Path("thesis.txt").read_text() == "years of work"
+    tally("folders renamed or shared", "nothing lost or mixed")
+
+
+def test_a_run_that_is_alive_is_not_suggested_to_be_gone_on_with() -> None:
+    """The one who follows that would be refused."""
+    run = new_run("unused", "mine", {**ABOUT, "settings": {"epochs": 5}})
+    record(run)
+    for alive in (True, False):
+        with pytest.raises(OutputError, match="the folder mine is not empty") as caught:
+            new_run("unused", "mine", ABOUT)
+        assert ("--resume mine" in str(caught.value)) == (not alive)
+        run.close()
+
+
+def test_a_run_json_that_is_no_text_is_somebody_elses() -> None:
+    Path("mine").mkdir()
+    Path("mine/run.json").write_bytes("Übung".encode("latin-1"))
+    with pytest.raises(OutputError, match="the folder mine is not empty"):
+        new_run("unused", "mine", ABOUT)
+
+
+@pytest.mark.parametrize(
+    "text", ["my notes", '{"name": "somebody\'s own"}', "[]", "7", "[" * 100_000]
+)
+def test_a_run_json_of_somebody_else_is_not_ours_to_replace(text: str, tally: Tally) -> None:
+    Path("mine").mkdir()
+    Path("mine/run.json").write_text(text)
+    with pytest.raises(OutputError, match="the folder mine is not empty"):
+        new_run("unused", "mine", ABOUT)
+    assert contents("mine") == {Path("mine/run.json"): text.encode()}
+    tally("folders renamed or shared", "nothing lost or mixed")
+
+
+def test_a_run_that_begins_and_ends_while_another_one_looks(
+    monkeypatch: pytest.MonkeyPatch, tally: Tally
+) -> None:
+    """Both found the folder free; the first has finished before the second gets the lock."""
+    original = run_lock.locked
+
+    def slow(folder: Path) -> Any:
+        monkeypatch.setattr(run_lock, "locked", original)
+        first = new_run("unused", "mine", ABOUT)
+        record(first)
+        first.close()
+        return original(folder)
+
+    monkeypatch.setattr(run_lock, "locked", slow)
+    with pytest.raises(OutputError, match="the folder mine is not empty"):
+        new_run("unused", "mine", ABOUT)
+    assert len(rows(Path("mine/metrics.csv"))) == 1
+    tally("folders renamed or shared", "nothing lost or mixed")
+
+
+def refusing(error: int) -> Any:
+    def flock(*_: Any) -> None:
+        raise OSError(error, os.strerror(error))
+
+    return flock
+
+
+@pytest.mark.parametrize("system", ["Windows", "a network disk"])
+def test_without_locks_a_folder_is_taken_once(
+    system: str, monkeypatch: pytest.MonkeyPatch, tally: Tally
+) -> None:
+    if system == "Windows":
+        monkeypatch.setitem(sys.modules, "fcntl", None)  # so that it cannot be imported
+    else:
+        monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOLCK))
+    run = new_run("unused", "mine", ABOUT)
+    with pytest.raises(OutputError, match="the folder mine is not empty"):
+        new_run("unused", "mine", ABOUT)  # the first one may still be in its first epoch
+    record(run)
+    again, *_ = open_run("mine")  # which cannot be helped
+    record(again, 2)
+    for each in (run, again, again):
+        each.close()
+    tally("folders renamed or shared", "nothing lost or mixed")
+
+
+@pytest.mark.parametrize("error", [errno.EAGAIN, errno.EACCES])
+def test_both_ways_to_say_that_the_lock_is_taken(
+    error: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = new_run("unused", "mine", ABOUT)
+    record(run)
+    run.close()
+    monkeypatch.setattr(fcntl, "flock", refusing(error))
+    with pytest.raises(OutputError, match="another process is training in mine"):
+        open_run("mine")
+
+
+def test_numbered_folders_whatever_the_name_means_elsewhere() -> None:
+    for name in ("a**b", "a?", "[x]"):
+        for number in (1, 2):
+            run = new_run(name, None, ABOUT)
+            assert run.folder == Path(f"runs/{name}-00{number}")
+            run.close()
+
+
+@pytest.mark.usefixtures("time_limit")
+@pytest.mark.parametrize("name", ["metrics.csv", "run.json"])
+def test_texts_that_are_no_files_keep_nobody_waiting(name: str) -> None:
+    run = new_run("unused", "mine", ABOUT)
+    vae = VAE(784, (5,), 2)
+    run.record(Epoch(1, Loss(300.0, 7.0), Loss(200.0, 8.0), 1.5), vae, Adam())
+    run.close()
+    Path("mine", name).unlink()
+    os.mkfifo(Path("mine", name))
+    again, *_ = open_run("mine")
+    again.write_about()
+    again.close()
+    assert Path("mine/metrics.csv").is_file()
+    assert json.loads(Path("mine/run.json").read_text())["data"] == ABOUT["data"]
+
+
+def test_seconds_that_somebody_has_edited() -> None:
+    """Each stays with its epoch, and what is no number is none."""
+    run = new_run("unused", "mine", ABOUT)
+    for epoch in (1, 2, 3):
+        record(run, epoch)
+    run.seconds = ["1.0000", "2.0000", "3.0000"]
+    run.catch_up(run.history)
+    run.close()
+    header, first, _, third = Path("mine/metrics.csv").read_text().splitlines()
+    for lines, expected in (
+        ([header, first, third], ["1.0000", "", "3.0000"]),
+        ([header, first.replace("1.0000", "hello"), third], ["", "", "3.0000"]),
+        ([header, third], ["", "", "3.0000"]),
+    ):
+        Path("mine/metrics.csv").write_text("\n".join(lines))
+        again, *_ = open_run("mine")
+        again.close()
+        assert [row["seconds"] for row in rows(Path("mine/metrics.csv"))] == expected
+
+
+def test_pictures_where_a_file_is_in_the_way() -> None:
+    run = new_run("unused", "mine", ABOUT)
+    record(run)
+    run.close()
+    Path("mine/images").rmdir()
+    Path("mine/images").write_text("")
+    with pytest.raises(OutputError, match="mine/images cannot be a folder"):
+        open_run("mine")
+
+
+def test_links_that_go_round_in_a_circle_are_no_dataset() -> None:
+    Path("circle.npz").symlink_to("circle.npz")
+    with pytest.raises(DataError, match=r"no dataset and no file or folder called .circle\.npz"):
+        training_run.start(Settings("circle.npz"), None, "out", quiet=True)
+
+
+@pytest.mark.parametrize(
+    "settings", [Settings("pictures"), Settings("digits.npz", extra_data="pictures")]
+)
+def test_results_do_not_go_into_the_folder_of_the_pictures(settings: Settings) -> None:
+    """They would be pictures of the dataset from then on."""
+    digits_file(Path())
+    Path("pictures").mkdir()
+    with pytest.raises(OptionError, match="pictures/run is inside pictures"):
+        training_run.start(settings, None, "pictures/run", quiet=True)
+    assert not list(Path("pictures").iterdir())

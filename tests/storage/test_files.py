@@ -1,0 +1,392 @@
+"""A save happens whole or not at all: whichever call fails, at whatever instant we are killed.
+
+What is on the disk afterwards is compared byte for byte: all of the old, or all of the new.
+"""
+
+import errno
+import io
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import npvae.storage.files
+from npvae.core.errors import OutputError
+from npvae.losses import Loss
+from npvae.model import VAE
+from npvae.optimizers import Adam
+from npvae.runs.run_directory import new_run, open_run
+from npvae.storage import checkpoint
+from npvae.storage.files import STALE, open_plain, write_bytes_safely
+from npvae.training import Epoch
+from tests.helpers import environment, rows
+
+Tally = Callable[[str, str], None]
+
+OLD: dict[str, Any] = {"w": np.arange(6.0)}
+NEW: dict[str, Any] = {"w": np.ones(1000)}
+FAULTS = {"full disk": errno.ENOSPC, "broken disk": errno.EIO, "no permission": errno.EACCES}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "last.npz"
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """Every file by its name, except a run's lock."""
+    return {f.name: f.read_bytes() for f in folder.iterdir() if f.is_file() and f.name != ".lock"}
+
+
+@pytest.mark.parametrize("size", [3, 100_001])  # less, and more, than Python keeps back
+def test_all_bytes_are_in_the_file_when_it_is_forced_to_the_disk(
+    path: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    original = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        sizes.append(os.fstat(descriptor).st_size)
+        original(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write_bytes_safely(path, bytes(size))
+    assert sizes[0] == size  # and then the folder
+
+
+# ------------------------------------------------------------------ the n-th call fails
+
+
+def break_disk(patch: pytest.MonkeyPatch, n: int, fault: int) -> list[str]:
+    """The n-th call to the disk in storage/files.py fails; the list of calls, as they come.
+
+    A write that fails has written half, and a close that fails has closed the file.
+    """
+    calls: list[str] = []
+
+    def count(name: str) -> None:
+        calls.append(name)
+        if len(calls) == n:
+            raise OSError(fault, os.strerror(fault))
+
+    class File(io.FileIO):
+        def __init__(self, *arguments: Any) -> None:
+            count("open")
+            super().__init__(*arguments)
+
+        def write(self, data: Any) -> int:
+            super().write(data[: len(data) // 2])
+            count("write")
+            return super().write(data[len(data) // 2 :])
+
+        def close(self) -> None:
+            was_open = not self.closed
+            super().close()
+            if was_open:
+                count("close")
+
+    def counted(name: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def counting(*arguments: Any) -> Any:
+            count(name)
+            return call(*arguments)
+
+        return counting
+
+    patch.setattr(npvae.storage.files, "open", File, raising=False)
+    for name in ("fsync", "replace", "open", "close"):  # open and close: the folder, to sync it
+        patch.setattr(os, name, counted(f"os.{name}", getattr(os, name)))
+    return calls
+
+
+def failures(
+    prepare: Callable[[], Callable[[], None]], fault: int
+) -> Iterator[tuple[str, OutputError | None]]:
+    """Try what `prepare` returns with its first call failing, its second, and so on to the end.
+
+    Yields the call that failed and what was raised for it, if anything.
+    """
+    for n in range(1, 100):
+        attempt, error = prepare(), None
+        with pytest.MonkeyPatch.context() as patch:
+            calls = break_disk(patch, n, fault)
+            try:
+                attempt()
+            except OutputError as raised:
+                error = raised
+        if len(calls) < n:
+            assert error is None
+            return
+        yield f"call {n}: {calls[n - 1]}", error
+    raise AssertionError("it never ends")
+
+
+def assert_told(error: OutputError, fault: int, which: str) -> None:
+    assert error.exit_code == 6, which
+    assert os.strerror(fault) in str(error), which
+    assert len(str(error).splitlines()) <= 4, which
+
+
+@pytest.mark.parametrize("before", ["a checkpoint", "nothing"])
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_a_save_that_fails_leaves_what_was_there(
+    path: Path, fault: int, before: str, tally: Tally
+) -> None:
+    checkpoint.save(path, {}, NEW)
+    new = files_in(path.parent)
+    path.unlink()
+    if before == "a checkpoint":
+        checkpoint.save(path, {}, OLD)
+    old = files_in(path.parent)
+
+    def prepare() -> Callable[[], None]:
+        return lambda: checkpoint.save(path, {}, NEW)
+
+    seen = []
+    for which, error in failures(prepare, fault):
+        seen.append(which.split()[-1])
+        if error:
+            assert_told(error, fault, which)
+            assert str(path) in str(error), which
+            assert files_in(path.parent) == old, which
+            tally("I/O faults: saving a checkpoint", "old file kept")
+        else:  # only the folder could not be forced to the disk
+            assert files_in(path.parent) == new, which
+            tally("I/O faults: saving a checkpoint", "saved all the same")
+    whole = ["open", "write", "os.fsync", "close", "os.replace", "os.open", "os.fsync", "os.close"]
+    assert seen == whole
+    assert files_in(path.parent) == new  # and now there is room again
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [errno.ENOSPC, *(pytest.param(n, marks=pytest.mark.slow) for n in (errno.EIO, errno.EACCES))],
+    ids=FAULTS,
+)
+def test_an_epoch_that_cannot_be_kept_loses_no_other(
+    tmp_path: Path, fault: int, tally: Tally
+) -> None:
+    """The end of an epoch: best.npz, last.npz, metrics.csv, each of them old or new."""
+
+    def epoch(number: int) -> Epoch:
+        return Epoch(number, Loss(300, 7.5), Loss(200, 8.0), 1.25, Loss(10.0 - number, 0.0))
+
+    def resume_and_record() -> Callable[[], None]:
+        """A run that stands after epoch 1, about to keep epoch 2."""
+        for name, data in old.items():
+            (folder / name).write_bytes(data)
+        run, vae, adam, _ = open_run(folder)
+        run.close()
+        return lambda: run.record(epoch(2), vae, adam)
+
+    folder = tmp_path / "run"
+    run = new_run("", folder, {"settings": {}, "data": {"name": "x"}, "versions": {}})
+    vae, adam = VAE(4, (3,), 2), Adam()
+    adam.update(vae.parameters, vae.gradients)
+    run.record(epoch(1), vae, adam)
+    run.close()
+    old = files_in(folder)
+    resume_and_record()()
+    new = files_in(folder)
+    assert all(old[name] != new[name] for name in ("best.npz", "last.npz", "metrics.csv"))
+
+    count = 0
+    for which, error in failures(resume_and_record, fault):
+        count += 1
+        if error:
+            assert_told(error, fault, which)
+        found = files_in(folder)
+        assert found.keys() == old.keys(), which
+        assert all(data in (old[name], new[name]) for name, data in found.items()), which
+        run, *_, header = open_run(folder)
+        run.close()
+        assert [row["epoch"] for row in header["history"]] == [1, 2][: header["epoch"]], which
+        assert len(rows(folder / "metrics.csv")) == header["epoch"], which
+        kept = "old file kept" if header["epoch"] == 1 else "saved all the same"
+        tally("I/O faults: the end of an epoch", kept)
+    assert count == 24  # eight calls for each of three files
+    assert files_in(folder) == new
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits as Unix has them")
+def test_a_disk_that_is_really_full(path: Path, tally: Tally) -> None:
+    """A file of 8,000 bytes where a process may write no more than 4,000."""
+    checkpoint.save(path, {}, OLD)
+    old = files_in(path.parent)
+    code = """
+import resource, sys
+import numpy as np
+from npvae.storage import checkpoint
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, 4000))
+try:
+    checkpoint.save(sys.argv[1], {}, {"w": np.ones(1000)})
+except checkpoint.OutputError as error:
+    print(error)
+"""
+    message = child(code, path).splitlines()
+    assert message[0] == f"the checkpoint {path} could not be written: File too large"
+    assert len(message) == 2
+    assert files_in(path.parent) == old
+    tally("I/O faults: saving a checkpoint", "old file kept")
+
+
+def child(code: str, *arguments: str | Path) -> str:
+    """What Python prints when it runs this code."""
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    return subprocess.run(
+        command, env=environment(), capture_output=True, text=True, check=True, timeout=300
+    ).stdout
+
+
+@pytest.mark.parametrize("moment", ["fsync", "replace"])
+def test_ctrl_c_during_a_save_leaves_what_was_there(
+    path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    checkpoint.save(path, {}, OLD)
+    old = files_in(path.parent)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, moment, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.save(path, {}, NEW)
+    assert files_in(path.parent) == old
+
+
+def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    for place in ("missing/last.npz", "file/last.npz", "folder"):
+        with pytest.raises(OutputError) as refusal:
+            checkpoint.save(tmp_path / place, {}, OLD)
+        assert str(tmp_path / place) in str(refusal.value)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder"]
+    assert list((tmp_path / "folder").iterdir()) == []
+
+
+def test_saving_over_a_file_that_is_open(path: Path) -> None:
+    """Whoever has the old file open goes on reading the old bytes."""
+    checkpoint.save(path, {}, OLD)
+    old = path.read_bytes()
+    with open(path, "rb") as file:
+        checkpoint.save(path, {}, NEW)
+        assert file.read() == old
+    assert path.read_bytes() != old
+
+
+# ------------------------------------------------------------------ kill -9
+
+KILLS = """
+import os, random, signal, sys, time
+import numpy as np
+from npvae.storage import checkpoint
+
+path, first_seed, kills, how = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+fsync = os.fsync
+
+def slow(descriptor):  # as on a disk, also in memory: else few kills come in the midst of a save
+    fsync(descriptor)
+    time.sleep(0.003)
+
+os.fsync = slow
+
+def save(state):
+    arrays = {"w": np.full(20_000 + state % 7, state, np.float32), "b": np.full(9, float(state))}
+    if how == "checkpoint":
+        checkpoint.save(path, {"state": state}, arrays)
+    else:
+        np.savez(path, state=state, **arrays)
+
+def load():
+    if how == "checkpoint":
+        header, arrays = checkpoint.load(path)
+        state = header["state"]
+    else:
+        with np.load(path) as arrays:
+            state, arrays = int(arrays["state"]), {name: arrays[name] for name in ("w", "b")}
+    assert arrays["w"].shape == (20_000 + state % 7,) and arrays["b"].shape == (9,)
+    assert (arrays["w"] == state).all() and (arrays["b"] == state).all()
+    return state
+
+save(0)
+state = 0
+for seed in range(first_seed, first_seed + kills):
+    pid = os.fork()
+    if pid == 0:
+        while True:
+            state += 1
+            save(state)
+    time.sleep(random.Random(seed).uniform(0, 0.03))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    try:
+        found = load()
+        assert found >= state, f"state {state} had been saved before, not {found}"
+        state = found
+        print("whole")
+    except BaseException as error:
+        print(f"lost, seed {seed}: {type(error).__name__}: {error}")
+        save(state)
+print(state)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("kills", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_kill_9_while_saving_loses_nothing(path: Path, kills: int, tally: Tally) -> None:
+    *outcomes, states = child(KILLS, path, "0", str(kills), "checkpoint").splitlines()
+    for outcome in outcomes:
+        tally("kill -9 while saving", outcome)
+    assert outcomes == kills * ["whole"]
+    assert int(states) > kills / 4  # so there were saves to be killed
+    left = sorted(path.parent.glob(".npvae-*.tmp"))
+    assert kills / 20 < len(left) <= kills  # and killed in their midst
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_the_same_kills_lose_a_file_that_is_written_over(path: Path) -> None:
+    """So that the test above cannot pass by luck."""
+    *outcomes, _ = child(KILLS, path, "0", "40", "np.savez").splitlines()
+    assert sum(outcome.startswith("lost") for outcome in outcomes) > 10
+
+
+def test_what_killed_processes_left_is_removed_when_it_is_old(path: Path) -> None:
+    old, young = (path.with_name(f".npvae-{name}.tmp") for name in ("0123", "4567"))
+    mine = path.with_name("mine.tmp")
+    for file in (old, young, mine):
+        file.write_bytes(b"half of something")
+    long_ago = time.time() - STALE - 60
+    os.utime(old, (long_ago, long_ago))
+    os.utime(mine, (long_ago, long_ago))
+    write_bytes_safely(path, b"picture", durable=False)  # there may be thousands of these
+    assert old.exists()
+    write_bytes_safely(path, b"checkpoint")
+    assert [file.exists() for file in (old, young, mine)] == [False, True, True]
+
+
+# ------------------------------------------------------------------ reading
+
+
+@pytest.mark.usefixtures("time_limit")
+def test_only_files_are_opened(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"bytes")
+    (tmp_path / "link").symlink_to("file")
+    for name in ("file", "link"):
+        with open_plain(tmp_path / name) as file:
+            assert file.read() == b"bytes"
+    os.mkfifo(tmp_path / "pipe")
+    for path, words in (
+        (tmp_path, "it is a folder, not a file"),
+        (tmp_path / "pipe", "it is a pipe or a device, not a file"),
+        (Path("/dev/zero"), "it is a pipe or a device, not a file"),
+        (tmp_path / "absent", "No such file or directory"),
+    ):
+        with pytest.raises(OSError, match=words):
+            open_plain(path)
