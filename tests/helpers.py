@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from npvae.datasets.drawn_digits import drawn_digits
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = sorted((ROOT / "scripts").glob("*.py"))
+SCRIPTS = sorted({*(ROOT / "scripts").glob("*.py")} - {ROOT / "scripts" / "minimal_vae.py"})
 
 Bytes = NDArray[np.uint8]
 Tally = Callable[[str, str], None]  # see conftest.py
