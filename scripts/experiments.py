@@ -3,8 +3,9 @@
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # works without installation, too
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works uninstalled
 
 from npvae.commands import cli, experiments
 
+del sys.path[0]
 cli.run(experiments.main)

@@ -8,7 +8,6 @@ Nothing heavy is imported here, so that --help and bad options answer at once.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import math
 import os
@@ -17,14 +16,18 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from shlex import quote
 from typing import Any, NoReturn
 
+from npvae.commands.session import is_alone, restored
 from npvae.commands.signals import Signals
 from npvae.core.errors import NpvaeError, OutputError
 from npvae.runs.terminal import show
+
+PACKAGES = {"numpy": "numpy", "PIL": "pillow", "numba": "numba"}  # by the names of their modules
 
 
 class Parser(argparse.ArgumentParser):
@@ -41,7 +44,7 @@ class Parser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"-([\d.]|inf)")  # -1e-3 is a value, too
 
     def error(self, message: str) -> NoReturn:
-        _tell(f"{self.prog}: {message} (--help tells more)")
+        _print_error(f"{self.prog}: {message} (see --help)")
         sys.exit(2)
 
     def add_common(self, seed: int | str = 0) -> None:
@@ -139,54 +142,63 @@ def some_text(text: str) -> str:
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
-    """Call main with the command line, and end the process as the house rules say."""
-    signals = Signals()
-    try:
-        signals.catch()
-        warnings.showwarning = partial(_show_warning, signals)
-        _prepare_streams()
-        code = _flush(_outcome(main, signals))
-        signals.over = True
-    except KeyboardInterrupt:
-        code = _flush(128 + (signals.number or signal.SIGINT))
-        signals.over = True
+    """Call main with the command line, and exit with its code. A session gets its process back."""
+    signals = Signals(is_alone())
+    with nullcontext() if signals.alone else restored():
+        try:
+            signals.catch()
+            warnings.showwarning = partial(_show_warning, signals)
+            _prepare_streams()
+            code = _flush(_outcome(main, signals), signals.alone)
+            signals.over = True
+        except KeyboardInterrupt:
+            code = _flush(128 + (signals.number or signal.SIGINT), signals.alone)
+            signals.over = True
+    if signals.pending:  # it was meant for the session as well
+        signal.raise_signal(signals.pending)
     sys.exit(code)
 
 
 def _outcome(main: Callable[[Sequence[str]], int | None], signals: Signals) -> int:
-    """The exit code of main; its errors are told."""
+    """The exit code of main, whose errors are reported."""
     try:
         _check_current_folder()
         return main(sys.argv[1:]) or 0
     except SystemExit as end:  # argparse, after --help or a bad option
         return int(end.code or 0)
     except Exception as error:
-        if signals.number:  # somebody has made another error of the interruption
-            _tell("Interrupted.")
+        if signals.number:  # the interruption was turned into another error
+            _print_error("Interrupted.")
             return 128 + signals.number
-        if isinstance(error, BrokenPipeError):  # whoever read our output has enough
+        if isinstance(error, BrokenPipeError):  # the reader of our output has left, as `head` does
             return 0
-        code, message = 1, str(error)
-        if isinstance(error, NpvaeError):
-            code = error.exit_code
-        elif isinstance(error, OSError):
-            code, why = 6, error.strerror or error
-            message = f"the output cannot be written: {why}"
-            if error.filename:
-                message = f"{error.filename} cannot be read or written: {why}"
-        elif isinstance(error, ModuleNotFoundError):
-            code, python = 2, quote(sys.executable)
-            message = f"{error}. For this Python, install it with\n{python} -m pip install -e ."
-        elif isinstance(error, MemoryError):
-            code, message = 2, f"there is not enough memory for that: ask for less.\n{error}"
-        else:
-            bug = "This is a bug in npvae. --debug shows where it happened."
-            message = f"{type(error).__name__}: {error}\n{bug}"
+        code, message = _explain(error)
         if "--debug" in sys.argv:
             sys.excepthook(type(error), error, error.__traceback__)
         else:
-            _tell(f"error: {message}")
+            _print_error(f"error: {message}")
         return code
+
+
+def _explain(error: Exception) -> tuple[int, str]:
+    """The exit code and the message for the user."""
+    if isinstance(error, NpvaeError):
+        return error.exit_code, str(error)
+    if isinstance(error, OSError):
+        why = error.strerror or error
+        if error.filename:
+            return 6, f"{error.filename} cannot be read or written: {why}"
+        return 6, f"the output cannot be written: {why}"
+    if isinstance(error, ModuleNotFoundError) and error.name in PACKAGES:
+        python, package = quote(sys.executable), PACKAGES[error.name]
+        return 2, (
+            f"the Python package {package} is missing. Install it for this Python with\n"
+            f"{python} -m pip install {' '.join(PACKAGES.values())}"
+        )
+    if isinstance(error, MemoryError):
+        return 2, f"there is not enough memory for this: ask for less.\n{error}".rstrip()
+    bug = "This is a bug in npvae. --debug shows where it happened."
+    return 1, f"{type(error).__name__}: {error}\n{bug}"
 
 
 def _check_current_folder() -> None:
@@ -207,24 +219,25 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def _flush(code: int) -> int:
-    """The exit code, after all output is out."""
+def _flush(code: int, alone: bool) -> int:
+    """The exit code, after all output was written."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except OSError as error:  # nobody reads, or the disk is full
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        except OSError as error:  # nobody reads it, or the disk is full
+            if alone:  # Python would complain once more when it ends
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             if code == 0 and not isinstance(error, BrokenPipeError):
-                _tell(f"error: the output cannot be written: {error.strerror}")
+                _print_error(f"error: the output cannot be written: {error.strerror}")
                 code = 6
     return code
 
 
-def _tell(text: str) -> None:
-    with contextlib.suppress(OSError):  # the terminal is gone
+def _print_error(text: str) -> None:
+    with suppress(OSError):  # the terminal is gone
         show(text, sys.stderr)
 
 
 def _show_warning(signals: Signals, message: Warning | str, *rest: Any, **named: Any) -> None:
     if not signals.number:  # or it is the complaint of what was cut off in the middle
-        _tell(f"note: {str(message).splitlines()[0]}")
+        _print_error(f"note: {str(message).splitlines()[0]}")

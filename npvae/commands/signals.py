@@ -1,6 +1,6 @@
-"""How does a program end that is told to: by Ctrl-C, by `kill`, by a terminal that closes?
+"""How does a command end on Ctrl-C, on `kill`, or when its terminal closes?
 
-By an exception, so that what is being written is cleaned up, and training can say how to go on.
+By an exception. So whatever is being written is cleaned up, and training can say how to continue.
 """
 
 from __future__ import annotations
@@ -10,58 +10,66 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from types import FrameType
 
-PATIENCE = 2.0  # seconds after a signal; then the next one ends it at once
+PATIENCE = 2.0  # seconds after a signal; after that the next one ends the process at once
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal, as an exception: what is being written is still cleaned up."""
+    """A signal, as an exception: whatever is being written is still cleaned up."""
 
 
 class Signals:
-    """Ctrl-C, SIGTERM or SIGHUP, as a closed terminal sends it, end the program in good order.
+    """Ctrl-C, SIGTERM and SIGHUP (a closed terminal) end a command in good order.
 
-    `number` is that of the first one, or 0. Signals that are ignored, as by nohup, stay ignored.
+    `number` is that of the first signal, or 0. Signals that are ignored, as under nohup, stay
+    ignored. If the process is not `alone` (see session.py), it survives the command; then `pending`
+    is the signal that the session still has to get, or 0.
     """
 
-    def __init__(self) -> None:
-        self.number, self.since, self.over = 0, 0.0, False
+    def __init__(self, alone: bool) -> None:
+        self.alone, self.number, self.pending, self.since, self.over = alone, 0, 0, 0.0, False
         known = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP"))
         self.numbers = [number for number in known if number]  # Windows has no SIGHUP
+        self.hook = sys.unraisablehook
 
     def catch(self) -> None:
-        """Catch them from here on; one may come before the last line of this is done."""
-        atexit.register(self.deaf)  # the first to be registered is the last to be called
-        sys.unraisablehook = self.lost
+        """Catch them from here on. One may arrive before the last line of this method."""
+        if self.alone:
+            atexit.register(self.ignore)  # the first to be registered is the last to be called
+        sys.unraisablehook = self.unraisable
         for number in self.numbers:
-            if signal.getsignal(number) != signal.SIG_IGN:
-                signal.signal(number, self.received)
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                with suppress(ValueError):  # only the main thread can catch signals
+                    signal.signal(number, self.received)
 
     def received(self, number: int, frame: FrameType | None) -> None:
-        """Raise Interrupted, once; if that should not help, end the process the hard way."""
+        """Raise Interrupted, once. If that does not help in time, end the process at once."""
         late = self.number and time.monotonic() - self.since > PATIENCE
-        if late or self.over:
+        if self.alone and (late or self.over):
             os._exit(128 + (self.number or number))  # no worse than kill -9, which loses nothing
-        if not self.number:
-            self.number, self.since = number, time.monotonic()
+        if not self.alone and (self.over or number != signal.SIGINT):
+            self.pending = number
+        if not self.over and (late or not self.number):
+            self.number, self.since = self.number or number, time.monotonic()
             raise Interrupted
 
-    def deaf(self) -> None:
-        """Python takes itself down, and no signal shall change the exit code any more."""
+    def ignore(self) -> None:
+        """While Python shuts down, no signal may change the exit code."""
         for number in self.numbers:
             signal.signal(number, signal.SIG_IGN)
         if hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, 0)  # see `lost`
+            signal.setitimer(signal.ITIMER_REAL, 0)  # see `unraisable`
 
-    def lost(self, lost: sys.UnraisableHookArgs) -> None:
-        """Raise it again, in a moment, if it came in a finalizer: nothing gets out of there."""
+    def unraisable(self, lost: sys.UnraisableHookArgs) -> None:
+        """Python drops what is raised in a finalizer. If that was ours, raise it again soon."""
         if isinstance(lost.exc_value, Interrupted) and hasattr(signal, "setitimer"):
-            signal.signal(signal.SIGALRM, self.again)
+            signal.signal(signal.SIGALRM, self.raise_again)
             signal.setitimer(signal.ITIMER_REAL, 0.01)
-        elif not self.number:  # what was cut off in the middle may complain: nobody wants to know
-            sys.__unraisablehook__(lost)
+        elif not self.number:  # complaints of code that was interrupted interest nobody
+            self.hook(lost)
 
-    def again(self, number: int, frame: FrameType | None) -> None:
+    def raise_again(self, number: int, frame: FrameType | None) -> None:
         if not self.over:
             raise Interrupted

@@ -244,12 +244,9 @@ EXIT_CODES = {
 
 
 @pytest.fixture(autouse=True)
-def unchanged() -> Iterator[None]:
-    """cli.run is made for a process of its own: what it sets for good is put back."""
-    show, hook = warnings.showwarning, sys.unraisablehook
+def signals_count() -> Iterator[None]:
     with like_a_user():
         yield
-    warnings.showwarning, sys.unraisablehook = show, hook
 
 
 def ending(main: Callable[[Sequence[str]], int | None]) -> Any:
@@ -343,10 +340,8 @@ def test_errors_of_the_system_say_of_what(capsys: pytest.CaptureFixture[str]) ->
 
 def test_too_little_memory_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None:
     assert ending(raising(MemoryError("Unable to allocate 7 TiB"))) == 2
-    err = capsys.readouterr().err
-    assert (
-        err
-        == "error: there is not enough memory for that: ask for less.\nUnable to allocate 7 TiB\n"
+    assert capsys.readouterr().err == (
+        "error: there is not enough memory for this: ask for less.\nUnable to allocate 7 TiB\n"
     )
 
 
@@ -402,10 +397,11 @@ def test_commands_are_for_the_python_that_runs_this(
 def test_a_missing_package_is_named_with_what_installs_it(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert ending(raising(ModuleNotFoundError("No module named 'numpy'"))) == 2
+    assert ending(raising(ModuleNotFoundError("No module named 'PIL'", name="PIL"))) == 2
     first, second = capsys.readouterr().err.splitlines()
-    assert first == "error: No module named 'numpy'. For this Python, install it with"
-    assert second.endswith(" -m pip install -e .")
+    assert first == "error: the Python package pillow is missing. Install it for this Python with"
+    assert second.endswith(" -m pip install numpy pillow numba")
+    assert ending(raising(ModuleNotFoundError("No module named 'x'", name="x"))) == 1
 
 
 def test_codes_of_success() -> None:

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 
 from tests.commands.test_cli import EVERYWHERE, NAMES, TRAIN, outcomes
-from tests.helpers import SCRIPTS, command, environment
 
 # Script, arguments, and what the line must name; beside those of test_cli.py.
 MORE = [
@@ -131,18 +126,3 @@ def test_every_bad_command_line_is_refused_at_once(tally: Callable[[str, str], N
         assert err.endswith("\n"), where
         assert named in err, where
         tally("bad command lines", "exit 2, one line, at once")
-
-
-def seconds(*words: str) -> float:
-    """The shortest of three: how long it takes if nothing else is in the way."""
-    found = []
-    for _ in range(3):
-        start = time.perf_counter()
-        subprocess.run(words, env=environment(), stdout=subprocess.DEVNULL, timeout=60, check=True)
-        found.append(time.perf_counter() - start)
-    return min(found)
-
-
-@pytest.mark.parametrize("script", [script.name for script in SCRIPTS])
-def test_help_takes_little_longer_than_python_itself(script: str) -> None:
-    assert seconds(*command(script, "--help")) - seconds(sys.executable, "-c", "pass") < 0.3

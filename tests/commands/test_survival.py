@@ -7,6 +7,7 @@ a second. What is to happen to them at which instant is drawn at random; the see
 from __future__ import annotations
 
 import errno
+import io
 import os
 import pty
 import random
@@ -17,10 +18,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -33,13 +35,12 @@ from npvae.runs.run_directory import open_run
 from npvae.settings import Settings
 from npvae.storage import checkpoint
 from tests.forks import (
-    ENDS_WITHIN,
+    HANGS_AFTER,
     SIGNALS,
     Ending,
     Forks,
     interrupted,
     like_a_user,
-    on_a_terminal,
 )
 from tests.helpers import (
     ROOT,
@@ -200,7 +201,6 @@ def check_interruption(
     assert "Traceback" not in ending.err
     assert "ignored" not in ending.err
     assert ending.err.count("\n") <= 4
-    assert ending.seconds < ENDS_WITHIN
     assert ending.code == 128 + number
     folder = forks.folder / out
     done = epochs_in(folder) if folder.exists() else 0
@@ -293,9 +293,7 @@ def test_a_closed_terminal(
         time.sleep(random.Random(seed).uniform(0, straight.seconds))
         os.close(theirs)
         os.close(ours)
-        start = time.monotonic()
-        code = child.wait(timeout=60)
-        assert time.monotonic() - start < ENDS_WITHIN, f"seed {seed}"
+        code = child.wait(timeout=HANGS_AFTER)
         done = epochs_in(home / out)
         assert done >= 1
         assert code in (0, 128 + signal.SIGHUP), f"seed {seed}"
@@ -325,15 +323,12 @@ def test_a_signal_that_comes_in_a_finalizer_is_not_lost(number: int, tally: Tall
         "        time.sleep(1)\n"
         "def main(arguments):\n"
         "    Finalized()\n"
-        "    print('it is not over', flush=True)\n"
-        "    time.sleep(30)\n"
+        "    time.sleep(50)\n"
+        "    print('it was not ended', flush=True)\n"
         "cli.run(main)\n"
     )
-    start = time.monotonic()
     done = run([sys.executable, "-c", program])
-    assert done.returncode == 128 + number
-    assert done.stderr == ""
-    assert time.monotonic() - start < 20
+    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "")
     tally("signals in a finalizer", "ended at once")
 
 
@@ -446,12 +441,11 @@ def test_a_signal_that_comes_when_all_is_done_changes_nothing(number: int, tally
     tally("signals when all is done", "exit code kept")
 
 
-def assert_interrupted(ending: Ending, within: float) -> None:
+def assert_interrupted(ending: Ending) -> None:
     """By Ctrl-C, before there was an epoch to keep."""
     assert ending.code == 130
     assert ending.err.startswith("Interrupted.")
     assert ending.err.count("\n") <= 2
-    assert ending.seconds < within
 
 
 @pytest.mark.slow
@@ -463,7 +457,7 @@ def test_ctrl_c_while_kernels_are_compiled(home: Path, tmp_path: Path, tally: Ta
         delay = random.Random(seed).uniform(0, 6)
         ending = interrupted(words, home, signal.SIGINT, delay, after="^Compiling", **empty)
         with named(f"seed {seed}, {ending}"):
-            assert_interrupted(ending, within=3 * ENDS_WITHIN)  # LLVM ends what it began
+            assert_interrupted(ending)
         tally("SIGINT while kernels are compiled", "ended at once")
 
 
@@ -479,7 +473,7 @@ def test_ctrl_c_while_kernels_are_loaded(home: Path, tally: Tally) -> None:
         delay = random.Random(seed).uniform(0, 0.5)
         ending = interrupted(words, home, signal.SIGINT, delay, after="^results", **full)
         with named(f"seed {seed}, {ending}"):
-            assert_interrupted(ending, within=ENDS_WITHIN)
+            assert_interrupted(ending)
         tally("SIGINT while kernels are loaded", "ended at once")
 
 
@@ -774,23 +768,40 @@ def test_another_number_of_threads_is_no_obstacle_but_told(
     assert epochs_in(tmp_path / "run") == 2
 
 
-def test_a_clock_that_jumps(home: Path, straight: Straight, tmp_path: Path) -> None:
-    """All clocks go wrong at once, by hours, and some of them backwards: only the times suffer."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "import random, time\n"
-        "dice = random.Random(7)\n"
-        "def jumping(clock):\n"
-        "    return lambda: clock() + dice.uniform(-9999, 9999)\n"
-        "for name in ('time', 'monotonic', 'perf_counter'):\n"
-        "    setattr(time, name, jumping(getattr(time, name)))\n"
-    )
-    arguments = [*RUN, "--out", "clock"]
-    code, seen = on_a_terminal(arguments, home, 100, "numpy", PYTHONPATH=str(tmp_path))
-    assert code == 0, seen
+class Terminal(io.StringIO):
+    """Stands in for the stream of a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_clocks_that_jump_change_nothing_but_the_times(
+    three: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each clock that our modules read goes wrong by hours, forwards and backwards.
+
+    Those of Python itself stay right: its threads wait by them.
+    """
+    dice = random.Random(7)
+
+    def jumping(clock: Callable[[], float]) -> Callable[[], float]:
+        return lambda: clock() + dice.uniform(-9999, 9999)
+
+    clocks = {getattr(time, name) for name in ("time", "monotonic", "perf_counter")}
+    wrong = SimpleNamespace(**{clock.__name__: jumping(clock) for clock in clocks})
+    for name, module in list(sys.modules.items()):
+        for variable, value in list(vars(module).items()) if name.startswith("npvae") else ():
+            if value is time:
+                monkeypatch.setattr(module, variable, wrong)
+            elif any(value is clock for clock in clocks):
+                monkeypatch.setattr(module, variable, jumping(value))
+    monkeypatch.setattr(sys, "stdout", terminal := Terminal())
+    training_run.start(THREE_EPOCHS, None, "clock")
+    seen = terminal.getvalue()
     assert "left" in seen
     assert not re.search(r"-\d+(:\d|\.\d\d\s)", seen)
-    assert_the_same(home / "clock", straight.folder)
-    assert any(float(row["seconds"]) > 100 for row in rows(home / "clock" / "metrics.csv"))
+    assert_the_same(Path("clock"), three)
+    assert any(float(row["seconds"]) > 100 for row in rows(Path("clock/metrics.csv")))
 
 
 # ------------------------------------------------------------------ losses that are no numbers

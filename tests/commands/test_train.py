@@ -24,7 +24,7 @@ from npvae.runs.environment import versions
 from npvae.runs.run_directory import load_model
 from npvae.settings import Settings
 from npvae.storage import checkpoint
-from tests.forks import ENDS_WITHIN, Ending, interrupted, like_a_user, on_a_terminal, started
+from tests.forks import Ending, interrupted, like_a_user, on_a_terminal, started
 from tests.helpers import (
     ROOT,
     command,
@@ -211,9 +211,9 @@ def test_the_numbers_are_those_of_the_saved_model(home: Path, printed: list[str]
 
 @pytest.mark.parametrize(("columns", "backend"), [(80, BACKEND), (40, "numpy")])
 def test_a_terminal_shows_a_line_that_moves(home: Path, columns: int, backend: str) -> None:
-    # Batches of one image, so that an epoch outlasts the tenth of a second between two drawings.
-    arguments = ["--dataset", "digits.npz", "--epochs", "3", "--batch-size", "1", "--hidden", "16"]
-    arguments += ["--out", f"terminal{columns}"]
+    # Single images and many parameters: the line is drawn each tenth of a second of an epoch.
+    arguments = ["--dataset", "digits.npz", "--epochs", "3", "--batch-size", "1"]
+    arguments += ["--hidden", "512,512", "--out", f"terminal{columns}"]
     code, seen = on_a_terminal(arguments, home, columns, backend)
     assert code == 0
     moving = [line for line in drawn_lines(seen) if re.search(r"\d/3.*\d:\d\d left", line)]
@@ -256,9 +256,8 @@ def stopped(home: Path, out: Path, number: int, instant: str) -> Ending:
 def test_a_signal_ends_it_at_once_and_loses_nothing(
     home: Path, tmp_path: Path, instant: str, number: int
 ) -> None:
-    code, seconds, _, err = stopped(home, tmp_path / "run", number, instant)
+    code, _, err = stopped(home, tmp_path / "run", number, instant)
     assert code == 128 + number
-    assert seconds < ENDS_WITHIN
     assert "Traceback" not in err
     assert err.count("\n") <= 4
     assert "nterrupted" in err

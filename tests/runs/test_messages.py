@@ -76,7 +76,7 @@ def run_all(forks: Forks, text: str, at_least: int = 1) -> list[Ending]:
 def test_what_a_finished_run_suggests(
     which: str, forks: Forks, home: Path, request: pytest.FixtureRequest
 ) -> None:
-    _, _, out, err = request.getfixturevalue(which)
+    _, out, err = request.getfixturevalue(which)
     assert err == ""
     following = out.partition("Next:")[2]
     named = re.search(r"look at (.*\.png)$", following, re.MULTILINE)

@@ -1,0 +1,57 @@
+"""What does a command leave behind in its process? Nothing, if the process goes on after it.
+
+`python scripts/train.py` has a process of its own. Under `%run` in IPython, `runpy`, a debugger or
+`python -i` a session goes on, and it needs its signal handlers, hooks, streams, warnings and
+environment variables as they were.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import groupby
+from types import FrameType
+
+
+def is_alone() -> bool:
+    """Whether the process ends with this command: it was started to run the script, no more."""
+    callers: list[str] = []
+    frame: FrameType | None = sys._getframe()
+    while frame:
+        callers.append(str(frame.f_globals.get("__name__")).partition(".")[0])
+        frame = frame.f_back
+    packages = [package for package, _ in groupby(callers)]
+    as_script, as_module = ["npvae", "__main__"], ["npvae", "__main__", "runpy"]
+    return packages in (as_script, as_module) and not sys.flags.inspect
+
+
+@contextmanager
+def restored() -> Iterator[None]:
+    """Afterwards the process is as it was before, whatever a command has changed in it."""
+    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM")  # Windows has only two of them
+    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    handlers = {number: signal.getsignal(number) for number in numbers}
+    hook, show, environment = sys.unraisablehook, warnings.showwarning, dict(os.environ)
+    streams = sys.stdout, sys.stderr
+    errors = [getattr(stream, "errors", None) for stream in streams]
+    with warnings.catch_warnings():  # so that a note appears again that a command before has shown
+        try:
+            yield
+        finally:
+            if hasattr(signal, "setitimer"):
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            for number, handler in handlers.items():
+                with suppress(TypeError, ValueError):  # None: not set by Python; another thread
+                    signal.signal(number, handler)
+            sys.unraisablehook, warnings.showwarning = hook, show
+            sys.stdout, sys.stderr = streams
+            for stream, how in zip(streams, errors, strict=True):
+                if hasattr(stream, "reconfigure"):
+                    stream.reconfigure(errors=how)
+            for name in os.environ.keys() - environment.keys():
+                del os.environ[name]
+            os.environ.update(environment)
