@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-
 from tests.commands.test_cli import EVERYWHERE, NAMES, TRAIN, outcomes
 
 # Script, arguments, and what the line must name; beside those of test_cli.py.
