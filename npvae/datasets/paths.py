@@ -1,7 +1,7 @@
 """Where do datasets live on this machine?
 
-In --data-dir, else $NPVAE_DATA_DIR, else data/ beside the source tree; and in the user's cache
-folder where the package is installed, or where the first choice cannot be written.
+In --data-dir, otherwise $NPVAE_DATA_DIR, otherwise data/ of the clone that runs or that the current
+folder is. Where there is no clone, or the first choice cannot be written: the user's cache folder.
 """
 
 import os
@@ -38,8 +38,10 @@ def writable_folder(folders: list[Path], name: str) -> Path:
 
 
 def _default_folder() -> Path:
-    project = Path(__file__).resolve().parents[2]
-    return project / "data" if (project / "pyproject.toml").is_file() else _cache_folder()
+    for clone in (Path(__file__).resolve().parents[2], Path.cwd()):
+        if (clone / "npvae").is_dir() and (clone / "pyproject.toml").is_file():
+            return clone / "data"
+    return _cache_folder()
 
 
 def _cache_folder() -> Path:

@@ -66,8 +66,16 @@ def load_standard(
             arrays[file], source = found[0], f"read from {found[1]}"
     missing = [file for file in FILES if file not in arrays]
     if missing:
+        absent = [folder for folder in folders if not os.path.exists(folder)]
         folder = writable_folder(folders, name)
-        source = f"downloaded from {_download(name, missing, folder, report)}"
+        try:
+            source = f"downloaded from {_download(name, missing, folder, report)}"
+        except NotAvailable:
+            with contextlib.suppress(OSError):  # they are empty: perhaps the name was a mistake
+                folder.rmdir()
+                if folder.parent in absent:
+                    folder.parent.rmdir()
+            raise
         for file in missing:
             arrays[file] = _read_right(name, folder / f"{file}.gz", file)
     train_images, train_labels, test_images, test_labels = (arrays[file] for file in FILES)
@@ -114,8 +122,6 @@ def _download(name: str, missing: list[str], folder: Path, report: Callable[[str
         try:
             url = download.download(urls, folder / f"{file}.gz", check, _MAX_DOWNLOAD, report)
         except NotAvailable as error:
-            with contextlib.suppress(OSError):
-                folder.rmdir()  # if it is empty: perhaps its name was a mistake
             what = TITLES[name] + ("" if len(missing) == len(FILES) else f"'s {file}.gz")
             raise NotAvailable(
                 f"{what} is not in {folder} and cannot be downloaded:\n{error}\n"

@@ -105,13 +105,22 @@ def test_order_of_the_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert chosen[0].source == f"read from {tmp_path / folder / 'mnist'}"
 
 
-def test_default_folder_is_data_beside_the_source(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_is_data_of_the_clone_that_runs_or_that_we_are_in(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As after `pip install .` in a clone: the package that runs lies elsewhere."""
     monkeypatch.undo()
     monkeypatch.delenv("NPVAE_DATA_DIR", raising=False)
-    project = Path(paths.__file__).parents[2]
-    if not (project / "pyproject.toml").exists():
-        pytest.skip("the package is installed, not in its source tree")
-    assert paths.data_folders()[0] == project / "data"
+    clone, installed = tmp_path / "clone", tmp_path / "site-packages"
+    for place in (clone, installed):
+        (place / "npvae" / "datasets").mkdir(parents=True)
+    (clone / "pyproject.toml").touch()
+    monkeypatch.setattr(paths, "__file__", str(clone / "npvae" / "datasets" / "paths.py"))
+    assert paths.data_folders()[0] == clone / "data"
+    monkeypatch.setattr(paths, "__file__", str(installed / "npvae" / "datasets" / "paths.py"))
+    assert clone / "data" not in paths.data_folders()
+    monkeypatch.chdir(clone)
+    assert paths.data_folders()[0] == clone / "data"
 
 
 def test_without_a_home_the_cache_is_no_folder_called_tilde(
@@ -132,6 +141,14 @@ def test_a_named_dataset_is_never_replaced(tmp_path: Path) -> None:
         "http://127.0.0.1:1/b/train-images-idx3-ubyte.gz: Connection refused",
         "Put its four .gz files there (data/README.md), or name their folder: --data-dir.",
     ]
+
+
+def test_a_data_folder_that_was_not_there_is_not_left_behind(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in ("mistyped", "empty"):
+        with pytest.raises(DataError):
+            load_dataset("mnist", tmp_path / folder)
+    assert [(path.name, list(path.iterdir())) for path in tmp_path.iterdir()] == [("empty", [])]
 
 
 def test_the_missing_file_is_named(tmp_path: Path) -> None:
