@@ -1,0 +1,123 @@
+"use strict";
+// The image x: drawn with the pen, taken from a file, or picked; each change encodes it at once.
+
+const NO_IMAGE = new Float32Array(PIXELS);
+
+panels.push(function drawImage() {
+  paint($("pad"), state.x ?? NO_IMAGE);
+  $("pad").classList.toggle("empty", !state.x);
+  for (const id of ["mean", "clear"]) $(id).disabled = !state.x;
+  [...$("examples").children].forEach((thumb, n) =>
+    thumb.setAttribute("aria-selected", n === state.picked));
+});
+
+// --- the pen ---
+
+let last = null; // where the pen is while it is down
+function penAt(event) {
+  const box = $("pad").getBoundingClientRect();
+  return { x: (event.clientX - box.left) / box.width * SIDE, y: (event.clientY - box.top) / box.height * SIDE };
+}
+
+function stroke(event) {
+  const x = Float32Array.from(state.x ?? NO_IMAGE);
+  for (const moved of event.getCoalescedEvents?.() ?? []) {
+    const to = penAt(moved);
+    ink(x, last, to, +$("pen").value, $("erase").checked ? 0 : 1);
+    last = to;
+  }
+  const to = penAt(event);
+  ink(x, last, to, +$("pen").value, $("erase").checked ? 0 : 1);
+  last = to;
+  setImage(x);
+}
+
+$("pad").addEventListener("pointerdown", (event) => {
+  if (event.button) return;
+  event.preventDefault();
+  $("pad").setPointerCapture(event.pointerId);
+  tell("");
+  last = penAt(event);
+  stroke(event);
+});
+$("pad").addEventListener("pointermove", (event) => last && stroke(event));
+for (const end of ["pointerup", "pointercancel"]) $("pad").addEventListener(end, () => (last = null));
+
+// --- files, by the button or dropped anywhere on the page ---
+
+async function takeFile(file) {
+  if (!file) return;
+  try {
+    const { x, inverted } = await pixelsOfFile(file);
+    setImage(x);
+    tell(inverted ? "light ground: inverted to white on black" : "");
+  } catch {
+    tell(`${file.name} is no picture that this browser can read`);
+  }
+}
+
+function tell(text) {
+  $("told").textContent = text;
+}
+
+$("open").addEventListener("click", () => $("file").click());
+$("file").addEventListener("change", () => {
+  takeFile($("file").files[0]);
+  $("file").value = ""; // the same file may be chosen again
+});
+addEventListener("dragover", (event) => event.preventDefault());
+addEventListener("drop", (event) => {
+  event.preventDefault();
+  takeFile(event.dataTransfer.files[0]);
+});
+
+// --- what q(z | x) is good for ---
+
+$("epsilon").addEventListener("click", drawEpsilon);
+$("mean").addEventListener("click", meanCode);
+$("clear").addEventListener("click", clearImage);
+
+function meanCode() {
+  stopPlaying();
+  if (state.q) setCode(state.q.mu);
+}
+
+function clearImage() {
+  tell("");
+  setImage(null);
+  if (state.view === "bce") setView("picture");
+}
+
+// --- the images to pick ---
+
+for (let n = 0; n < exampleCount; n++) {
+  const thumb = document.createElement("canvas");
+  thumb.width = thumb.height = SIDE;
+  thumb.title = exampleName(n);
+  thumb.setAttribute("role", "option");
+  thumb.setAttribute("aria-label", exampleName(n));
+  thumb.tabIndex = n ? -1 : 0; // one stop for the tab key; arrows go on from there
+  paint(thumb, exampleImage(n));
+  $("examples").append(thumb);
+}
+$("examples").hidden = !exampleCount;
+
+$("examples").addEventListener("click", (event) => {
+  const n = [...$("examples").children].indexOf(event.target);
+  if (n >= 0) pickExample(n);
+});
+$("examples").addEventListener("keydown", (event) => {
+  const thumbs = [...$("examples").children], n = thumbs.indexOf(document.activeElement);
+  const perRow = Math.max(1, thumbs.findIndex((thumb) => thumb.offsetTop > thumbs[0].offsetTop));
+  const step = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -perRow, ArrowDown: perRow }[event.key];
+  if (n < 0) return;
+  if (event.key === "Enter" || event.key === " ") pickExample(n);
+  else if (!step) return;
+  else if (thumbs[n + step]) {
+    thumbs[n].tabIndex = -1;
+    thumbs[n + step].tabIndex = 0;
+    thumbs[n + step].focus();
+  }
+  event.preventDefault();
+  event.stopPropagation();
+});

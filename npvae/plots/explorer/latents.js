@@ -1,0 +1,118 @@
+"use strict";
+// One row for each latent: a filmstrip of what it would change is the track of its slider.
+//
+// Under the track lies the prior's curve, and, where there is an image, mu and sigma of q(z | x).
+// The rows are sorted by KL on the test images; what the model does not use is folded away.
+
+const FRAMES = 13; // pictures in a filmstrip, odd: the middle one is at 0
+let rows = [];
+
+const shareOf = (value) => (value / state.model.range + 1) / 2; // of the track, from its left end
+const percent = (share) => `${(100 * Math.min(Math.max(share, 0), 1)).toFixed(2)}%`;
+const nameOf = (k) => `z${k}`;
+
+builders.push(function buildLatents() {
+  const { model } = state;
+  rows = model.order.map(buildRow);
+  $("latents").replaceChildren(...rows.filter((row) => row.used).map((row) => row.element));
+  const [low, , high] = document.querySelectorAll(".scale span");
+  [low.textContent, high.textContent] = [`−${model.range}`, model.range];
+  const unused = rows.filter((row) => !row.used);
+  $("unused").hidden = !unused.length;
+  $("unused").querySelector("summary").textContent =
+    `${unused.length} unused: ${unused.length > 1 ? "they hardly depend" : "it hardly depends"} on the image`;
+  $("unused").querySelector("div").replaceChildren(...unused.map((row) => row.element));
+});
+
+function buildRow(k) {
+  const { model } = state, nats = model.kl[k], used = model.active[k];
+  const element = document.createElement("div");
+  element.className = used ? "latent" : "latent unused";
+  element.innerHTML = `
+    <div class="name" title="${nats.toFixed(2)} nats: the KL of this latent, over test images">
+      <i>z</i><sub>${k}</sub><span class="nats"><span></span></span><small>${nats.toFixed(2)}</small></div>
+    <div class="track">
+      <canvas class="film" width="${FRAMES * SIDE}" height="${SIDE}"></canvas>
+      <svg class="prior" viewBox="-1 0 2 1" preserveAspectRatio="none" aria-hidden="true"><path></path></svg>
+      <span class="posterior"></span>
+      <input type="range" step="0.01" aria-label="latent ${k}, ${nats.toFixed(2)} nats">
+      <span class="handle"></span>
+    </div>
+    <span class="value"></span>`;
+  const part = (name) => element.querySelector(name);
+  const row = { k, used, element, input: part("input"), handle: part(".handle"), value: part(".value"), posterior: part(".posterior") };
+  part(".nats span").style.width = percent(nats / Math.max(...model.kl, 1e-9));
+  part("path").setAttribute("d", priorCurve(model.range));
+  row.input.min = -model.range;
+  row.input.max = model.range;
+  listen(row, part(".track"));
+  for (let n = 0; n < FRAMES; n++) {
+    const value = ((n + 0.5) / FRAMES * 2 - 1) * model.range;
+    backlog.jobs.push(() => {
+      if (!used && !$("unused").open) return;
+      const z = Float64Array.from(state.z);
+      z[k] = value;
+      paintDecoded(part(".film"), model.decode(z), n * SIDE, 0);
+    });
+  }
+  return row;
+}
+
+function priorCurve(range) {
+  const points = Array.from({ length: 121 }, (_, n) => {
+    const share = n / 60 - 1, value = share * range;
+    return `${share.toFixed(3)} ${(Math.exp(-0.5 * value * value)).toFixed(3)}`;
+  });
+  return `M-1 0L${points.join("L")}L1 0Z`;
+}
+
+function listen({ k, input }, track) {
+  const take = (event) => {
+    const box = track.getBoundingClientRect(), share = (event.clientX - box.left) / box.width;
+    setLatent(k, (Math.min(Math.max(share, 0), 1) * 2 - 1) * state.model.range);
+  };
+  let dragging = false;
+  track.addEventListener("pointerdown", (event) => {
+    if (event.button) return;
+    dragging = true;
+    if (event.pointerType === "touch") return; // it may become a scroll: wait for the first move
+    event.preventDefault();
+    track.setPointerCapture(event.pointerId);
+    input.focus({ preventScroll: true });
+    take(event);
+  });
+  track.addEventListener("pointermove", (event) => dragging && take(event));
+  track.addEventListener("pointerup", (event) => {
+    if (dragging && event.pointerType === "touch") take(event);
+    dragging = false;
+  });
+  track.addEventListener("pointercancel", () => (dragging = false));
+  track.addEventListener("dblclick", () => setLatent(k, 0));
+  input.addEventListener("input", () => setLatent(k, +input.value)); // by a screen reader
+  input.addEventListener("keydown", (event) => {
+    const sign = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
+    if (!sign || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    const moved = state.z[k] + sign * (event.shiftKey ? 0.01 : 0.1);
+    setLatent(k, Math.round(1000 * moved) / 1000);
+  });
+}
+
+panels.push(function drawLatents() {
+  const { z, q } = state;
+  for (const { k, input, handle, value, posterior } of rows) {
+    input.value = z[k];
+    input.setAttribute("aria-valuetext", z[k].toFixed(2));
+    handle.style.left = percent(shareOf(z[k]));
+    value.textContent = z[k].toFixed(2).replace("-", "−");
+    posterior.hidden = !q;
+    if (!q) continue;
+    const sigma = Math.exp(0.5 * q.logVar[k]), low = shareOf(q.mu[k] - sigma), high = shareOf(q.mu[k] + sigma);
+    posterior.style.left = percent(low);
+    posterior.style.right = percent(1 - high);
+    posterior.style.setProperty("--mu", percent(shareOf(q.mu[k])));
+    posterior.title = `q(z | x): mu ${q.mu[k].toFixed(2)}, sigma ${sigma.toFixed(2)}`;
+  }
+});
+
+$("unused").addEventListener("toggle", changed);

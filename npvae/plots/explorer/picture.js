@@ -1,0 +1,69 @@
+"use strict";
+// The decoded picture, in three views, and the numbers beside it.
+
+const coins = Float32Array.from({ length: PIXELS }, Math.random); // flipped anew by a click
+let shell = null; // of the model shown
+
+const WORST = 3; // nats of a pixel that the map of bce shows in white: x = 1 where x_hat = 0.05
+
+panels.push(function drawPicture() {
+  const { logits, x, q, view } = state, canvas = $("decoded");
+  if (view === "coins") paint(canvas, logits.map((l, k) => (coins[k] < sigmoid(l) ? 1 : 0)));
+  else if (view === "bce" && x) paint(canvas, bcePerPixel(logits, x), (v) => heat(v / WORST));
+  else paintDecoded(canvas, logits);
+  for (const radio of document.querySelectorAll("[name=view]")) {
+    radio.checked = radio.value === view;
+    if (radio.value === "bce") radio.disabled = !x;
+  }
+  const bce = x && sum(bcePerPixel(logits, x)), kl = q && sum(klPerLatent(q));
+  $("bce").textContent = x ? bce.toFixed(1) : "–";
+  $("kl").textContent = x ? kl.toFixed(1) : "–";
+  $("loss").textContent = x ? (bce + kl).toFixed(1) : "–";
+  $("unit").textContent = !x ? "nats, once there is an image"
+    : view === "bce" ? `nats; in the map white is ${WORST} nats or more` : "nats, for the image x and this z";
+  drawShell();
+});
+
+function drawShell() {
+  const r = norm(state.z), share = 100 * shell.shareWithin(r);
+  $("shell").querySelector(".needle").setAttribute("d", `M${Math.min(r / shell.end, 1) * 100} 0V36`);
+  const percent = share < 1 ? "under 1 %" : share > 99 ? "over 99 %" : `${share.toFixed(0)} %`;
+  const judged = share < 1 ? "unusually near" : share > 99 ? "unusually far" : "typical";
+  $("typical").textContent = `|z|² = ${(r * r).toFixed(1)}, ${judged}: ${percent} of the prior lies nearer to 0`;
+}
+
+builders.push(function buildShell() {
+  shell = shellOf(state.model.latent_dim);
+  const highest = Math.max(...shell.density);
+  const points = Array.from(shell.radius, (r, k) =>
+    `${(100 * r / shell.end).toFixed(2)} ${(35 - 32 * shell.density[k] / highest).toFixed(2)}`);
+  $("shell").querySelector(".curve").setAttribute("d", `M0 36L${points.join("L")}L100 36Z`);
+});
+
+function setView(view) {
+  state.view = view === "bce" && !state.x ? "picture" : view;
+  changed();
+}
+
+function savePicture() {
+  savePng($("decoded"), "explorer-picture.png", 20);
+}
+
+$("views").addEventListener("change", (event) => setView(event.target.value));
+$("decoded").addEventListener("click", () => {
+  for (let k = 0; k < PIXELS; k++) coins[k] = Math.random();
+  changed();
+});
+$("random").addEventListener("click", randomCode);
+$("zero").addEventListener("click", zeroCode);
+$("save").addEventListener("click", savePicture);
+
+function randomCode() {
+  stopPlaying();
+  setCode(state.z.map(normal));
+}
+
+function zeroCode() {
+  stopPlaying();
+  setCode(state.z.map(() => 0));
+}

@@ -1,0 +1,203 @@
+"use strict";
+// A plane through the current z along two latents, decoded, with the codes of test images as dots.
+
+const CELLS = 15; // pictures a side
+const tiles = document.createElement("canvas"); // the decoded plane alone
+tiles.width = tiles.height = CELLS * SIDE;
+let onlyClass = -1; // the class whose dots stand out, or -1 for all
+let hovered = -1; // the dot under the mouse
+let seen = false; // whether the plane is near the window: nothing is decoded for it before
+
+builders.push(function buildPlane() {
+  const options = state.model.order.map((k) => new Option(`${nameOf(k)}, ${state.model.kl[k].toFixed(2)} nats`, k));
+  $("across").replaceChildren(...options.map((option) => option.cloneNode(true)));
+  $("up").replaceChildren(...options);
+  for (let n = 0; n < CELLS * CELLS; n++) {
+    const column = n % CELLS, row = Math.floor(n / CELLS);
+    const value = (place) => ((place + 0.5) / CELLS * 2 - 1) * state.model.range;
+    backlog.jobs.push(() => {
+      if (!seen) return;
+      const z = Float64Array.from(state.z), [across, up] = state.axes;
+      z[up] = value(CELLS - 1 - row); // upwards is more
+      z[across] = value(column);
+      paintDecoded(tiles, state.model.decode(z), column * SIDE, row * SIDE);
+      if (n === CELLS * CELLS - 1) drawPlane();
+    });
+  }
+});
+
+panels.push(function drawAxes() {
+  const [across, up] = state.axes;
+  $("across").value = across;
+  $("up").value = up;
+  $("map").setAttribute("aria-label", `The plane of ${nameOf(across)}, ${state.z[across].toFixed(2)}, and `
+    + `${nameOf(up)}, ${state.z[up].toFixed(2)}: the arrow keys move z`);
+  if (seen) drawPlane();
+});
+
+function drawPlane() {
+  const canvas = $("map"), side = Math.round(canvas.clientWidth * devicePixelRatio) || CELLS * SIDE;
+  if (canvas.width !== side) canvas.width = canvas.height = side;
+  const context = canvas.getContext("2d"), unit = side / 100;
+  context.imageSmoothingEnabled = side < tiles.width;
+  context.drawImage(tiles, 0, 0, side, side);
+  if ($("dots").checked) drawDots(context, unit);
+  // Where z is: a cross of two hairlines and a ring.
+  const { x, y } = placeOf(state.z, side), style = getComputedStyle(document.documentElement);
+  context.strokeStyle = style.getPropertyValue("--accent-on-black");
+  context.lineWidth = Math.max(1, 0.3 * unit);
+  context.beginPath();
+  for (const line of [[x, 0, x, y - 2 * unit], [x, y + 2 * unit, x, side], [0, y, x - 2 * unit, y], [x + 2 * unit, y, side, y]]) {
+    context.moveTo(line[0], line[1]);
+    context.lineTo(line[2], line[3]);
+  }
+  context.stroke();
+  context.lineWidth = 0.7 * unit;
+  context.beginPath();
+  context.arc(x, y, 2 * unit, 0, 7);
+  context.stroke();
+}
+
+function drawDots(context, unit) {
+  const side = 100 * unit;
+  for (let n = 0; n < labels.length; n++) {
+    const { x, y } = placeOfDot(n, side), faint = onlyClass >= 0 && labels[n] !== onlyClass;
+    context.globalAlpha = faint ? 0.12 : 1;
+    context.fillStyle = colorOf(labels[n]);
+    context.strokeStyle = "#000";
+    context.lineWidth = 0.25 * unit;
+    context.beginPath();
+    context.arc(x, y, (n === hovered ? 1.4 : 0.65) * unit, 0, 7);
+    context.fill();
+    context.stroke();
+  }
+  context.globalAlpha = 1;
+}
+
+// Light colours of different brightness, for black pictures under them (after Paul Tol's "light"
+// and "bright" schemes, which colour-blind eyes can tell apart); the legend shows one class alone.
+const COLORS = ["#77aadd", "#ee8866", "#eedd88", "#ffaabb", "#99ddff", "#44bb99", "#bbcc33", "#aaaa00", "#dddddd", "#cc6fd0"];
+const colorOf = (label) => COLORS[label % COLORS.length];
+
+function placeOf(z, side) {
+  const [across, up] = state.axes;
+  return { x: shareOf(z[across]) * side, y: (1 - shareOf(z[up])) * side };
+}
+
+function placeOfDot(n, side) {
+  const { points, latent_dim } = state.model, [across, up] = state.axes;
+  return { x: shareOf(points[n * latent_dim + across]) * side, y: (1 - shareOf(points[n * latent_dim + up])) * side };
+}
+
+// --- mouse, finger, keys ---
+
+function codeAt(event) {
+  const box = $("map").getBoundingClientRect(), { range } = state.model;
+  const share = (value) => (Math.min(Math.max(value, 0), 1) * 2 - 1) * range;
+  return [share((event.clientX - box.left) / box.width), -share((event.clientY - box.top) / box.height)];
+}
+
+function dotAt(event) { // the nearest one within 8 pixels, or -1
+  if (!$("dots").checked) return -1;
+  const box = $("map").getBoundingClientRect();
+  let best = -1, nearest = 8;
+  for (let n = 0; n < labels.length; n++) {
+    if (onlyClass >= 0 && labels[n] !== onlyClass) continue;
+    const { x, y } = placeOfDot(n, box.width);
+    const distance = Math.hypot(x - (event.clientX - box.left), y - (event.clientY - box.top));
+    if (distance < nearest) [best, nearest] = [n, distance];
+  }
+  return best;
+}
+
+function moveInPlane([across, up]) {
+  stopPlaying();
+  [state.z[state.axes[0]], state.z[state.axes[1]]] = [across, up];
+  changed();
+}
+
+function glimpse(n) { // the test image of a dot where the page holds it, and what its code decodes to
+  const box = $("glimpse"), [original, decoded] = box.querySelectorAll("canvas"), example = data.examples.points.indexOf(n);
+  hovered = n;
+  box.hidden = n < 0;
+  $("map").style.cursor = n < 0 ? "" : "pointer";
+  if (n < 0) return;
+  const { x, y } = placeOfDot(n, 1);
+  box.style.left = percent(x);
+  box.style.top = percent(y);
+  box.classList.toggle("leftwards", x > 0.6);
+  box.classList.toggle("upwards", y > 0.6);
+  original.hidden = example < 0;
+  if (example >= 0) paint(original, exampleImage(example));
+  paintDecoded(decoded, state.model.decode(state.model.point(n)));
+  box.querySelector("span").textContent =
+    `${data.class_names[labels[n]]}${example < 0 ? ", decoded" : ", and decoded"}`;
+}
+
+let draggingPlane = false;
+$("map").addEventListener("pointerdown", (event) => {
+  if (event.button) return;
+  const n = dotAt(event), example = data.examples.points.indexOf(n);
+  if (example >= 0) pickExample(example);
+  else if (n >= 0) {
+    setImage(null); // the page does not hold the image of this dot
+    setCode(state.model.point(n));
+  } else {
+    draggingPlane = true;
+    $("map").setPointerCapture(event.pointerId);
+    moveInPlane(codeAt(event));
+  }
+});
+$("map").addEventListener("pointermove", (event) => {
+  if (draggingPlane) moveInPlane(codeAt(event));
+  else {
+    const n = dotAt(event);
+    if (n === hovered) return;
+    glimpse(n);
+    drawPlane();
+  }
+});
+for (const end of ["pointerup", "pointercancel"]) $("map").addEventListener(end, () => (draggingPlane = false));
+$("map").addEventListener("pointerleave", () => {
+  glimpse(-1);
+  drawPlane();
+});
+$("map").addEventListener("keydown", (event) => {
+  const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
+  if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
+  event.preventDefault();
+  const size = event.shiftKey ? 0.01 : 0.1, [across, up] = state.axes;
+  moveInPlane([state.z[across] + size * step[0], state.z[up] + size * step[1]]);
+});
+
+for (const [k, id] of ["across", "up"].entries()) {
+  $(id).addEventListener("change", () => {
+    state.axes[k] = +$(id).value;
+    changed();
+  });
+}
+$("dots").addEventListener("change", changed);
+$("save-plane").addEventListener("click", () => savePng(tiles, "explorer-plane.png", 2));
+
+// --- the legend: pointing at a class leaves the dots of the others faint ---
+
+$("classes").append(...data.class_names.map((name, label) => {
+  const item = document.createElement("li"), button = document.createElement("button");
+  button.type = "button";
+  button.textContent = name;
+  button.style.setProperty("--dot", colorOf(label));
+  button.setAttribute("aria-pressed", "false");
+  button.addEventListener("click", () => {
+    onlyClass = onlyClass === label ? -1 : label;
+    [...$("classes").querySelectorAll("button")].forEach((other, n) => other.setAttribute("aria-pressed", n === onlyClass));
+    drawPlane();
+  });
+  item.append(button);
+  return item;
+}));
+
+new IntersectionObserver(([entry]) => {
+  if (!seen && entry.isIntersecting) changed();
+  seen = entry.isIntersecting;
+}, { rootMargin: "200px" }).observe($("map"));
+addEventListener("resize", changed);

@@ -1,0 +1,62 @@
+"use strict";
+// Everything is defined: show the models, read the address, draw, and then test.
+
+for (const model of models) { // latents by KL, the one that tells most first
+  model.order = model.kl.map((_, k) => k).sort((i, j) => model.active[j] - model.active[i] || model.kl[j] - model.kl[i] || i - j);
+}
+
+$("models").hidden = models.length < 2;
+$("models").append(...models.map((model, n) => {
+  const label = document.createElement("label"), radio = document.createElement("input"), words = document.createElement("span");
+  Object.assign(radio, { type: "radio", name: "model", value: n });
+  words.textContent = model.short;
+  label.append(radio, words);
+  radio.addEventListener("change", () => setModel(model));
+  return label;
+}));
+
+panels.push(function drawHeader() {
+  const { model } = state;
+  $("about").textContent = model.name;
+  document.title = `Latent explorer: ${model.name}`;
+  for (const radio of document.querySelectorAll("[name=model]")) radio.checked = models[radio.value] === model;
+});
+
+const KEYS = {
+  r: randomCode,
+  0: zeroCode,
+  e: drawEpsilon,
+  m: meanCode,
+  c: clearImage,
+  v: () => {
+    const views = state.x ? ["picture", "coins", "bce"] : ["picture", "coins"];
+    setView(views[(views.indexOf(state.view) + 1) % views.length]);
+  },
+  a: () => setAnchor("a"),
+  b: () => setAnchor("b"),
+  n: () => setModel(models[(models.indexOf(state.model) + 1) % models.length]),
+  s: savePicture,
+  " ": togglePlaying,
+};
+
+addEventListener("keydown", (event) => {
+  const { target } = event;
+  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || !KEYS[event.key]) return;
+  if (target.closest("select, summary") || (event.key === " " && target.closest("button, input, a"))) return;
+  event.preventDefault();
+  KEYS[event.key]();
+});
+
+addEventListener("hashchange", () => {
+  if (location.hash.includes("=")) stateFromText(location.hash.slice(1));
+});
+
+if (location.hash.includes("=")) stateFromText(location.hash.slice(1));
+else {
+  setModel(models[0]);
+  if (exampleCount) pickExample(0);
+}
+setTimeout(selfTest); // after the first picture
+
+// For the console, and for tests: explorer.model().decode([...]), explorer.state, ...
+window.explorer = { state, models, setCode, setImage, setModel, pickExample, spherical, straight, sigmoid, bcePerPixel, klPerLatent, shellOf, selfTest, settled, model: () => state.model };

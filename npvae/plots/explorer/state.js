@@ -1,0 +1,181 @@
+"use strict";
+// What the page shows, in one object; everything visible is drawn anew from it, once a frame.
+//
+// The functions below change the state, and then call `changed`. Each panel has a function in
+// `panels` that draws it. What takes longer (hundreds of small pictures) is in `backlog`, a job for
+// each: a frame does as many as fit into a few milliseconds, the next goes on from there.
+// The state is kept in the address, after the #, so that a link or a reload brings it back.
+
+const $ = (id) => document.getElementById(id);
+
+const data = JSON.parse($("data").textContent);
+const models = data.models.map((stored) => new Model(stored));
+const labels = bytesOf(data.labels); // classes of the test images whose codes are the dots
+const examplePixels = bytesOf(data.examples.pixels);
+
+const state = {
+  model: models[0],
+  z: new Float64Array(models[0].latent_dim),
+  logits: null, // of z, made anew in each frame
+  x: null, // pixels in [0, 1], or null where there is no image
+  picked: -1, // which of the examples x is
+  q: null, // { mu, logVar } of x
+  view: "picture",
+  axes: [0, 0], // the latents of the plane
+  a: null,
+  b: null,
+  way: "spherical",
+  t: 0, // how far from A to B
+  playing: false,
+};
+
+const panels = []; // functions that draw from the state
+const backlog = { jobs: [], next: 0, left: 0 };
+const BUDGET = 7; // milliseconds of a frame for the backlog; a frame has 16
+let awaited = false; // whether a frame has been asked for
+
+function changed() {
+  state.logits = null;
+  backlog.left = backlog.jobs.length;
+  askForFrame();
+}
+
+function askForFrame() {
+  if (!awaited) requestAnimationFrame(frame);
+  awaited = true;
+}
+
+function frame() {
+  awaited = false;
+  if (!state.logits) {
+    state.logits = state.model.decode(state.z);
+    for (const draw of panels) draw();
+    rememberSoon();
+  }
+  const end = performance.now() + BUDGET;
+  while (backlog.left && performance.now() < end) {
+    backlog.jobs[backlog.next]();
+    backlog.next = (backlog.next + 1) % backlog.jobs.length;
+    backlog.left--;
+  }
+  if (backlog.left) askForFrame();
+}
+
+const settled = () => !awaited && !backlog.left;
+
+// --- what changes the state ---
+
+function setCode(z) {
+  state.z = Float64Array.from(z);
+  changed();
+}
+
+function setLatent(k, value) {
+  stopPlaying();
+  state.z[k] = value;
+  changed();
+}
+
+function setImage(x, picked = -1) { // null takes the image away; z stays
+  stopPlaying();
+  Object.assign(state, { x, picked, q: x && state.model.encode(x) });
+  if (x) state.z = Float64Array.from(state.q.mu);
+  changed();
+}
+
+function pickExample(n) {
+  setImage(exampleImage(n), n);
+}
+
+function exampleImage(n) {
+  return Float32Array.from(examplePixels.subarray(n * PIXELS, (n + 1) * PIXELS), (v) => v / 255);
+}
+
+const exampleCount = examplePixels.length / PIXELS;
+
+function exampleName(n) {
+  const { kind, labels, points } = data.examples, name = data.class_names[labels[n]];
+  return kind === "test" ? `test image ${points[n]}, ${name}` : `${name}, as the model draws it`;
+}
+
+function drawEpsilon() {
+  stopPlaying();
+  if (state.q) setCode(reparameterize(state.q, state.z.map(normal)));
+  else setCode(state.z.map(normal)); // without an image, q is the prior
+}
+
+function setModel(model) {
+  stopPlaying();
+  const fit = (z) => z && Float64Array.from({ length: model.latent_dim }, (_, k) => z[k] ?? 0);
+  Object.assign(state, { model, z: fit(state.z), a: null, b: null, q: state.x && model.encode(state.x) });
+  if (state.q) state.z = Float64Array.from(state.q.mu);
+  const used = [...model.order, ...model.order];
+  state.axes = [used[0], used[1]];
+  setDefaultAnchors();
+  build();
+}
+
+function setDefaultAnchors() { // two examples, or else two draws from the prior
+  const anchor = (n) => n < exampleCount
+    ? state.model.encode(exampleImage(n)).mu
+    : Float64Array.from({ length: state.model.latent_dim }, normal);
+  state.a ??= anchor(0);
+  state.b ??= anchor(1);
+}
+
+function build() { // the parts of the page that depend on the model
+  backlog.jobs = [];
+  backlog.next = 0;
+  for (const make of builders) make();
+  changed();
+}
+const builders = [];
+
+// --- the state in the address ---
+
+let reminder = 0;
+function rememberSoon() { // browsers allow some hundred changes of the address a minute
+  clearTimeout(reminder);
+  reminder = setTimeout(() => history.replaceState(null, "", `#${stateAsText()}`), 300);
+}
+
+const codeAsText = (z) => Array.from(z, (value) => +value.toFixed(4)).join(",");
+
+function stateAsText() {
+  const { model, z, x, picked, view, axes, a, b, way, t } = state;
+  const parts = { model: models.indexOf(model), z: codeAsText(z), view, plane: axes.join(",") };
+  Object.assign(parts, { a: codeAsText(a), b: codeAsText(b), way, t: t.toFixed(3) });
+  if (picked >= 0) parts.pick = picked;
+  else if (x) parts.x = btoa(String.fromCharCode(...x.map((v) => Math.round(255 * v))));
+  return new URLSearchParams(parts).toString().replaceAll("%2C", ",");
+}
+
+function stateFromText(text) { // what is absent or makes no sense is left as it is
+  const parts = new URLSearchParams(text), at = (name) => parts.get(name) ?? "";
+  const code = (name) => {
+    const z = at(name).split(",").map(Number);
+    return z.length === state.model.latent_dim && z.every(Number.isFinite) ? Float64Array.from(z) : null;
+  };
+  setModel(models[Number(at("model"))] ?? state.model);
+  const axes = at("plane").split(",").map(Number);
+  if (axes.length === 2 && axes.every((k) => k in state.z)) state.axes = axes;
+  const pick = parts.has("pick") ? Number(at("pick")) : -1;
+  if (Number.isInteger(pick) && pick >= 0 && pick < exampleCount) pickExample(pick);
+  else setImage(pixelsFromText(at("x")));
+  state.z = code("z") ?? state.z;
+  state.a = code("a") ?? state.a;
+  state.b = code("b") ?? state.b;
+  if (["picture", "coins", "bce"].includes(at("view"))) state.view = at("view");
+  if (at("way") in WAYS) state.way = at("way");
+  state.t = Math.min(Math.max(Number(at("t")) || 0, 0), 1);
+  changed();
+}
+
+function pixelsFromText(text) {
+  try {
+    const bytes = bytesOf(text);
+    return bytes.length === PIXELS ? Float32Array.from(bytes, (v) => v / 255) : null;
+  } catch {
+    return null; // not base64
+  }
+}

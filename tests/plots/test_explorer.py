@@ -1,0 +1,144 @@
+"""The explorer's page is one file that holds all it needs, whatever the model; small, and the same
+each time. What it does in a browser is tested in test_explorer_browser.py."""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from base64 import b64decode
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npvae.datasets import Dataset
+from npvae.datasets.drawn_digits import drawn_digits
+from npvae.model import VAE
+from npvae.plots import explorer
+from npvae.plots.explorer import EXAMPLES, FOLDER, ModelOnPage, explorer_page
+
+TEST = drawn_digits(train=1, test=300)[1]
+
+
+def on_page(name: str = "digits, z = 3", **settings: Any) -> ModelOnPage:
+    settings = {"hidden_dims": (8,), "latent_dim": 3, **settings}
+    return ModelOnPage(VAE(784, rng=np.random.default_rng(1), **settings), name, name[:5])
+
+
+def data_of(page: str) -> dict[str, Any]:
+    found = re.search('<script type="application/json" id="data">(.*?)</script>', page)
+    assert found
+    data: dict[str, Any] = json.loads(found[1])
+    return data
+
+
+def test_it_is_one_file_that_asks_for_nothing() -> None:
+    page = explorer_page([on_page()], TEST)
+    assert '<link rel="stylesheet"' not in page
+    assert not re.search(r"<script[^>]* src=|@import|url\(|https?:|//[a-z]+\.[a-z]", page)
+    assert "default-src 'none'" in page
+    addresses = re.findall(r'(?:href|src)="([^"]*)"', page)
+    assert all(address.startswith(("data:", "#")) for address in addresses)
+
+
+@pytest.mark.parametrize("examples", EXAMPLES)
+def test_a_page_of_the_tutorials_network_is_below_a_megabyte(examples: str) -> None:
+    model = on_page(hidden_dims=(128,), latent_dim=10)
+    many = np.resize(TEST.images, (10_000, 28, 28)), np.resize(TEST.labels, 10_000)
+    test = Dataset(TEST.name, *many, TEST.class_names, "")
+    assert len(explorer_page([model], test, examples).encode()) < 1_000_000
+
+
+def test_the_same_arguments_give_the_same_bytes() -> None:
+    first, second = (explorer_page([on_page()], TEST, "model") for _ in range(2))
+    assert first == second
+    assert first != explorer_page([on_page(activation="tanh")], TEST, "model")
+
+
+def test_the_weights_are_those_of_the_model_rounded() -> None:
+    model = on_page(hidden_dims=(8, 5))
+    stored = data_of(explorer_page([model], TEST))["models"][0]
+    weights = b64decode(stored["weights"])
+    assert zlib.crc32(weights) == stored["crc32"]
+    numbers, start = np.frombuffer(weights, "<f2"), 0
+    for name, shape in stored["parameters"]:
+        size = int(np.prod(shape))
+        array = model.vae.parameters[name]
+        np.testing.assert_array_equal(
+            numbers[start : start + size].reshape(shape), array.astype("<f2")
+        )
+        start += size
+    assert start == len(numbers)
+    assert 0 < stored["rounding"]["x_hat"] < 1e-3
+
+
+def test_weights_too_large_for_float16_are_kept_as_float32() -> None:
+    model = on_page()
+    model.vae.parameters["decoder.logits.b"][0] = 1e6
+    stored = data_of(explorer_page([model], TEST))["models"][0]
+    assert stored["precision"] == "float32"
+    assert np.frombuffer(b64decode(stored["weights"]), "<f4").max() == 1e6
+    assert stored["rounding"]["x_hat"] < 1e-6  # float32 against float64 arithmetic
+
+
+def test_which_images_can_be_picked() -> None:
+    images, labels = {}, {}
+    for kind in EXAMPLES:
+        examples = data_of(explorer_page([on_page()], TEST, kind))["examples"]
+        images[kind] = np.frombuffer(b64decode(examples["pixels"]), np.uint8).reshape(-1, 28, 28)
+        labels[kind] = examples["labels"]
+    np.testing.assert_array_equal(images["test"], TEST.images[: len(images["test"])])
+    assert labels["test"] == TEST.labels[: len(images["test"])].tolist()
+    assert labels["model"] == [*range(10)] * explorer.DRAWS
+    assert len(images["model"]) == 10 * explorer.DRAWS
+    assert len(images["none"]) == 0
+
+
+@pytest.mark.parametrize("kind", ["model", "none"])
+def test_a_page_to_be_given_away_holds_no_image_of_the_dataset(kind: str) -> None:
+    page = explorer_page([on_page()], TEST, kind)
+    texts = [b64decode(text) for text in re.findall(r'"([A-Za-z0-9+/]{40,}=*)"', page)]
+    for image in TEST.images:
+        middle = image[10:18].tobytes()  # a strip, wherever it may lie
+        assert not any(middle in text for text in texts)
+
+
+def test_names_cannot_leave_their_place() -> None:
+    names = ("</script><script>alert(1)</script>", *TEST.class_names[1:])
+    test = Dataset(TEST.name, TEST.images, TEST.labels, names, "")
+    page = explorer_page([on_page("<!--<script>")], test)
+    assert page.count("</script>") == explorer_page([on_page()], TEST).count("</script>")
+    assert data_of(page)["class_names"][0] == names[0]
+    assert data_of(page)["models"][0]["name"] == "<!--<script>"
+
+
+def test_what_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one model"):
+        explorer_page([], TEST)
+    with pytest.raises(ValueError, match="28 x 28"):
+        explorer_page([ModelOnPage(VAE(100, (4,), 2), "small", "small")], TEST)
+    with pytest.raises(ValueError, match="examples"):
+        explorer_page([on_page()], TEST, "tset")
+
+
+def test_a_missing_script_is_an_error(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path_factory.mktemp("broken")
+    for path in FOLDER.iterdir():
+        if path.suffix in (".html", ".css", ".js"):
+            (folder / path.name).write_bytes(path.read_bytes())
+    monkeypatch.setattr(explorer, "FOLDER", folder)
+    assert explorer_page([on_page()], TEST)
+    (folder / "model.js").rename(folder / "modal.js")
+    with pytest.raises(FileNotFoundError):
+        explorer_page([on_page()], TEST)
+
+
+def test_every_script_of_the_folder_is_in_the_page() -> None:
+    page = explorer_page([on_page()], TEST)
+    scripts = sorted(FOLDER.glob("*.js"))
+    assert len(scripts) > 5
+    assert all(path.read_text() in page for path in scripts)
+    assert (FOLDER / "style.css").read_text() in page

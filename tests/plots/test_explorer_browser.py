@@ -1,0 +1,558 @@
+"""The explorer in a real browser, offline: whatever it shows is compared with what Python computes.
+
+Each test fails, too, if the page logs an error or asks for anything but itself. The weights of the
+models here are numbers that float16 holds exactly, so that page and Python have the same ones.
+"""
+
+from __future__ import annotations
+
+import shutil
+from base64 import b64decode
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from npvae.datasets import Dataset
+from npvae.datasets.drawn_digits import drawn_digits
+from npvae.latent_space import lerp, slerp
+from npvae.model import VAE
+from npvae.plots.explorer import ModelOnPage, explorer_page
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+DIGITS = drawn_digits(train=1, test=120)[1]
+TEST = Dataset("digits", DIGITS.images, DIGITS.labels, tuple("abcdefghij"), "")
+
+
+def model(seed: int, **settings: Any) -> ModelOnPage:
+    """A model with weights large enough for distinct pictures, and biases that are not zero."""
+    settings = {"hidden_dims": (16,), "latent_dim": 3, "dtype": np.float64, **settings}
+    vae, rng = VAE(784, **settings), np.random.default_rng(seed)
+    for array in vae.parameters.values():
+        array[:] = rng.normal(0, 1.2 / np.sqrt(len(array)), array.shape)
+    vae.parameters["encoder.hidden0.W"][:] *= 4
+    vae.parameters["encoder.mu.W"][:, 4:] = 0  # a fifth latent is one that it does not use
+    vae.parameters["encoder.log_var.W"][:] /= 4
+    vae.parameters["encoder.log_var.b"][:] = -2
+    for array in vae.parameters.values():
+        array[:] = array.astype(np.float16)
+    return ModelOnPage(vae, f"model {seed}", f"m{seed}")
+
+
+MODELS = [
+    model(1),
+    model(2, activation="tanh", hidden_dims=(12, 9)),
+    model(3, activation="elu", latent_dim=2, hidden_dims=(8, 9, 10)),
+    model(4, activation="leaky_relu", latent_dim=5),
+    model(5, latent_dim=1),
+]
+VAE_1 = MODELS[0].vae
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def html() -> str:
+    return explorer_page(MODELS, TEST)
+
+
+READ_PIXELS = """(canvas) => {
+    const { width, height } = canvas, copy = new OffscreenCanvas(width, height);
+    const context = copy.getContext("2d", { willReadFrequently: true });
+    context.drawImage(canvas, 0, 0);
+    const red = context.getImageData(0, 0, width, height).data.filter((_, k) => k % 4 === 0);
+    return [width, btoa(Array.from(red, (v) => String.fromCharCode(v)).join(""))];
+}"""
+
+
+class Page:
+    """A page that is open, what went wrong in it, and short words for what the tests do."""
+
+    def __init__(self, browser: Any, path: Path, hash_: str = "", **context: Any) -> None:
+        settings = {"viewport": {"width": 1280, "height": 900}, "offline": True, **context}
+        self.context = browser.new_context(**settings)
+        self.tab = self.context.new_page()
+        self.wrong: list[str] = []
+        self.tab.on("console", lambda message: self.wrong.append(message.text))
+        self.tab.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.tab.on("request", lambda request: self.note(request.url))
+        self.tab.goto(path.as_uri() + hash_)
+
+    def note(self, url: str) -> None:
+        if not url.startswith(("file:", "data:", "blob:")) or url.count("file:") > 1:
+            self.wrong.append(f"asks for {url}")
+        self.asked = [*getattr(self, "asked", []), url]
+
+    def settle(self) -> None:
+        """Wait until all pictures are drawn."""
+        self.tab.evaluate(
+            "async () => {"
+            " do await new Promise(requestAnimationFrame); while (!explorer.settled()); }"
+        )
+
+    def state(self, name: str) -> Any:
+        return self.tab.evaluate(f"Array.from(explorer.state.{name} ?? [])")
+
+    @property
+    def z(self) -> NDArray[np.float64]:
+        self.settle()
+        return np.array(self.state("z"))
+
+    def text(self, selector: str) -> str:
+        return str(self.tab.inner_text(selector))
+
+    def pixels(self, selector: str) -> NDArray[np.float64]:
+        """The red of a canvas, (height, width), or of the plane without its dots, "tiles"."""
+        self.settle()
+        canvas = selector if selector == "tiles" else f"document.querySelector('{selector}')"
+        width, text = self.tab.evaluate(f"({READ_PIXELS})({canvas})")
+        return np.frombuffer(b64decode(text), np.uint8).reshape(-1, width).astype(np.float64)
+
+    def point_on(self, selector: str, x: float, y: float) -> tuple[float, float]:
+        """A place on an element, in shares of its width and height."""
+        self.tab.locator(selector).scroll_into_view_if_needed()
+        self.settle()
+        box = self.tab.locator(selector).bounding_box()
+        return box["x"] + x * box["width"], box["y"] + y * box["height"]
+
+    def drag(self, selector: str, *places: tuple[float, float]) -> None:
+        mouse = self.tab.mouse
+        mouse.move(*self.point_on(selector, *places[0]))
+        mouse.down()
+        for place in places[1:]:
+            mouse.move(*self.point_on(selector, *place), steps=4)
+        mouse.up()
+
+    def close(self) -> None:
+        self.context.close()
+
+
+@pytest.fixture
+def page(browser: Any, html: str, tmp_path: Path) -> Iterator[Page]:
+    path = tmp_path / "explorer.html"
+    path.write_text(html, encoding="utf-8")
+    page = Page(browser, path)
+    yield page
+    page.settle()
+    wrong, asked = page.wrong, page.asked
+    page.close()
+    assert not wrong
+    assert {url.partition("#")[0] for url in asked if not url.startswith("blob:")} == {
+        path.as_uri()
+    }
+
+
+def as_grey(x_hat: NDArray[Any]) -> NDArray[np.float64]:
+    return np.rint(255 * np.asarray(x_hat, np.float64).reshape(-1, 28, 28))
+
+
+def assert_shows(page: Page, z: NDArray[np.float64], vae: VAE = VAE_1) -> None:
+    """The large picture is what Python decodes, to within half a grey level and its rounding."""
+    np.testing.assert_allclose(page.pixels("#decoded"), as_grey(vae.decode(z[None]))[0], atol=1)
+
+
+# --- the arithmetic ------------------------------------------------------------------------------
+
+
+def test_every_activation_and_depth_passes_the_self_test(page: Page) -> None:
+    assert page.text("#verdict") == "self-test passed"
+    results = page.tab.evaluate("explorer.selfTest()")
+    assert len(results) == len(MODELS)
+    for result in results:
+        assert result["intact"]
+        assert max(result["decoded"], result["encoded"]) < 1e-5  # float32 of stored examples
+    assert "float16" in page.text("#report")
+
+
+def test_the_halves_of_every_model(page: Page) -> None:
+    """Not with what the page itself stores, as in its self-test."""
+    x = TEST.images[3].reshape(1, -1) / 255
+    for number, (vae, *_) in enumerate(MODELS):
+        z, in_page = (
+            np.random.default_rng(9).normal(0, 2, vae.latent_dim),
+            f"explorer.models[{number}]",
+        )
+        x_hat = page.tab.evaluate(f"Array.from({in_page}.decode({z.tolist()}), explorer.sigmoid)")
+        np.testing.assert_allclose(x_hat, vae.decode(z[None])[0], atol=1e-6)
+        q = page.tab.evaluate(
+            f"Object.values({in_page}.encode({x[0].tolist()})).map((values) => [...values])"
+        )
+        np.testing.assert_allclose(q, np.concatenate(vae.encode(x)), rtol=1e-6, atol=1e-6)
+
+
+def test_the_two_ways_are_those_of_the_lesson(page: Page) -> None:
+    ends = [
+        ([1.0, 2.0, 3.0], [-2.0, 0.5, 1.0]),
+        ([1.0, 0.0, 2.0], [-1.0, 0.0, -2.0]),  # opposite
+        ([1.0, 1.0, 0.0], [3.0, 3.0, 0.0]),  # the same direction
+        ([0.0, 0.0, 0.0], [1.0, 1.0, 0.0]),
+        ([2.0], [-1.0]),
+    ]
+    t = np.linspace(0, 1, 5)
+    for a, b in ends:
+        for name, way in (("straight", lerp), ("spherical", slerp)):
+            found = page.tab.evaluate(f"{t.tolist()}.map((t) => explorer.{name}({a}, {b}, t))")
+            np.testing.assert_allclose(found, way(np.array(a), np.array(b), t), atol=1e-12)
+
+
+def test_how_typical_a_code_is(page: Page) -> None:
+    """With two latents |z|^2 is exponential, and with four there is a formula, too."""
+    r = np.array([0.3, 1.0, 2.0, 3.5])
+    formulas = {2: 1 - np.exp(-(r**2) / 2), 4: 1 - np.exp(-(r**2) / 2) * (1 + r**2 / 2)}
+    for latents, share in formulas.items():
+        found = page.tab.evaluate(f"{r.tolist()}.map(explorer.shellOf({latents}).shareWithin)")
+        np.testing.assert_allclose(found, share, atol=1e-3)  # sums on a grid of 800 steps
+
+
+# --- what a hand does ----------------------------------------------------------------------------
+
+
+def test_the_first_picture_is_the_first_test_image_decoded(page: Page) -> None:
+    x = TEST.images[:1].reshape(1, -1) / 255
+    mu, _ = VAE_1.encode(x)
+    np.testing.assert_allclose(page.z, mu[0], atol=1e-6)
+    np.testing.assert_array_equal(page.pixels("#pad"), TEST.images[0])
+    assert_shows(page, mu[0])
+
+
+def test_dragging_a_slider_decodes_along_the_way(page: Page) -> None:
+    before = page.z
+    assert page.tab.locator("#latents .track").count() == 3
+    k = page.tab.evaluate("explorer.state.model.order[1]")
+    reach = page.tab.evaluate("explorer.state.model.range")
+    page.drag("#latents .latent:nth-child(2) .track", (0.5, 0.5), (0.9, 0.5))
+    after = page.z
+    assert after[k] == pytest.approx(0.8 * reach, abs=0.05)  # a pixel of 400 is 0.02
+    assert np.delete(after, k) == pytest.approx(np.delete(before, k))
+    assert_shows(page, after)
+    # The other filmstrips have followed: the middle frame has that latent at 0.
+    other, frames = page.tab.evaluate("explorer.state.model.order[0]"), 13
+    film = page.pixels("#latents .latent:nth-child(1) .film")
+    z = np.tile(after, (frames, 1))
+    z[:, other] = ((np.arange(frames) + 0.5) / frames * 2 - 1) * reach
+    expected = np.concatenate(list(as_grey(VAE_1.decode(z))), axis=1)
+    np.testing.assert_allclose(film, expected, atol=1)
+    # A double click sets it to 0.
+    page.tab.mouse.dblclick(*page.point_on("#latents .latent:nth-child(2) .track", 0.7, 0.5))
+    assert page.z[k] == 0
+
+
+def test_drawing_encodes_at_once(page: Page) -> None:
+    page.tab.click("#clear")
+    assert page.text("#bce") == "\N{EN DASH}"
+    page.drag("#pad", (0.3, 0.2), (0.7, 0.2), (0.4, 0.8))
+    x = np.array([page.state("x")])
+    assert x.max() == 1
+    assert 20 < x.sum() < 120  # a seven, and not a blot
+    assert x.reshape(28, 28)[5, 8:20].min() > 0.5  # its bar
+    mu, log_var = VAE_1.encode(x)
+    np.testing.assert_allclose(page.z, mu[0], atol=1e-6)
+    loss = VAE_1.loss(x, np.zeros((1, 3)))
+    assert float(page.text("#bce")) == pytest.approx(loss.bce, abs=0.06)
+    assert float(page.text("#kl")) == pytest.approx(loss.kl, abs=0.06)
+    assert float(page.text("#loss")) == pytest.approx(loss.bce + loss.kl, abs=0.06)
+    # Another epsilon: z moves by a few sigma, and bce is that of the new z.
+    page.tab.click("#epsilon")
+    epsilon = (page.z - mu[0]) / np.exp(0.5 * log_var[0])
+    assert 0.01 < np.abs(epsilon).max() < 6
+    assert float(page.text("#bce")) == pytest.approx(VAE_1.loss(x, epsilon[None]).bce, abs=0.06)
+    # Erasing takes ink away.
+    page.tab.check("#erase")
+    page.drag("#pad", (0.2, 0.2), (0.8, 0.2))
+    assert np.sum(page.state("x")) < 0.8 * x.sum()
+
+
+def test_picking_an_image_and_the_map_of_bce(page: Page) -> None:
+    page.tab.click("#examples canvas:nth-child(6)")
+    x = TEST.images[5:6].reshape(1, -1) / 255
+    mu, log_var = VAE_1.encode(x)
+    np.testing.assert_allclose(page.z, mu[0], atol=1e-6)
+    assert_shows(page, mu[0])
+    assert page.tab.locator("#examples [aria-selected=true]").count() == 1
+    # mu and sigma stand on the sliders.
+    k, reach = page.tab.evaluate("[explorer.state.model.order[0], explorer.state.model.range]")
+    track = page.tab.locator("#latents .latent:nth-child(1) .track").bounding_box()
+    whisker = page.tab.locator("#latents .latent:nth-child(1) .posterior").bounding_box()
+    unit, sigma = track["width"] / (2 * reach), np.exp(0.5 * log_var[0, k])
+    left = (whisker["x"] - track["x"]) / unit - reach
+    assert left == pytest.approx(mu[0, k] - sigma, abs=0.03)
+    assert whisker["width"] / unit == pytest.approx(2 * sigma, abs=0.03)
+    # The map: no light where the decoder is right, and the brightest where it is most wrong.
+    page.tab.click("text=bce map")
+    x_hat = VAE_1.decode(mu)
+    nats = (-x * np.log(x_hat) - (1 - x) * np.log(1 - x_hat)).reshape(28, 28)
+    shown = page.pixels("#decoded")
+    ranks = [values.ravel().argsort().argsort() for values in (shown, np.minimum(nats, 3))]
+    assert np.corrcoef(np.array(ranks))[0, 1] > 0.95
+
+
+def test_coin_flips_follow_the_probabilities(page: Page) -> None:
+    page.tab.click("text=coin flips")
+    flips = page.pixels("#decoded")
+    assert set(np.unique(flips)) == {0, 255}
+    page.tab.click("#decoded")
+    assert (page.pixels("#decoded") != flips).any()
+    counts = page.tab.evaluate(
+        """async () => {
+            const canvas = document.getElementById("decoded"), counts = new Float64Array(784);
+            const copy = new OffscreenCanvas(28, 28).getContext("2d", { willReadFrequently: true });
+            for (let n = 0; n < 100; n++) {
+                canvas.click();
+                await new Promise(requestAnimationFrame);
+                copy.drawImage(canvas, 0, 0);
+                const { data } = copy.getImageData(0, 0, 28, 28);
+                counts.forEach((_, k) => (counts[k] += data[4 * k] / 255));
+            }
+            return [...counts];
+        }"""
+    )
+    x_hat = VAE_1.decode(page.z[None]).reshape(28, 28)
+    error = np.reshape(counts, (28, 28)) / 100 - x_hat
+    # The standard error of a pixel is sqrt(x_hat (1 - x_hat) / 100), at most 0.05.
+    assert abs(error.mean()) < 6 * np.sqrt((x_hat * (1 - x_hat)).mean() / 100 / 784)
+    assert error.std() < 0.07
+
+
+def test_switching_models(page: Page) -> None:
+    for number, chosen in reversed([*enumerate(MODELS)]):
+        page.tab.click(f"#models label:nth-of-type({number + 1})")
+        mu, _ = chosen.vae.encode(TEST.images[:1].reshape(1, -1) / 255)
+        np.testing.assert_allclose(page.z, mu[0], atol=1e-6)
+        assert_shows(page, mu[0], chosen.vae)
+        assert page.text("#about") == chosen.name
+        rows = [page.tab.locator(f"{place} .track").count() for place in ("#latents", "#unused")]
+        latents = chosen.vae.latent_dim
+        assert rows == [min(4, latents), max(0, latents - 4)]
+        assert page.tab.is_visible("#unused") == (latents > 4)
+
+
+def test_the_plane_shows_what_lies_around_z(page: Page) -> None:
+    page.point_on("#map", 0.5, 0.5)
+    page.settle()
+    across, up = page.state("axes")
+    reach, z = page.tab.evaluate("explorer.state.model.range"), page.z
+    cells = 15
+    tiles = page.pixels("tiles")
+    place = ((np.arange(cells) + 0.5) / cells * 2 - 1) * reach
+    for row, column in ((0, 0), (3, 11), (14, 2)):
+        z[across], z[up] = place[column], place[cells - 1 - row]
+        tile = tiles[row * 28 : row * 28 + 28, column * 28 : column * 28 + 28]
+        np.testing.assert_allclose(tile, as_grey(VAE_1.decode(z[None]))[0], atol=1)
+    # A click where no dot is moves z there; another latent stays.
+    page.tab.uncheck("#dots")
+    page.tab.mouse.click(*page.point_on("#map", 0.75, 0.25))
+    assert page.z[[across, up]] == pytest.approx([reach / 2, reach / 2], abs=0.05)
+    # The mouse over a dot shows its image; a click takes it.
+    page.tab.check("#dots")
+    mu, _ = VAE_1.encode(TEST.images.reshape(-1, 784) / 255)
+    alone = int(np.argmax(np.abs(mu[:, across]) * (np.abs(mu).max(axis=1) < reach)))
+    x, y = (mu[alone, [across, up]] * [1, -1] / reach + 1) / 2
+    page.tab.mouse.move(*page.point_on("#map", x, y))
+    page.settle()
+    assert page.tab.is_visible("#glimpse")
+    np.testing.assert_array_equal(page.pixels("#glimpse canvas:nth-child(1)"), TEST.images[alone])
+    page.tab.mouse.down()
+    page.tab.mouse.up()
+    np.testing.assert_allclose(page.z, mu[alone], atol=1e-5)
+    np.testing.assert_array_equal(page.pixels("#pad"), TEST.images[alone])
+
+
+def test_from_a_to_b(page: Page) -> None:
+    mu, _ = VAE_1.encode(TEST.images[[2, 7]].reshape(2, -1) / 255)
+    for n, name in ((2, "a"), (7, "b")):
+        page.tab.click(f"#examples canvas:nth-child({n + 1})")
+        page.tab.click(f"#set-{name}")
+    page.tab.click("#ways label:nth-of-type(2) span")
+    page.tab.locator("#along").fill("0.25")
+    np.testing.assert_allclose(page.z, 0.75 * mu[0] + 0.25 * mu[1], atol=1e-6)
+    page.tab.click("#ways label:nth-of-type(1) span")
+    expected = slerp(mu[0], mu[1], np.array([0.25]))[0]
+    np.testing.assert_allclose(page.z, expected, atol=1e-6)
+    assert_shows(page, expected)
+    strip = page.pixels("#ways label:nth-of-type(1) canvas")
+    stops = as_grey(VAE_1.decode(slerp(mu[0], mu[1], np.linspace(0, 1, 11))))
+    np.testing.assert_allclose(strip, np.concatenate(list(stops), axis=1), atol=1)
+    page.tab.click("#play")
+    page.tab.wait_for_timeout(300)
+    page.tab.click("#play")
+    assert page.state("z") != expected.tolist()  # it has moved, and has stopped
+    assert page.tab.evaluate("explorer.state.playing") is False
+
+
+# --- files, keys, fingers, the address -----------------------------------------------------------
+
+
+def test_a_picture_from_a_file(page: Page, tmp_path: Path) -> None:
+    exact, large = tmp_path / "exact.png", tmp_path / "large.png"
+    Image.fromarray(TEST.images[8]).save(exact)
+    page.tab.set_input_files("#file", exact)
+    page.tab.wait_for_timeout(200)
+    np.testing.assert_array_equal(page.pixels("#pad"), TEST.images[8])
+    # Black on white, ten times as large, and twice as wide as high: inverted, shrunk, centred.
+    ink = 255 - np.asarray(Image.fromarray(TEST.images[8]).resize((280, 280)))
+    Image.fromarray(np.pad(ink, ((0, 0), (140, 140)), constant_values=255)).save(large)
+    page.tab.set_input_files("#file", large)
+    page.tab.wait_for_timeout(300)
+    x = page.pixels("#pad")
+    assert "inverted" in page.text("#told")
+    assert x[:7].max() == x[21:].max() == 0
+    small = np.asarray(Image.fromarray(TEST.images[8]).resize((14, 14), Image.Resampling.BOX))
+    np.testing.assert_allclose(x[7:21, 7:21], small, atol=40)  # resampled in another way
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"no picture")
+    page.tab.set_input_files("#file", broken)
+    page.tab.wait_for_timeout(200)
+    assert "no picture" in page.text("#told")
+    np.testing.assert_array_equal(page.pixels("#pad"), x)
+
+
+def test_a_picture_is_saved_as_it_is_shown(page: Page, tmp_path: Path) -> None:
+    shown = page.pixels("#decoded")
+    with page.tab.expect_download() as download:
+        page.tab.click("#save")
+    download.value.save_as(tmp_path / "saved.png")
+    with Image.open(tmp_path / "saved.png") as picture:
+        assert picture.size == (560, 560)
+        saved = np.asarray(picture.convert("RGB"))[10::20, 10::20, 0]
+    np.testing.assert_array_equal(saved, shown)
+
+
+def test_keys(page: Page) -> None:
+    k = page.tab.evaluate("explorer.state.model.order[0]")
+    page.tab.keyboard.press("0")
+    assert not page.z.any()
+    page.tab.focus("#latents .latent:nth-child(1) input")
+    page.tab.keyboard.press("ArrowRight")
+    page.tab.keyboard.press("Shift+ArrowLeft")
+    assert page.z[k] == pytest.approx(0.09)
+    page.tab.keyboard.press("r")
+    assert np.abs(page.z).min() > 0
+    page.tab.keyboard.press("m")
+    mu, _ = VAE_1.encode(TEST.images[:1].reshape(1, -1) / 255)
+    np.testing.assert_allclose(page.z, mu[0], atol=1e-6)
+    page.tab.focus("#map")
+    across, up = page.state("axes")
+    page.tab.keyboard.press("ArrowUp")
+    moved = page.z - mu[0]
+    assert moved[up] == pytest.approx(0.1)
+    assert moved[across] == pytest.approx(0, abs=1e-6)
+    page.tab.focus("#examples canvas")
+    page.tab.keyboard.press("ArrowRight")
+    page.tab.keyboard.press("Enter")
+    assert page.tab.evaluate("explorer.state.picked") == 1
+    page.tab.keyboard.press("n")
+    assert page.text("#about") == MODELS[1].name
+
+
+def test_the_address_brings_everything_back(browser: Any, page: Page, tmp_path: Path) -> None:
+    page.tab.click("#models label:nth-of-type(4)")
+    page.drag("#pad", (0.3, 0.3), (0.6, 0.7))
+    page.tab.click("#epsilon")
+    page.tab.click("#set-b")
+    page.tab.click("#random")
+    page.tab.click("text=coin flips")
+    page.tab.select_option("#across", "4")
+    page.settle()
+    page.tab.wait_for_timeout(400)  # the address follows a little later
+    address = page.tab.url
+    names = ("z", "x", "a", "b", "axes", "view", "way")
+    before = [page.state(name) for name in names]
+    again = Page(browser, tmp_path / "explorer.html", "#" + address.partition("#")[2])
+    again.settle()
+    for name, was, now in zip(names, before, map(again.state, names), strict=True):
+        assert now == pytest.approx(was, abs=6e-5 if name in "zab" else 2e-3), name
+    assert again.text("#about") == MODELS[3].name
+    assert not again.wrong
+    again.close()
+    for nonsense in ("#model=99&z=1,2", "#z=a,b,c&view=no&plane=7,8&x=%%%&pick=1e9&t=x", "#z="):
+        odd = Page(browser, tmp_path / "explorer.html", nonsense)
+        odd.settle()
+        assert odd.text("#verdict") == "self-test passed"
+        assert not odd.wrong
+        odd.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_a_phone_and_can_be_touched(
+    browser: Any, html: str, tmp_path: Path, scheme: str
+) -> None:
+    path = tmp_path / "explorer.html"
+    path.write_text(html, encoding="utf-8")
+    view = {"width": 360, "height": 740}
+    page = Page(browser, path, viewport=view, has_touch=True, color_scheme=scheme)
+    page.settle()
+    assert page.tab.evaluate("document.documentElement.scrollWidth") <= 360
+    k, reach = page.tab.evaluate("[explorer.state.model.order[2], explorer.state.model.range]")
+    page.tab.touchscreen.tap(*page.point_on("#latents .latent:nth-child(3) .track", 0.25, 0.5))
+    assert page.z[k] == pytest.approx(-0.5 * reach, abs=0.1)
+    assert_shows(page, page.z)
+    ground = page.tab.evaluate("getComputedStyle(document.body).backgroundColor")
+    red = int(ground.removeprefix("rgb(").partition(",")[0])
+    assert red > 200 if scheme == "light" else red < 60
+    assert not page.wrong
+    page.close()
+
+
+def test_everything_has_a_name_for_screen_readers(page: Page) -> None:
+    unnamed = page.tab.evaluate(
+        """[...document.querySelectorAll("button, select, input:not([hidden]), canvas[role]")]
+        .filter((e) => !(e.getAttribute("aria-label") || e.textContent.trim() || e.labels?.length))
+        .map((e) => e.outerHTML)"""
+    )
+    assert not unnamed
+
+
+# --- a page that is broken turns red -------------------------------------------------------------
+
+
+def damaged_weight(html: str) -> str:
+    start = html.index('"weights":"') + len('"weights":"') + 4000
+    return html[:start] + ("A" if html[start] != "A" else "B") + html[start + 1 :]
+
+
+BROKEN: dict[str, Callable[[str], str]] = {
+    "a weight": damaged_weight,
+    "the sign of the logits": lambda html: html.replace("Math.exp(-logit)", "Math.exp(logit)"),
+    "the sign of a product": lambda html: html.replace("y[j] += xi * W", "y[j] -= xi * W"),
+    "the slope of leaky_relu": lambda html: html.replace("0.01 * y", "0.1 * y"),
+    "elu": lambda html: html.replace("Math.expm1(y)", "Math.exp(y)"),
+    "the order of rows and columns": lambda html: html.replace("W[row + j]", "W[j * x.length + i]"),
+    "float16": lambda html: html.replace("bits[k] & 0x8000", "bits[k] & 0x4000"),
+    "the name of a parameter": lambda html: html.replace('"decoder.logits.W"', '"decoder.logit.W"'),
+    "a word of the script": lambda html: html.replace("function changed", "function change"),
+    "the end of the script": lambda html: html[: html.index("function drawShell")],
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_page_says_so(browser: Any, html: str, tmp_path: Path, what: str) -> None:
+    path = tmp_path / "broken.html"
+    broken = BROKEN[what](html)
+    assert broken != html
+    path.write_text(broken, encoding="utf-8")
+    page = Page(browser, path)
+    page.tab.wait_for_timeout(300)
+    said = page.tab.evaluate("document.getElementById('verdict').textContent")
+    assert "passed" not in said
+    if what != "the end of the script":  # of which nothing is left to say anything
+        assert page.tab.evaluate("document.getElementById('verdict').className") == "failed"
+    page.close()
