@@ -25,7 +25,7 @@ from typing import Any, NoReturn
 from npvae.commands.session import is_alone, restored
 from npvae.commands.signals import Signals
 from npvae.core.errors import NpvaeError, OutputError
-from npvae.runs.terminal import show
+from npvae.runs.terminal import program, show
 
 PACKAGES = {"numpy": "numpy", "PIL": "pillow", "numba": "numba"}  # by the names of their modules
 
@@ -34,6 +34,10 @@ class Parser(argparse.ArgumentParser):
     """Says in one line what is wrong with an option."""
 
     def __init__(self, description: str | None, epilog: str | None = None, **more: Any) -> None:
+        called = program()
+        more.setdefault("prog", called)
+        if epilog and "npvae " in called:  # then the examples are in the same form
+            epilog = re.sub(r"python \S+\.py", called, epilog)
         super().__init__(
             description=description,
             epilog=epilog,
@@ -72,7 +76,8 @@ class Parser(argparse.ArgumentParser):
             "--data-dir",
             type=some_text,
             metavar="FOLDER",
-            help="where the dataset's files are or go (default: $NPVAE_DATA_DIR, else data/)",
+            help="where the dataset's files are or go "
+            "(default: $NPVAE_DATA_DIR, else data/ of a clone or ~/.cache/npvae)",
         )
 
 

@@ -73,5 +73,5 @@ def main(arguments: Sequence[str]) -> None:
     if not options.quiet:
         which = cli.again(options, "checkpoint", "dataset", "data_dir")
         index = min(7, len(test) - 1)
-        following = terminal.command("generate.py", "traverse", "--index", index, *which)
+        following = terminal.command("generate", "traverse", "--index", index, *which)
         show(f"\nNext: what does each latent mean?\n  {following}")

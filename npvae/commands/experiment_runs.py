@@ -134,8 +134,10 @@ class Experiment:
                 "Remove it, or choose another folder with --out."
             )
 
-    def start(self, train: Path, data_dir: str | None, threads: int) -> subprocess.Popen[str]:
-        """Begin or resume it with this train.py."""
+    def start(
+        self, train: Sequence[str], data_dir: str | None, threads: int
+    ) -> subprocess.Popen[str]:
+        """Begin or resume it; the words `train` call the training command."""
         if (self.folder / "last.npz").exists():
             words = ["--resume", str(self.folder), "--epochs", str(self.epochs)]
         else:
@@ -143,7 +145,7 @@ class Experiment:
         words += ["--pictures-every", "0", "--quiet"]
         words += ["--data-dir", data_dir] if data_dir else []
         return subprocess.Popen(
-            [sys.executable, str(train), *words],
+            [*train, *words],
             env={**os.environ, "OMP_NUM_THREADS": str(threads)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -174,12 +176,15 @@ def finished(place: Path) -> list[Experiment]:
 
 def train_all(
     experiments: Sequence[Experiment],
-    train: Path,
+    train: Sequence[str],
     jobs: int = 1,
     data_dir: str | None = None,
     quiet: bool = False,
 ) -> None:
-    """Run all that is not done yet with this train.py, `jobs` at a time. Raises NpvaeError."""
+    """Run all that is not done yet, `jobs` at a time. Raises NpvaeError.
+
+    `train` are the words that call the training command.
+    """
     waiting = [experiment for experiment in experiments if not experiment.done]
     progress = Progress(waiting, len(experiments), quiet)
     running: dict[Experiment, subprocess.Popen[str]] = {}

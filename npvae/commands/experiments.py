@@ -5,11 +5,11 @@ Takes hours; may be stopped and started again at any time, and goes on where it 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from npvae.commands import cli
+from npvae.runs import terminal
 
 EXAMPLES = """examples:
   python scripts/experiments.py presets              train the presets, three seeds each
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
             for seed in range(options.seeds)
             for line in experiment_runs.chosen(options.which)
         ]
-        train = Path(sys.argv[0]).with_name("train.py")
+        train = terminal.words("train")
         experiment_runs.train_all(runs, train, options.jobs, options.data_dir, options.quiet)
         finished = experiment_runs.finished(place)
         tables.write_csv(finished, place / "experiments.csv")

@@ -122,7 +122,7 @@ def parser() -> cli.Parser:
 def add_shared(parser: cli.Parser, count: int, things: str) -> None:
     """The options of every mode."""
     count_help = f"{things} (default: {count})"
-    data_dir = "where its files are or go (default: $NPVAE_DATA_DIR, else data/)"
+    data_dir = "where its files are or go (default: the same as for train)"
     model = "an .npz file, or a run's folder: its best epoch if it kept one, else its last"
     add = parser.add_argument
     add(
@@ -203,4 +203,4 @@ def main(arguments: Sequence[str]) -> None:
 
     why, command = NEXT[options.mode]
     given = cli.again(options, "checkpoint", "dataset", "data_dir")
-    say(f"\nNext: {why}\n  {terminal.command('generate.py', *split(command), *given)}")
+    say(f"\nNext: {why}\n  {terminal.command('generate', *split(command), *given)}")

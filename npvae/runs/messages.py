@@ -128,7 +128,7 @@ def put_in_order(run: Run, settings: Settings, where: Sequence[str | Path]) -> s
     for name, value in asdict(settings).items():
         if value != getattr(before, name):
             changes += [option(name), shown(value)]
-    command = terminal.command("train.py", "--resume", run.folder, *changes, *where)
+    command = terminal.command("train", "--resume", run.folder, *changes, *where)
     return f"{state}\nGo on with:  {command}"
 
 
@@ -170,8 +170,8 @@ def what_next(run: Run, settings: Settings, where: Sequence[str | Path]) -> str:
         lines.append(f"  look at {picture}")
     which = [*([] if run.folder.parent == RUNS else ["--checkpoint", run.folder]), *where]
     lines += [
-        f"  {terminal.command('generate.py', *which)}",
-        f"  {terminal.command('evaluate.py', *which)}",
-        f"  {terminal.command('gradcheck.py')}",
+        f"  {terminal.command('generate', *which)}",
+        f"  {terminal.command('evaluate', *which)}",
+        f"  {terminal.command('gradcheck')}",
     ]
     return "\n".join(lines)

@@ -170,7 +170,7 @@ def way_on(folder: Path) -> str:
     except (NpvaeError, KeyError, TypeError, ValueError):
         return ""
     options = [f"--{name}={value}" for name, value in more.items()]
-    resume = terminal.command("train.py", "--resume", folder, *options)
+    resume = terminal.command("train", "--resume", folder, *options)
     return f"\nOr go on with the run in it:  {resume}"
 
 
@@ -189,7 +189,7 @@ def find_checkpoint(given: str | Path | None = None) -> Path:
     if found is None:
         raise CheckpointError(
             f"no trained model was found in {RUNS.resolve()}.\n"
-            f"Name one with --checkpoint, or train one:  {terminal.command('train.py')}"
+            f"Name one with --checkpoint, or train one:  {terminal.command('train')}"
         )
     return found
 
@@ -205,7 +205,7 @@ def state_in(folder: Path) -> Path:
     state = state_of(folder)
     if os.path.exists(state):
         return state
-    to_do = f"Name the folder of a run, or train one:  {terminal.command('train.py')}"
+    to_do = f"Name the folder of a run, or train one:  {terminal.command('train')}"
     if newest := newest_in(folder):
         to_do = f"It holds runs; the newest is {newest.parent}: name that, or another."
     elif (folder / "run.json").exists():

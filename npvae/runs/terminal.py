@@ -17,6 +17,9 @@ from shlex import quote
 from typing import TextIO
 
 PAGE = 100  # columns
+CLONE = Path(__file__).resolve().parents[2]  # if the package was not installed elsewhere
+# Any of python scripts/train.py, python -m npvae train, npvae train
+COMMAND = r"python[\d.]*'? (-m npvae|\S*(/|'))|(^ *|  )\S*npvae'? \w+( |$)"
 
 
 def columns(stream: TextIO) -> int:
@@ -46,7 +49,7 @@ def mention(text: str, stream: TextIO | None = None) -> None:
 
 def fitted(line: str, width: int) -> str:
     """The line, broken between words; one with a command stays whole, to be copied and run."""
-    if len(line) <= width or re.search(r"python[\d.]*'? \S*(/|')", line):
+    if len(line) <= width or re.search(COMMAND, line):
         return line
     indent = re.match(r" *(\S+  +)?", line)
     pieces = textwrap.wrap(
@@ -59,22 +62,57 @@ def fitted(line: str, width: int) -> str:
     return "\n".join(pieces)
 
 
-def command(script: str, *arguments: object) -> str:
-    """The line that runs another of our scripts, from the folder in which this one was called."""
-    folder = Path(sys.argv[0]).parent
-    if not (folder / script).is_file():
-        folder = Path("scripts")
-    words = (folder / script, *arguments)
-    return " ".join([interpreter(), *(quote(f"./{w}" if is_dashed(w) else str(w)) for w in words)])
+def words(name: str) -> list[str]:
+    """What runs another of our commands, in the form in which this one was called.
+
+    That is the installed `npvae`, `python -m npvae`, or the script beside the one that runs. Where
+    none of ours runs, as in a notebook, it is the script of the clone, if the package lies in one.
+    """
+    called = Path(sys.argv[0])
+    beside, cloned = called.with_name(f"{name}.py"), Path("scripts", f"{name}.py")
+    if called.stem == "npvae":
+        return [str(called), name]
+    if not is_module(called) and beside.is_file():
+        return [sys.executable, f"./{beside}" if is_dashed(beside) else str(beside)]
+    if not is_module(called) and (CLONE / cloned).is_file():
+        return [sys.executable, str(cloned)]
+    return [sys.executable, "-m", "npvae", name]
+
+
+def command(name: str, *arguments: object) -> str:
+    """The same as a line to be copied into a shell, with these arguments."""
+    program, *rest = words(name)
+    short = in_shell(program, "npvae") if program != sys.executable else interpreter()
+    given = (f"./{w}" if is_dashed(w) else str(w) for w in arguments)
+    return " ".join([short, *map(quote, [*rest, *given])])
+
+
+def program() -> str:
+    """The command that runs, as usage and errors name it: `train.py` or `npvae train`."""
+    called = Path(sys.argv[0])
+    if called.stem == "npvae":
+        return " ".join(["npvae", *sys.argv[1:2]])
+    if is_module(called):
+        return " ".join(["python -m npvae", *sys.argv[1:2]])
+    return called.name
 
 
 def interpreter() -> str:
     """How the shell finds the Python that runs this; any other may lack our packages."""
-    here = os.path.dirname(sys.executable)
-    for name in ("python", "python3"):
-        if os.path.dirname(shutil.which(name) or "") == here:
+    return in_shell(sys.executable, "python", "python3")
+
+
+def in_shell(path: str, *names: str) -> str:
+    """The first of the names by which the shell finds a program in the same folder, or its path."""
+    for name in names:
+        if os.path.dirname(shutil.which(name) or "") == os.path.dirname(path):
             return name
-    return quote(sys.executable)
+    return quote(path)
+
+
+def is_module(called: Path) -> bool:
+    """Whether this is what `python -m npvae` runs."""
+    return (called.parent.name, called.name) == ("npvae", "__main__.py")
 
 
 def is_dashed(word: object) -> bool:

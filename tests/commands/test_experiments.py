@@ -28,9 +28,9 @@ from npvae.commands.experiments import main
 from npvae.commands.train import parsed
 from npvae.core.errors import NpvaeError
 from npvae.settings import PRESETS, Settings
-from tests.helpers import ROOT, digits_file, environment, run_script
+from tests.helpers import ROOT, command, digits_file, environment, run_script
 
-TRAIN = ROOT / "scripts" / "train.py"
+TRAIN = command("train.py")
 BASE = "--preset tutorial --dataset digits.npz --hidden 5 --latent-dim 2"
 
 

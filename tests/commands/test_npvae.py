@@ -1,0 +1,75 @@
+"""All commands under one name, `npvae`: the same code as the scripts."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from npvae.__main__ import COMMANDS, main
+from npvae.runs import terminal
+from tests.helpers import ROOT, SCRIPTS, digits_file, environment, run
+
+TRAIN = ("--dataset", "digits.npz", "--hidden", "5", "--latent-dim", "2", "--epochs", "1")
+
+
+def test_every_script_is_a_command_and_every_command_a_script() -> None:
+    runners = [script.stem for script in SCRIPTS if "npvae.commands" in script.read_text()]
+    assert sorted(runners) == sorted(COMMANDS)
+
+
+def test_help_names_every_command_with_its_first_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/venv/bin/npvae"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    for name in COMMANDS:
+        assert f"\n  {name} " in out
+    assert "Train a variational autoencoder" in out
+
+
+@pytest.mark.parametrize(
+    ("called", "expected"),
+    [
+        (["/venv/bin/npvae", "evaluate"], "npvae train --epochs 3"),
+        (["/other/bin/npvae", "evaluate"], "/other/bin/npvae train --epochs 3"),
+        (["/site-packages/npvae/__main__.py", "evaluate"], "python -m npvae train --epochs 3"),
+        (["scripts/evaluate.py"], "python scripts/train.py --epochs 3"),
+        (["/venv/bin/ipykernel_launcher.py"], "python scripts/train.py --epochs 3"),
+    ],
+)
+def test_suggested_commands_have_the_form_of_the_one_that_runs(
+    called: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "executable", "/venv/bin/python")
+    found = {"python": "/venv/bin/python", "npvae": "/venv/bin/npvae"}
+    monkeypatch.setattr(shutil, "which", found.get)
+    monkeypatch.setattr(sys, "argv", called)
+    suggested = terminal.command("train", "--epochs", 3)
+    assert suggested == expected
+    assert terminal.fitted(f"  {suggested}", 10) == f"  {suggested}"  # a narrow terminal keeps it
+
+
+def test_a_run_by_the_module_goes_on_by_the_module(tmp_path: Path) -> None:
+    digits_file(tmp_path)
+    python = [sys.executable, "-m", "npvae"]
+    env = environment(PYTHONPATH=str(ROOT))
+    train = run([*python, "train", *TRAIN], cwd=tmp_path, env=env)
+    assert train.returncode == 0, train.stderr
+    assert "  python -m npvae generate" in train.stdout
+    assert "scripts/" not in train.stdout
+
+    unknown = run([*python, "trian"], cwd=tmp_path, env=env)
+    assert unknown.returncode == 2
+    assert "'trian'" in unknown.stderr
+    assert unknown.stderr.count("\n") == 1
+
+    usage = run([*python, "train", "--help"], cwd=tmp_path, env=env)
+    assert usage.stdout.startswith("usage: python -m npvae train ")
+    assert "\n  python -m npvae train --epochs 20\n" in usage.stdout
