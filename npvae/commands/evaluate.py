@@ -20,33 +20,33 @@ def main(arguments: Sequence[str]) -> None:
         "--checkpoint",
         type=cli.some_text,
         metavar="PATH",
-        help="a file, or a run's folder (default: the newest run)",
+        help="a checkpoint file or a run directory (default: the newest run)",
     )
-    parser.add_data("what the model was trained on")
+    parser.add_data("the dataset the model was trained on")
     parser.add_argument(
         "--samples",
         type=cli.whole_number(1),
         default=100,
         metavar="K",
-        help="draws for the importance-weighted bound on log p(x) (default: 100)",
+        help="draws per image for the importance-weighted bound on log p(x) (default: 100)",
     )
     parser.add_argument(
         "--images",
         type=cli.whole_number(1),
         default=1000,
         metavar="N",
-        help="for how many of the test images that bound is computed (default: the first 1000)",
+        help="compute this bound for the first N test images (default: 1000)",
     )
     parser.add_argument(
         "--binarize",
         action="store_true",
-        help="make each pixel black or white at random, as its grey value says",
+        help="make each pixel black or white at random, white with its grey value as probability",
     )
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    parser.add_argument("--json", action="store_true", help="print JSON, for other programs")
     parser.add_common()
     options = parser.parse_args(arguments)
 
-    from npvae.commands.evaluation_report import evaluation_report_of, table
+    from npvae.commands.evaluation_report import evaluation_report, table
     from npvae.runs.terminal import mention, show
     from npvae.runs.trained_model import TrainedModel
 
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
         options.checkpoint, options.dataset, options.data_dir, None if silent else mention
     )
     train, test = trained.data
-    verdict = evaluation_report_of(
+    report = evaluation_report(
         trained.vae,
         train,
         test,
@@ -64,12 +64,12 @@ def main(arguments: Sequence[str]) -> None:
         seed=options.seed,
         binarize=options.binarize,
     )
-    verdict["checkpoint"] = str(trained.path)
+    report["checkpoint"] = str(trained.path)
     if options.json:
-        print(json.dumps(verdict, indent=2))
+        print(json.dumps(report, indent=2))
         return
     show(f"model    {trained.path} ({trained.name})")
-    show(table(verdict))
+    show(table(report))
     if not options.quiet:
         which = cli.again(options, "checkpoint", "dataset", "data_dir")
         index = min(7, len(test) - 1)

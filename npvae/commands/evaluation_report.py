@@ -1,4 +1,4 @@
-"""What `scripts/evaluate.py` does: all that numbers can say about a trained model, as a table."""
+"""What is a trained model worth? The figures that `scripts/evaluate.py` prints, and their table."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from npvae.evaluation import Floats
 from npvae.model import VAE
 
 
-@np.errstate(all="ignore")  # what overflows shows in the figures, which are looked at
-def evaluation_report_of(
+@np.errstate(all="ignore")  # an overflow shows in the figures, which are checked
+def evaluation_report(
     vae: VAE,
     train_set: Dataset,
     test_set: Dataset,
@@ -23,10 +23,11 @@ def evaluation_report_of(
     seed: int,
     binarize: bool = False,
 ) -> dict[str, Any]:
-    """Every figure of merit, as plain data; losses in nats per image.
+    """Every figure of merit as plain data, ready for JSON; losses in nats per image.
 
-    The importance-weighted bound takes `samples` draws for each of the first `bound_images` images.
-    Raises CheckpointError if the loss is not finite.
+    The importance-weighted bound draws `samples` latent codes for each of the first `bound_images`
+    test images. With `binarize`, each pixel becomes 0 or 255 at random, with its grey value as the
+    probability of 255. Raises CheckpointError if the loss is not finite.
     """
     rng = np.random.default_rng(seed)
     train, test = train_set.images, test_set.images
@@ -36,8 +37,8 @@ def evaluation_report_of(
     bound = evaluation.iwae_bound(vae, test[:bound_images], samples, rng)
     if not np.isfinite([(bce + kl).mean(), bound.mean()]).all():
         raise CheckpointError(
-            "the model's loss on these images is not finite: it was trained on others,\n"
-            "or its training has diverged. Use another checkpoint."
+            "the loss of the model on these images is not finite. The model was trained on other\n"
+            "images, or its training diverged. Use another checkpoint."
         )
     return {
         "dataset": test_set.name,
@@ -61,18 +62,18 @@ def evaluation_report_of(
 
 
 def mean_and_error(values: Floats) -> dict[str, float | None]:
-    """The mean and its standard error, which a single value does not have."""
+    """The mean and its standard error, which is None for a single value."""
     count = len(values)
     error = float(values.std(ddof=1) / np.sqrt(count)) if count > 1 else None
     return {"mean": float(values.mean()), "standard_error": error}
 
 
-def table(verdict: dict[str, Any]) -> str:
+def table(report: dict[str, Any]) -> str:
     """The same for people."""
-    bound = verdict["nll_bound"]
+    bound = report["nll_bound"]
     lines = [
-        f"{verdict['dataset']}: {verdict['images']:,} test images"
-        f"{', made black and white' if verdict['binarized'] else ''}, in nats per image",
+        f"{report['dataset']}: {report['images']:,} test images"
+        f"{', made black and white' if report['binarized'] else ''}, in nats per image",
         "",
     ]
 
@@ -81,31 +82,32 @@ def table(verdict: dict[str, Any]) -> str:
         return f"{title:12} {figure:>8} {spread:9} {note}"
 
     notes = {
-        "bce": "the pixels, given the code",
-        "kl": "the code, given the prior",
+        "bce": "the pixels, given the latent code",
+        "kl": "the latent code, given the prior",
         "loss": "their sum: -log p(x) is at most this",
         "nll_bound": f"a closer bound: {bound['samples']} draws, first {bound['images']:,} images",
     }
     for name, note in notes.items():
         title = "-log p(x) <=" if name == "nll_bound" else name
-        mean, error = verdict[name]["mean"], verdict[name]["standard_error"]
+        mean, error = report[name]["mean"], report[name]["standard_error"]
         lines.append(row(title, f"{mean:.2f}", note, error))
     lines += [
-        row("", f"{bound['loss_of_these']:.2f}", "the loss of these"),
-        row("floor", f"{verdict['floor']:.2f}", "the entropy of the pixels"),
-        row("baseline", f"{verdict['baseline']:.2f}", "always the mean training picture"),
-        row("mse", f"{verdict['mean_squared_error']:.4f}", "mean squared error per pixel"),
+        row("", f"{bound['loss_of_these']:.2f}", "the loss of these images"),
+        row("floor", f"{report['floor']:.2f}", "the entropy of the pixels"),
+        row("baseline", f"{report['baseline']:.2f}", "always the mean training picture"),
+        row("mse", f"{report['mean_squared_error']:.4f}", "mean squared error per pixel"),
         "",
-        f"{sum(verdict['active'])} of {len(verdict['active'])} latents are active; their KL:",
+        f"{sum(report['active'])} of {len(report['active'])} latents are active; their KL:",
     ]
-    per_latent = np.array(verdict["kl_per_latent"])
+    per_latent = np.array(report["kl_per_latent"])
+    full_bar = max(per_latent.max(), 1.0)  # nats: a latent that says nothing gets no bar
     for k in np.argsort(-per_latent, kind="stable"):
-        bar = "#" * round(40 * per_latent[k] / max(per_latent.max(), 1e-12))
+        bar = "#" * round(40 * per_latent[k] / full_bar)
         lines.append(f"  z{k:<3} {per_latent[k]:6.3f}  {bar}".rstrip())
-    if verdict["floor"] > 0:
+    if report["floor"] > 0:
         lines += [
             "",
-            "The pixels are grey, so p(x) is a pseudo-likelihood: it orders models, no more.",
-            "--binarize gives a true probability, of black and white pixels.",
+            "The pixels are grey, so p(x) is a pseudo-likelihood: use it to compare models only.",
+            "--binarize makes the pixels black and white, and p(x) a probability.",
         ]
     return "\n".join(lines)

@@ -24,7 +24,7 @@ from shlex import split
 from npvae.core.errors import NpvaeError, OutputError
 from npvae.fast.threads import cores
 from npvae.runs.progress import clock
-from npvae.runs.terminal import columns, show
+from npvae.runs.terminal import columns, is_live, show
 from npvae.settings import PRESETS, Settings, option, shown
 
 # Single changes to the tutorial preset; values are written as settings.shown writes them.
@@ -217,7 +217,7 @@ class Progress:
 
     def __init__(self, waiting: Sequence[Experiment], count: int, quiet: bool) -> None:
         self.waiting, self.count, self.quiet = list(waiting), count, quiet
-        self.live = sys.stdout.isatty() and not quiet
+        self.live = is_live(sys.stdout) and not quiet
         self.begin, self.before = time.monotonic(), sum(len(run.rows) for run in waiting)
         self.number = count - len(waiting)
 

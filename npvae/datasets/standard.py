@@ -95,6 +95,8 @@ def _read_local(name: str, file: str, folders: list[Path]) -> tuple[NDArray[np.u
             if owner is None or path.parent.name == name:
                 raise _wrong(name, path, file, owner)
         except DataError as error:
+            if isinstance(error.__cause__, MemoryError | OSError):  # the file may well be right
+                raise
             raise DataError(
                 f"{error}\nPut the right file there, or delete it to have it downloaded anew."
             ) from error

@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 
-from npvae.runs.terminal import columns
+from npvae.runs.terminal import columns, is_live
 from npvae.training import Epoch
 
 LOSSES = "{:>13} {:>6} {:>7}"
@@ -20,7 +20,7 @@ class Progress:
 
     def __init__(self, epochs: int, done: int = 0, quiet: bool = False) -> None:
         self.epochs, self.done, self.first, self.quiet = epochs, done, done, quiet
-        self.live = sys.stdout.isatty() and not quiet
+        self.live = is_live(sys.stdout) and not quiet
         self.start = self.drawn = time.monotonic()
         if not quiet and columns(sys.stdout) >= NARROW:
             print(HEADER)

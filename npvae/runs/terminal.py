@@ -33,6 +33,11 @@ def columns(stream: TextIO) -> int:
     return PAGE
 
 
+def is_live(stream: TextIO) -> bool:
+    """Whether a line of it can be wiped and written again: a terminal, unless TERM says dumb."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
 def show(text: str, stream: TextIO | None = None) -> None:
     """Print lines for people, on stdout if not told otherwise, so that they fit the terminal."""
     stream = stream or sys.stdout

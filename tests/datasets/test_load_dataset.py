@@ -158,6 +158,18 @@ def test_the_missing_file_is_named(tmp_path: Path) -> None:
         load_dataset("mnist", tmp_path)
 
 
+def test_a_file_for_which_there_is_no_memory_is_not_to_be_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    put(tmp_path / "mnist", "mnist")
+    monkeypatch.setattr(np, "empty", full)
+    with pytest.raises(DataError, match=r"there is not enough memory for it$"):
+        load_dataset("mnist", tmp_path)
+
+
 def test_auto_takes_fashion_mnist_where_it_is(tmp_path: Path) -> None:
     put(tmp_path / "fashion-mnist", "fashion-mnist")
     lines: list[str] = []

@@ -60,6 +60,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch, columns: int = 80, tty: bool = Tru
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("LINES", "24")
+    monkeypatch.setenv("TERM", "xterm")
     return out
 
 
@@ -89,6 +90,15 @@ def test_piped_output_is_plain_lines(monkeypatch: pytest.MonkeyPatch, time: Cloc
     numbers = [float(word) for word in rows[0][1:]]
     # train and test bce, kl, loss; seconds
     assert numbers == [283.71, 15.94, 299.65, 245.12, 14.93, 260.05, 0.25]
+
+
+def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch, time: Clock) -> None:
+    """As in a shell inside Emacs, which would show the escape codes."""
+    out = terminal(monkeypatch)
+    monkeypatch.setenv("TERM", "dumb")
+    two_epochs(time)
+    assert "1/2" in out.getvalue()
+    assert not {"\r", "\033"} & set(out.getvalue())
 
 
 def test_a_narrow_window_does_not_narrow_what_is_piped(
