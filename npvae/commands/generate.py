@@ -1,7 +1,8 @@
 """Look into a trained model: pictures of what it sees and of what it makes up.
 
 Each mode writes one new PNG, into images/ beside the model unless --out says otherwise, and prints
-its path. Nothing is overwritten. The same command gives the same picture.
+its path. Nothing is overwritten. The same command gives the same picture. And `explorer` writes a
+page in which the model can be played with.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ MODES = {
     "traverse": "what each latent does to an image",
     "manifold": "the plane of codes, decoded",
     "scatter": "the codes of the test images, coloured by class",
+    "explorer": "a page for the browser, to play with the model",
 }
 
 NOT_CONDITIONAL = """
@@ -58,6 +60,10 @@ ordered by KL on the test images, in nats: how much the latent tells about an im
 The images are spaced by the quantiles of the prior. With more than two latents it is the plane of
 the two with the greatest KL on the test images, all others 0; with one latent, a strip.""",
     "scatter": "\nWith more than two latents: in the plane of their greatest variance (PCA).",
+    "explorer": """
+One HTML file that holds the model itself: move its latents, draw an image and see it encoded. It
+opens by a double click, and needs no network. Several --checkpoint give a page that switches
+between them. It becomes explorer.html in the folder of the (first) checkpoint.""",
 }
 
 TAKE_A_NAME = ("--checkpoint", "--out", "--dataset", "--data-dir")  # even if it is that of a mode
@@ -115,12 +121,16 @@ def parser() -> cli.Parser:
             add("--index", type=number, default=0, metavar="N", help="of the image (default: 0)")
         if name in ("interpolate", "reconstruct", "traverse"):
             add("--split", choices=("test", "train"), default="test", help="(default: test)")
-        add_shared(options, *COUNTS[name])
+        if name == "explorer":
+            examples = "images to pick: test images (the default), the model's own draws, or none"
+            add("--examples", choices=("test", "model", "none"), default="test", help=examples)
+        add_shared(options, *COUNTS.get(name, ()))
     return parser
 
 
-def add_shared(parser: cli.Parser, count: int, things: str) -> None:
-    """The options of every mode."""
+def add_shared(parser: cli.Parser, count: int = 0, things: str = "") -> None:
+    """The options of every mode; the explorer, which counts nothing, takes several checkpoints."""
+    is_page = not count
     count_help = f"{things} (default: {count})"
     data_dir = "where its files are or go (default: the same as for train)"
     model = "an .npz file, or a run's folder: its best epoch if it kept one, else its last"
@@ -128,13 +138,17 @@ def add_shared(parser: cli.Parser, count: int, things: str) -> None:
     add(
         "--checkpoint",
         type=cli.some_text,
+        action="append" if is_page else "store",
         metavar="PATH",
         help=f"{model} (default: the newest run in runs/)",
     )
     out = "a folder, or a new .png file (default: the run's images/)"
-    add("--out", type=cli.some_text, metavar="PATH", help=out)
-    add("--count", type=cli.whole_number(1), default=count, metavar="N", help=count_help)
-    add("--scale", type=cli.whole_number(1), metavar="N", help="how much larger, in whole steps")
+    page = "a folder, or a new .html file (default: explorer.html in the run's folder)"
+    add("--out", type=cli.some_text, metavar="PATH", help=page if is_page else out)
+    if not is_page:
+        steps = "how much larger, in whole steps"
+        add("--count", type=cli.whole_number(1), default=count, metavar="N", help=count_help)
+        add("--scale", type=cli.whole_number(1), metavar="N", help=steps)
     dataset = "name or path (default: what the model was trained on)"
     add("--dataset", type=cli.some_text, metavar="NAME", help=dataset)
     add("--data-dir", type=cli.some_text, metavar="FOLDER", help=data_dir)
@@ -188,6 +202,11 @@ def draw(options: argparse.Namespace, model: TrainedModel) -> Image.Image:
 
 def main(arguments: Sequence[str]) -> None:
     options = parser().parse_args(with_mode(arguments))
+    if options.mode == "explorer":
+        from npvae.commands.explorer import write_explorer
+
+        write_explorer(options)
+        return
 
     from npvae.runs.terminal import mention, show
     from npvae.runs.trained_model import TrainedModel

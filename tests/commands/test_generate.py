@@ -24,7 +24,8 @@ from npvae.storage import checkpoint
 from tests.helpers import run_script
 
 TRAIN, TEST = drawn_digits(train=300, test=60)
-ASKED = {mode: mode for mode in MODES} | {
+PICTURES = [mode for mode in MODES if mode != "explorer"]  # it has test_explorer.py of its own
+ASKED = {mode: mode for mode in PICTURES} | {
     "reconstruct": "reconstruct --split train --index 0 7 9",
     "digit": "digit 4",
     "class": "class 5",
@@ -125,7 +126,8 @@ def test_what_is_shown_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_each_next_command_is_one_that_works() -> None:
-    assert set(MODES) == set(MORE) == set(COUNTS) == set(NEXT) == set(ASKED)
+    assert set(MODES) == set(MORE)
+    assert set(PICTURES) == set(COUNTS) == set(NEXT) == set(ASKED)
     for _, command in NEXT.values():
         parser().parse_args(command.split())
 

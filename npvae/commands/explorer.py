@@ -1,0 +1,119 @@
+"""`generate.py explorer`: one HTML page with one or more trained models in it.
+
+By default it is explorer.html in the folder of the first checkpoint: it belongs to that run, so a
+new one replaces the old. A file that --out names is never overwritten.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from npvae.core.errors import OptionError, OutputError
+from npvae.plots.explorer import ModelOnPage, explorer_page
+from npvae.runs.terminal import mention, show
+from npvae.runs.trained_model import TrainedModel, created
+from npvae.storage.files import write_bytes_safely
+
+if TYPE_CHECKING:
+    from npvae.datasets import Dataset
+
+
+def write_explorer(options: argparse.Namespace) -> None:
+    """Write the page with the models of `options.checkpoint`, and say where it is."""
+    say, report = (lambda line: None, None) if options.quiet else (show, mention)
+    models = [
+        TrainedModel(path, options.dataset, options.data_dir, report)
+        for path in options.checkpoint or [None]
+    ]
+    for model in models:
+        say(f"model    {model.path} ({model.name})")
+    differences = what_differs(models)
+    on_page = [
+        ModelOnPage(model.vae, full_name(model, difference), difference)
+        for model, difference in zip(models, differences, strict=True)
+    ]
+    page = explorer_page(on_page, common_test_set(models), options.examples)
+    path = write(page.encode(), options.out, models[0].path.parent)
+    if options.quiet:
+        print(path)
+        return
+    show(f"page     {path}")
+    show(f"\nNext: open it in a browser\n  {path.resolve().as_uri()}")
+
+
+def common_test_set(models: Sequence[TrainedModel]) -> Dataset:
+    """The test set of all models. Raises OptionError if they have different ones."""
+    first, *others = (model.data[1] for model in models)
+    for model, other in zip(models[1:], others, strict=True):
+        if not np.array_equal(first.images, other.images):
+            raise OptionError(
+                f"{models[0].path} and {model.path} have different test images.\n"
+                "The models of one page share them: name a dataset for all with --dataset."
+            )
+    return first
+
+
+def what_differs(models: Sequence[TrainedModel]) -> list[str]:
+    """A short name for each model: the settings in which they differ, or else their folders."""
+    facts = [settings_of(model) for model in models]
+    names = list(dict.fromkeys(name for fact in facts for name in fact))
+    differing = [name for name in names if len({fact.get(name) for fact in facts}) > 1]
+    short = [
+        ", ".join(f"{name} {fact[name]}" for name in differing if name in fact) for fact in facts
+    ]
+    return short if len(set(short)) == len(short) else [str(model.path.parent) for model in models]
+
+
+def settings_of(model: TrainedModel) -> dict[str, str]:
+    """What a model is, as far as its checkpoint says, in the order in which it matters."""
+    settings = model.header.get("settings")
+    known = settings if isinstance(settings, dict) else {}
+    facts = {
+        "epoch": model.header.get("epoch"),
+        "beta": known.get("beta"),
+        "z": model.vae.latent_dim,
+        "hidden": "-".join(map(str, model.vae.hidden_dims)),
+        "activation": model.vae.activation,
+        "seed": known.get("seed"),
+    }
+    facts = {name: value for name, value in facts.items() if value is not None}
+    return {
+        name: f"{value:g}" if isinstance(value, float) else str(value)
+        for name, value in facts.items()
+    }
+
+
+def full_name(model: TrainedModel, difference: str) -> str:
+    """The model's name, and what it does not say of the difference from the others."""
+    said = ["", *model.name.replace(" = ", " ").split(", ")]
+    more = [part for part in difference.split(", ") if part not in said]
+    return ", ".join([model.name, *more])
+
+
+def write(page: bytes, out: str | None, folder: Path) -> Path:
+    """Write the page into `folder`, or to a new file `out`, or into a folder `out`.
+
+    Raises OutputError if the file that is named exists, or nothing can be written there.
+    """
+    path = Path(out) if out else folder / "explorer.html"
+    try:
+        if path.is_dir() or path.suffix.lower() not in (".html", ".htm"):
+            path = path / "explorer.html"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if out and not created(path):
+            raise OutputError(
+                f"{path} exists, and what --out names is never overwritten.\n"
+                "Choose another name, or omit --out."
+            )
+        write_bytes_safely(path, page, durable=False)
+    except OSError as error:
+        raise OutputError(
+            f"no page can be written to {path}: {error.strerror or error}\n"
+            "Choose another place with --out."
+        ) from error
+    return path

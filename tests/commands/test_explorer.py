@@ -1,0 +1,139 @@
+"""scripts/generate.py explorer writes one page, with one or more models that share a test set."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npvae.commands.generate import main
+from npvae.core.errors import CheckpointError, OptionError, OutputError
+from npvae.datasets.dataset import fingerprint
+from npvae.datasets.drawn_digits import drawn_digits
+from npvae.model import VAE
+from npvae.storage import checkpoint
+from tests.helpers import run_script
+
+TRAIN, TEST = drawn_digits(train=100, test=40)
+
+
+def save_run(
+    folder: str, epoch: int = 3, beta: float = 1.0, images: int = 40, latent_dim: int = 2
+) -> Path:
+    """A run in runs/ of the current folder, and its dataset, of the first test images."""
+    dataset = Path(f"digits{images}.npz")
+    np.savez(
+        dataset,
+        x_train=TRAIN.images,
+        y_train=TRAIN.labels,
+        x_test=TEST.images[:images],
+        y_test=TEST.labels[:images],
+    )
+    test = replace(TEST, images=TEST.images[:images])
+    vae = VAE(784, (8,), latent_dim, rng=np.random.default_rng(epoch))
+    about = {
+        "model": vae.settings,
+        "settings": {"beta": beta, "seed": 0},
+        "data": {"name": str(dataset), **fingerprint(TRAIN, test)},
+        "epoch": epoch,
+    }
+    path = Path("runs", folder, "last.npz")
+    path.parent.mkdir(parents=True)
+    checkpoint.save(path, about, vae.parameters)
+    return path.parent
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def models_in(page: Path) -> list[dict[str, Any]]:
+    found = re.search('<script type="application/json" id="data">(.*?)</script>', page.read_text())
+    assert found
+    models: list[dict[str, Any]] = json.loads(found[1])["models"]
+    return models
+
+
+def test_as_a_user_runs_it(tmp_path: Path) -> None:
+    run = save_run("one")
+    process = run_script("generate.py", "explorer", cwd=tmp_path)
+    assert process.returncode == 0
+    assert process.stderr == ""
+    page = tmp_path / run / "explorer.html"
+    assert page.as_uri() in process.stdout
+    (model,) = models_in(page)
+    assert model["name"] == "digits40.npz, z = 2, epoch 3"
+
+
+def test_the_page_of_a_run_is_replaced_by_a_new_one(capsys: pytest.CaptureFixture[str]) -> None:
+    page = save_run("one") / "explorer.html"
+    page.write_text("old")
+    main(["explorer", "--quiet"])
+    assert capsys.readouterr().out == f"{page}\n"
+    first = page.read_bytes()
+    main(["explorer", "--quiet"])
+    assert page.read_bytes() == first != b"old"
+
+
+@pytest.mark.parametrize("out", ["new.html", "folder/new.html", "folder"])
+def test_out_is_a_new_file_or_a_folder(out: str) -> None:
+    run = save_run("one")
+    main(["explorer", "--quiet", "--out", out])
+    page = Path(out) if out.endswith("html") else Path(out, "explorer.html")
+    before = page.read_bytes()
+    assert models_in(page)
+    with pytest.raises(OutputError, match="never overwritten"):
+        main(["explorer", "--quiet", "--out", out])
+    assert page.read_bytes() == before
+    assert not (run / "explorer.html").exists()
+
+
+def test_where_nothing_can_be_written() -> None:
+    save_run("one")
+    Path("file").write_text("")
+    with pytest.raises(OutputError, match="no page can be written"):
+        main(["explorer", "--quiet", "--out", "file/page.html"])
+
+
+def test_models_are_named_by_what_differs() -> None:
+    runs = [save_run("a", 1, 0.0), save_run("b", 1, 4.0), save_run("c", 5, 4.0, latent_dim=3)]
+    chosen = [word for run in runs for word in ("--checkpoint", str(run))]
+    main(["explorer", "--quiet", *chosen, "--examples", "none"])
+    models = models_in(runs[0] / "explorer.html")
+    expected = ["epoch 1, beta 0, z 2", "epoch 1, beta 4, z 2", "epoch 5, beta 4, z 3"]
+    assert [model["short"] for model in models] == expected
+    assert models[1]["name"] == "digits40.npz, z = 2, epoch 1, beta 4"
+    assert [model["latent_dim"] for model in models] == [2, 2, 3]
+
+
+def test_models_without_a_difference_are_named_by_their_folders() -> None:
+    runs = [save_run("a"), save_run("b")]
+    main(["explorer", "--quiet", "--checkpoint", str(runs[0]), "--checkpoint", str(runs[1])])
+    assert [model["short"] for model in models_in(runs[0] / "explorer.html")] == [
+        str(run) for run in runs
+    ]
+
+
+def test_what_cannot_share_a_page() -> None:
+    runs = [save_run("a"), save_run("b", images=30)]
+    chosen = [word for run in runs for word in ("--checkpoint", str(run))]
+    with pytest.raises(OptionError, match="different test images"):
+        main(["explorer", "--quiet", *chosen])
+    assert not (runs[0] / "explorer.html").exists()
+    main(["explorer", "--quiet", *chosen, "--dataset", "digits40.npz"])
+    assert len(models_in(runs[0] / "explorer.html")) == 2
+
+
+def test_a_model_of_other_images_is_refused() -> None:
+    run = Path("runs/small")
+    run.mkdir(parents=True)
+    vae = VAE(100, (4,), 2)
+    checkpoint.save(run / "last.npz", {"model": vae.settings}, vae.parameters)
+    with pytest.raises(CheckpointError, match="100 pixels"):
+        main(["explorer", "--quiet", "--checkpoint", str(run)])
