@@ -1,7 +1,8 @@
-"""The same weights, batch and noise through npvae and PyTorch: do they agree?
+"""Do npvae and PyTorch agree on the same weights, batch and noise?
 
 Compares, in float64, the losses and every gradient of one batch of random pixels, and every
-parameter after ten steps of the optimizer. An array is shown where the two differ most.
+parameter after ten steps of the optimizer. Each array is shown at the entry that differs most,
+with the difference relative to its largest entry.
 """
 
 from __future__ import annotations
@@ -14,26 +15,26 @@ from npvae.settings import ACTIVATIONS, OPTIMIZERS
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = cli.Parser(__doc__, "Exit code 1 if anything differs by more than is allowed.")
+    parser = cli.Parser(__doc__, "Exit code 1 if a difference is larger than allowed.")
     size = cli.whole_number(1)
     help = "sizes of the encoder's hidden layers (default: 128)"
     parser.add_argument("--hidden", type=cli.sizes, default=(128,), metavar="N", help=help)
-    help = "size of the code z (default: 10)"
+    help = "number of latents (default: 10)"
     parser.add_argument("--latent-dim", type=size, default=10, metavar="N", help=help)
-    help = "of the hidden layers (default: relu)"
+    help = "activation of the hidden layers (default: relu)"
     parser.add_argument("--activation", choices=ACTIVATIONS, default="relu", help=help)
-    help = "how a gradient becomes a step (default: adam)"
+    help = "optimizer of the ten steps (default: adam)"
     parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help=help)
     help = "images in the batch (default: 64)"
     parser.add_argument("--batch-size", type=size, default=64, metavar="N", help=help)
-    help = "weight of the KL divergence (default: 0.7, because a forgotten 1 does not show)"
+    help = "weight of the KL divergence (default: 0.7, because 1 would hide a missing factor)"
     parser.add_argument("--beta", type=cli.number(0), default=0.7, metavar="N", help=help)
     parser.add_common()
     options = parser.parse_args(arguments)
 
     try:
         import torch
-    except (ImportError, OSError) as error:  # OSError: a library that it needs cannot be loaded
+    except (ImportError, OSError) as error:  # OSError: one of its libraries is missing
         why = str(error).partition("\n")[0]
         raise OptionError(f"PyTorch is needed ({why}): python -m pip install torch") from error
     import numpy
@@ -42,8 +43,8 @@ def main(arguments: Sequence[str]) -> int:
     from npvae.reference.pytorch import compare, example, table
 
     sizes = options.hidden, options.latent_dim, options.batch_size
-    given = example(*sizes, options.activation, options.seed)
-    rows = compare(*given, options.beta, optimizer=options.optimizer)
+    vae, x, epsilon = example(*sizes, options.activation, options.seed)
+    rows = compare(vae, x, epsilon, options.beta, optimizer=options.optimizer)
     report = table(rows)
     if options.quiet:
         print(report.splitlines()[-1])

@@ -36,12 +36,20 @@ class NamedArrays(dict[str, Array]):
             start = stop
 
     def __setitem__(self, name: str, value: ArrayLike) -> None:
-        self[name][...] = value
+        self[name][...] = self._fitting(name, value)
 
     def update(self, *others: Any, **named: ArrayLike) -> None:
-        """Assign to several names at once."""
-        for name, value in dict(*others, **named).items():
-            self[name] = value
+        """Assign to several names at once; to none of them if one does not fit."""
+        values = dict(*others, **named)
+        for name, array in {n: self._fitting(n, value) for n, value in values.items()}.items():
+            self[name][...] = array
+
+    def _fitting(self, name: str, value: ArrayLike) -> Array:
+        """A number or an array of the shape of `name`: NumPy would repeat (H, 1) to fill (H, Z)."""
+        array = np.asarray(value)
+        if array.shape not in ((), self[name].shape):
+            raise ValueError(f"{name} has shape {self[name].shape}, not {array.shape}")
+        return array
 
     def __ior__(self, other: Any) -> NamedArrays:  # type: ignore[override,misc]
         self.update(other)

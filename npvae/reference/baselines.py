@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -270,7 +270,10 @@ def main(arguments: Sequence[str]) -> None:
         "latent_dim": options.latent_dim,
         "images": len(train),
         **done._asdict(),
-        "versions": {name: version(name) for name in ("numpy", *packages[options.program])},
+        "versions": {
+            name: import_module(name).__version__  # torch's own has the CUDA version, too
+            for name in ("numpy", *packages[options.program])
+        },
         "peak_mib": peak_memory(),
     }
     print(json.dumps(result))

@@ -1,21 +1,18 @@
 """Does PyTorch get the same numbers?
 
-The same VAE as a PyTorch user would write it, its gradients left to autograd. `compare` gives both
-the same weights, batch and noise in float64 and puts losses, gradients and ten steps of an
-optimizer side by side. They share no arithmetic: a mistake would have to be made twice, and in the
-same way. What PyTorch calls our activations and optimizers is in two tables below.
+Here is the VAE as a PyTorch user would write it, with its gradients left to autograd. `compare`
+gives both programs the same weights, batch and noise in float64. It compares the losses, every
+gradient, and every parameter after ten steps of an optimizer. The two programs share no
+arithmetic, so a mistake would have to be made twice in the same way.
 
-`to_state_dict` and `from_state_dict` carry weights over to PyTorch and back. An nn.Linear computes
-y = x @ weight.T + bias: its weight (out, in) is our W (in, out), transposed.
-
-This is the only module that imports torch when it is imported. See also scripts/compare_torch.py.
+Next: state_dict.py, which carries weights from one to the other. See also scripts/compare_torch.py.
 """
 # Where torch is not installed, nn.Module is Any to mypy:
 # mypy: disallow-subclassing-any=False
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -27,12 +24,12 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from npvae import optimizers
-from npvae.core.architecture import parameter_shapes
 from npvae.core.parameters import Array
 from npvae.model import VAE
+from npvae.reference.state_dict import to_state_dict
 
-ONE_PASS = 1e-10  # allowed for losses and gradients: float64 is off by some 1e-14
-TEN_STEPS = 1e-9  # for parameters after steps: most optimizers divide by what may be small
+ONE_PASS = 1e-10  # allowed for losses and gradients; rounding in float64 gives some 1e-15
+TEN_STEPS = 1e-9  # for parameters after steps: most optimizers divide by numbers that can be small
 LEARNING_RATE = 1e-3
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -44,13 +41,13 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
     "adamax": torch.optim.Adamax,
-    "rmsprop": torch.optim.RMSprop,  # alpha, our decay, is 0.99
+    "rmsprop": torch.optim.RMSprop,  # its alpha, our decay, is 0.99
     "sgd": partial(torch.optim.SGD, momentum=0.9),
 }
 
 
 class TorchVAE(nn.Module):
-    """The network of model.py, its layers under the same names; arguments as of `npvae.VAE`."""
+    """The network of model.py: the same arguments, the same names of the layers."""
 
     def __init__(
         self,
@@ -91,81 +88,17 @@ class TorchVAE(nn.Module):
         return bce, kl, bce + beta * kl
 
 
-# ------------------------------------------------------------------ weights, there and back
-
-
-def to_state_dict(parameters: Mapping[str, Array], joined: bool = False) -> dict[str, Tensor]:
-    """The parameters of a VAE as the state_dict of a TorchVAE: "encoder.hidden0.weight" (H, D), ...
-
-    With `joined`, "encoder.mu_log_var" stands for both heads: weight (2Z, H), bias (2Z,), mu first.
-    The tensors are copies, of the same dtype and in the order of the data flow. So a network of
-    other names, whose layers were made in that order, takes them with
-
-        model.load_state_dict(dict(zip(model.state_dict(), to_state_dict(parameters).values())))
-    """
-    state_dict: dict[str, Tensor] = {}
-    for name, array in parameters.items():
-        layer, kind = name.rsplit(".", 1)
-        state_dict[f"{layer}.{'weight' if kind == 'W' else 'bias'}"] = torch.tensor(array.T)
-    if not joined:
-        return state_dict
-    both: dict[str, Tensor] = {}
-    for name, tensor in state_dict.items():
-        if name.startswith("encoder.mu."):
-            log_var = state_dict[name.replace("mu", "log_var")]
-            both[name.replace("mu", "mu_log_var")] = torch.cat([tensor, log_var])
-        elif not name.startswith("encoder.log_var."):
-            both[name] = tensor
-    return both
-
-
-def from_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Array]:
-    """The parameters of a VAE by our names, from the state_dict of the same network in PyTorch.
-
-    The layers are told by their order, not their names: hidden layers, mu, log_var (or both in one,
-    mu first), hidden layers of the decoder, logits, each with weight and bias. An even number of
-    layers means that the heads are joined. The arrays are copies, of the same dtype:
-
-        for name, array in from_state_dict(model.state_dict()).items():
-            vae.parameters[name] = array
-
-    Raises ValueError if the tensors are not those of such a network.
-    """
-    arrays = [tensor.detach().cpu().numpy().T for tensor in state_dict.values()]
-    depth = len(arrays) // 4 - 1  # hidden layers of the encoder: 4 depth + 6 tensors, or + 4
-    if depth < 1:
-        raise ValueError(f"{len(arrays)} tensors are too few for a VAE with a hidden layer")
-    head = 2 * depth
-    if len(arrays) % 4 == 0:
-        (mu_W, log_var_W), (mu_b, log_var_b) = (
-            np.array_split(array, 2, axis=-1) for array in arrays[head : head + 2]
-        )
-        arrays[head : head + 2] = [mu_W, mu_b, log_var_W, log_var_b]
-    elif "var" in list(state_dict)[head]:
-        raise ValueError(f"mu comes before log_var, but {list(state_dict)[head]} comes first")
-
-    hidden_dims = [b.size for b in arrays[1:head:2]]
-    shapes = parameter_shapes(arrays[-1].size, hidden_dims, arrays[head + 1].size)
-    found = [array.shape for array in arrays]
-    if found != list(shapes.values()):
-        raise ValueError(
-            f"not the layers of a VAE: as (in, out), their shapes are {found}, "
-            f"while a VAE of these sizes has {list(shapes.values())}"
-        )
-    return {name: array.copy() for name, array in zip(shapes, arrays, strict=True)}
-
-
-# ------------------------------------------------------------------ side by side
+# ------------------------------------------------------------------ the comparison
 
 
 @dataclass(frozen=True)
 class Row:
-    """One number, or one array at its worst entry, as computed here and by PyTorch."""
+    """One number of both programs, or one array at the entry where they differ most."""
 
-    what: str
+    what: str  # "bce", "gradient encoder.mu.W", "10 steps encoder.mu.W"
     ours: float
     theirs: float
-    difference: float  # largest |ours - theirs| / largest |theirs| of the array
+    difference: float  # largest |ours - theirs| of the array, divided by its largest |theirs|
     allowed: float
 
     @property
@@ -173,11 +106,11 @@ class Row:
         return self.difference <= self.allowed  # False for NaN
 
 
-def compared(what: str, ours: ArrayLike, theirs: ArrayLike) -> Row:
+def compare_arrays(what: str, ours: ArrayLike, theirs: ArrayLike) -> Row:
     """Compare two numbers, or two arrays of one shape, entry by entry.
 
-    As in gradcheck.py the error is relative to the largest entry of the array: one that is 0 by
-    cancellation has no relative error of its own.
+    As in gradcheck.py the difference is relative to the largest entry of the array: an entry that
+    cancels to 0 has no relative error of its own.
     """
     a, b = np.atleast_1d(np.asarray(ours)), np.atleast_1d(np.asarray(theirs))
     if a.shape != b.shape:
@@ -197,21 +130,21 @@ def compare(
     steps: int = 10,
     optimizer: str = "adam",
 ) -> list[Row]:
-    """The losses and gradients of vae for pixels x (B, D) and noise epsilon (B, Z), and what its
-    parameters become after `steps` of an optimizer on this batch, beside PyTorch's. All is in
-    float64, whatever the dtype of vae, which stays as it is.
+    """Losses, gradients, and parameters after `steps` of the optimizer on one batch, in float64.
+
+    x (B, D) holds pixels, epsilon (B, Z) noise. The vae itself does not change.
     """
-    ours = by_hand(vae, x, epsilon, beta, steps, optimizer)
+    ours = npvae_results(vae, x, epsilon, beta, steps, optimizer)
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a second pool of threads would fight with that of NumPy
+    torch.set_num_threads(1)  # a second thread pool would compete with NumPy's for the cores
     try:
-        theirs = by_pytorch(vae, x, epsilon, beta, steps, optimizer)
+        theirs = pytorch_results(vae, x, epsilon, beta, steps, optimizer)
     finally:
         torch.set_num_threads(threads)
-    return [compared(what, ours[what], theirs[what]) for what in ours]
+    return [compare_arrays(what, ours[what], theirs[what]) for what in ours]
 
 
-def by_hand(
+def npvae_results(
     vae: VAE, x: Array, epsilon: Array, beta: float, steps: int, optimizer: str
 ) -> dict[str, Array | float]:
     """What `compare` compares, by name, from a float64 copy of vae."""
@@ -219,19 +152,19 @@ def by_hand(
     model.parameters.flat[:] = vae.parameters.flat
     loss, gradients = model.loss_and_gradients(x, epsilon, beta)
 
-    stepping = optimizers.OPTIMIZERS[optimizer](LEARNING_RATE)
+    rule = optimizers.OPTIMIZERS[optimizer](LEARNING_RATE)
     for _ in range(steps):
-        stepping.update(model.parameters, model.loss_and_gradients(x, epsilon, beta)[1])
+        rule.update(model.parameters, model.loss_and_gradients(x, epsilon, beta)[1])
     return {
         "bce": loss.bce,
         "kl": loss.kl,
         "loss": loss.loss,
         **{f"gradient {name}": gradient for name, gradient in gradients.items()},
-        **{f"{steps} steps {name}": theta for name, theta in model.parameters.items()},
+        **{f"{steps} steps {name}": array for name, array in model.parameters.items()},
     }
 
 
-def by_pytorch(
+def pytorch_results(
     vae: VAE, x: Array, epsilon: Array, beta: float, steps: int, optimizer: str
 ) -> dict[str, Array | float]:
     """The same from a TorchVAE with the weights of vae."""
@@ -241,19 +174,29 @@ def by_pytorch(
     bce, kl, loss = model.losses(batch, noise, beta)
     gradients = torch.autograd.grad(loss, list(model.parameters()))
 
-    stepping = OPTIMIZERS[optimizer](model.parameters(), lr=LEARNING_RATE)
+    rule = OPTIMIZERS[optimizer](model.parameters(), lr=LEARNING_RATE)
     for _ in range(steps):
-        stepping.zero_grad()
+        rule.zero_grad()
         torch.autograd.backward(model.losses(batch, noise, beta)[2])
-        stepping.step()
-    by_name = dict(zip(model.state_dict(), gradients, strict=True))
+        rule.step()
+
+    def by_our_names(prefix: str, tensors: Iterable[Tensor]) -> dict[str, Array]:
+        pairs = zip(model.state_dict(), tensors, strict=True)
+        return {f"{prefix} {our_name(name)}": tensor.detach().numpy().T for name, tensor in pairs}
+
     return {
         "bce": bce.item(),
         "kl": kl.item(),
         "loss": loss.item(),
-        **{f"gradient {name}": array for name, array in from_state_dict(by_name).items()},
-        **{f"{steps} steps {name}": a for name, a in from_state_dict(model.state_dict()).items()},
+        **by_our_names("gradient", gradients),
+        **by_our_names(f"{steps} steps", model.parameters()),
     }
+
+
+def our_name(name: str) -> str:
+    """ "encoder.mu.W" for "encoder.mu.weight"."""
+    layer, kind = name.rsplit(".", 1)
+    return f"{layer}.{'W' if kind == 'weight' else 'b'}"
 
 
 def example(
@@ -263,7 +206,7 @@ def example(
     activation: str = "relu",
     seed: int = 0,
 ) -> tuple[VAE, Array, Array]:
-    """Something to compare: a float64 VAE with biases that are not 0, random pixels x, epsilon."""
+    """A float64 VAE with biases that are not 0, random pixels x (B, 784) and epsilon (B, Z)."""
     rng = np.random.default_rng(seed)
     vae = VAE(784, hidden_dims, latent_dim, activation, np.float64, rng)
     vae.parameters.flat += rng.normal(0, 0.02, vae.parameters.flat.shape)
@@ -271,14 +214,18 @@ def example(
 
 
 def table(rows: list[Row]) -> str:
-    """The report, for people."""
-    width = max(len(row.what) for row in rows)
-    lines = [f"{'':{width}}{'npvae':>16}{'PyTorch':>16}  difference  allowed"]
+    """The report, at most 60 columns wide."""
+    lines = [f"{'':18}{'npvae':>12}{'PyTorch':>12}{'differ':>10}"]
+    group = None
     for row in rows:
-        line = f"{row.what:{width}}{row.ours:16.9g}{row.theirs:16.9g}"
-        line += f"  {row.difference:10.1e}  {row.allowed:7.0e}"
-        lines.append(line if row.passed else f"{line}  WRONG")
+        before, _, name = row.what.rpartition(" ")
+        if before != group:
+            lines += [""] if group is not None else []
+            group = before
+            title = {"": "losses", "gradient": "gradients"}.get(group, f"parameters after {group}")
+            lines.append(f"{title}, allowed {row.allowed:.0e}")
+        line = f"{name:18}{row.ours:12.5g}{row.theirs:12.5g}{row.difference:10.1e}"
+        lines.append(line if row.passed else f"{line} WRONG")
     wrong, worst = sum(not row.passed for row in rows), max(row.difference for row in rows)
-    verdict = f"{wrong} of {len(rows)} differ" if wrong else f"all {len(rows)} agree"
-    lines.append(f"{verdict}: worst relative difference {worst:.1e}")
-    return "\n".join(lines)
+    result = f"{wrong} of {len(rows)} differ" if wrong else f"all {len(rows)} agree"
+    return "\n".join([*lines, "", f"{result}: worst relative difference {worst:.1e}"])

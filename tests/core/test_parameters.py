@@ -45,10 +45,16 @@ def test_assigning_to_a_name_writes_into_the_buffer() -> None:
 
 def test_assigning_refuses_another_shape_and_another_name() -> None:
     arrays = NamedArrays(SHAPES, float)
-    with pytest.raises(ValueError, match="broadcast"):
-        arrays["b"] = [1, 2]
+    values: list[Any] = [[1, 2], np.ones(1), np.ones((1, 3))]
+    for value in values:  # NumPy would repeat the second, and drop an axis of the third
+        with pytest.raises(ValueError, match=r"b has shape \(3,\), not "):
+            arrays["b"] = value
+        with pytest.raises(ValueError, match=r"b has shape \(3,\), not "):
+            arrays.update({"W": 1, "b": value})
     with pytest.raises(KeyError, match="c"):
         arrays["c"] = 1
+    with pytest.raises(KeyError, match="c"):
+        arrays.update({"W": 1, "c": 1})
     assert not arrays.flat.any()
 
 

@@ -1,9 +1,9 @@
-"""PyTorch gets the same numbers, `compare` would notice if not, and weights cross over and back."""
+"""PyTorch gets the same numbers, and `compare` would notice if it did not."""
 
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from itertools import product
@@ -27,11 +27,9 @@ from npvae.reference.pytorch import (  # noqa: E402
     Row,
     TorchVAE,
     compare,
-    compared,
+    compare_arrays,
     example,
-    from_state_dict,
     table,
-    to_state_dict,
 )
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "compare_torch.py"
@@ -155,9 +153,9 @@ class BetaIsForgotten(VAE):
 def test_one_wrong_entry_of_one_gradient_is_noticed() -> None:
     rows = compare(*small(OneGradientIsOff), steps=0)
     assert wrong(rows) == {"gradient encoder.log_var.W"}
-    assert "WRONG" in table(rows)
-    last = table(rows).splitlines()[-1]
-    assert last == f"1 of {len(rows)} differ: worst relative difference 1.0e-09"
+    lines = table(rows).splitlines()
+    assert [line.split()[0] for line in lines if line.endswith(" WRONG")] == ["encoder.log_var.W"]
+    assert lines[-1] == f"1 of {len(rows)} differ: worst relative difference 1.0e-09"
 
 
 def test_a_forgotten_mean_over_the_batch_is_noticed() -> None:
@@ -212,159 +210,9 @@ def test_a_wrong_step_is_noticed(name: str, setting: str, monkeypatch: pytest.Mo
 def test_differences_are_relative_to_the_largest_entry(
     ours: list[float], theirs: list[float], difference: float
 ) -> None:
-    row = compared("loss", ours, theirs)
+    row = compare_arrays("loss", ours, theirs)
     assert row.difference == pytest.approx(difference)
     assert row.passed == (difference < 1)
-
-
-# ------------------------------------------------------------------ weights, there and back
-
-
-@pytest.mark.parametrize("joined", [False, True])
-@pytest.mark.parametrize("hidden_dims", [(7,), (7, 5), (6, 6, 6)])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_parameters_come_back_bit_by_bit(
-    joined: bool, hidden_dims: tuple[int, ...], dtype: Any
-) -> None:
-    vae = VAE(12, hidden_dims, 3, dtype=dtype)
-    vae.parameters.flat[:] = np.random.default_rng(0).standard_normal(vae.parameters.flat.shape)
-    back = from_state_dict(to_state_dict(vae.parameters, joined))
-    assert list(back) == list(vae.parameters)
-    for name, array in back.items():
-        assert array.dtype == dtype
-        assert array.flags.c_contiguous
-        np.testing.assert_array_equal(array, vae.parameters[name], strict=True)
-
-
-@pytest.mark.parametrize("hidden_dims", [(7,), (7, 5)])
-def test_a_state_dict_comes_back_bit_by_bit(hidden_dims: tuple[int, ...]) -> None:
-    state_dict = TorchVAE(12, hidden_dims, 3).state_dict()
-    back = to_state_dict(from_state_dict(state_dict))
-    assert list(back) == list(state_dict)
-    for name, tensor in back.items():
-        assert torch.equal(tensor, state_dict[name])
-
-
-def test_the_joined_head_is_mu_above_log_var() -> None:
-    vae = VAE(12, (7,), 3)
-    both = to_state_dict(vae.parameters, joined=True)
-    weight = both["encoder.mu_log_var.weight"]
-    assert weight.shape == (6, 7)
-    np.testing.assert_array_equal(weight[:3].numpy(), vae.parameters["encoder.mu.W"].T)
-    np.testing.assert_array_equal(weight[3:].numpy(), vae.parameters["encoder.log_var.W"].T)
-    again = to_state_dict(from_state_dict(both), joined=True)
-    assert list(again) == list(both)
-    assert all(torch.equal(again[name], both[name]) for name in both)
-
-
-@pytest.mark.parametrize("joined", [False, True])
-def test_what_crosses_over_is_a_copy(joined: bool) -> None:
-    vae = VAE(1, (1,), 1)  # of one row and one column, where a transposed view looks like a copy
-    before = vae.parameters.copy()
-    state_dict = to_state_dict(vae.parameters, joined)
-    for array in from_state_dict(state_dict).values():
-        array += 1
-    for name, array in from_state_dict(state_dict).items():
-        np.testing.assert_array_equal(array, before[name])
-    for tensor in state_dict.values():
-        tensor += 1
-    np.testing.assert_array_equal(vae.parameters.flat, before.flat)
-
-
-def networks_of_the_tutorials() -> list[tuple[Any, Callable[[Any, Any], tuple[Any, Any, Any]]]]:
-    """784-20-4 as others write it, with names of their own: two heads, and one joined head."""
-    nn, relu = torch.nn, torch.relu
-    sizes = {"fc1": (784, 20), "fc21": (20, 4), "fc22": (20, 4), "fc3": (4, 20), "fc4": (20, 784)}
-    separate = nn.ModuleDict({name: nn.Linear(*size) for name, size in sizes.items()})
-    joined = nn.ModuleDict(
-        {
-            "inference": nn.Sequential(nn.Linear(784, 20), nn.ReLU(), nn.Linear(20, 8)),
-            "generative": nn.Sequential(nn.Linear(4, 20), nn.ReLU(), nn.Linear(20, 784)),
-        }
-    )
-
-    def run_separate(net: Any, x: Any) -> tuple[Any, Any, Any]:
-        h = relu(net["fc1"](x))
-        mu, log_var = net["fc21"](h), net["fc22"](h)
-        return mu, log_var, torch.sigmoid(net["fc4"](relu(net["fc3"](mu))))
-
-    def run_joined(net: Any, x: Any) -> tuple[Any, Any, Any]:
-        mu, log_var = torch.chunk(net["inference"](x), 2, dim=1)
-        return mu, log_var, torch.sigmoid(net["generative"](mu))
-
-    return [(separate, run_separate), (joined, run_joined)]
-
-
-@pytest.mark.parametrize("joined", [False, True])
-def test_networks_of_the_tutorials_compute_the_same_after_crossing(joined: bool) -> None:
-    net, run = networks_of_the_tutorials()[joined]
-    x = np.random.default_rng(0).random((5, 784))
-
-    def agree(vae: VAE) -> None:
-        with torch.no_grad():
-            theirs = [tensor.numpy() for tensor in run(net.double(), torch.tensor(x))]
-        mu, log_var = vae.encode(x)
-        for a, b in zip((mu, log_var, vae.decode(mu)), theirs, strict=True):
-            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)  # float64, some 1e-15
-
-    vae = VAE(784, (20,), 4, dtype=np.float64)
-    for name, array in from_state_dict(net.state_dict()).items():
-        vae.parameters[name] = array
-    agree(vae)
-
-    other = example((20,), 4)[0]
-    tensors = to_state_dict(other.parameters, joined).values()
-    net.load_state_dict(dict(zip(net.state_dict(), tensors, strict=True)))
-    agree(other)
-
-
-def without_last(state_dict: dict[str, Any]) -> dict[str, Any]:
-    return dict(list(state_dict.items())[:-1])
-
-
-def without_logits(state_dict: dict[str, Any]) -> dict[str, Any]:
-    return dict(list(state_dict.items())[:-2])
-
-
-def backwards(state_dict: dict[str, Any]) -> dict[str, Any]:
-    return dict(reversed(list(state_dict.items())))
-
-
-def log_var_first(state_dict: dict[str, Any]) -> dict[str, Any]:
-    items = list(state_dict.items())
-    return dict([*items[:2], *items[4:6], *items[2:4], *items[6:]])
-
-
-def not_transposed(state_dict: dict[str, Any]) -> dict[str, Any]:
-    return {name: tensor.T if tensor.ndim == 2 else tensor for name, tensor in state_dict.items()}
-
-
-def odd_head(state_dict: dict[str, Any]) -> dict[str, Any]:
-    items = list(state_dict.items())
-    head = [("head.weight", torch.zeros(7, 5)), ("head.bias", torch.zeros(7))]
-    return dict([*items[:2], *head, *items[6:]])
-
-
-def with_a_counter(state_dict: dict[str, Any]) -> dict[str, Any]:
-    return {**state_dict, "norm.num_batches_tracked": torch.tensor(3)}
-
-
-def empty(state_dict: dict[str, Any]) -> dict[str, Any]:
-    return {}
-
-
-@pytest.mark.parametrize(
-    "spoil",
-    [
-        without_last, without_logits, backwards, log_var_first, not_transposed, odd_head,
-        with_a_counter, empty,
-    ],
-)  # fmt: skip
-def test_another_network_is_refused(spoil: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    state_dict = to_state_dict(VAE(12, (5,), 3).parameters)
-    from_state_dict(state_dict)
-    with pytest.raises(ValueError, match=r"VAE|log_var"):
-        from_state_dict(spoil(state_dict))
 
 
 # ------------------------------------------------------------------ the script
@@ -393,9 +241,16 @@ def test_the_script_prints_versions_and_the_table() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert f"PyTorch {torch.__version__}" in done.stdout
     assert "784-32-16-4, 8 images, beta 0.7, seed 0\nelu, rmsprop\n" in done.stdout
-    for what in ("bce", "kl", "loss", "gradient encoder.hidden1.W", "10 steps decoder.logits.b"):
-        assert f"\n{what} " in done.stdout
+    gradients, steps = (
+        "\ngradients, allowed 1e-10\n",
+        "\nparameters after 10 steps, allowed 1e-09\n",
+    )
+    losses, gradients, steps = re.split(f"{gradients}|{steps}", done.stdout)
+    assert re.findall(r"^\w+(?= +\d)", losses, re.MULTILINE)[-3:] == ["bce", "kl", "loss"]
+    for section in (gradients, steps):
+        assert len(re.findall(r"^(?:en|de)coder\.\w+\.[Wb] ", section, re.MULTILINE)) == 14
     assert done.stdout.splitlines()[-1].startswith("all 31 agree: worst relative difference")
+    assert max(map(len, done.stdout.splitlines())) <= 60
 
 
 def test_the_script_takes_any_activation_and_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
