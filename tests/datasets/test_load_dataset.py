@@ -139,7 +139,8 @@ def test_a_named_dataset_is_never_replaced(tmp_path: Path) -> None:
         f"Fashion-MNIST is not in {tmp_path / 'fashion-mnist'} and cannot be downloaded:",
         "http://127.0.0.1:1/a/train-images-idx3-ubyte.gz: Connection refused",
         "http://127.0.0.1:1/b/train-images-idx3-ubyte.gz: Connection refused",
-        "Put its four .gz files there (data/README.md), or name their folder: --data-dir.",
+        "Put its four files there (train-images-idx3-ubyte.gz, ...), "
+        "or name their folder: --data-dir.",
     ]
 
 

@@ -605,7 +605,7 @@ def test_the_same_numbers_with_and_without_numba(
     name: str, children: dict[str, tuple[list[Any], str]]
 ) -> None:
     (_, _, _, backend, why, (bce, kl), total), err = children[name]
-    if not (name == "plain" and why.startswith("Numba cannot be used")):  # there may be no Numba
+    if name == "broken" or "ModuleNotFoundError" not in why:  # there may be no Numba
         assert (backend, why) == ("numpy" if why else "numba", ENVIRONMENTS[name])
     rng = np.random.default_rng(0)
     loss, gradients = VAE(12, (7,), 3).loss_and_gradients(rng.random((5, 12)), np.ones((5, 3)))
