@@ -7,11 +7,13 @@ import json
 import re
 import zlib
 from base64 import b64decode
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import npvae
 from npvae.datasets import Dataset
 from npvae.datasets.drawn_digits import drawn_digits
 from npvae.model import VAE
@@ -134,6 +136,20 @@ def test_a_missing_script_is_an_error(
     (folder / "model.js").rename(folder / "modal.js")
     with pytest.raises(FileNotFoundError):
         explorer_page([on_page()], TEST)
+
+
+def test_the_page_in_the_repository_is_up_to_date() -> None:
+    """It keeps its model, and has the present style and scripts: else write `expected` to it."""
+    path = Path(npvae.__file__).with_name("pictures") / "explorer.html"
+    page = path.read_text(encoding="utf-8")
+    found = re.search('<script type="application/json" id="data">(.*?)</script>', page)
+    assert found
+    expected = explorer.fill_in(found[1].replace("\\u003c", "<"))
+    assert page == expected, "style or scripts have changed"
+    assert len(page.encode()) < 1_000_000
+    data = data_of(page)
+    assert data["examples"]["kind"] == "model"  # no images of the dataset
+    assert [model["name"] for model in data["models"]] == ["fashion-mnist, z = 10, epoch 20"]
 
 
 def test_every_script_of_the_folder_is_in_the_page() -> None:

@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+import npvae
 from npvae.datasets import Dataset
 from npvae.datasets.drawn_digits import drawn_digits
 from npvae.latent_space import lerp, slerp
@@ -472,7 +473,7 @@ def test_the_address_brings_everything_back(browser: Any, page: Page, tmp_path: 
     page.tab.click("text=coin flips")
     page.tab.select_option("#across", "4")
     page.settle()
-    page.tab.wait_for_timeout(400)  # the address follows a little later
+    page.tab.wait_for_timeout(500)  # the address follows a little later
     address = page.tab.url
     names = ("z", "x", "a", "b", "axes", "view", "way")
     before = [page.state(name) for name in names]
@@ -519,6 +520,16 @@ def test_everything_has_a_name_for_screen_readers(page: Page) -> None:
         .map((e) => e.outerHTML)"""
     )
     assert not unnamed
+
+
+def test_the_page_in_the_repository(browser: Any) -> None:
+    page = Page(browser, Path(npvae.__file__).with_name("pictures") / "explorer.html")
+    page.settle()
+    assert page.text("#verdict") == "self-test passed"
+    assert page.tab.locator("#latents .track").count() == 10
+    assert page.pixels("#decoded").std() > 20  # something is to be seen
+    assert not page.wrong
+    page.close()
 
 
 # --- a page that is broken turns red -------------------------------------------------------------

@@ -36,7 +36,6 @@ $("pad").addEventListener("pointerdown", (event) => {
   if (event.button) return;
   event.preventDefault();
   $("pad").setPointerCapture(event.pointerId);
-  tell("");
   last = penAt(event);
   stroke(event);
 });
@@ -83,9 +82,7 @@ function meanCode() {
 }
 
 function clearImage() {
-  tell("");
   setImage(null);
-  if (state.view === "bce") setView("picture");
 }
 
 // --- the images to pick ---

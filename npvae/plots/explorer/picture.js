@@ -1,7 +1,7 @@
 "use strict";
 // The decoded picture, in three views, and the numbers beside it.
 
-const coins = Float32Array.from({ length: PIXELS }, Math.random); // flipped anew by a click
+const coins = Float32Array.from({ length: PIXELS }, Math.random); // a click flips them again
 let shell = null; // of the model shown
 
 const WORST = 3; // nats of a pixel that the map of bce shows in white: x = 1 where x_hat = 0.05

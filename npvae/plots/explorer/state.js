@@ -1,9 +1,9 @@
 "use strict";
-// What the page shows, in one object; everything visible is drawn anew from it, once a frame.
+// What the page shows, in one object. Everything visible is drawn from it, at most once a frame.
 //
-// The functions below change the state, and then call `changed`. Each panel has a function in
-// `panels` that draws it. What takes longer (hundreds of small pictures) is in `backlog`, a job for
-// each: a frame does as many as fit into a few milliseconds, the next goes on from there.
+// The functions below change the state and then call `changed`. Each panel of the page has a
+// function in `panels` that draws it. What takes longer, hundreds of small pictures, has a job for
+// each in `backlog`: a frame does those that fit into a few milliseconds, the next one continues.
 // The state is kept in the address, after the #, so that a link or a reload brings it back.
 
 const $ = (id) => document.getElementById(id);
@@ -16,7 +16,7 @@ const examplePixels = bytesOf(data.examples.pixels);
 const state = {
   model: models[0],
   z: new Float64Array(models[0].latent_dim),
-  logits: null, // of z, made anew in each frame
+  logits: null, // of z; null until the next frame computes them
   x: null, // pixels in [0, 1], or null where there is no image
   picked: -1, // which of the examples x is
   q: null, // { mu, logVar } of x
@@ -78,6 +78,8 @@ function setLatent(k, value) {
 
 function setImage(x, picked = -1) { // null takes the image away; z stays
   stopPlaying();
+  tell("");
+  if (!x && state.view === "bce") state.view = "picture";
   Object.assign(state, { x, picked, q: x && state.model.encode(x) });
   if (x) state.z = Float64Array.from(state.q.mu);
   changed();
@@ -134,9 +136,15 @@ const builders = [];
 // --- the state in the address ---
 
 let reminder = 0;
-function rememberSoon() { // browsers allow some hundred changes of the address a minute
+function rememberSoon() { // not at once: browsers allow some hundred changes of the address a minute
   clearTimeout(reminder);
-  reminder = setTimeout(() => history.replaceState(null, "", `#${stateAsText()}`), 300);
+  reminder = setTimeout(() => {
+    try {
+      history.replaceState(null, "", `#${stateAsText()}`);
+    } catch {
+      // A page inside another page may not change its address, and works without.
+    }
+  }, 400);
 }
 
 const codeAsText = (z) => Array.from(z, (value) => +value.toFixed(4)).join(",");
