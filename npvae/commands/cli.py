@@ -22,6 +22,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, NoReturn
 
+from npvae.commands.hints import hint, path_hint, respelled
 from npvae.commands.session import is_alone, restored
 from npvae.commands.signals import Signals
 from npvae.core.errors import NpvaeError, OutputError
@@ -47,9 +48,36 @@ class Parser(argparse.ArgumentParser):
         )
         self._negative_number_matcher = re.compile(r"-([\d.]|inf)")  # -1e-3 is a value, too
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As of argparse, but words that are not known are an error here, with a hint."""
+        known, words = self._option_string_actions, []
+        for word in args:
+            words.append(respelled(word, known))
+            if word != words[-1]:
+                read = words[-1].partition("=")[0]
+                _print_error(f"note: {word.partition('=')[0]} is read as {read}")
+        namespace, unknown = super().parse_known_args(words, namespace)
+        if unknown:
+            meant = hint(unknown[0], words, known)
+            question = f". Did you mean {meant}?" if meant else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{question}")
+        return namespace, unknown
+
     def error(self, message: str) -> NoReturn:
+        """Report it in one line, and end with exit code 2."""
+        choice = re.search("invalid choice: '(.*?)'", message)
+        if choice and (meant := path_hint(choice[1], self.all_options())):
+            message = f"unrecognized arguments: {choice[1]}. Did you mean {meant}?"
         _print_error(f"{self.prog}: {message} (see --help)")
         sys.exit(2)
+
+    def all_options(self) -> set[str]:
+        """The options of this parser and, as in generate.py, those of its modes."""
+        parsers: list[argparse.ArgumentParser] = [self]
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                parsers += action.choices.values()
+        return {option for parser in parsers for option in parser._option_string_actions}
 
     def add_common(self, seed: int | str = 0) -> None:
         """--seed, --quiet and --debug, which every command has."""

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from npvae.commands import cli
+from npvae.core.errors import CheckpointError
 from npvae.runs import terminal
 
 EXAMPLES = """examples:
@@ -49,6 +50,9 @@ def main(arguments: Sequence[str]) -> None:
         experiment_runs.train_all(runs, train, options.jobs, options.data_dir, options.quiet)
         finished = experiment_runs.finished(place)
         tables.write_csv(finished, place / "experiments.csv")
+    if not finished:
+        command = terminal.command("experiments", options.which, "--out", place)
+        raise CheckpointError(f"there are no finished runs in {place}.\nTrain them:  {command}")
     found = tables.outcomes(finished)
     if options.which != "changes":
         print(tables.presets_table(found), end="\n\n")

@@ -31,7 +31,8 @@ def parser() -> cli.Parser:
         default = settings.shown(getattr(Settings, setting)) or "none"
         more = {"metavar": "N", **more} if "type" in more else more
         name, help = settings.option(setting), f"{help} (default: {default})"
-        parser.add_argument(name, dest=setting, help=help, **more)
+        names = [name, "--lr"] if setting == "learning_rate" else [name]
+        parser.add_argument(*names, dest=setting, help=help, **more)
 
     whole, some, rate = cli.whole_number(1), cli.some_of(settings.AUGMENTATIONS), cli.number(0)
     above = cli.number(0, above=True)

@@ -118,6 +118,8 @@ def _train(
     show(summary(epoch.test, train_set, test_set))
     if settings.validation:
         show(best_epoch(run.history))
+    if quiet:
+        show(f"results   {run.folder}")
     say(what_next(run, settings, where))
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from math import ceil
 from pathlib import Path
+from shlex import split
 from textwrap import wrap
 
-from npvae.core.errors import OutputError
+from npvae.core.errors import DivergedError, OutputError
 from npvae.datasets import Dataset
 from npvae.evaluation import no_latent_loss, pixel_entropy
 from npvae.fast import jit
@@ -24,6 +25,7 @@ from npvae.runs.terminal import columns, show
 from npvae.settings import Settings, option, shown
 from npvae.storage import checkpoint
 
+ROUNDING = 1e-4  # of a loss that is summed in float32
 FEW_STEPS = 300  # the defaults take 118 for an epoch of Fashion-MNIST
 
 
@@ -94,6 +96,10 @@ def explain_interruption(
         yield
     except (Moved, checkpoint.TooLong):  # there is no way on, but the one that they tell
         raise
+    except DivergedError as error:
+        smaller = replace(settings, learning_rate=settings.learning_rate / 10)
+        command = terminal.command("train", *split(smaller.options()), *where)
+        raise DivergedError(f"{error}\nStart again with:  {command}") from error
     except OutputError as error:
         what_and_why = str(error).splitlines()[:2]
         lines = [*what_and_why, put_in_order(run, settings, where)]
@@ -144,8 +150,13 @@ def summary(test: Loss, train_set: Dataset, test_set: Dataset) -> str:
     ]
     if test.beta != 1:
         lines.append(f"-elbo     {-test.elbo:7.2f} bce + kl, comparable with floor and baseline")
-    if -test.elbo < baseline:
-        way = (baseline + test.elbo) / (baseline - floor)
+    room = baseline - floor
+    if -test.elbo < floor - ROUNDING * (1 + floor):
+        lines.append(f"{'':10}which is impossible: the loss is below the floor. Please report this")
+    elif room < ROUNDING * (1 + floor):
+        lines.append(f"{'':10}there is nothing to learn: the images equal their mean")
+    elif -test.elbo < baseline:
+        way = (baseline + test.elbo) / room
         lines.append(f"{'':10}which is {way:.0%} of the way from the baseline to the floor")
     elif test.beta == 1:
         lines.append(f"{'':10}which it does not reach yet: train for longer")

@@ -20,7 +20,9 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack, closing, suppress
+from difflib import get_close_matches
 from pathlib import Path
+from shlex import split
 from typing import Any
 
 import numpy as np
@@ -184,6 +186,8 @@ def find_checkpoint(given: str | Path | None = None) -> Path:
     """
     if given is not None:
         path = Path(given)
+        if not os.path.lexists(path):
+            raise CheckpointError(f"there is no {path}.\n{other_runs(path)}")
         return state_in(path) if path.is_dir() else path
     found = newest_in(RUNS)
     if found is None:
@@ -196,8 +200,27 @@ def find_checkpoint(given: str | Path | None = None) -> Path:
 
 def newest_in(folder: Path) -> Path | None:
     """The last.npz that was written last, of all runs in a folder."""
-    found = sorted(folder.glob("*/last.npz"), key=lambda path: path.stat().st_mtime)
-    return found[-1] if found else None
+    return next((run / "last.npz" for run in runs_in(folder)), None)
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The runs in a folder that have finished an epoch, the newest first."""
+    found = sorted(folder.glob("*/last.npz"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [path.parent for path in found]
+
+
+def other_runs(missing: Path) -> str:
+    """What to name instead of something that is no run: the most similar name, or what there is."""
+    for found in (runs_in(missing), runs_in(missing.parent), [*missing.parent.glob("*.npz")]):
+        if found:
+            break
+    found = found or runs_in(RUNS)
+    if not found:
+        return f"There is no run yet. Train one:  {terminal.command('train')}"
+    paths = {path.name: str(path) for path in found}
+    if near := get_close_matches(missing.name, paths, n=1):
+        return f"Did you mean {paths[near[0]]}?"
+    return f"There are {', '.join([*paths.values()][:5])}"
 
 
 def state_in(folder: Path) -> Path:
@@ -205,12 +228,19 @@ def state_in(folder: Path) -> Path:
     state = state_of(folder)
     if os.path.exists(state):
         return state
-    to_do = f"Name the folder of a run, or train one:  {terminal.command('train')}"
-    if newest := newest_in(folder):
-        to_do = f"It holds runs; the newest is {newest.parent}: name that, or another."
-    elif (folder / "run.json").exists():
-        to_do = "Its run ended before the first epoch was over: begin it again."
+    is_empty_run = (folder / "run.json").exists()
+    to_do = start_again(folder) if is_empty_run else other_runs(folder)
     raise CheckpointError(f"there is no trained model in {folder}.\n{to_do}")
+
+
+def start_again(folder: Path) -> str:
+    """How to start a run again that has not finished an epoch: it may use the same folder."""
+    why = "Its run ended before the first epoch was finished."
+    with suppress(OSError, LookupError, TypeError, ValueError, RecursionError):
+        about = json.loads(read_text(folder / "run.json"))
+        words = split(Settings.from_dict(about["settings"]).options())
+        return f"{why}\nStart it again:  {terminal.command('train', *words, '--out', folder)}"
+    return f"{why} Start it again."
 
 
 def state_of(folder: Path) -> Path:

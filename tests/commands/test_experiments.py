@@ -28,7 +28,7 @@ from npvae.commands.experiments import main
 from npvae.commands.train import parsed
 from npvae.core.errors import NpvaeError
 from npvae.settings import PRESETS, Settings
-from tests.helpers import ROOT, command, digits_file, environment, run_script
+from tests.helpers import ROOT, command, digits_file, environment
 
 TRAIN = command("train.py")
 BASE = "--preset tutorial --dataset digits.npz --hidden 5 --latent-dim 2"
@@ -265,13 +265,6 @@ def test_presets_stand_beside_the_figures_of_others() -> None:
         "102.54",
         "2926.4 |",
     ]
-
-
-def test_the_tables_alone_train_nothing(tmp_path: Path) -> None:
-    done = run_script("experiments.py", "presets", "--only-tables", "--out", "mine", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("| preset |")
-    assert not list(tmp_path.iterdir())
 
 
 def test_a_seed_that_diverged_is_told_beside_the_others() -> None:

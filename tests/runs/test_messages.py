@@ -12,11 +12,15 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from npvae.datasets import Dataset
+from npvae.losses import Loss
+from npvae.runs.messages import summary
 from npvae.runs.terminal import fitted
 from tests.forks import Ending, Forks
-from tests.helpers import ROOT, SCRIPTS, digits_file
+from tests.helpers import ROOT, SCRIPTS, digits, digits_file
 
 SMALL = ["--epochs", "2", "--hidden", "8", "--batch-size", "64", "--pictures-every", "2"]
 
@@ -195,6 +199,58 @@ def test_data_that_have_moved(forks: Forks, home: Path) -> None:
     arguments = ["--resume", "moved run", "--epochs", "3", "--dataset", "digits.npz"]
     ran(forks, "train.py", *arguments)
     ran(forks, "evaluate.py", "--checkpoint", "moved run")  # knows where they are now
+
+
+def test_a_run_that_diverged_and_how_it_may_start_again(forks: Forks) -> None:
+    arguments = ["--dataset", "digits.npz", *SMALL, "--optimizer", "sgd", "--out", "diverged"]
+    diverged = ran(forks, "train.py", *arguments, "--learning-rate", "0.3", code=5)
+    assert diverged.err.count("\n") <= 4
+    (words,) = commands(diverged.err)
+    assert words[words.index("--learning-rate") + 1] == "0.03"
+    ran(forks, *words)
+
+
+def test_a_run_without_an_epoch_and_how_to_start_it_again(forks: Forks, home: Path) -> None:
+    ran(forks, "train.py", "--dataset", "digits.npz", *SMALL, "--out", "no epoch")
+    for path in home.glob("no epoch/**/*.*"):
+        if path.name != "run.json":
+            path.unlink()
+    for script, option in (("train.py", "--resume"), ("evaluate.py", "--checkpoint")):
+        refused = ran(forks, script, option, "no epoch", code=4)
+        assert "Its run ended before the first epoch was finished." in refused.err
+    run_all(forks, refused.err)
+    ran(forks, "evaluate.py", "--checkpoint", "no epoch")
+
+
+def test_experiments_without_runs(forks: Forks) -> None:
+    refused = ran(forks, "experiments.py", "presets", "--only-tables", "--out", "none", code=4)
+    assert refused.err.startswith("error: there are no finished runs in none.\n")
+    assert commands(refused.err) == [["experiments.py", "presets", "--out", "none"]]
+
+
+# ------------------------------------------------------------------ the summary
+
+
+@pytest.mark.parametrize(
+    ("images", "loss", "said"),
+    [
+        ("digits", 150.0, "% of the way"),
+        ("digits", 700.0, "train for longer"),
+        ("digits", 20.0, "impossible"),
+        ("grey", 527.0, "nothing to learn"),
+        ("grey", 400.0, "impossible"),
+    ],
+)
+def test_the_summary_says_where_the_loss_is(images: str, loss: float, said: str) -> None:
+    """Between the baseline and the floor, or where no loss can be: never "100008604 %"."""
+    train, test = digits(200, 60)
+    if images == "grey":
+        train, test = np.full_like(train, 100), np.full_like(test, 100)
+    sets = (Dataset("any", x, np.zeros(len(x), np.uint8), ("any",), "drawn") for x in (train, test))
+    text = summary(Loss(loss, 0.0), *sets)
+    assert said in text
+    shares = re.findall(r"(\S+)% of the way", text)
+    assert all(0 <= int(share) <= 100 for share in shares)
 
 
 # ------------------------------------------------------------------ help

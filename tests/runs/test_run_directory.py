@@ -379,19 +379,39 @@ def test_no_run_at_all_is_told_with_what_to_do() -> None:
     assert str(caught.value).count("\n") <= 3
 
 
-def test_a_folder_without_a_model_says_what_it_is_instead() -> None:
-    new_run("unused", "cut off", ABOUT).close()
+def test_what_is_no_run_is_answered_with_the_runs_that_there_are() -> None:
     Path("empty").mkdir()
+    train = "There is no run yet. Train one:  python scripts/train.py"
+    for given in ("empty", "nowhere"):
+        with pytest.raises(CheckpointError) as caught:
+            find_checkpoint(given)
+        assert str(caught.value).splitlines()[1] == train
     recorded("b-z10", age=60)
     recorded("a-z10")
-    for given, said in (
-        ("cut off", "Its run ended before the first epoch was over: begin it again."),
-        ("empty", "Name the folder of a run, or train one:  python scripts/train.py"),
-        ("runs", "It holds runs; the newest is runs/a-z10-001: name that, or another."),
+    everything = "There are runs/a-z10-001, runs/b-z10-001"
+    for given, what, hint in (
+        ("empty", "there is no trained model in empty.", everything),
+        ("runs", "there is no trained model in runs.", everything),
+        ("runs/other", "there is no runs/other.", everything),
+        ("b-z10-001", "there is no b-z10-001.", "Did you mean runs/b-z10-001?"),
+        ("runs/b-z10", "there is no runs/b-z10.", "Did you mean runs/b-z10-001?"),
+        ("runs/a-z10-001/x", "there is no runs/a-z10-001/x.", "There are runs/a-z10-001/last.npz"),
     ):
         with pytest.raises(CheckpointError) as caught:
             find_checkpoint(given)
-        assert str(caught.value) == f"there is no trained model in {given}.\n{said}"
+        assert str(caught.value) == f"{what}\n{hint}"
+
+
+def test_a_run_without_an_epoch_says_how_to_start_it_again() -> None:
+    new_run("unused", "cut off", {**ABOUT, "settings": {"seed": 3}}).close()
+    again = "Start it again:  python scripts/train.py --seed 3 --out 'cut off'"
+    for about, hint in (("", f"\n{again}"), ('{"settings": {"no": "such"}}', " Start it again.")):
+        if about:
+            Path("cut off/run.json").write_text(about)
+        with pytest.raises(CheckpointError) as caught:
+            find_checkpoint("cut off")
+        why = "Its run ended before the first epoch was finished."
+        assert str(caught.value) == f"there is no trained model in cut off.\n{why}{hint}"
 
 
 def test_a_run_gives_back_its_model() -> None:
