@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -271,8 +270,9 @@ def main(arguments: Sequence[str]) -> None:
         "images": len(train),
         **done._asdict(),
         "versions": {
-            name: import_module(name).__version__  # torch's own has the CUDA version, too
+            name: sys.modules[name].__version__  # PyTorch's names its CUDA version, too
             for name in ("numpy", *packages[options.program])
+            if name in sys.modules  # without Numba, npvae runs in NumPy alone
         },
         "peak_mib": peak_memory(),
     }

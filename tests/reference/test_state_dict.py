@@ -133,7 +133,9 @@ def test_another_network_computes_the_same_after_crossing(
     agree(vae)
     other = VAE(784, (20,), 4, dtype=np.float64, rng=np.random.default_rng(1))
     other.parameters.flat += 0.1  # biases that are not 0
-    module.load_state_dict(to_state_dict(other.parameters, module.state_dict(), first_head, sigma))
+    tensors = to_state_dict(other.parameters, module.state_dict(), first_head, sigma)
+    agree(vae)  # the module has not changed yet
+    module.load_state_dict(tensors)
     agree(other)
 
 
