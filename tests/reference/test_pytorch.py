@@ -6,14 +6,13 @@ import subprocess
 import sys
 from dataclasses import asdict
 from functools import partial
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from npvae import VAE, Adam, Loss
+from npvae import VAE, Loss
 from npvae.commands import compare_torch
 from npvae.core.parameters import Array, NamedArrays
 from npvae.layers import ACTIVATIONS
@@ -23,7 +22,6 @@ torch = pytest.importorskip("torch", reason="the comparison with PyTorch needs t
 
 from npvae.reference import pytorch  # noqa: E402
 from npvae.reference.pytorch import (  # noqa: E402
-    ONE_PASS,
     Row,
     TorchVAE,
     compare,
@@ -87,17 +85,17 @@ def test_optimizers_take_the_steps_of_pytorch(name: str, fall: float) -> None:
     rng = np.random.default_rng(1)
     ours, theirs = NamedArrays({"it": (200,)}, float), torch.zeros(200, dtype=torch.float64)
     learning_rate = 0.01
-    by_hand = OPTIMIZERS[name](learning_rate)
-    stepping = pytorch.OPTIMIZERS[name]([theirs], lr=learning_rate)
+    our_rule = OPTIMIZERS[name](learning_rate)
+    their_rule = pytorch.OPTIMIZERS[name]([theirs], lr=learning_rate)
     gradients = ours.copy()
     for t in range(20):
         gradients.flat[:] = rng.normal(0, 10 ** rng.uniform(-3, 3, 200)) * (rng.random(200) < 0.8)
         gradients.flat[::10] = 0
-        by_hand.learning_rate = stepping.param_groups[0]["lr"] = learning_rate * fall**t
-        by_hand.update(ours, gradients)
+        our_rule.learning_rate = their_rule.param_groups[0]["lr"] = learning_rate * fall**t
+        our_rule.update(ours, gradients)
         theirs.grad = torch.tensor(gradients.flat)
-        stepping.step()
-        allowed = 1e-12 * by_hand.learning_rate
+        their_rule.step()
+        allowed = 1e-12 * our_rule.learning_rate
         np.testing.assert_allclose(ours.flat, theirs.numpy(), rtol=1e-12, atol=allowed)
     assert np.count_nonzero(ours.flat) == 180
 
@@ -231,49 +229,35 @@ def run_script(
     )
 
 
-def script() -> Any:
-    return compare_torch
-
-
 def test_the_script_prints_versions_and_the_table() -> None:
     arguments = ("--hidden", "32,16", "--latent-dim", "4", "--batch-size", "8")
     done = run_script(*arguments, "--activation", "elu", "--optimizer", "rmsprop")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"PyTorch {torch.__version__}" in done.stdout
     assert "784-32-16-4, 8 images, beta 0.7, seed 0\nelu, rmsprop\n" in done.stdout
-    gradients, steps = (
-        "\ngradients, allowed 1e-10\n",
-        "\nparameters after 10 steps, allowed 1e-09\n",
-    )
-    losses, gradients, steps = re.split(f"{gradients}|{steps}", done.stdout)
-    assert re.findall(r"^\w+(?= +\d)", losses, re.MULTILINE)[-3:] == ["bce", "kl", "loss"]
-    for section in (gradients, steps):
+    titles = r"\n(losses|gradients|parameters after 10 steps), allowed (1e-\d\d)\n"
+    _, losses, ten, bce, gradients, ten_, first, steps, nine, second = re.split(titles, done.stdout)
+    assert (losses, gradients, steps) == ("losses", "gradients", "parameters after 10 steps")
+    assert (ten, ten_, nine) == ("1e-10", "1e-10", "1e-09")
+    assert re.findall(r"^\w+", bce, re.MULTILINE) == ["bce", "kl", "loss"]
+    for section in (first, second):
         assert len(re.findall(r"^(?:en|de)coder\.\w+\.[Wb] ", section, re.MULTILINE)) == 14
     assert done.stdout.splitlines()[-1].startswith("all 31 agree: worst relative difference")
     assert max(map(len, done.stdout.splitlines())) <= 60
 
 
-def test_the_script_takes_any_activation_and_optimizer(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, str]] = []
-
-    def watching(vae: VAE, *arguments: Any, optimizer: str) -> list[Row]:
-        asked.append((vae.activation, optimizer))
-        return [Row("loss", 1.0, 1.0, 0.0, ONE_PASS)]
-
-    monkeypatch.setattr(pytorch, "compare", watching)
-    combinations = list(product(ACTIVATIONS, OPTIMIZERS))
-    for activation, optimizer in combinations:
-        options = ["--activation", activation, "--optimizer", optimizer, "--hidden", "8", "--quiet"]
-        assert script().main(options) == 0
-    assert asked == combinations
-
-
+@pytest.mark.parametrize("options", [["--optimizer", "rmsprop"], ["--activation", "elu"]])
 def test_the_script_fails_if_anything_differs(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    options: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(OPTIMIZERS, "adam", partial(Adam, eps=1e-7))
-    assert script().main(["--quiet", "--hidden", "8"]) == 1
-    assert capsys.readouterr().out.startswith("10 of 23 differ")
+    """Both are wrong here: only the defaults, and what the options name, may be compared."""
+    alpha = 0.9
+    monkeypatch.setitem(pytorch.OPTIMIZERS, "rmsprop", partial(torch.optim.RMSprop, alpha=alpha))
+    monkeypatch.setitem(pytorch.ACTIVATIONS, "elu", partial(torch.nn.functional.elu, alpha=alpha))
+    assert compare_torch.main(["--quiet", "--hidden", "8"]) == 0
+    assert capsys.readouterr().out.startswith("all 23 agree")
+    assert compare_torch.main(["--quiet", "--hidden", "8", *options]) == 1
+    assert " of 23 differ" in capsys.readouterr().out
 
 
 def test_without_torch_one_line_says_how_to_get_it(tmp_path: Path) -> None:
@@ -284,16 +268,7 @@ def test_without_torch_one_line_says_how_to_get_it(tmp_path: Path) -> None:
     assert "python -m pip install torch" in done.stderr
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("--hidden", "0"),
-        ("--batch-size", "-3"),
-        ("--latent-dim", "x"),
-        ("--activation", "gelu"),
-        ("--optimizer", "lion"),
-    ],
-)
+@pytest.mark.parametrize("arguments", [("--hidden", "0"), ("--optimizer", "lion")])
 def test_a_bad_option_is_named_before_anything_heavy_is_imported(
     arguments: tuple[str, str], tmp_path: Path
 ) -> None:
