@@ -4,9 +4,9 @@
     gaussian_of_class   where do the images of one class lie?
     slerp               the way from one code to another, around the origin
     normal_quantiles    places that share the prior evenly among them
-    principal_plane     the plane in which the codes are spread most
+    principal_axes      the directions in which the codes are spread most
 
-Everything here is about arrays of codes; `generation.py` turns them into pictures.
+Everything here is about arrays of codes; `plots/` turns them into pictures.
 """
 
 from __future__ import annotations
@@ -88,15 +88,26 @@ def normal_quantiles(count: int) -> Floats:
     return np.array([NormalDist().inv_cdf((k + 0.5) / count) for k in range(count)])
 
 
-def principal_plane(codes: Array) -> tuple[Floats, Floats]:
-    """The codes (N, Z >= 2) seen in the plane of their greatest variance, and what it shows.
+def principal_axes(codes: Array) -> tuple[Floats, Floats, Floats]:
+    """The two directions in which the codes (N, Z >= 2) are spread most.
 
-    Returns (N, 2) coordinates around the mean and the share of the variance along each axis (2,).
-    The axes are singular vectors of the covariance; each has the sign that makes its largest
-    component positive, so that the picture does not flip from one machine to another.
+    Returns the mean of the codes (Z,), the directions as unit vectors (2, Z), and the variance of
+    the codes along all Z principal directions, the greatest first. The directions are singular
+    vectors of the covariance. Each has the sign that makes its largest component positive, so that
+    a picture does not flip from one machine to another.
     """
-    offsets = codes.astype(np.float64) - codes.mean(axis=0, dtype=np.float64)
-    _, variance, axes = np.linalg.svd(offsets.T @ offsets)
+    mean = codes.mean(axis=0, dtype=np.float64)
+    offsets = codes.astype(np.float64) - mean
+    _, variance, axes = np.linalg.svd(offsets.T @ offsets / len(codes))
     largest = np.abs(axes).argmax(axis=1)
     axes *= np.sign(axes[np.arange(len(axes)), largest])[:, None]
-    return offsets @ axes[:2].T, variance[:2] / max(variance.sum(), 1e-300)
+    return mean, axes[:2], variance
+
+
+def principal_plane(codes: Array) -> tuple[Floats, Floats]:
+    """The codes (N, Z >= 2) projected onto the plane of their greatest variance.
+
+    Returns (N, 2) coordinates around the mean, and the share of the variance along each axis (2,).
+    """
+    mean, axes, variance = principal_axes(codes)
+    return (codes - mean) @ axes.T, variance[:2] / max(variance.sum(), 1e-300)

@@ -34,7 +34,7 @@ FORKER = """
 import json, os, runpy, signal, sys, time
 from npvae import gradcheck
 from npvae.commands import cli, evaluation_report, training_run
-from npvae.plots import generation, manifold
+from npvae.plots import manifold, samples
 from npvae.runs import trained_model
 
 cli.is_alone = lambda: True  # as if Python had been started for the script

@@ -1,8 +1,8 @@
 """Look into a trained model: pictures of what it sees and of what it makes up.
 
-Each mode writes one new PNG, into images/ beside the model unless --out says otherwise, and prints
-its path. Nothing is overwritten. The same command gives the same picture. And `explorer` writes a
-page in which the model can be played with.
+Each mode writes one new picture, into images/ beside the model unless --out says otherwise, and
+prints its path. Nothing is overwritten. The same command gives the same picture. `explorer` writes
+a page in which the model can be played with.
 """
 
 from __future__ import annotations
@@ -52,13 +52,16 @@ MORE = {
     "digit": NOT_CONDITIONAL,
     "class": NOT_CONDITIONAL,
     "interpolate": """
-Two ways: around the origin, through places where codes are common, and straight.""",
+Two paths: around the origin, through places where codes are common, and straight. --animate shows
+them as a GIF.""",
     "traverse": """
 A row for each latent: it goes from -3 to 3, the others stay at the image's mu. The rows are
-ordered by KL on the test images, in nats: how much the latent tells about an image.""",
+ordered by KL on the test images, in nats: how much the latent tells about an image. --animate
+moves all latents at once, a tile for each.""",
     "manifold": """
-The images are spaced by the quantiles of the prior. With more than two latents it is the plane of
-the two with the greatest KL on the test images, all others 0; with one latent, a strip.""",
+The images stand at the quantiles of a standard normal, or evenly spaced with --range. With two
+latents, z0 and z1 span the plane. With more, it goes through the mean of the test images' codes,
+along their first two principal components, in standard deviations. With one, it is a strip.""",
     "scatter": "\nWith more than two latents: in the plane of their greatest variance (PCA).",
     "explorer": """
 One HTML file that holds the model itself: move its latents, draw an image and see it encoded. It
@@ -78,6 +81,7 @@ COUNTS = {
     "manifold": (20, "images a side"),
     "scatter": (10_000, "test images at most"),
 }
+ANIMATED = 25  # steps of an animation, if no --count is given
 
 NEXT = {
     "prior": ("what does it keep of a real image?", "reconstruct --index 0"),
@@ -119,6 +123,11 @@ def parser() -> cli.Parser:
             add("--index", type=number, nargs="+", metavar="N", help="the numbers of images")
         elif name == "traverse":
             add("--index", type=number, default=0, metavar="N", help="of the image (default: 0)")
+        if name == "manifold":
+            evenly = "evenly spaced from -R to R (default: quantiles of a normal)"
+            add("--range", type=cli.number(0, above=True), metavar="R", help=evenly)
+        if name in ("interpolate", "traverse"):
+            add("--animate", action="store_true", help="a GIF that goes there and back")
         if name in ("interpolate", "reconstruct", "traverse"):
             add("--split", choices=("test", "train"), default="test", help="(default: test)")
         if name == "explorer":
@@ -142,12 +151,12 @@ def add_shared(parser: cli.Parser, count: int = 0, things: str = "") -> None:
         metavar="PATH",
         help=f"{model} (default: the newest run in runs/)",
     )
-    out = "a folder, or a new .png file (default: the run's images/)"
+    out = "a folder, or a new file (default: the run's images/)"
     page = "a folder, or a new .html file (default: explorer.html in the run's folder)"
     add("--out", type=cli.some_text, metavar="PATH", help=page if is_page else out)
     if not is_page:
         steps = "how much larger, in whole steps"
-        add("--count", type=cli.whole_number(1), default=count, metavar="N", help=count_help)
+        add("--count", type=cli.whole_number(1), metavar="N", help=count_help)
         add("--scale", type=cli.whole_number(1), metavar="N", help=steps)
     dataset = "name or path (default: what the model was trained on)"
     add("--dataset", type=cli.some_text, metavar="NAME", help=dataset)
@@ -166,38 +175,51 @@ def with_mode(arguments: Sequence[str]) -> list[str]:
     return ["prior", *rest]
 
 
-def draw(options: argparse.Namespace, model: TrainedModel) -> Image.Image:
-    """The picture that is asked for."""
+def draw(options: argparse.Namespace, model: TrainedModel) -> Image.Image | bytes:
+    """The picture that is asked for, or the bytes of an animation."""
     import numpy as np
 
-    from npvae.plots import generation, manifold
+    from npvae.plots import latent_scatter, latent_walks, samples
+    from npvae.plots.animation import there_and_back
+    from npvae.plots.manifold import latent_plane, manifold, principal_plane
 
-    mode, vae, count, scale = options.mode, model.vae, options.count, options.scale or 3
+    mode, vae, name = options.mode, model.vae, model.name
+    animate = getattr(options, "animate", False)
+    count = options.count or (ANIMATED if animate else COUNTS[mode][0])
+    scale = options.scale or (5 if animate else 3)
     rng = np.random.default_rng(options.seed)
     if mode == "prior":
-        return generation.prior(vae, rng, count, scale, model.name)
+        return samples.prior(vae, rng, count, scale, name)
     if mode == "manifold":
-        plane: Sequence[int] = range(vae.latent_dim)
-        if len(plane) > 2:
-            plane = manifold.most_active(vae, model.data[1].images)[:2]
-            model.report(f"plane    z{plane[0]} and z{plane[1]}, which tell most; all others are 0")
-        return manifold.manifold(vae, plane, count, options.scale or 2, model.name)
+        few = vae.latent_dim <= 2
+        plane = latent_plane(vae.latent_dim) if few else principal_plane(vae, model.data[1].images)
+        model.report(f"plane    {plane.words}")
+        return manifold(vae, plane, count, options.scale or 2, name, options.range)
 
     train, test = model.data
     if mode == "scatter":
-        return manifold.codes(vae, test, count, options.scale or 1, model.name)
+        return latent_scatter.codes(vae, test, "test", count, options.scale or 1, name)
     if mode in ("digit", "class"):
-        return generation.of_class(vae, train, options.name, rng, count, scale, model.name)
+        picture, warning = samples.of_class(vae, train, options.name, rng, count, scale, name)
+        if warning:
+            model.report(f"note     {options.name} is {warning}")
+        return picture
 
-    split, index = options.split, options.index
-    images = test if split == "test" else train
+    index = options.index
+    images = test if options.split == "test" else train
+    asked = vae, images, options.split
+    if mode == "interpolate" and animate:
+        frames = latent_walks.animate_interpolation(*asked, index, count, scale, name)
+        return there_and_back(frames)
     if mode == "interpolate":
-        return generation.interpolate(vae, images, split, index, count, scale)
+        return latent_walks.interpolate(*asked, index, count, scale, name)
+    if mode == "traverse" and animate:
+        frames = latent_walks.animate_traversal(*asked, index, test.images, count, scale, name)
+        return there_and_back(frames)
     if mode == "traverse":
-        return generation.traverse(vae, images, split, index, test.images, count, scale)
+        return latent_walks.traverse(*asked, index, test.images, count, scale, name)
     index = index or range(min(count, len(images)))
-    scale = options.scale or (8 if len(index) == 1 else 3)
-    return generation.reconstruct(vae, images, split, index, scale)
+    return samples.reconstruct(*asked, index, options.scale or (8 if len(index) == 1 else 3), name)
 
 
 def main(arguments: Sequence[str]) -> None:

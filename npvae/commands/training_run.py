@@ -23,10 +23,20 @@ from npvae.fast import jit
 from npvae.fast.threads import workers
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
-from npvae.plots.image_grid import comparison, tile
+from npvae.plots.image_grid import reconstruction_grid
 from npvae.plots.loss_curves import loss_curve
+from npvae.plots.samples import model_name, prior
 from npvae.runs.environment import versions
-from npvae.runs.messages import best_epoch, explain_interruption, plan, silence, summary, what_next
+from npvae.runs.messages import (
+    Bounds,
+    best_epoch,
+    explain_interruption,
+    floor_and_baseline,
+    plan,
+    silence,
+    summary,
+    what_next,
+)
 from npvae.runs.progress import Progress
 from npvae.runs.run_directory import Run, as_row, new_run, open_run
 from npvae.runs.terminal import mention, show
@@ -99,14 +109,15 @@ def _train(
     prepare_kernels(settings, *images, say)
     progress = Progress(settings.epochs, done, quiet)
     epochs = range(done + 1, settings.epochs + 1)
+    bounds = floor_and_baseline(train_set, test_set)
     if done:  # its pictures may be what could not be written
-        draw(run, run.history, vae, test_set.images, settings)
+        draw(run, run.history, vae, test_set, settings, bounds)
     try:
         for epoch in train(vae, optimizer, *images, settings, epochs, workers(), progress.batch):
             epoch = epoch._replace(seconds=max(0.0, epoch.seconds))  # a clock may jump
             history = [*run.history, as_row(epoch)]
             try:
-                draw(run, history, vae, test_set.images, settings)
+                draw(run, history, vae, test_set, settings, bounds)
             except Exception:  # an epoch is not lost over a picture
                 run.record(epoch, vae, optimizer)
                 raise
@@ -115,7 +126,7 @@ def _train(
     finally:
         progress.clear()
     say("")
-    show(summary(epoch.test, train_set, test_set))
+    show(summary(epoch.test, bounds))
     if settings.validation:
         show(best_epoch(run.history))
     if quiet:
@@ -186,24 +197,28 @@ def draw(
     run: Run,
     history: Sequence[Mapping[str, float]],
     vae: VAE,
-    images: Images,
+    test_set: Dataset,
     settings: Settings,
+    bounds: Bounds,
 ) -> None:
     """The pictures of the last epoch in history, if it is due for them, and the loss so far."""
     epoch = len(history)
     if settings.pictures_every and epoch % settings.pictures_every == 0:
-        save_pictures(run, epoch, vae, images, settings)
+        save_pictures(run, epoch, vae, test_set, settings)
     if settings.pictures_every:
-        run.picture("loss.png", loss_curve(history))
+        name = model_name(test_set.title, vae.latent_dim)
+        run.picture("loss.png", loss_curve(history, name, *bounds))
 
 
-def save_pictures(run: Run, epoch: int, vae: VAE, images: Images, settings: Settings) -> None:
+def save_pictures(run: Run, epoch: int, vae: VAE, test_set: Dataset, settings: Settings) -> None:
     """100 draws from the prior, the same z in every epoch; 50 test images and their x_hat at mu."""
-    samples = vae.sample(100, generator(settings.seed, PICTURES))
-    run.picture(f"images/sampled_epoch{epoch}.png", tile(samples, columns=10))
-    originals = images[:50]
+    name = model_name(test_set.title, vae.latent_dim, epoch)
+    samples = prior(vae, generator(settings.seed, PICTURES), 100, 3, name)
+    run.picture(f"images/sampled_epoch{epoch}.png", samples)
+    originals = test_set.images[:50]
     mu, _ = vae.encode(originals.reshape(len(originals), -1) / 255)
-    pairs = comparison(originals, vae.decode(mu), columns=10)
+    title = f"{name}: test images and their reconstructions"
+    pairs = reconstruction_grid(originals, vae.decode(mu), 3, title)
     run.picture(f"images/rec_epoch{epoch}.png", pairs)
 
 

@@ -1,23 +1,30 @@
-"""How do pixels become a PNG?
+"""How do images become a picture?
 
-Pixels are floats in [0, 1] or uint8 in 0..255. What comes out of `VAE.decode` are probabilities,
-`x_hat = sigmoid(logits)`: exactly what is drawn, never stretched, never silently clipped.
-`tile` lays images out as a grid, `comparison` puts originals above their reconstructions,
-`save_png` writes. Pictures with axes and words are in `labelled_grid.py`.
+Pixels are floats in [0, 1] or uint8 in 0..255. The output of `VAE.decode` is a probability per
+pixel, `x_hat = sigmoid(logits)`. It is drawn as it is: never stretched, never clipped silently.
+`image_grid` draws images in rows with a title and labels. `reconstruction_grid` draws originals
+above their reconstructions. `save_png` writes a picture. The text is drawn by `axes.py`.
 """
 
 import io
 import os
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from npvae.core.errors import OutputError
 from npvae.datasets.dataset import SIDE
+from npvae.plots.axes import FAINT, INK, MARGIN, MEDIUM, SMALL, largest, write
 from npvae.storage.files import write_bytes_safely
 
 TOLERANCE = 1e-6  # how far rounding may carry a probability out of [0, 1]
+GAP = 4  # pixels between neighbouring images
+BAND_GAP = 16  # pixels between bands of rows
+LINE = SMALL + 4  # pixels from one line of a label to the next
+ZLIB_RLE = 3  # zlib's strategy for runs: for enlarged pixels as small as the default, and faster
 
 
 def to_uint8(images: ArrayLike) -> NDArray[np.uint8]:
@@ -38,81 +45,136 @@ def to_uint8(images: ArrayLike) -> NDArray[np.uint8]:
     return levels.astype(np.uint8)
 
 
-def tile(
-    images: ArrayLike, columns: int, gap: int = 0, background: float = 0.0
-) -> NDArray[np.uint8]:
-    """A grid of images: image k stands in row k // columns, column k % columns.
+def image_grid(
+    rows: Sequence[Sequence[ArrayLike] | NDArray[Any]],
+    row_labels: Sequence[str] = (),
+    column_labels: Sequence[str] = (),
+    scale: int = 3,
+    title: str = "",
+    caption: str = "",
+    gap: int = GAP,
+    band: int = 0,
+    marks: Sequence[float] = (),
+) -> Image.Image:
+    """A grey picture of images in rows, with labels beside the rows and above the columns.
 
-    `images` is (N, 28, 28) or (N, 784), N at least 1. The last row is padded with `background`,
-    0 black to 1 white, as are the `gap` pixels between neighbours.
-    Returns (rows * 28 + (rows - 1) * gap, columns * 28 + (columns - 1) * gap).
-    Raises ValueError for other shapes and for pixels that `to_uint8` refuses.
+    A row is a list or an array of images, each (28, 28) or (784,), uint8 or floats in [0, 1]. Each
+    pixel becomes a block of scale x scale. Neighbours are `gap` pixels apart, or more where a label
+    needs the room. With `band` > 0, every `band` rows belong together and the next ones stand
+    further below. A short row ends in white. A column label may have several lines. The title and
+    the smaller caption below it stand above the grid, which ends MARGIN above the lower edge.
+    `marks` are positions among the columns, one per row: a small triangle stands below each.
+    Raises ValueError for no image, pixels outside [0, 1], or labels that do not fit the grid.
     """
-    if columns < 1 or gap < 0:
-        raise ValueError(f"columns must be at least 1 and gap at least 0, not {columns} and {gap}")
-    pixels = _squares(images)  # (N, 28, 28)
-    rows = -(-len(pixels) // columns)
-    cell = SIDE + gap
-    grid = np.full((rows, cell, columns, cell), to_uint8(np.float64(background)))
-    for k, image in enumerate(pixels):
-        grid[k // columns, :SIDE, k % columns, :SIDE] = image
-    whole = grid.reshape(rows * cell, columns * cell)
-    return whole[: rows * cell - gap, : columns * cell - gap]
+    columns = max((len(row) for row in rows), default=0)
+    if columns == 0 or scale < 1 or gap < 0:
+        raise ValueError("no images to draw, or a scale below 1, or a gap below 0")
+    if len(row_labels) not in (0, len(rows)) or len(column_labels) not in (0, columns):
+        raise ValueError(
+            f"{len(row_labels)} row labels and {len(column_labels)} column labels"
+            f" for {len(rows)} rows and {columns} columns"
+        )
+    side = SIDE * scale
+    headings = [label.split("\n") for label in column_labels]
+    lines = [line for heading in headings for line in heading]
+    pitch = max(side, largest(lines, SMALL)[0] + 8 if lines else 0) + gap
+    left = MARGIN + (largest(row_labels, SMALL)[0] + 12 if row_labels else 0)
+    caption_top = MARGIN + (MEDIUM + 9 if title else 0)
+    top = caption_top + (SMALL + 15 if caption else 4 if title else 0)
+    top += max(map(len, headings), default=0) * LINE + (4 if lines else 0)
+    lefts = [left + (pitch - gap - side) // 2 + k * pitch for k in range(columns)]
+    bands = [k // band if band else 0 for k in range(len(rows))]
+    tops = [top + k * (side + gap) + bands[k] * BAND_GAP for k in range(len(rows))]
+    words = max(largest([title], MEDIUM)[0], largest([caption], SMALL)[0])
+    width = max(left + columns * pitch - gap, MARGIN + words) + MARGIN
+    pixels = np.full((tops[-1] + side + MARGIN, width), 255, np.uint8)
+    for y, row in zip(tops, rows, strict=True):
+        for x, image in zip(lefts, _squares(row) if len(row) else (), strict=False):
+            block = image.repeat(scale, axis=0).repeat(scale, axis=1)
+            pixels[y : y + side, x : x + side] = block
+
+    picture = Image.fromarray(pixels)
+    write(picture, (MARGIN, MARGIN), title, MEDIUM)
+    write(picture, (MARGIN, caption_top), caption, SMALL, color=FAINT)
+    for x, heading in zip(lefts, headings, strict=False):
+        for k, line in enumerate(reversed(heading)):
+            write(picture, (x + side // 2, top - 7 - k * LINE), line, SMALL, "md")
+    for y, label in zip(tops, row_labels, strict=False):
+        write(picture, (left - 12, y + side // 2), label, SMALL, "rm")
+    for y, mark in zip(tops, marks, strict=False):
+        center = lefts[0] + side / 2 + mark * pitch
+        low = y + side + 9
+        triangle = [(center, low - 8), (center - 6, low), (center + 6, low)]
+        ImageDraw.Draw(picture).polygon(triangle, fill=INK[0])
+    return picture
 
 
-def comparison(
-    originals: ArrayLike, reconstructions: ArrayLike, columns: int = 10
-) -> NDArray[np.uint8]:
-    """Originals above their reconstructions: a row of originals, the row of theirs, and so on.
+def in_rows(images: NDArray[Any], columns: int) -> list[NDArray[Any]]:
+    """Images (N, ...) as rows of `columns` images, the last row with the rest."""
+    return [images[start : start + columns] for start in range(0, len(images), columns)]
 
-    Both are (N, 28, 28) or (N, 784); 50 pairs in 10 columns make a square of 280 x 280.
-    Raises ValueError where `tile` does, and for two different N.
+
+def reconstruction_grid(
+    originals: NDArray[Any], x_hat: NDArray[Any], scale: int, title: str, columns: int = 10
+) -> Image.Image:
+    """Originals (N, ...) close above their reconstructions, in bands of `columns` pairs.
+
+    Raises ValueError where `image_grid` does, and if the two differ in N.
     """
-    above, below = _squares(originals), _squares(reconstructions)  # (N, 28, 28) each
-    if len(above) != len(below):
-        raise ValueError(f"{len(above)} originals but {len(below)} reconstructions")
-    if columns < 1:
-        raise ValueError(f"columns must be at least 1, not {columns}")
-    bands = [
-        tile(images[start : start + columns], columns)
-        for start in range(0, len(above), columns)
-        for images in (above, below)
-    ]
-    return np.concatenate(bands)
+    if len(originals) != len(x_hat):
+        raise ValueError(f"{len(originals)} originals but {len(x_hat)} reconstructions")
+    pairs = zip(in_rows(originals, columns), in_rows(x_hat, columns), strict=True)
+    rows = [row for pair in pairs for row in pair]
+    labels = ["original", "x_hat"] * (len(rows) // 2)
+    return image_grid(rows, labels, (), scale, title, gap=GAP // 2, band=2)
 
 
-def save_png(
-    path: str | os.PathLike[str], pixels: NDArray[np.uint8] | Image.Image, scale: int = 1
-) -> None:
-    """Write `pixels`, grey (H, W) or colour (H, W, 3) uint8, each as a block of scale x scale.
+def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Grey pictures with white margins, one below the other, a single margin between them."""
+    height = sum(picture.height - MARGIN for picture in pictures) + MARGIN
+    whole = Image.new("L", (max(picture.width for picture in pictures), height), 255)
+    top = 0
+    for picture in pictures:
+        whole.paste(picture, (0, top))
+        top += picture.height - MARGIN
+    return whole
 
-    An existing file is replaced, in one step. Equal pixels give equal bytes.
+
+def save_png(path: str | os.PathLike[str], picture: NDArray[np.uint8] | Image.Image) -> None:
+    """Write a picture, grey (H, W) or colour (H, W, 3) uint8, as PNG.
+
+    An existing file is replaced in one step. Equal pixels give equal bytes.
     Raises ValueError for other pixels, OutputError if the file cannot be written.
     """
-    pixels = np.asarray(pixels)
+    pixels = np.asarray(picture)
     shape_is_right = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
     if pixels.dtype != np.uint8 or not shape_is_right or pixels.size == 0:
         raise ValueError(
             f"a picture is (H, W) or (H, W, 3) of uint8, not {pixels.shape} of {pixels.dtype}"
         )
-    if scale < 1:
-        raise ValueError(f"scale must be at least 1, not {scale}")
-    enlarged = pixels.repeat(scale, axis=0).repeat(scale, axis=1)
     png = io.BytesIO()
-    Image.fromarray(enlarged).save(png, format="PNG")
+    how = {"compress_type": ZLIB_RLE} if pixels.ndim == 2 else {"compress_level": 3}
+    Image.fromarray(pixels).save(png, format="PNG", **how)
+    save_bytes(path, png.getvalue())
+
+
+def save_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write the bytes of a picture or page, whole or not at all. Raises OutputError."""
     try:
-        write_bytes_safely(path, png.getvalue(), durable=False)
+        write_bytes_safely(path, data, durable=False)
     except OSError as error:
         raise OutputError(
-            f"cannot write the picture {os.fspath(path)}\n"
+            f"cannot write {os.fspath(path)}\n"
             f"{error.strerror or error}\n"
             "check that the folder exists, can be written, and that the disk has room"
         ) from error
 
 
-def _squares(images: ArrayLike) -> NDArray[np.uint8]:
-    """Images of either shape as uint8 (N, 28, 28)."""
-    pixels = to_uint8(images)
-    if pixels.ndim < 2 or pixels.shape[1:] not in {(SIDE, SIDE), (SIDE * SIDE,)} or not len(pixels):
-        raise ValueError(f"images must be (N, 28, 28) or (N, 784), N > 0, not {pixels.shape}")
-    return pixels.reshape(-1, SIDE, SIDE)
+def _squares(images: Sequence[ArrayLike] | NDArray[Any]) -> NDArray[np.uint8]:
+    """Images of either shape and type as uint8 (N, 28, 28)."""
+    if isinstance(images, np.ndarray):
+        pixels = to_uint8(images)
+        if pixels.shape[1:] not in {(SIDE, SIDE), (SIDE * SIDE,)}:
+            raise ValueError(f"images must be (N, 28, 28) or (N, 784), not {pixels.shape}")
+        return pixels.reshape(-1, SIDE, SIDE)
+    return np.concatenate([_squares(np.asarray(image)[np.newaxis]) for image in images])

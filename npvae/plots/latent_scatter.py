@@ -1,8 +1,11 @@
-"""Where in the plane do the images of each class lie? `scatter` draws their codes.
+"""Where in the plane do the images of each class lie?
 
-With ten thousand half transparent dots and ten classes, the order of drawing and the choice of
-colours decide what one sees; both are explained where they are made. Axes and words are drawn by
-`axes.py`; `manifold.py` says which plane it is.
+    codes     the codes mu of a model's test images: which plane is shown
+    scatter   a dot for each code, coloured by class: how it is drawn
+
+With ten thousand dots and ten classes, the order of drawing and the choice of colours decide what
+one sees. Both are explained where they are made. Axes and text are drawn by `axes.py`. The
+decoder's view of the same plane is in `manifold.py`.
 """
 
 import math
@@ -12,9 +15,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageColor, ImageDraw
 
+from npvae.datasets import Dataset
+from npvae.datasets.dataset import SIDE
+from npvae.latent_space import encode_all, principal_plane
+from npvae.model import VAE
 from npvae.plots.axes import (
     LARGE,
     MARGIN,
+    MEDIUM,
     SMALL,
     WHITE,
     Color,
@@ -26,11 +34,40 @@ from npvae.plots.axes import (
     panel_in,
     write,
 )
+from npvae.plots.samples import source
+from npvae.plots.validation import check_size, shortened
 
-CLASS_COLORS = (  # Paul Tol's "muted", made for colour-blind eyes too, and a dark grey
-    *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933"),
-    *("#DDCC77", "#CC6677", "#882255", "#AA4499", "#555555"),
+# Found by a search: no two are alike, and none is pale on white, for normal and for colour-blind
+# eyes (tests/plots/test_latent_scatter.py says how far apart they are).
+CLASS_COLORS = (
+    *("#1E85C7", "#DE5DFF", "#401AC0", "#2DAE96", "#B70F08"),
+    *("#571947", "#9D6E52", "#EC7F1F", "#9E03FC", "#5E557E"),
 )
+OPACITY = 0.8  # of the dots
+SPREAD = 24  # the panel has so many cells across in which a class's name may stand
+
+
+def codes(vae: VAE, dataset: Dataset, split: str, count: int, scale: int, name: str) -> Image.Image:
+    """The encoder's view: mu of the first `count` images, coloured by class.
+
+    One latent is drawn against the class, two as they are, more in the plane of greatest variance.
+    `name` is the model in the title. Raises OptionError if the picture would be too large.
+    """
+    labels = dataset.labels[:count]
+    mu, _ = encode_all(vae, dataset.images[:count])
+    x_label, y_label = "mu of z0", "mu of z1"
+    if vae.latent_dim == 1:
+        rows = labels + np.random.default_rng(0).uniform(-0.35, 0.35, len(mu))
+        mu, y_label = np.stack([mu[:, 0], rows], axis=1), "class, spread to show all dots"
+    elif vae.latent_dim > 2:
+        mu, (first, second) = principal_plane(mu)
+        x_label = f"principal component 1 of mu: {first:.0%} of the variance"
+        y_label = f"principal component 2 of mu: {second:.0%} of the variance"
+    title = f"{name}: codes of {len(mu):,} {source(dataset, split, name)}s"
+    names = [shortened(class_name) for class_name in dataset.class_names]
+    picture = scatter(mu, labels, names, title, x_label, y_label)
+    check_size(picture.width * picture.height // SIDE**2, scale)
+    return picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.NEAREST)
 
 
 def scatter(
@@ -41,11 +78,11 @@ def scatter(
     x_label: str,
     y_label: str,
 ) -> Image.Image:
-    """Points in the plane, coloured by class, with a legend beside them: about 850 x 760.
+    """Points in the plane, coloured by class, with names at the clusters and a legend.
 
     `points` is (N, 2), `labels` (N,) with 0 <= label < len(class_names). Both axes have the same
-    scale, so that distances are what they seem. The dots are half transparent and come in an order
-    that has nothing to do with their classes, so that no class hides the others.
+    scale, so that distances are what they seem. The dots are slightly transparent and drawn in
+    random order, so that no class hides the others. The picture has about 850 x 760 pixels.
     Raises ValueError for other shapes, no points, infinite ones, and labels without a name.
     """
     codes, classes = np.asarray(points, dtype=np.float64), np.asarray(labels)
@@ -73,6 +110,8 @@ def scatter(
     draw_axes(picture, panel, x_label, y_label)
     colors = _class_colors(len(class_names))
     _dots(picture, panel, codes, [colors[k] for k in classes])
+    if len(class_names) <= SPREAD:
+        _write_names(picture, panel, codes, classes, class_names)
     for k, name in enumerate(class_names):
         middle = panel.top + k * pitch + pitch // 2
         disc = _disc(radius=7.0, opacity=1.0)
@@ -84,15 +123,46 @@ def scatter(
 def _dots(
     picture: Image.Image, panel: Panel, codes: NDArray[np.float64], colors: Sequence[Color]
 ) -> None:
-    """Half transparent dots, the smaller the more there are, placed to half a pixel."""
+    """Slightly transparent dots, smaller if there are many, placed to half a pixel."""
     box = (panel.left, panel.top, panel.left + panel.width, panel.top + panel.height)
     canvas = picture.crop(box).resize((2 * panel.width, 2 * panel.height), Image.Resampling.NEAREST)
     radius = float(np.clip(40.0 * len(codes) ** -0.3, 2.5, 5.0))  # 2.5 for 10,000 dots
-    dot = _disc(2 * radius, opacity=0.65)
+    dot = _disc(2 * radius, opacity=OPACITY)
     corners = np.rint(2 * panel.place(codes[:, 0], codes[:, 1]) - dot.width / 2).astype(int)
     for k in np.random.default_rng(0).permutation(len(codes)):
         canvas.paste(colors[k], (int(corners[k, 0]), int(corners[k, 1])), dot)
     picture.paste(canvas.reduce(2), box)
+
+
+def _write_names(
+    picture: Image.Image,
+    panel: Panel,
+    codes: NDArray[np.float64],
+    classes: NDArray[np.integer],
+    names: Sequence[str],
+) -> None:
+    """The name of each class where it has many dots and the others have few; no two overlap."""
+    places = panel.place(codes[:, 0], codes[:, 1])  # (N, 2)
+    cells = (places * SPREAD / (panel.width, panel.height)).astype(int).clip(0, SPREAD - 1)
+    counts = np.zeros((len(names), SPREAD + 2, SPREAD + 2))
+    np.add.at(counts, (classes, cells[:, 0] + 1, cells[:, 1] + 1), 1)
+    near = np.zeros((len(names), SPREAD, SPREAD))  # dots of a class in a cell and its neighbours
+    for i, j in np.ndindex(3, 3):
+        near += counts[:, i : i + SPREAD, j : j + SPREAD]
+    score = near**2 / np.maximum(near.sum(axis=0), 1)
+    taken: list[tuple[float, float, float, float]] = []
+    for k in np.argsort(-score.max(axis=(1, 2)), kind="stable"):
+        width, height = largest([names[k]], MEDIUM)
+        for cell in np.argsort(-score[k].ravel(), kind="stable"):
+            if score[k].flat[cell] == 0:
+                break
+            x = panel.left + (cell // SPREAD + 0.5) * panel.width / SPREAD
+            y = panel.top + (cell % SPREAD + 0.5) * panel.height / SPREAD
+            box = x - width / 2, y - height / 2, x + width / 2, y + height / 2
+            if all(box[2] < a or c < box[0] or box[3] < b or d < box[1] for a, b, c, d in taken):
+                taken.append(box)
+                write(picture, (x, y), names[k], MEDIUM, "mm", halo=3)
+                break
 
 
 def _disc(radius: float, opacity: float) -> Image.Image:
@@ -105,7 +175,7 @@ def _disc(radius: float, opacity: float) -> Image.Image:
 
 
 def _class_colors(count: int) -> list[Color]:
-    """Colours to tell classes apart: by hand for up to ten, around the colour circle for more."""
+    """A colour for each class: those above for up to ten, around the colour circle for more."""
     names = (
         CLASS_COLORS
         if count <= len(CLASS_COLORS)

@@ -1,74 +1,78 @@
-"""What does the space of codes look like, if one looks at a plane of it?
+"""What does the decoder make of a plane of the latent space? `manifold` draws an image per place.
 
-    manifold   the decoder's view: an image for each place
-    codes      the encoder's view: a dot for each image
-
-With two latents the plane is all there is. With more, `manifold` shows the plane of the two that
-tell most, `codes` the one in which the images lie furthest apart; both say so in the picture.
+With two latents the plane is the whole space. With more, it is the plane through the mean of the
+codes along their first two principal components. The encoder's view of the same plane, with a dot
+for each image, is in `latent_scatter.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
-from npvae.datasets import Dataset
 from npvae.datasets.dataset import SIDE
-from npvae.evaluation import Images, kl_per_latent
-from npvae.latent_space import encode_all, normal_quantiles, principal_plane
+from npvae.latent_space import encode_all, normal_quantiles, principal_axes
 from npvae.model import VAE
-from npvae.plots.argument_checks import check_size, in_brief
-from npvae.plots.labelled_grid import strip
-from npvae.plots.latent_scatter import scatter
+from npvae.plots.image_grid import image_grid
+from npvae.plots.validation import check_size
 
 
-def most_active(vae: VAE, images: Images) -> list[int]:
-    """The latents, from the one with the greatest KL on these images to the one with the least."""
-    return [int(latent) for latent in np.argsort(-kl_per_latent(vae, images), kind="stable")]
+class Plane(NamedTuple):
+    """The codes center + a * right + b * up; a and b count standard deviations."""
+
+    center: NDArray[np.float64]  # (Z,)
+    right: NDArray[np.float64]  # (Z,)
+    up: NDArray[np.float64] | None  # (Z,); None for a line
+    words: str
 
 
-def manifold(vae: VAE, plane: Sequence[int], count: int, scale: int, title: str) -> Image.Image:
-    """The decoder's view: count x count images; a strip of them if `plane` is one latent only.
+def latent_plane(latent_dim: int) -> Plane:
+    """The plane of z0 and z1, all other latents 0; with one latent a line."""
+    unit = np.eye(latent_dim)
+    if latent_dim == 1:
+        return Plane(np.zeros(1), unit[0], None, "z0 to the right")
+    return Plane(np.zeros(latent_dim), unit[0], unit[1], "z0 to the right, z1 upwards")
 
-    They are spaced by the quantiles of the prior, so that each stands for an equal share of it.
-    The first latent of `plane` grows to the right, the second upwards; all others are 0.
+
+def principal_plane(vae: VAE, images: NDArray[np.uint8]) -> Plane:
+    """The plane through the mean of the codes mu of images (N, 28, 28), along their first two
+    principal components; one step is a standard deviation of the codes."""
+    mean, axes, variance = principal_axes(encode_all(vae, images)[0])
+    right, up = axes * np.sqrt(variance[:2, np.newaxis])
+    first, second = variance[:2] / max(variance.sum(), 1e-300)
+    words = (
+        f"principal component 1 of mu to the right ({first:.0%} of the variance), "
+        f"2 upwards ({second:.0%})"
+    )
+    return Plane(mean, right, up, words)
+
+
+def manifold(
+    vae: VAE, plane: Plane, count: int, scale: int, name: str, reach: float | None = None
+) -> Image.Image:
+    """The decoder's view of a plane: count x count images, or `count` along a line.
+
+    By default they stand at the quantiles of a standard normal, so that each image represents an
+    equal share of it. With `reach` they are spaced evenly from -reach to reach standard deviations.
+    `name` is the model in the title. Raises OptionError if the picture would be too large.
     """
-    check_size(count ** len(plane), scale)
-    right = normal_quantiles(count)
-    up = right[::-1] if len(plane) == 2 else np.zeros(1)  # rows run downwards
-    z = np.zeros((len(up), count, vae.latent_dim))
-    z[:, :, plane[0]] = right
-    title = f"{title}: z{plane[0]} to the right"
-    if len(plane) == 2:
-        z[:, :, plane[1]] = up[:, np.newaxis]
-        title += f", z{plane[1]} upwards"
-    if vae.latent_dim > len(plane):
-        title += ", all others 0"
+    check_size(count if plane.up is None else count**2, scale)
+    if reach is None:
+        right = normal_quantiles(count)
+        spacing = f"at the quantiles {50 / count:.3g}% to {100 - 50 / count:.3g}% of a normal"
+    else:
+        right = np.linspace(-reach, reach, count) if count > 1 else np.zeros(1)
+        spacing = f"evenly spaced from {-reach:g} to {reach:g}"
+    caption = f"{plane.words}; {spacing}"
+    up = np.zeros(1) if plane.up is None else right[::-1]  # rows run downwards
+    z = plane.center + right[np.newaxis, :, np.newaxis] * plane.right  # (1, count, Z)
+    if plane.up is not None:
+        z = z + up[:, np.newaxis, np.newaxis] * plane.up  # (count, count, Z)
     x_hat = vae.decode(z.reshape(-1, vae.latent_dim)).reshape(len(up), count, -1)
     labels = [f"{value:.2f}" for value in right] if SIDE * scale > 50 else []  # room for them?
-    beside = labels[::-1] if len(plane) == 2 else []
-    return strip(list(x_hat), beside, labels, scale, title, gap=0)
-
-
-def codes(vae: VAE, dataset: Dataset, count: int, scale: int, title: str) -> Image.Image:
-    """The encoder's view: mu of the first `count` images, coloured by class.
-
-    One latent is drawn against the class, two as they are, more in the plane of greatest variance.
-    """
-    labels = dataset.labels[:count]
-    mu, _ = encode_all(vae, dataset.images[:count])
-    x_label, y_label = "mu of z0", "mu of z1"
-    if vae.latent_dim == 1:
-        rows = labels + np.random.default_rng(0).uniform(-0.35, 0.35, len(mu))
-        mu, y_label = np.stack([mu[:, 0], rows], axis=1), "label, scattered to show all dots"
-    elif vae.latent_dim > 2:
-        mu, (first, second) = principal_plane(mu)
-        x_label = f"first principal component of mu: {first:.0%} of the variance"
-        y_label = f"second principal component of mu: {second:.0%} of the variance"
-    title = f"{title}: codes of {len(mu):,} test images"
-    names = [in_brief(name) for name in dataset.class_names]
-    picture = scatter(mu, labels, names, title, x_label, y_label)
-    check_size(picture.width * picture.height // SIDE**2, scale)
-    return picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.NEAREST)
+    beside = labels[::-1] if plane.up is not None else []
+    title = f"{name}: the manifold"
+    return image_grid(list(x_hat), beside, labels, scale, title, caption, gap=0)

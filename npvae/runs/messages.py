@@ -10,6 +10,7 @@ from math import ceil
 from pathlib import Path
 from shlex import split
 from textwrap import wrap
+from typing import NamedTuple
 
 from npvae.core.errors import DivergedError, OutputError
 from npvae.datasets import Dataset
@@ -138,10 +139,22 @@ def put_in_order(run: Run, settings: Settings, where: Sequence[str | Path]) -> s
     return f"{state}\nGo on with:  {command}"
 
 
-def summary(test: Loss, train_set: Dataset, test_set: Dataset) -> str:
-    """The test loss between its floor and its baseline."""
+class Bounds(NamedTuple):
+    """Two losses of the test set that make others readable, in nats per image."""
+
+    floor: float
+    baseline: float
+
+
+def floor_and_baseline(train_set: Dataset, test_set: Dataset) -> Bounds:
+    """The entropy of the test pixels, and the loss of always predicting the mean image."""
     floor = pixel_entropy(test_set.images)
-    baseline = no_latent_loss(train_set.images, test_set.images)
+    return Bounds(floor, no_latent_loss(train_set.images, test_set.images))
+
+
+def summary(test: Loss, bounds: Bounds) -> str:
+    """The test loss between its floor and its baseline."""
+    floor, baseline = bounds
     beta = "" if test.beta == 1 else f"{test.beta:g} * "
     lines = [
         f"test loss {test.loss:7.2f} nats per image = bce {test.bce:.2f} + {beta}kl {test.kl:.2f}",

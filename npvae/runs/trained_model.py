@@ -19,7 +19,8 @@ from npvae.core.errors import CheckpointError, DataError, OptionError, OutputErr
 from npvae.datasets import Dataset, load_dataset
 from npvae.datasets.dataset import SIDE, are_those_of
 from npvae.datasets.extra import load_with_extra
-from npvae.plots.image_grid import save_png
+from npvae.plots.image_grid import save_bytes, save_png
+from npvae.plots.samples import model_name
 from npvae.runs.run_directory import find_checkpoint, load_model
 from npvae.storage.files import remove_leftovers
 
@@ -77,21 +78,23 @@ class TrainedModel:
     @property
     def name(self) -> str:
         """What the model is, for people: "mnist, z = 10, epoch 20"."""
-        parts = [Path(self.trained_on).name] if self.trained_on else []
-        parts.append(f"z = {self.vae.latent_dim}")
-        if "epoch" in self.header:
-            parts.append(f"epoch {self.header['epoch']}")
-        return ", ".join(parts)
+        dataset = Path(self.trained_on).name if self.trained_on else "unknown data"
+        return model_name(dataset, self.vae.latent_dim, self.header.get("epoch"))
 
-    def save(self, picture: Image.Image, name: str, out: str | Path | None) -> Path:
-        """Write a picture where nothing was before, and return its path.
+    def save(self, picture: Image.Image | bytes, name: str, out: str | Path | None) -> Path:
+        """Write a picture, or the bytes of a GIF, as a new file, and return its path.
 
-        `out` is a .png file, or a folder, by default images/ beside the checkpoint; a folder gets
-        <name>-001.png, -002, ... Raises OutputError if the file exists or cannot be written.
+        `out` is a .png or .gif file, or a folder, by default images/ beside the checkpoint. In a
+        folder the file is <name>-001.png, -002, ... Raises OutputError if the file exists or cannot
+        be written.
         """
-        path = new_file(Path(out or self.path.parent / "images"), name)
+        suffix = ".gif" if isinstance(picture, bytes) else ".png"
+        path = new_file(Path(out or self.path.parent / "images"), name, suffix)
         try:
-            save_png(path, picture)
+            if isinstance(picture, bytes):
+                save_bytes(path, picture)
+            else:
+                save_png(path, picture)
         except BaseException:
             path.unlink(missing_ok=True)  # it is empty: `new_file` has only claimed the name
             raise
@@ -106,10 +109,10 @@ def chosen_checkpoint(given: str | Path | None) -> Path:
     return best if path != Path(given or "") and os.path.exists(best) else path
 
 
-def new_file(out: Path, name: str) -> Path:
+def new_file(out: Path, name: str, suffix: str) -> Path:
     """A file that did not exist, now created and empty: `out`, or the next free one inside it."""
     try:
-        if out.suffix.lower() == ".png" and not out.is_dir():
+        if out.suffix.lower() == suffix and not out.is_dir():
             out.parent.mkdir(parents=True, exist_ok=True)
             if created(out):
                 return out
@@ -118,9 +121,9 @@ def new_file(out: Path, name: str) -> Path:
                 "Choose another name or a folder with --out, or leave --out away."
             )
         if out.suffix and not out.is_dir():
-            raise OutputError(f"{out} is no folder, and pictures are written as .png files.")
+            raise OutputError(f"{out} is no folder, and this picture is a {suffix} file.")
         out.mkdir(parents=True, exist_ok=True)
-        candidates = (out / f"{name}-{number:03d}.png" for number in count(1))
+        candidates = (out / f"{name}-{number:03d}{suffix}" for number in count(1))
         return next(path for path in candidates if created(path))
     except OSError as error:
         raise OutputError(

@@ -121,7 +121,7 @@ def test_what_is_shown_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -
     main(["manifold", "--count", "3", "--checkpoint", str(RUN)])
     said = capsys.readouterr().out
     assert f"model    {RUN / 'last.npz'} (digits.npz, z = 3, epoch 3)" in said
-    assert re.search(r"plane    z\d and z\d, which tell most; all others are 0", said)
+    assert "plane    principal component 1 of mu to the right (" in said
     assert said.endswith(f"generate.py scatter --checkpoint {RUN}\n")
 
 
@@ -165,6 +165,34 @@ def test_equal_commands_give_equal_bytes(asked: str, here: Path) -> None:
         main([*asked.split(), "--seed", "5", "--count", "6", "--quiet"])
     first, second = pictures().values()
     assert first == second
+
+
+@pytest.mark.parametrize("asked", ["interpolate 3 8", "traverse --index 7"])
+def test_paths_can_move(asked: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main([*asked.split(), "--animate", "--count", "4", "--quiet"])
+    path = Path(capsys.readouterr().out.strip())
+    assert path.name == f"{asked.split()[0]}-001.gif"
+    with Image.open(path) as picture:
+        assert getattr(picture, "n_frames", 1) == 6  # there and back: 0 1 2 3 2 1
+    main([*asked.split(), "--animate", "--count", "4", "--quiet", "--out", "mine.gif"])
+    assert Path("mine.gif").read_bytes() == path.read_bytes()
+    with pytest.raises(OutputError, match=r"mine\.png is no folder, and this picture is a \.gif"):
+        main([*asked.split(), "--animate", "--quiet", "--out", "mine.png"])
+
+
+def test_the_manifold_can_be_evenly_spaced(here: Path) -> None:
+    for range_ in ("3", "3.0", "1"):
+        main(["manifold", "--count", "3", "--range", range_, "--quiet"])
+    same, equal, other = pictures().values()
+    assert same == equal != other
+
+
+def test_it_warns_of_a_class_that_is_poorly_separated(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trained for 20 steps, the model has hardly told the classes apart."""
+    main(["digit", "4", "--count", "4"])
+    assert re.search(r"note     4 is poorly separated: \d+% of such draws", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("asked", ["prior", "digit 4"])

@@ -17,7 +17,7 @@ from npvae import evaluation as ev
 from npvae.core.errors import DataError, OutputError
 from npvae.core.optimizer_base import Optimizer
 from npvae.core.parameters import Array
-from npvae.plots.image_grid import comparison, save_png, tile, to_uint8
+from npvae.plots.image_grid import image_grid, reconstruction_grid, save_png, to_uint8
 from npvae.storage import checkpoint
 
 Tally: TypeAlias = Callable[[str, str], None]
@@ -58,8 +58,6 @@ OF_PIXELS: dict[str, Use] = {
     "loss": lambda x: MODEL.loss(x, CODES),
     "loss_and_gradients": lambda x: MODEL.loss_and_gradients(x, CODES, 0.5)[1].flat,
     "to_uint8": to_uint8,
-    "tile": lambda x: tile(x, columns=4),
-    "comparison": lambda x: comparison(x, x, columns=4),
 }
 OF_CODES: dict[str, Use] = {
     "decode": MODEL.decode,
@@ -77,8 +75,8 @@ OF_IMAGES: dict[str, Use] = {
     "pixel_entropy": ev.pixel_entropy,
     "no_latent_loss": lambda i: ev.no_latent_loss(i, i),
     "to_uint8": to_uint8,
-    "tile": lambda i: tile(i, columns=4),
-    "comparison": lambda i: comparison(i, i, columns=4),
+    "image_grid": lambda i: np.asarray(image_grid([i])),
+    "reconstruction_grid": lambda i: np.asarray(reconstruction_grid(i, i, 1, "", columns=4)),
 }
 EVERYTHING: list[tuple[str, Use, Array]] = [
     *((f"{name} of pixels", use, PIXELS) for name, use in OF_PIXELS.items()),
@@ -174,7 +172,7 @@ OF_THE_MODEL = (  # which says how large they are
 )
 
 
-@pytest.mark.parametrize("name", [*OF_THE_MODEL, "tile", "comparison"])
+@pytest.mark.parametrize("name", [*OF_THE_MODEL, "image_grid", "reconstruction_grid"])
 def test_images_of_another_size_are_refused(name: str, tally: Tally) -> None:
     for bad in (IMAGES.reshape(6, 784)[:, :783], IMAGES[0], IMAGES[:0]):
         with pytest.raises(ValueError, match=r"shape|images"):

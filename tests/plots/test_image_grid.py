@@ -1,4 +1,4 @@
-"""Pixels keep their places and values on the way to a PNG, and a file is written whole or not."""
+"""Images stand where they belong, with labels beside them, and a file is written whole or not."""
 
 import os
 from pathlib import Path
@@ -8,13 +8,20 @@ import pytest
 from PIL import Image
 
 from npvae.core.errors import OutputError
-from npvae.plots.image_grid import comparison, save_png, tile, to_uint8
+from npvae.plots.axes import MARGIN
+from npvae.plots.image_grid import (
+    BAND_GAP,
+    image_grid,
+    in_rows,
+    reconstruction_grid,
+    save_png,
+    stacked,
+    to_uint8,
+)
 from npvae.storage.files import write_bytes_safely
+from tests.plots.toys import assert_nothing_is_cut_off, find, noise, pixels_of
 
-
-def flat_images(levels: range) -> np.ndarray:
-    """Image k is all of the grey level k."""
-    return np.repeat(np.array(levels, dtype=np.uint8), 784).reshape(-1, 28, 28)
+# ------------------------------------------------------------------ pixels
 
 
 def test_floats_become_the_nearest_of_256_levels() -> None:
@@ -49,76 +56,154 @@ def test_other_types_are_refused(dtype: type) -> None:
         to_uint8(np.zeros(3, dtype=dtype))
 
 
-def test_image_k_stands_in_row_k_over_columns() -> None:
-    images = np.random.default_rng(0).random((11, 28, 28))
-    grid = tile(images, columns=4)
-    assert grid.shape == (3 * 28, 4 * 28)
-    for k in range(11):
-        top, left = 28 * (k // 4), 28 * (k % 4)
-        np.testing.assert_array_equal(
-            grid[top : top + 28, left : left + 28], np.rint(255 * images[k])
-        )
-    assert not grid[56:, 84:].any()  # the last place is padding
+# ------------------------------------------------------------------ grids
 
 
-def test_the_gap_lies_between_images_only() -> None:
-    grid = tile(np.zeros((3, 28, 28)), columns=2, gap=3, background=1.0)
-    assert grid.shape == (28 + 3 + 28, 28 + 3 + 28)
-    white = np.zeros_like(grid)
-    white[28:31, :] = 255
-    white[:, 28:31] = 255
-    white[31:, 31:] = 255  # the missing fourth image
-    np.testing.assert_array_equal(grid, white)
+def test_a_bare_grid_is_its_images_a_gap_apart_in_a_white_margin() -> None:
+    images = noise(6)
+    picture = image_grid([images[:3], images[3:]], scale=2, gap=5)
+    assert picture.size == (2 * MARGIN + 3 * 56 + 2 * 5, 2 * MARGIN + 2 * 56 + 5)
+    for k, image in enumerate(images):
+        corner = MARGIN + (k // 3) * (56 + 5), MARGIN + (k % 3) * (56 + 5)
+        assert find(picture, image, 2) == [corner]
 
 
-def test_rows_of_784_are_the_same_images() -> None:
-    images = np.random.default_rng(1).random((5, 28, 28))
-    np.testing.assert_array_equal(tile(images.reshape(5, 784), 3), tile(images, 3))
+def test_floats_and_rows_of_784_are_drawn_the_same() -> None:
+    images = noise(2)
+    expected = image_grid([images]).tobytes()
+    assert image_grid([images / 255.0]).tobytes() == expected
+    assert image_grid([(images / 255.0).astype(np.float32).reshape(2, 784)]).tobytes() == expected
 
 
-def test_a_read_only_strided_input_is_tiled_and_left_alone() -> None:
-    images = np.random.default_rng(2).random((28, 28, 6)).transpose(2, 1, 0)[::2]
-    before = images.copy()
-    images.setflags(write=False)
-    np.testing.assert_array_equal(tile(images, 3), tile(before, 3))
-    np.testing.assert_array_equal(images, before)
+def test_labels_stand_outside_the_images_and_inside_the_picture() -> None:
+    """Without its images a labelled grid is words and white; no word touches another."""
+    images = np.full((6, 28, 28), 200, dtype=np.uint8)
+    names = [f"{name}, wider than any image" for name in ("one", "two", "six")]
+    picture = image_grid(
+        [images[:3], images[3:]], ["original", "reconstruction"], names, 1, "A title"
+    )
+    assert_nothing_is_cut_off(picture)
+    whole = [
+        (top, left)
+        for top, left in find(picture, images[0], 1)
+        if pixels_of(picture)[top - 1, left] == 255 == pixels_of(picture)[top, left - 1]
+    ]
+    assert len(whole) == 6
+    tops, lefts = sorted({top for top, _ in whole}), sorted({left for _, left in whole})
+    header = (pixels_of(picture)[tops[0] - 26 : tops[0] - 2, lefts[0] - 40 :] < 250).any(axis=0)
+    inked = np.flatnonzero(header)
+    breaks = np.flatnonzero(np.diff(inked) > 8)  # letters and words are closer than labels
+    assert len(breaks) == 2
+    margin = pixels_of(picture)[tops[0] :, : lefts[0] - 4]
+    for top in tops:
+        beside = margin[top - tops[0] : top - tops[0] + 28]
+        assert (beside < 100).any()
 
 
-@pytest.mark.parametrize("shape", [(0, 28, 28), (28, 28), (3, 783), (784,), (2, 3, 28, 28), ()])
-def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match=r"\(N, 28, 28\) or \(N, 784\)"):
-        tile(np.zeros(shape), columns=2)
+def test_a_row_label_ends_just_before_its_row_and_a_column_label_just_above() -> None:
+    image = noise(1)[0]
+    picture = image_grid([[image]], ["z3  1.92 nats"], ["+3"], scale=2)
+    ((top, left),) = find(picture, image, 2)
+    dark = pixels_of(picture) < 200
+    dark[top : top + 56, left : left + 56] = False
+    rows, columns = np.nonzero(dark)
+    beside, above = columns < left, rows < top
+    assert (beside | above).all()
+    assert left - 16 <= columns[beside].max() < left - 8
+    assert rows[beside].mean() == pytest.approx(top + 28, abs=4)
+    assert top - 18 <= rows[above].max() < top - 4
+    assert columns[above].mean() == pytest.approx(left + 28, abs=4)
 
 
-def test_senseless_grids_are_refused() -> None:
-    images = np.zeros((2, 28, 28))
-    with pytest.raises(ValueError, match="columns"):
-        tile(images, columns=0)
-    with pytest.raises(ValueError, match="gap"):
-        tile(images, columns=1, gap=-1)
+@pytest.mark.parametrize("title", ["short", "a title that is much wider than one small image"])
+def test_a_title_makes_room_for_itself(title: str) -> None:
+    images = noise(1)
+    bare, titled = image_grid([images], scale=1), image_grid([images], scale=1, title=title)
+    assert_nothing_is_cut_off(titled)
+    assert titled.height > bare.height
+    (top, left), (bare_top, bare_left) = find(titled, images[0], 1)[0], find(bare, images[0], 1)[0]
+    assert (left, top > bare_top) == (bare_left, True)
+
+
+def test_a_short_row_ends_in_white() -> None:
+    images = noise(3)
+    picture = image_grid([images[:2], images[2:]], scale=1, gap=0)
+    assert (pixels_of(picture)[MARGIN + 28 :, MARGIN + 28 :] == 255).all()
+
+
+def test_a_grid_that_makes_no_sense_is_refused() -> None:
+    images = noise(2)
+    for nothing in (np.zeros((0, 0, 28, 28)), np.zeros((1, 0, 28, 28))):
+        with pytest.raises(ValueError, match="no images"):
+            image_grid(list(nothing))
+    with pytest.raises(ValueError, match="1 row labels and 0 column labels for 2 rows"):
+        image_grid([images, images], ["only one"])
+    with pytest.raises(ValueError, match="3 column labels"):
+        image_grid([images], [], ["a", "b", "c"])
+    with pytest.raises(ValueError, match="scale"):
+        image_grid([images], scale=0)
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
-        tile(images, columns=1, background=255.0)
-    with pytest.raises(ValueError, match="columns"):
-        comparison(images, images, columns=0)
+        image_grid([[np.full((28, 28), 1.5)]])
+    with pytest.raises(ValueError, match=r"\(N, 784\)"):
+        image_grid([[np.zeros((14, 56))]])
 
 
-def test_fifty_pairs_make_the_square_of_280_with_originals_on_top() -> None:
-    sheet = comparison(flat_images(range(50)), flat_images(range(100, 150)), columns=10)
-    assert sheet.shape == (280, 280)
-    for k in range(50):
-        top, left = 56 * (k // 10), 28 * (k % 10)
-        assert (sheet[top : top + 28, left : left + 28] == k).all()
-        assert (sheet[top + 28 : top + 56, left : left + 28] == 100 + k).all()
+def test_a_caption_and_label_lines_make_room_for_themselves() -> None:
+    image = noise(1)[0]
+    plain = image_grid([[image]], [], ["one"], title="T")
+    captioned = image_grid([[image]], [], ["one\ntwo"], title="T", caption="said in small letters")
+    assert_nothing_is_cut_off(captioned)
+    ((top, _),), ((lower, _),) = find(plain, image, 3), find(captioned, image, 3)
+    assert lower - top >= 2 * 17  # two lines of that font size
+    words = pixels_of(captioned)[MARGIN:lower] < 200
+    lines = np.flatnonzero(np.diff(words.any(axis=1).astype(int)) == 1)
+    assert len(lines) == 4  # the title, the caption and both lines of the label
 
 
-def test_a_short_last_row_of_pairs_is_padded() -> None:
-    sheet = comparison(flat_images(range(1, 4)), flat_images(range(101, 104)), columns=2)
-    np.testing.assert_array_equal(sheet[::28, ::28], [[1, 2], [101, 102], [3, 0], [103, 0]])
+def test_bands_of_rows_stand_apart() -> None:
+    images = noise(4)
+    picture = image_grid([[image] for image in images], scale=1, gap=2, band=2)
+    tops = [find(picture, image, 1)[0][0] for image in images]
+    assert np.diff(tops).tolist() == [30, 30 + BAND_GAP, 30]
 
 
-def test_originals_without_reconstructions_are_refused() -> None:
+@pytest.mark.parametrize(("mark", "at"), [(0.0, 0), (2.0, 2), (0.5, 0.5)])
+def test_a_mark_is_a_triangle_below_its_place_in_the_row(mark: float, at: float) -> None:
+    images = noise(3)
+    picture = image_grid([images, images], gap=12, marks=[mark, 1.0])
+    top = find(picture, images[0], 3)[0][0]
+    below = np.argwhere(pixels_of(picture)[top + 84 : top + 96, MARGIN:-MARGIN] < 100)
+    assert below[:, 1].mean() == pytest.approx(42 + at * (84 + 12), abs=1)
+    assert 30 < len(below) < 90
+
+
+def test_reconstructions_stand_close_below_their_originals_and_bands_apart() -> None:
+    originals, x_hat = noise(5), noise(5, seed=1)
+    picture = reconstruction_grid(originals, x_hat, 1, "T", columns=3)
+    assert_nothing_is_cut_off(picture)
+    for k in range(5):
+        ((top, left),), ((below, same),) = (find(picture, i[k], 1) for i in (originals, x_hat))
+        assert (below - top, same) == (28 + 2, left)
+    first, second = (find(picture, x_hat[0], 1)[0][0], find(picture, originals[3], 1)[0][0])
+    assert second - first > 28 + 2 + 10
     with pytest.raises(ValueError, match="3 originals but 2"):
-        comparison(np.zeros((3, 784)), np.zeros((2, 784)))
+        reconstruction_grid(originals[:3], x_hat[:2], 1, "T")
+
+
+def test_rows_hold_all_images_in_order() -> None:
+    rows = in_rows(np.arange(7), 3)
+    assert [row.tolist() for row in rows] == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+def test_stacked_pictures_keep_one_margin_between_them() -> None:
+    a, b = noise(2)
+    picture = stacked([image_grid([[a]], scale=1), image_grid([[b]], scale=1)])
+    assert find(picture, a, 1) == [(MARGIN, MARGIN)]
+    assert find(picture, b, 1) == [(2 * MARGIN + 28, MARGIN)]
+    assert picture.size == (2 * MARGIN + 28, 3 * MARGIN + 56)
+
+
+# ------------------------------------------------------------------ files
 
 
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
@@ -128,17 +213,6 @@ def test_a_png_holds_exactly_the_pixels(tmp_path: Path, shape: tuple[int, ...]) 
     with Image.open(tmp_path / "picture.png") as picture:
         assert picture.format == "PNG"
         np.testing.assert_array_equal(np.asarray(picture), pixels)
-
-
-def test_scale_three_makes_blocks_of_three_by_three(tmp_path: Path) -> None:
-    pixels = np.random.default_rng(4).integers(0, 256, (4, 6, 3), dtype=np.uint8)
-    save_png(tmp_path / "picture.png", pixels, scale=3)
-    with Image.open(tmp_path / "picture.png") as picture:
-        read = np.asarray(picture)
-    assert read.shape == (12, 18, 3)
-    for i in range(3):
-        for j in range(3):
-            np.testing.assert_array_equal(read[i::3, j::3], pixels)
 
 
 def test_a_pillow_image_is_saved_too_and_equal_pixels_give_equal_bytes(tmp_path: Path) -> None:
@@ -160,8 +234,6 @@ def test_a_pillow_image_is_saved_too_and_equal_pixels_give_equal_bytes(tmp_path:
 def test_what_is_no_picture_is_not_written(tmp_path: Path, pixels: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"\(H, W\) or \(H, W, 3\)"):
         save_png(tmp_path / "picture.png", pixels)
-    with pytest.raises(ValueError, match="scale"):
-        save_png(tmp_path / "picture.png", np.zeros((2, 2), dtype=np.uint8), scale=0)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,6 +1,6 @@
-"""Is what the user asks for there: that class, those images, a picture of that size?
+"""Does what the user asks for exist: that class, those images, a picture of that size?
 
-If not, an OptionError says what there is instead. Next: generation.py and manifold.py.
+If not, an OptionError names what there is instead. Next: samples.py, which makes the pictures.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MOST_PIXELS = 100_000_000  # of a picture; few programs show more
 
 
 def class_label(dataset: Dataset, name: str) -> int:
-    """The label of the class with this name, in capitals or not; OptionError if there is none."""
+    """The label of the class with this name, in any case. OptionError if there is none."""
     names = [known.lower() for known in dataset.class_names]
     if name.lower() in names:
         return names.index(name.lower())
@@ -27,17 +27,18 @@ def class_label(dataset: Dataset, name: str) -> int:
 
 
 def class_name(dataset: Dataset, index: int) -> str:
-    """What image `index` shows, in a few words for a picture."""
-    return in_brief(dataset.class_names[int(dataset.labels[index])])
+    """The class of image `index`, short enough for a picture: "class 9" or "Ankle boot"."""
+    name = shortened(dataset.class_names[int(dataset.labels[index])])
+    return f"class {name}" if name.isdecimal() else name
 
 
-def in_brief(name: str) -> str:
-    """A name of 24 letters at most: a longer one would crowd out the picture."""
+def shortened(name: str) -> str:
+    """A name of at most 24 characters: a longer one would crowd out the picture."""
     return name if len(name) <= 24 else f"{name[:21]}..."
 
 
 def check_indices(dataset: Dataset, split: str, indices: Sequence[int]) -> None:
-    """Raises OptionError if the dataset, of which this is the `split`, lacks one of the images."""
+    """Raise OptionError if the dataset, of which this is the `split`, lacks one of the images."""
     for index in indices:
         if not 0 <= index < len(dataset):
             raise OptionError(
@@ -47,7 +48,7 @@ def check_indices(dataset: Dataset, split: str, indices: Sequence[int]) -> None:
 
 
 def check_size(tiles: int, scale: int) -> None:
-    """Raises OptionError if that many images, that much enlarged, are too large a picture."""
+    """Raise OptionError if that many images, enlarged by `scale`, make too large a picture."""
     pixels = tiles * (SIDE * scale) ** 2
     if pixels > MOST_PIXELS:
         raise OptionError(

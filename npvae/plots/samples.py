@@ -1,0 +1,137 @@
+"""What does a trained model make up, and what does it keep of an image?
+
+    prior         z ~ N(0, I), decoded: images that the model makes up
+    of_class      z from the region where the images of one class lie
+    reconstruct   images, encoded and decoded again
+
+The arithmetic of latent codes is in `latent_space.py`, the drawing in `image_grid.py`. In all
+titles, `name` is the model: "mnist, z = 10, epoch 20". The generator `rng` is the only source of
+randomness. Each function raises OptionError where `validation.py` does. Next: latent_walks.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image
+
+from npvae.core.errors import DataError
+from npvae.core.parameters import Array
+from npvae.datasets import Dataset
+from npvae.latent_space import Floats, draw_codes, encode_all, gaussian_of_class
+from npvae.model import VAE
+from npvae.plots.image_grid import GAP, image_grid, in_rows, stacked
+from npvae.plots.validation import check_indices, check_size, class_label, class_name, shortened
+
+COLUMNS = 10
+WELL_SEPARATED = 0.75  # share of a class's draws that fit this class best
+
+
+def model_name(dataset: str, latent_dim: int, epoch: int | None = None) -> str:
+    """The model in titles: "mnist, z = 10, epoch 20"."""
+    after = "" if epoch is None else f", epoch {epoch}"
+    return f"{shortened(dataset)}, z = {latent_dim}{after}"
+
+
+def prior(vae: VAE, rng: np.random.Generator, count: int, scale: int, name: str) -> Image.Image:
+    """`count` draws from the prior, decoded."""
+    check_size(count, scale)
+    return grid(vae.sample(count, rng), scale, f"{name}: draws from the prior")
+
+
+def of_class(
+    vae: VAE,
+    train: Dataset,
+    wanted: str,
+    rng: np.random.Generator,
+    count: int,
+    scale: int,
+    name: str,
+) -> tuple[Image.Image, str]:
+    """Draws that look like a class, and a warning, empty if the class is well separated.
+
+    The codes come from a Gaussian fitted to the codes of the training images of the class; the
+    model itself knows nothing of classes. Raises DataError for a class without images.
+    """
+    check_size(count, scale)
+    label = class_label(train, wanted)
+    class_title = shortened(train.class_names[label])
+    if not (train.labels == label).any():
+        raise DataError(f"no training image of {train.name} has the class {class_title}.")
+    gaussians = [
+        gaussian_of_class(*encode_all(vae, train.images[train.labels == k]))
+        if (train.labels == k).any()
+        else None
+        for k in range(len(train.class_names))
+    ]
+    mean, covariance = gaussians[label] or (np.zeros(0), np.zeros((0, 0)))
+    z = draw_codes(mean, covariance, count, rng)
+    shares = best_fits(draw_codes(mean, covariance, 1000, np.random.default_rng(0)), gaussians)
+    warning = ""
+    if shares[label] < WELL_SEPARATED:
+        others = np.where(np.arange(len(shares)) == label, 0, shares)
+        rival = shortened(train.class_names[int(others.argmax())])
+        warning = (
+            f"poorly separated: {1 - shares[label]:.0%} of such draws fit another class better, "
+            f"{others.max():.0%} the class {rival}"
+        )
+    title = f"{name}: draws like the class {class_title}"
+    return grid(vae.decode(z), scale, title, warning), warning
+
+
+def best_fits(z: Floats, gaussians: Sequence[tuple[Floats, Floats] | None]) -> Floats:
+    """For each class, the share of codes z (N, Z) to which its Gaussian gives the greatest density.
+
+    The log density of N(mean, C = L L') is -0.5 |y|^2 - sum(log diag L), where L y = z - mean, up
+    to a constant that is the same for all classes. A class that is None has no share.
+    """
+    log_density = np.full((len(gaussians), len(z)), -np.inf)
+    for k, gaussian in enumerate(gaussians):
+        if gaussian is not None:
+            mean, covariance = gaussian
+            cholesky = np.linalg.cholesky(covariance)
+            y = np.linalg.solve(cholesky, (z - mean).T)  # (Z, N)
+            log_density[k] = -0.5 * np.sum(y**2, axis=0) - np.log(np.diag(cholesky)).sum()
+    shares: Floats = np.bincount(log_density.argmax(axis=0), minlength=len(gaussians)) / len(z)
+    return shares
+
+
+def reconstruct(
+    vae: VAE, dataset: Dataset, split: str, indices: Sequence[int], scale: int, name: str
+) -> Image.Image:
+    """Images above what the decoder makes of their codes mu; a single image beside it."""
+    check_indices(dataset, split, indices)
+    check_size(2 * len(indices), scale)
+    originals = dataset.images[list(indices)]  # (N, 28, 28)
+    x_hat = vae.decode(encode_all(vae, originals)[0])
+    pair = ["original", "reconstruction"]
+    if len(indices) == 1:
+        title = f"{name}: {described(dataset, split, indices[0], name)}"
+        return image_grid([[originals[0], x_hat[0]]], [], pair, scale, title)
+    labels = [f"image {index}\n{class_name(dataset, index)}" for index in indices]
+    bands = []
+    for start in range(0, len(indices), COLUMNS):
+        some = slice(start, start + COLUMNS)
+        title = "" if start else f"{name}: {source(dataset, split, name)}s and reconstructions"
+        rows = [originals[some], x_hat[some]]
+        bands.append(image_grid(rows, pair, labels[some], scale, title, gap=GAP // 2))
+    return stacked(bands)
+
+
+def source(dataset: Dataset, split: str, name: str) -> str:
+    """ "test image", or "mnist test image" if the model's name does not say so already."""
+    title = shortened(dataset.title)
+    return f"{split} image" if name.startswith(title) else f"{title} {split} image"
+
+
+def described(dataset: Dataset, split: str, index: int, name: str) -> str:
+    """An image in words: "test image 4 (class 9)"."""
+    return f"{source(dataset, split, name)} {index} ({class_name(dataset, index)})"
+
+
+def grid(x_hat: Array, scale: int, title: str, caption: str = "") -> Image.Image:
+    """Images in rows of ten, or in a square if there are more than a hundred."""
+    columns = min(len(x_hat), max(COLUMNS, math.ceil(math.sqrt(len(x_hat)))))
+    return image_grid(in_rows(x_hat, columns), scale=scale, title=title, caption=caption)

@@ -1,0 +1,219 @@
+"""Dots stand where the codes are, in colours that every eye can tell apart, and all is named."""
+
+import time
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image, ImageColor
+
+from npvae.core.errors import OptionError
+from npvae.latent_space import principal_plane
+from npvae.plots import latent_scatter
+from npvae.plots.latent_scatter import CLASS_COLORS, OPACITY, codes, scatter
+from tests.plots.toys import NAME, TEST, assert_nothing_is_cut_off, model, pixels_of, where, x_of
+
+
+def rgb(name: str) -> NDArray[np.int64]:
+    return np.array(ImageColor.getrgb(name), dtype=np.int64)
+
+
+def panel_center(picture: Image.Image, color: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The (row, column) middle of the panel's pixels that have this hue, as the dots show it."""
+    seen = np.rint(OPACITY * color + (1 - OPACITY) * 255)
+    panel = pixels_of(picture)[96:696, 60:690]
+    near = np.abs(panel - seen).max(axis=-1) <= 3
+    center: NDArray[np.float64] = np.argwhere(near).mean(axis=0)
+    return center
+
+
+def test_dots_stand_where_the_codes_are_in_the_colour_of_their_class() -> None:
+    codes = [[-1.02, -1.02], [1.02, -1.02], [-0.98, 1.01]]  # off the grid lines
+    picture = scatter(codes, [0, 1, 2], ["a", "b", "c"], "Three", "z0", "z1")
+    a, b, c = (panel_center(picture, rgb(CLASS_COLORS[k])) for k in range(3))
+    unit = (b - a)[1] / 2.04  # pixels
+    assert unit > 200
+    assert (b - a)[0] == pytest.approx(0.0, abs=1.0)
+    np.testing.assert_allclose(c - a, [-2.03 * unit, 0.04 * unit], atol=1.0)  # rows run downwards
+
+
+def test_no_class_hides_another() -> None:
+    """Two classes in one cloud: in the picture each covers as much as the other."""
+    rng = np.random.default_rng(0)
+    codes, labels = rng.standard_normal((6000, 2)), np.repeat([0, 5], 3000)  # class by class
+    picture = scatter(codes, labels, [str(k) for k in range(6)], "", "z0", "z1")
+    panel = pixels_of(picture)[300:500, 250:450].reshape(-1, 3)
+    nearer = [np.abs(panel - rgb(CLASS_COLORS[k])).sum(axis=1) for k in (0, 5)]
+    share = np.mean(nearer[0] < nearer[1])
+    assert 0.3 < share < 0.7  # drawn in the order given, the first class keeps less than 0.1
+
+
+def test_the_legend_names_each_class_outside_the_panel() -> None:
+    names = ["T-shirt/top", "Trouser", "Ankle boot"]
+    picture = scatter([[0.0, 0.0], [1.0, 1.0]], [0, 2], names, "Codes", "z0", "z1")
+    rows = []
+    for k in range(3):
+        disc = where(picture, tuple(rgb(CLASS_COLORS[k]).tolist()))
+        assert len(disc) > 100
+        assert disc[:, 1].min() > 650
+        rows.append(disc[:, 0].mean())
+        row = round(rows[-1])
+        assert (pixels_of(picture)[row - 6 : row + 6, disc[:, 1].max() + 6 :] < 100).any()
+    assert rows == sorted(rows)
+    assert_nothing_is_cut_off(picture)
+
+
+@pytest.mark.parametrize(
+    ("count", "names"),
+    [
+        (1, ["only"]),
+        (50, ["a class whose name is as long as a sentence and longer than most of them"]),
+        (200, [f"class {k}" for k in range(47)]),
+    ],
+)
+def test_odd_sets_of_codes_are_drawn_whole(count: int, names: list[str]) -> None:
+    """One point; all points equal; more classes than the picture is high."""
+    picture = scatter(np.ones((count, 2)), np.arange(count) % len(names), names, "T", "x", "y")
+    assert_nothing_is_cut_off(picture)
+    assert (pixels_of(picture)[380:412, 330:370] < 220).any()  # the dot, in the middle
+
+
+def test_ten_thousand_codes_are_drawn_within_a_second_and_always_the_same() -> None:
+    rng = np.random.default_rng(1)
+    codes, labels = rng.standard_normal((10_000, 2)), rng.integers(0, 10, 10_000)
+    names = [str(k) for k in range(10)]
+    start = time.process_time()
+    picture = scatter(codes, labels, names, "Codes", "z0", "z1")
+    assert time.process_time() - start < 1.0
+    assert picture.tobytes() == scatter(codes, labels, names, "Codes", "z0", "z1").tobytes()
+
+
+def test_codes_that_cannot_be_drawn_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(N, 2\)"):
+        scatter(np.zeros((4, 3)), np.zeros(4, dtype=int), ["a"], "", "x", "y")
+    with pytest.raises(ValueError, match=r"\(N,\)"):
+        scatter(np.zeros((4, 2)), np.zeros(3, dtype=int), ["a"], "", "x", "y")
+    with pytest.raises(ValueError, match="finite"):
+        scatter([[0.0, np.nan]], [0], ["a"], "", "x", "y")
+    with pytest.raises(ValueError, match="at least one"):
+        scatter(np.zeros((0, 2)), np.zeros(0, dtype=int), ["a"], "", "x", "y")
+    for label in (-1, 1):
+        with pytest.raises(ValueError, match="class names"):
+            scatter([[0.0, 0.0]], [label], ["a"], "", "x", "y")
+
+
+# ------------------------------------------------------------------ colours
+
+# Linear RGB as an eye without one kind of cone sees it (Machado, Oliveira and Fernandes 2009).
+EYES: dict[str, Any] = {
+    "normal": np.eye(3),
+    "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "tritanopia": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+LMS = [[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.6300]]
+LAB = [[0.2105, 0.7936, -0.0041], [1.9780, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]]
+
+
+def linear(colors: NDArray[np.int64]) -> NDArray[np.float64]:
+    c = colors / 255
+    return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
+
+
+def oklab(colors: NDArray[np.int64], eye: str) -> NDArray[np.float64]:
+    """Coordinates in which distances are about as large as they look (Ottosson 2020)."""
+    seen = np.clip(linear(colors) @ np.transpose(EYES[eye]), 0, 1)
+    return np.asarray(np.cbrt(seen @ np.transpose(LMS)) @ np.transpose(LAB))
+
+
+@pytest.mark.parametrize(
+    ("eye", "apart"), [(eye, 0.15 if eye == "normal" else 0.07) for eye in EYES]
+)
+def test_every_eye_can_tell_the_colours_apart(eye: str, apart: float) -> None:
+    """0.02 is about the least difference that is seen at all; Tol's "muted" comes to 0.02 here."""
+    lab = oklab(np.array([rgb(name) for name in CLASS_COLORS]), eye)
+    distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
+    assert distance[~np.eye(10, dtype=bool)].min() > apart
+
+
+def test_no_colour_is_pale_on_white() -> None:
+    luminance = linear(np.array([rgb(name) for name in CLASS_COLORS])) @ [0.2126, 0.7152, 0.0722]
+    assert (1.05 / (luminance + 0.05)).min() > 2.2  # the contrast of WCAG; yellow has 1.07
+
+
+def test_each_class_has_its_name_where_its_dots_are() -> None:
+    """Around a name there is a white halo: white pixels amid the dots, and dark letters in it."""
+    rng = np.random.default_rng(0)
+    centers = np.array([[-4.0, -4], [4, -4], [0, 4]])
+    points = np.repeat(centers, 500, axis=0) + 0.5 * rng.standard_normal((1500, 2))
+    picture = scatter(points, np.repeat([0, 1, 2], 500), ["one", "two", "six"], "T", "x", "y")
+    pixels = pixels_of(picture)
+    for k in range(3):
+        row, column = panel_center(picture, rgb(CLASS_COLORS[k])) + np.array([96, 60])
+        near = pixels[round(row) - 40 : round(row) + 40, round(column) - 40 : round(column) + 40]
+        dark = (near == 51).all(axis=-1)  # the ink of letters
+        assert dark.sum() > 20
+
+
+# ------------------------------------------------------------------ codes
+
+
+class Watch:
+    """What `scatter` was given last; it draws as always."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.points = self.labels = np.zeros(0)
+        self.words: list[str] = []
+        monkeypatch.setattr(latent_scatter, "scatter", self.scatter)
+
+    def scatter(self, points: Any, labels: Any, names: Any, *words: str) -> Image.Image:
+        self.points, self.labels, self.words = points, labels, list(words)
+        return scatter(points, labels, names, *words)
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> Watch:
+    return Watch(monkeypatch)
+
+
+def test_codes_stand_where_the_encoder_puts_them(given: Watch) -> None:
+    vae = model(2)
+    codes(vae, TEST, "test", 50, 1, NAME)
+    np.testing.assert_allclose(given.points, vae.encode(x_of(TEST.images[:50]))[0], rtol=1e-9)
+    np.testing.assert_array_equal(given.labels, TEST.labels[:50])
+    title, *axes = given.words
+    assert axes == ["mu of z0", "mu of z1"]
+    assert title == f"{NAME}: codes of 50 drawn-digits test images"
+
+
+def test_codes_of_more_latents_stand_in_their_principal_plane_and_say_so(given: Watch) -> None:
+    vae = model(4)
+    codes(vae, TEST, "test", 10_000, 1, NAME)
+    mu, _ = vae.encode(x_of(TEST.images))
+    points, (first, second) = principal_plane(mu)
+    np.testing.assert_allclose(given.points, points, rtol=1e-7, atol=1e-9)
+    assert given.words[1:] == [
+        f"principal component 1 of mu: {first:.0%} of the variance",
+        f"principal component 2 of mu: {second:.0%} of the variance",
+    ]
+    assert 1 > first > second > 0
+
+
+def test_codes_of_one_latent_stand_in_a_row_for_each_class(given: Watch) -> None:
+    vae = model(1)
+    codes(vae, TEST, "test", 10_000, 1, NAME)
+    mu, _ = vae.encode(x_of(TEST.images))
+    np.testing.assert_allclose(given.points[:, 0], mu[:, 0], rtol=1e-9)
+    np.testing.assert_array_equal(np.rint(given.points[:, 1]), TEST.labels)
+
+
+@pytest.mark.parametrize("scale", [50, 2**53 - 1])
+def test_codes_are_not_enlarged_beyond_what_memory_holds(scale: int) -> None:
+    with pytest.raises(OptionError, match="million pixels"):
+        codes(model(2), TEST, "test", 20, scale, NAME)
+
+
+def test_a_scale_enlarges_the_codes_too() -> None:
+    small, large = (codes(model(2), TEST, "test", 20, scale, NAME) for scale in (1, 2))
+    assert large.size == (2 * small.width, 2 * small.height)

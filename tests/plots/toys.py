@@ -1,0 +1,57 @@
+"""What the tests of pictures share: tiny sets of drawn digits, and untrained models."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from npvae.datasets.drawn_digits import drawn_digits
+from npvae.model import VAE
+from npvae.plots.axes import WHITE
+
+TRAIN, TEST = drawn_digits(train=200, test=60)
+NAME = "toy, z = 3, epoch 7"
+
+
+def model(latent_dim: int, seed: int = 1) -> VAE:
+    """Untrained, but large enough weights make every latent count, each to another degree."""
+    vae = VAE(784, (16,), latent_dim, dtype="float64", rng=np.random.default_rng(seed))
+    vae.parameters["encoder.mu.W"] *= 1 + np.random.default_rng(seed).permutation(latent_dim)
+    vae.parameters["encoder.log_var.b"] = -1.0
+    vae.parameters["decoder.hidden0.W"] *= 3
+    return vae
+
+
+def x_of(images: NDArray[np.uint8]) -> NDArray[np.float64]:
+    return images.reshape(len(images), -1) / 255
+
+
+def pixels_of(picture: Image.Image) -> NDArray[np.int64]:
+    """(H, W) of a grey picture, (H, W, 3) of one in colour."""
+    assert picture.mode in ("L", "RGB")
+    return np.asarray(picture).astype(np.int64)
+
+
+def where(picture: Image.Image, color: tuple[int, ...]) -> NDArray[np.int64]:
+    """The (row, column) of each pixel of exactly this colour: (N, 2)."""
+    return np.argwhere((pixels_of(picture) == color).all(axis=-1))
+
+
+def assert_nothing_is_cut_off(picture: Image.Image, border: int = 8) -> None:
+    pixels = pixels_of(picture)
+    pixels[border:-border, border:-border] = WHITE[0]
+    assert (pixels == WHITE[0]).all()
+
+
+def find(picture: Image.Image, image: NDArray[np.uint8], scale: int) -> list[tuple[int, int]]:
+    """All (top, left) where this image stands in a grey picture, enlarged."""
+    block = image.repeat(scale, axis=0).repeat(scale, axis=1).astype(np.int64)
+    pixels = pixels_of(picture)
+    windows = np.lib.stride_tricks.sliding_window_view(pixels, block.shape)
+    corners = np.argwhere(windows[:, :, 0, 0] == block[0, 0])
+    return [(int(i), int(j)) for i, j in corners if (windows[i, j] == block).all()]
+
+
+def noise(count: int, seed: int = 0) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 250, (count, 28, 28), dtype=np.uint8)
