@@ -17,7 +17,7 @@ import pytest
 
 from npvae.datasets import Dataset
 from npvae.losses import Loss
-from npvae.runs.messages import summary
+from npvae.runs.messages import floor_and_baseline, summary
 from npvae.runs.terminal import fitted
 from tests.forks import Ending, Forks
 from tests.helpers import ROOT, SCRIPTS, digits, digits_file
@@ -247,7 +247,7 @@ def test_the_summary_says_where_the_loss_is(images: str, loss: float, said: str)
     if images == "grey":
         train, test = np.full_like(train, 100), np.full_like(test, 100)
     sets = (Dataset("any", x, np.zeros(len(x), np.uint8), ("any",), "drawn") for x in (train, test))
-    text = summary(Loss(loss, 0.0), *sets)
+    text = summary(Loss(loss, 0.0), floor_and_baseline(*sets))
     assert said in text
     shares = re.findall(r"(\S+)% of the way", text)
     assert all(0 <= int(share) <= 100 for share in shares)
