@@ -108,7 +108,7 @@ def scatter(
     picture = Image.new("RGB", (width, height), WHITE)
     write(picture, (MARGIN, MARGIN), title, LARGE)
     draw_axes(picture, panel, x_label, y_label)
-    colors = _class_colors(len(class_names))
+    colors = class_colors(len(class_names))
     _dots(picture, panel, codes, [colors[k] for k in classes])
     if len(class_names) <= SPREAD:
         _write_names(picture, panel, codes, classes, class_names)
@@ -174,7 +174,7 @@ def _disc(radius: float, opacity: float) -> Image.Image:
     return mask.reduce(8)
 
 
-def _class_colors(count: int) -> list[Color]:
+def class_colors(count: int) -> list[Color]:
     """A colour for each class: those above for up to ten, around the colour circle for more."""
     names = (
         CLASS_COLORS

@@ -1,0 +1,131 @@
+"""The figures of the guided tour show what they say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from npvae import VAE
+from npvae.datasets import Dataset
+from npvae.plots.axes import INK, MEDIUM, largest
+from npvae.plots.computation_graph import (
+    BACKWARD,
+    BOXES,
+    FORWARD,
+    HIGH,
+    NOTES,
+    SIZE,
+    WIDE,
+    arrows,
+    computation_graph,
+)
+from npvae.plots.latent_ellipses import DEVIATIONS, SIDE, Posteriors, ellipses, reach
+from npvae.plots.tour_figures import figures
+from npvae.storage import checkpoint
+from tests.helpers import ROOT, digits
+
+Box = tuple[float, float, float, float]
+
+# What feeds what in `VAE.forward`, and the losses. No gradient comes back to x and epsilon.
+EDGES = {
+    *[("x", "h_enc"), ("h_enc", "mu"), ("h_enc", "log_var"), ("epsilon", "z")],
+    *[("mu", "z"), ("log_var", "z"), ("mu", "kl"), ("log_var", "kl")],
+    *[("z", "h_dec"), ("h_dec", "logits"), ("logits", "bce"), ("bce", "loss"), ("kl", "loss")],
+}
+
+
+def at(x: float, y: float) -> str:
+    """The box at whose edge this point is."""
+    return next(
+        name
+        for name, (left, middle, _) in BOXES.items()
+        if abs(x - left) <= WIDE + 4 and abs(y - middle) <= HIGH + 4
+    )
+
+
+def test_the_graph_has_the_arrows_of_the_model() -> None:
+    found = {FORWARD: set(), BACKWARD: set()}  # type: dict[object, set[tuple[str, str]]]
+    for line, color in arrows():
+        edge = at(*line[0]), at(*line[-1])
+        assert edge not in found[color]
+        found[color].add(edge)
+    assert found[FORWARD] == EDGES
+    assert found[BACKWARD] == {(b, a) for a, b in EDGES if a not in ("x", "epsilon")}
+
+
+def test_words_and_boxes_of_the_graph_have_room() -> None:
+    areas: list[Box] = [(x - WIDE, y - HIGH, x + WIDE, y + HIGH) for x, y, _ in BOXES.values()]
+    for x, y, anchor, _, words in NOTES:
+        width, height = largest([words], MEDIUM)
+        x_left = x if anchor[0] == "l" else x - width / 2
+        y_top = y if anchor[1] == "a" else y - height
+        areas.append((x_left, y_top, x_left + width, y_top + height))
+    for k, (left, top, right, bottom) in enumerate(areas):
+        assert left >= 0
+        assert top >= 0
+        assert right <= SIZE[0]
+        assert bottom <= SIZE[1]
+        for other in areas[:k]:
+            apart = other[0] >= right or other[2] <= left or other[1] >= bottom or other[3] <= top
+            assert apart, (areas[k], other)
+
+
+def posteriors(mu: float, sigma: float) -> Posteriors:
+    labels = np.zeros(1, np.uint8)
+    return Posteriors("beta", "note", np.full((1, 2), mu), np.full((1, 2), sigma), labels)
+
+
+def test_an_ellipse_is_as_large_as_its_sigma_and_the_circle_as_the_prior() -> None:
+    """Counted in pixels: the area of the ellipse, and how far the circle reaches."""
+    shown = posteriors(4.0, 1.0)
+    picture = np.asarray(ellipses([shown], ["one"]).convert("RGB"), dtype=int)
+    panel = picture[108 : 108 + SIDE, 62:]  # without title, tick labels and legend
+    unit = SIDE / (2 * reach(shown))  # pixels
+    blue = panel[..., 2] - panel[..., 0] > 12  # the first class is blue, all else is grey
+    assert blue.sum() == pytest.approx(np.pi * (DEVIATIONS * unit) ** 2, rel=0.03)
+    y, x = np.nonzero(np.all(panel == INK, axis=-1))
+    assert np.ptp(x) == pytest.approx(2 * DEVIATIONS * unit, abs=4)
+    assert np.ptp(y) == pytest.approx(2 * DEVIATIONS * unit, abs=4)
+
+
+def test_posteriors_have_to_fit_together() -> None:
+    good = posteriors(0.0, 1.0)
+    with pytest.raises(ValueError, match=r"\(N, 2\)"):
+        ellipses([good._replace(sigma=np.ones((2, 2)))], ["one"])
+    with pytest.raises(ValueError, match="label 3"):
+        ellipses([good._replace(labels=np.full(1, 3, np.uint8))], ["one"])
+
+
+def test_figures_come_from_runs(tmp_path: Path) -> None:
+    images = digits(50, 40)[1]
+    test = Dataset("drawn-digits", images, np.zeros(40, np.uint8), ("zero",), "here")
+    for beta in 0.0, 4.0:
+        vae, run = VAE(latent_dim=2), tmp_path / f"{beta}"
+        run.mkdir()
+        header = {
+            "model": vae.settings,
+            "settings": {"beta": beta},
+            "history": [{"test_kl": 1.0}, {"test_kl": 2.0}],
+        }
+        checkpoint.save(run / "last.npz", header, vae.parameters)
+    by_ellipses, by_samples = figures(sorted(tmp_path.iterdir()), test)
+    assert by_ellipses.width > 2 * SIDE
+    assert by_samples.width > 12 * 3 * 28
+
+
+@pytest.mark.parametrize("name", ["graph", "ellipses", "samples_by_beta"])
+def test_the_pictures_of_the_tour_are_small(name: str) -> None:
+    path = ROOT / "npvae" / "pictures" / f"{name}.png"
+    assert path.stat().st_size < 60_000
+    with Image.open(path) as picture:
+        assert picture.width > 900
+
+
+def test_the_graph_in_the_tour_is_the_one_that_is_drawn() -> None:
+    """But for the letters, which a new Pillow may draw a little differently."""
+    with Image.open(ROOT / "npvae" / "pictures" / "graph.png") as kept:
+        difference = np.asarray(kept.convert("RGB"), int) - np.asarray(computation_graph(), int)
+    assert np.mean(np.abs(difference) > 60) < 0.01
