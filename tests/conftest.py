@@ -11,12 +11,20 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # As in a virtual environment that is active: suggested commands then begin with the word python.
 os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+
+# Signals, terminals and forks as Unix has them are not to be had elsewhere.
+UNIX = ("tests.forks", "import fcntl", "import pty", "signal.SIGALRM", "signal.SIGKILL")
+if os.name == "nt":
+    here = Path(__file__).parent
+    texts = {path: path.read_text(encoding="utf-8") for path in here.rglob("test_*.py")}
+    collect_ignore = [path for path, text in texts.items() if any(word in text for word in UNIX)]
 
 COUNTED: dict[str, Counter[str]] = {}
 
@@ -49,6 +57,8 @@ def collected() -> Iterator[None]:
 @pytest.fixture
 def time_limit() -> Iterator[None]:
     """What would wait for ever, as at a pipe that nobody writes to, fails after half a minute."""
+    if os.name != "posix":
+        pytest.skip("pipes and alarms are those of Unix")
 
     def late(*_: object) -> None:
         pytest.fail("it waits for ever")  # which no `except Exception` of ours takes for a fault

@@ -148,7 +148,9 @@ def test_runs_as_a_file_is_an_output_error() -> None:
         new_run("a-z10", None, ABOUT)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="to root every folder is writable")
+@pytest.mark.skipif(
+    os.name != "posix" or os.geteuid() == 0, reason="to root every folder is writable"
+)
 def test_a_read_only_place_is_an_output_error() -> None:
     Path("locked").mkdir(mode=0o500)
     with pytest.raises(OutputError, match="locked"):
