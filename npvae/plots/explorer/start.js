@@ -57,6 +57,3 @@ else {
   if (exampleCount) pickExample(0);
 }
 setTimeout(selfTest); // after the first picture
-
-// For the console, and for tests: explorer.model().decode([...]), explorer.state, ...
-window.explorer = { state, models, setCode, setImage, setModel, pickExample, spherical, straight, sigmoid, bcePerPixel, klPerLatent, shellOf, selfTest, settled, model: () => state.model };
