@@ -40,10 +40,16 @@ def digits_file(folder: Path, train: int = 200, test: int = 60) -> Path:
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """For a child process: one BLAS thread, which small runs like, and no Numba to wait for."""
+    """For a child process: one BLAS thread, which small runs like, and no Numba to wait for.
+
+    It imports this npvae from any folder, although PYTHONPATH may be relative here.
+    """
     odd = ("COLUMNS", "LINES", "NPVAE_DATA_DIR", "PYTHONUNBUFFERED")
     kept = {name: value for name, value in os.environ.items() if name not in odd}
-    return {**kept, "NPVAE_BACKEND": "numpy", "OPENBLAS_NUM_THREADS": "1", **changes}
+    others = filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    path = os.pathsep.join([str(ROOT), *map(os.path.abspath, others)])
+    settings = {"NPVAE_BACKEND": "numpy", "OPENBLAS_NUM_THREADS": "1", "PYTHONPATH": path}
+    return {**kept, **settings, **changes}
 
 
 def command(script: str, *arguments: str | Path) -> list[str]:
