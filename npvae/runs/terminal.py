@@ -109,8 +109,10 @@ def interpreter() -> str:
 
 def in_shell(path: str, *names: str) -> str:
     """The first of the names by which the shell finds a program in the same folder, or its path."""
+    folder = os.path.realpath(os.path.dirname(path))
     for name in names:
-        if os.path.dirname(shutil.which(name) or "") == os.path.dirname(path):
+        found = shutil.which(name)
+        if found and os.path.realpath(os.path.dirname(found)) == folder:
             return name
     return quote(path)
 

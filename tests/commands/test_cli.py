@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -183,7 +184,7 @@ def test_too_little_memory_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is a device of Linux")
 @pytest.mark.parametrize(("word", "code"), [("--help", 6), ("--no-such-option", 2)])
 def test_help_and_bad_options_on_a_full_disk(word: str, code: int) -> None:
-    words = " ".join(command("gradcheck.py", word))
+    words = shlex.join(command("gradcheck.py", word))
     done = run(["sh", "-c", f"{words} >/dev/full {'2>/dev/full' if code == 2 else ''}"])
     assert done.returncode == code
     assert done.stderr in ("", "error: the output cannot be written: No space left on device\n")
@@ -201,9 +202,8 @@ def test_help_for_a_reader_who_has_enough() -> None:
 
 @pytest.mark.parametrize("script", ["train.py", "evaluate.py", "generate.py"])
 def test_a_current_folder_that_has_been_removed(script: str, tmp_path: Path) -> None:
-    gone = tmp_path / "gone"
-    words = " ".join(command(script))
-    done = run(["sh", "-c", f"mkdir {gone} && cd {gone} && rmdir {gone} && {words}"])
+    words = shlex.join(command(script))
+    done = run(["sh", "-c", f"mkdir gone && cd gone && rmdir ../gone && {words}"], cwd=tmp_path)
     assert done.returncode == 6
     assert done.stderr == (
         "error: the current folder has been removed.\nGo to one that exists, and call this again.\n"

@@ -10,7 +10,7 @@ import pytest
 
 from npvae.__main__ import COMMANDS, main
 from npvae.runs import terminal
-from tests.helpers import ROOT, SCRIPTS, digits_file, environment, run
+from tests.helpers import ROOT, SCRIPTS, digits_file, run
 
 TRAIN = ("--dataset", "digits.npz", "--hidden", "5", "--latent-dim", "2", "--epochs", "1")
 
@@ -59,17 +59,16 @@ def test_suggested_commands_have_the_form_of_the_one_that_runs(
 def test_a_run_by_the_module_goes_on_by_the_module(tmp_path: Path) -> None:
     digits_file(tmp_path)
     python = [sys.executable, "-m", "npvae"]
-    env = environment(PYTHONPATH=str(ROOT))
-    train = run([*python, "train", *TRAIN], cwd=tmp_path, env=env)
+    train = run([*python, "train", *TRAIN], cwd=tmp_path)
     assert train.returncode == 0, train.stderr
     assert "  python -m npvae generate" in train.stdout
     assert "scripts/" not in train.stdout
 
-    unknown = run([*python, "trian"], cwd=tmp_path, env=env)
+    unknown = run([*python, "trian"], cwd=tmp_path)
     assert unknown.returncode == 2
     assert "'trian'" in unknown.stderr
     assert unknown.stderr.count("\n") == 1
 
-    usage = run([*python, "train", "--help"], cwd=tmp_path, env=env)
+    usage = run([*python, "train", "--help"], cwd=tmp_path)
     assert usage.stdout.startswith("usage: python -m npvae train ")
     assert "\n  python -m npvae train --epochs 20\n" in usage.stdout

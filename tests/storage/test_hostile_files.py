@@ -27,7 +27,7 @@ from npvae.model import VAE
 from npvae.storage.checkpoint import MAX_HEADER, MAX_VALUES, npy_bytes
 from tests.datasets.test_idx import idx_bytes
 from tests.datasets.test_image_folder import npy, png_header, zipped
-from tests.helpers import ROOT, Tally, command, environment, run
+from tests.helpers import ROOT, Tally, command, run
 from tests.storage.test_checkpoint import (
     Members,
     forged,
@@ -504,7 +504,7 @@ def test_a_script_refuses_each_hostile_file(
         make(path)
         limits = [str(MEMORY), str(SECONDS)]
         limited = [sys.executable, "-c", SCRIPT, *limits, *command(script, *options, path)[1:]]
-        child = run(limited, cwd=tmp_path, env=environment(PYTHONPATH=str(ROOT)), timeout=WAITING)
+        child = run(limited, cwd=tmp_path, timeout=WAITING)
         assert child.returncode == exit_code, f"{name}: {child.returncode} {child.stderr}"
         assert child.stderr.startswith("error: "), name
         assert len(child.stderr.splitlines()) <= 4, f"{name}: {child.stderr}"
