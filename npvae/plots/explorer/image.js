@@ -15,8 +15,8 @@ panels.push(function drawImage() {
 
 let last = null; // where the pen is while it is down
 function penAt(event) {
-  const box = $("pad").getBoundingClientRect();
-  return { x: (event.clientX - box.left) / box.width * SIDE, y: (event.clientY - box.top) / box.height * SIDE };
+  const box = $("pad").getBoundingClientRect(), pixel = box.width / SIDE;
+  return { x: (event.clientX - box.left) / pixel, y: (event.clientY - box.top) / pixel };
 }
 
 function stroke(event) {
@@ -88,9 +88,7 @@ function clearImage() {
 // --- the images to pick ---
 
 for (let n = 0; n < exampleCount; n++) {
-  const thumb = document.createElement("canvas");
-  thumb.width = thumb.height = SIDE;
-  thumb.title = exampleName(n);
+  const thumb = make("canvas", { width: SIDE, height: SIDE, title: exampleName(n) });
   thumb.setAttribute("role", "option");
   thumb.setAttribute("aria-label", exampleName(n));
   thumb.tabIndex = n ? -1 : 0; // one stop for the tab key; arrows go on from there

@@ -6,12 +6,9 @@ const STOPS = 11;
 const strips = {};
 
 for (const name of Object.keys(WAYS)) {
-  const label = document.createElement("label"), radio = document.createElement("input"), words = document.createElement("span");
-  Object.assign(radio, { type: "radio", name: "way", value: name });
-  words.textContent = name;
-  strips[name] = document.createElement("canvas");
-  Object.assign(strips[name], { width: STOPS * SIDE, height: SIDE });
-  label.append(radio, words, strips[name]);
+  const label = make("label"), radio = make("input", { type: "radio", name: "way", value: name });
+  strips[name] = make("canvas", { width: STOPS * SIDE, height: SIDE });
+  label.append(radio, make("span", { textContent: name }), strips[name]);
   $("ways").append(label);
   strips[name].addEventListener("click", (event) => {
     const box = strips[name].getBoundingClientRect();
@@ -40,7 +37,7 @@ panels.push(function drawJourney() {
   const { model, a, b, way, t, playing } = state;
   paintDecoded($("a"), model.decode(a));
   paintDecoded($("b"), model.decode(b));
-  for (const radio of document.querySelectorAll("[name=way]")) radio.checked = radio.value === way;
+  for (const radio of document.getElementsByName("way")) radio.checked = radio.value === way;
   $("along").value = t;
   $("along").setAttribute("aria-valuetext", `${Math.round(100 * t)} % of the way`);
   $("play").textContent = playing ? "stop" : "play";

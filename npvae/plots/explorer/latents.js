@@ -26,8 +26,7 @@ builders.push(function buildLatents() {
 
 function buildRow(k) {
   const { model } = state, nats = model.kl[k], used = model.active[k];
-  const element = document.createElement("div");
-  element.className = used ? "latent" : "latent unused";
+  const element = make("div", { className: used ? "latent" : "latent unused" });
   element.innerHTML = `
     <div class="name" title="${nats.toFixed(2)} nats: the KL of this latent, over test images">
       <i>z</i><sub>${k}</sub><span class="nats"><span></span></span><small>${nats.toFixed(2)}</small></div>
@@ -40,7 +39,8 @@ function buildRow(k) {
     </div>
     <span class="value"></span>`;
   const part = (name) => element.querySelector(name);
-  const row = { k, used, element, input: part("input"), handle: part(".handle"), value: part(".value"), posterior: part(".posterior") };
+  const row = { k, used, element, input: part("input") };
+  for (const name of ["handle", "value", "posterior"]) row[name] = part(`.${name}`);
   part(".nats span").style.width = percent(nats / Math.max(...model.kl, 1e-9));
   part("path").setAttribute("d", priorCurve(model.range));
   row.input.min = -model.range;
@@ -107,11 +107,10 @@ panels.push(function drawLatents() {
     value.textContent = z[k].toFixed(2).replace("-", "−");
     posterior.hidden = !q;
     if (!q) continue;
-    const sigma = Math.exp(0.5 * q.logVar[k]), low = shareOf(q.mu[k] - sigma), high = shareOf(q.mu[k] + sigma);
-    posterior.style.left = percent(low);
-    posterior.style.right = percent(1 - high);
-    posterior.style.setProperty("--mu", percent(shareOf(q.mu[k])));
-    posterior.title = `q(z | x): mu ${q.mu[k].toFixed(2)}, sigma ${sigma.toFixed(2)}`;
+    const mu = q.mu[k], sigma = Math.exp(0.5 * q.logVar[k]);
+    posterior.style.left = percent(shareOf(mu - sigma));
+    posterior.style.right = percent(1 - shareOf(mu + sigma));
+    posterior.title = `q(z | x): μ ${mu.toFixed(2)}, σ ${sigma.toFixed(2)}`;
   }
 });
 

@@ -11,7 +11,7 @@ panels.push(function drawPicture() {
   if (view === "coins") paint(canvas, logits.map((l, k) => (coins[k] < sigmoid(l) ? 1 : 0)));
   else if (view === "bce" && x) paint(canvas, bcePerPixel(logits, x), (v) => heat(v / WORST));
   else paintDecoded(canvas, logits);
-  for (const radio of document.querySelectorAll("[name=view]")) {
+  for (const radio of document.getElementsByName("view")) {
     radio.checked = radio.value === view;
     if (radio.value === "bce") radio.disabled = !x;
   }

@@ -6,7 +6,8 @@ const grey = (v) => [255 * v, 255 * v, 255 * v];
 // Dark violet, red, yellow, white: brightness rises all the way, so it reads without colours, too.
 const HEAT = [[0, 0, 0], [52, 16, 90], [160, 40, 90], [235, 110, 45], [250, 200, 80], [255, 255, 235]];
 function heat(v) {
-  const place = Math.min(Math.max(v, 0), 1) * (HEAT.length - 1), k = Math.min(Math.floor(place), HEAT.length - 2);
+  const last = HEAT.length - 1, place = Math.min(Math.max(v, 0), 1) * last;
+  const k = Math.min(Math.floor(place), last - 1);
   return HEAT[k].map((low, c) => low + (place - k) * (HEAT[k + 1][c] - low));
 }
 
@@ -47,8 +48,7 @@ async function pixelsOfFile(file) {
   // the models know white on black. A 28 x 28 picture stays as it is, to the last bit.
   const picture = await createImageBitmap(file);
   const blocks = picture.width === SIDE && picture.height === SIDE ? 1 : 16, side = SIDE * blocks;
-  const canvas = document.createElement("canvas");
-  canvas.width = canvas.height = side;
+  const canvas = make("canvas", { width: side, height: side });
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.imageSmoothingQuality = "high";
   const scale = side / Math.max(picture.width, picture.height);
@@ -71,10 +71,10 @@ async function pixelsOfFile(file) {
   const corners = [grey(left, top), grey(rightmost, top), grey(left, lowest), grey(rightmost, lowest)];
   const inverted = blocks > 1 && sum(corners) > 2;
   if (inverted) {
-    const from = { row: Math.round(top / blocks), column: Math.round(left / blocks) };
+    const first = { row: Math.round(top / blocks), column: Math.round(left / blocks) };
+    const within = (place, start) => place >= start && place < SIDE - start;
     for (let k = 0; k < PIXELS; k++) {
-      const row = Math.floor(k / SIDE), column = k % SIDE;
-      const inside = row >= from.row && row < SIDE - from.row && column >= from.column && column < SIDE - from.column;
+      const inside = within(Math.floor(k / SIDE), first.row) && within(k % SIDE, first.column);
       x[k] = inside ? 1 - x[k] : 0;
     }
   }
@@ -82,16 +82,12 @@ async function pixelsOfFile(file) {
 }
 
 function savePng(canvas, name, scale) { // each pixel as a block, so that it stays sharp
-  const large = document.createElement("canvas");
-  large.width = canvas.width * scale;
-  large.height = canvas.height * scale;
+  const large = make("canvas", { width: canvas.width * scale, height: canvas.height * scale });
   const context = large.getContext("2d");
   context.imageSmoothingEnabled = false;
   context.drawImage(canvas, 0, 0, large.width, large.height);
   large.toBlob((blob) => {
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(blob);
-    link.download = name;
+    const link = make("a", { href: URL.createObjectURL(blob), download: name });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   });

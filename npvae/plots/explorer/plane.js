@@ -2,14 +2,14 @@
 // A plane through the current z along two latents, decoded, with the codes of test images as dots.
 
 const CELLS = 15; // pictures a side
-const tiles = document.createElement("canvas"); // the decoded plane alone
-tiles.width = tiles.height = CELLS * SIDE;
+const tiles = make("canvas", { width: CELLS * SIDE, height: CELLS * SIDE }); // without the dots
 let onlyClass = -1; // the class whose dots stand out, or -1 for all
 let hovered = -1; // the dot under the mouse
 let seen = false; // whether the plane is near the window: nothing is decoded for it before
 
 builders.push(function buildPlane() {
-  const options = state.model.order.map((k) => new Option(`${nameOf(k)}, ${state.model.kl[k].toFixed(2)} nats`, k));
+  const { order, kl } = state.model;
+  const options = order.map((k) => new Option(`${nameOf(k)}, ${kl[k].toFixed(2)} nats`, k));
   $("across").replaceChildren(...options.map((option) => option.cloneNode(true)));
   $("up").replaceChildren(...options);
   for (let n = 0; n < CELLS * CELLS; n++) {
@@ -47,14 +47,19 @@ function drawPlane() {
   context.strokeStyle = style.getPropertyValue("--accent-on-black");
   context.lineWidth = Math.max(1, 0.3 * unit);
   context.beginPath();
-  for (const line of [[x, 0, x, y - 2 * unit], [x, y + 2 * unit, x, side], [0, y, x - 2 * unit, y], [x + 2 * unit, y, side, y]]) {
-    context.moveTo(line[0], line[1]);
-    context.lineTo(line[2], line[3]);
+  const gap = 2 * unit;
+  for (const [start, end] of [[0, y - gap], [y + gap, side]]) {
+    context.moveTo(x, start);
+    context.lineTo(x, end);
+  }
+  for (const [start, end] of [[0, x - gap], [x + gap, side]]) {
+    context.moveTo(start, y);
+    context.lineTo(end, y);
   }
   context.stroke();
   context.lineWidth = 0.7 * unit;
   context.beginPath();
-  context.arc(x, y, 2 * unit, 0, 7);
+  context.arc(x, y, gap, 0, 2 * Math.PI);
   context.stroke();
 }
 
@@ -67,16 +72,19 @@ function drawDots(context, unit) {
     context.strokeStyle = "#000";
     context.lineWidth = 0.25 * unit;
     context.beginPath();
-    context.arc(x, y, (n === hovered ? 1.4 : 0.65) * unit, 0, 7);
+    context.arc(x, y, (n === hovered ? 1.4 : 0.65) * unit, 0, 2 * Math.PI);
     context.fill();
     context.stroke();
   }
   context.globalAlpha = 1;
 }
 
-// Light colours of different brightness, for black pictures under them (after Paul Tol's "light"
-// and "bright" schemes, which colour-blind eyes can tell apart); the legend shows one class alone.
-const COLORS = ["#77aadd", "#ee8866", "#eedd88", "#ffaabb", "#99ddff", "#44bb99", "#bbcc33", "#aaaa00", "#dddddd", "#cc6fd0"];
+// Ten colours for a dark ground, found by a search for those that lie furthest apart for normal and
+// for all kinds of colour-blind eyes; the legend below can also show one class alone.
+const COLORS = [
+  "#a5c3f0", "#ffd20f", "#d23c87", "#2dffa5", "#6969e1",
+  "#967800", "#ff87a5", "#3cb45a", "#ffffff", "#c387ff",
+];
 const colorOf = (label) => COLORS[label % COLORS.length];
 
 function placeOf(z, side) {
@@ -85,8 +93,8 @@ function placeOf(z, side) {
 }
 
 function placeOfDot(n, side) {
-  const { points, latent_dim } = state.model, [across, up] = state.axes;
-  return { x: shareOf(points[n * latent_dim + across]) * side, y: (1 - shareOf(points[n * latent_dim + up])) * side };
+  const { points, latent_dim } = state.model;
+  return placeOf(points.subarray(n * latent_dim, (n + 1) * latent_dim), side);
 }
 
 // --- mouse, finger, keys ---
@@ -117,7 +125,8 @@ function moveInPlane([across, up]) {
 }
 
 function glimpse(n) { // the test image of a dot where the page holds it, and what its code decodes to
-  const box = $("glimpse"), [original, decoded] = box.querySelectorAll("canvas"), example = data.examples.points.indexOf(n);
+  const box = $("glimpse"), [original, decoded] = box.querySelectorAll("canvas");
+  const example = data.examples.points.indexOf(n);
   hovered = n;
   box.hidden = n < 0;
   $("map").style.cursor = n < 0 ? "" : "pointer";
@@ -130,8 +139,8 @@ function glimpse(n) { // the test image of a dot where the page holds it, and wh
   original.hidden = example < 0;
   if (example >= 0) paint(original, exampleImage(example));
   paintDecoded(decoded, state.model.decode(state.model.point(n)));
-  box.querySelector("span").textContent =
-    `${data.class_names[labels[n]]}${example < 0 ? ", decoded" : ", and decoded"}`;
+  const name = data.class_names[labels[n]];
+  box.querySelector("span").textContent = example < 0 ? `${name}: x̂` : `${name}: x and x̂`;
 }
 
 let draggingPlane = false;
@@ -157,7 +166,9 @@ $("map").addEventListener("pointermove", (event) => {
     drawPlane();
   }
 });
-for (const end of ["pointerup", "pointercancel"]) $("map").addEventListener(end, () => (draggingPlane = false));
+for (const end of ["pointerup", "pointercancel"]) {
+  $("map").addEventListener(end, () => (draggingPlane = false));
+}
 $("map").addEventListener("pointerleave", () => {
   glimpse(-1);
   drawPlane();
@@ -182,14 +193,13 @@ $("save-plane").addEventListener("click", () => savePng(tiles, "explorer-plane.p
 // --- the legend: pointing at a class leaves the dots of the others faint ---
 
 $("classes").append(...data.class_names.map((name, label) => {
-  const item = document.createElement("li"), button = document.createElement("button");
-  button.type = "button";
-  button.textContent = name;
+  const item = make("li"), button = make("button", { type: "button", textContent: name });
   button.style.setProperty("--dot", colorOf(label));
   button.setAttribute("aria-pressed", "false");
   button.addEventListener("click", () => {
     onlyClass = onlyClass === label ? -1 : label;
-    [...$("classes").querySelectorAll("button")].forEach((other, n) => other.setAttribute("aria-pressed", n === onlyClass));
+    $("classes").querySelectorAll("button").forEach((other, n) =>
+      other.setAttribute("aria-pressed", n === onlyClass));
     drawPlane();
   });
   item.append(button);

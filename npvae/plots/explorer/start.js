@@ -1,16 +1,15 @@
 "use strict";
 // Everything is defined: show the models, read the address, draw, and then test.
 
-for (const model of models) { // latents by KL, the one that tells most first
-  model.order = model.kl.map((_, k) => k).sort((i, j) => model.active[j] - model.active[i] || model.kl[j] - model.kl[i] || i - j);
+for (const model of models) { // latents in use first, then by KL: the one that tells most first
+  const { kl, active } = model;
+  model.order = [...kl.keys()].sort((i, j) => active[j] - active[i] || kl[j] - kl[i] || i - j);
 }
 
 $("models").hidden = models.length < 2;
 $("models").append(...models.map((model, n) => {
-  const label = document.createElement("label"), radio = document.createElement("input"), words = document.createElement("span");
-  Object.assign(radio, { type: "radio", name: "model", value: n });
-  words.textContent = model.short;
-  label.append(radio, words);
+  const label = make("label"), radio = make("input", { type: "radio", name: "model", value: n });
+  label.append(radio, make("span", { textContent: model.short }));
   radio.addEventListener("change", () => setModel(model));
   return label;
 }));
@@ -19,7 +18,9 @@ panels.push(function drawHeader() {
   const { model } = state;
   $("about").textContent = model.name;
   document.title = `Latent explorer: ${model.name}`;
-  for (const radio of document.querySelectorAll("[name=model]")) radio.checked = models[radio.value] === model;
+  for (const radio of document.getElementsByName("model")) {
+    radio.checked = models[radio.value] === model;
+  }
 });
 
 const KEYS = {

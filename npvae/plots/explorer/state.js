@@ -7,6 +7,7 @@
 // The state is kept in the address, after the #, so that a link or a reload brings it back.
 
 const $ = (id) => document.getElementById(id);
+const make = (tag, settings = {}) => Object.assign(document.createElement(tag), settings);
 
 const data = JSON.parse($("data").textContent);
 const models = data.models.map((stored) => new Model(stored));
@@ -128,7 +129,7 @@ function setDefaultAnchors() { // two examples, or else two draws from the prior
 function build() { // the parts of the page that depend on the model
   backlog.jobs = [];
   backlog.next = 0;
-  for (const make of builders) make();
+  for (const builder of builders) builder();
   changed();
 }
 const builders = [];
