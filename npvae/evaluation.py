@@ -3,24 +3,21 @@
 A loss says little by itself: 249 nats, is that good? Two numbers make it readable, both computed
 from the data alone. No model can go below the entropy of the grey pixels; and a model that has not
 learned to use z can do little better than to predict the mean training picture every time.
-Next: kernels.py, where it becomes fast.
+Next: latent_space.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from npvae.core.parameters import Array
 from npvae.core.validation import check_images
-from npvae.datasets.minibatches import batches, chunks
+from npvae.datasets.minibatches import Images, pixel_batches
 from npvae.layers import reparameterize
 from npvae.losses import Loss, bce_with_logits, kl_divergence
 from npvae.model import VAE
 
-Images = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 
 
@@ -29,14 +26,16 @@ def losses_per_image(
     vae: VAE, images: Images, epsilon: Array, batch_size: int = 500
 ) -> tuple[Floats, Floats]:
     """bce and kl (N,) of images (N, ...), in nats, with the noise epsilon (N, Z)."""
+    check_images(images)
+    if images[0].size != vae.input_dim:
+        raise ValueError(f"images must have {vae.input_dim} pixels, not {images[0].size}")
+    if epsilon.shape != (len(images), vae.latent_dim):
+        raise ValueError(f"epsilon must have shape {(len(images), vae.latent_dim)}")
     bce, kl = np.empty(len(images)), np.empty(len(images))
-    buffers = None
-    for rows, x in image_batches(images, batch_size, vae.dtype):
-        if buffers is None or len(buffers.mu) != len(x):
-            buffers = vae.buffers(len(x))
-        a = vae.forward(x, epsilon[rows], out=buffers)
-        bce[rows] = bce_with_logits(a.logits, x)
-        kl[rows] = kl_divergence(a.mu, a.log_var)
+    for batch, x in pixel_batches(images, batch_size, vae.dtype):
+        a = vae.forward(x, epsilon[batch])
+        bce[batch] = bce_with_logits(a.logits, x)
+        kl[batch] = kl_divergence(a.mu, a.log_var)
     return bce, kl
 
 
@@ -61,25 +60,28 @@ def iwae_bound(
 
         log w = -bce + sum over latents of 0.5 * (epsilon^2 - z^2 + log_var)
     """
+    check_images(images)
+    if samples < 1:
+        raise ValueError(f"samples must be 1 or more, not {samples}")
     bound = np.empty(len(images))
-    for rows, x in image_batches(images, batch_size, vae.dtype):
+    for batch, x in pixel_batches(images, batch_size, vae.dtype):
         mu, log_var = vae.encode(x)
         total = np.full(len(x), -np.inf)
         for _ in range(samples):
             epsilon = vae.noise(len(x), rng)
-            z = np.empty_like(mu)
-            reparameterize(mu, log_var, epsilon, z)
-            bce = bce_with_logits(vae.to_logits.forward(vae.decoder.forward(z)[-1]), x)
+            z = reparameterize(mu, log_var, epsilon)
+            bce = bce_with_logits(vae.decode_logits(z), x)
             log_w = 0.5 * np.sum(epsilon**2 - z**2 + log_var, axis=1, dtype=np.float64) - bce
             total = np.logaddexp(total, log_w)
-        bound[rows] = total - np.log(samples)
+        bound[batch] = total - np.log(samples)
     return bound
 
 
 def reconstruction_error(vae: VAE, images: Images, batch_size: int = 500) -> float:
     """The mean over pixels and images of (x - x_hat)^2, where x_hat is decoded from mu."""
+    check_images(images)
     total = 0.0
-    for _, x in image_batches(images, batch_size, vae.dtype):
+    for _, x in pixel_batches(images, batch_size, vae.dtype):
         mu, _ = vae.encode(x)
         total += float(np.sum((x - vae.decode(mu)) ** 2, dtype=np.float64))
     return total / images.size
@@ -90,18 +92,10 @@ def active_units(vae: VAE, images: Images, batch_size: int = 500) -> NDArray[np.
 
     The mean of the others hardly depends on the image: mostly they have collapsed to the prior.
     """
-    mu = np.concatenate([vae.encode(x)[0] for _, x in image_batches(images, batch_size, vae.dtype)])
+    check_images(images)
+    mu = np.concatenate([vae.encode(x)[0] for _, x in pixel_batches(images, batch_size, vae.dtype)])
     active: NDArray[np.bool_] = mu.var(axis=0) > 0.01
     return active
-
-
-def image_batches(
-    images: Images, batch_size: int, dtype: DTypeLike
-) -> Iterator[tuple[NDArray[np.intp], Array]]:
-    """All images batch by batch, with their rows."""
-    check_images(images)
-    rows = np.arange(len(images))
-    yield from zip(chunks(rows, batch_size), batches(images, rows, batch_size, dtype), strict=True)
 
 
 def binarized(images: Images, rng: np.random.Generator) -> Images:
@@ -120,8 +114,8 @@ def pixel_entropy(images: Images) -> float:
     x = np.arange(1, 255) / 255  # 0 and 255 have no entropy
     entropy = -x * np.log(x) - (1 - x) * np.log(1 - x)
     counts = np.zeros(256)
-    for rows in chunks(np.arange(len(images)), 500):  # bincount wants 8 bytes for each pixel
-        counts += np.bincount(images[rows].reshape(-1), minlength=256)
+    for start in range(0, len(images), 500):  # in blocks: bincount needs 8 bytes for each pixel
+        counts += np.bincount(images[start : start + 500].reshape(-1), minlength=256)
     return float(counts[1:255] @ entropy) / len(images)
 
 
@@ -144,8 +138,9 @@ def kl_per_latent(vae: VAE, images: Images, batch_size: int = 500) -> NDArray[np
     The KL divergence is a sum over latents, and this is it before summing: near 0 for a latent that
     the model does not use.
     """
+    check_images(images)
     kl = np.zeros(vae.latent_dim)
-    for _, x in image_batches(images, batch_size, vae.dtype):
+    for _, x in pixel_batches(images, batch_size, vae.dtype):
         mu, log_var = vae.encode(x)
-        kl += kl_divergence(mu.T, log_var.T)  # latents as rows: the sum is over the images
+        kl += np.sum(0.5 * (mu**2 + np.exp(log_var) - 1 - log_var), axis=0)  # over the images
     return kl / len(images)

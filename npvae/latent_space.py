@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npvae.core.parameters import Array
-from npvae.datasets.minibatches import batches
+from npvae.core.validation import check_images
+from npvae.datasets.minibatches import pixel_batches
 from npvae.model import VAE
 
 Floats = NDArray[np.float64]
@@ -25,7 +26,8 @@ Floats = NDArray[np.float64]
 
 def encode_all(vae: VAE, images: NDArray[np.uint8], batch_size: int = 500) -> tuple[Array, Array]:
     """mu and log_var (N, Z) of q(z | x) for uint8 images (N, ...), a batch at a time."""
-    codes = [vae.encode(x) for x in batches(images, np.arange(len(images)), batch_size, vae.dtype)]
+    check_images(images)
+    codes = [vae.encode(x) for _, x in pixel_batches(images, batch_size, vae.dtype)]
     return np.concatenate([mu for mu, _ in codes]), np.concatenate(
         [log_var for _, log_var in codes]
     )

@@ -1,48 +1,46 @@
 """What does a VAE minimise?
 
-    loss = bce + beta * kl                 in nats per image
+    loss = bce + beta * kl                 in nats per image (a nat is 1.44 bits)
 
-    bce   binary cross-entropy: what it costs to describe the pixels x, given the decoder's logits
-    kl    Kullback-Leibler divergence: what it costs to describe the code z, given a standard normal
+    bce   binary cross-entropy: the cost of describing the pixels x, given the decoder's logits
+    kl    Kullback-Leibler divergence: the cost of describing the latent code z, given the prior
 
 Both are sums, over pixels and over latents, for one image; the loss is their mean over the batch.
 At beta = 1, -loss is the evidence lower bound (ELBO): on average over the noise, loss >= -log p(x).
-Pixels are grey values in [0, 1], not coin flips, so the Bernoulli "likelihood" is a
-pseudo-likelihood: good for training and comparing, but its floor is not 0. The bce of a grey image
-is the mean bce of the black and white ones drawn with its pixels as probabilities.
+Pixels are grey values in [0, 1], not coin flips, so the Bernoulli likelihood is a
+pseudo-likelihood here: good for training and for comparing models, but its floor is not 0.
 
-Each value stands directly above its gradient. `d_logits` is d loss / d logits, shaped like logits;
-`d_bce` is d loss / d bce: 1/B, as the loss is a mean, or one number for each image, (B, 1).
-`@kernels.fused` says that a faster loop of the same name may run instead (kernels.py): read on as
-if it were not there. B images, D pixels, Z latents. Next: layers.py.
+Each value stands directly above its gradient. B images, D pixels, Z latents. Next: layers.py.
 """
-
-from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
 
 from npvae.core.parameters import Array
-from npvae.fast import kernels
 
 
 class Loss(NamedTuple):
-    """A loss in its two parts, in nats per image."""
+    """A loss in its two parts, in nats per image, averaged over a batch or a dataset."""
 
     bce: float
     kl: float
     beta: float = 1.0
 
     @classmethod
-    def of_batch(cls, bce: Array, kl: Array, beta: float) -> Loss:
-        """The means over a batch of bce (B,) and kl (B,)."""
+    def of_batch(cls, bce: Array, kl: Array, beta: float) -> "Loss":
+        """The means of bce (B,) and kl (B,)."""
         return cls(float(bce.mean(dtype=np.float64)), float(kl.mean(dtype=np.float64)), beta)
 
     @property
-    def loss(self) -> float:
+    def total(self) -> float:
         """bce + beta * kl: the number that training makes small."""
         return self.bce + self.beta * self.kl
+
+    @property
+    def loss(self) -> float:
+        """The same number as `total`."""
+        return self.total
 
     @property
     def elbo(self) -> float:
@@ -53,11 +51,9 @@ class Loss(NamedTuple):
 def sigmoid(logits: Array) -> Array:
     """x_hat = 1 / (1 + exp(-logits)), the probability of a white pixel; never overflows."""
     e = np.exp(-np.abs(logits))
-    x_hat: Array = np.where(logits >= 0, 1, e) / (1 + e)
-    return x_hat
+    return np.where(logits >= 0, 1, e) / (1 + e)
 
 
-@kernels.fused
 def bce_with_logits(logits: Array, x: Array) -> Array:
     """Binary cross-entropy (B,) of pixels x in [0, 1], given logits, both (B, D).
 
@@ -67,27 +63,19 @@ def bce_with_logits(logits: Array, x: Array) -> Array:
             = sum over pixels of softplus(logits) - x * logits
         softplus(l) = log(1 + exp(l)) = max(l, 0) + log(1 + exp(-|l|))
 
-    The last form exponentiates no positive number, so it is exact at logits of +-1000 as well.
+    The last form never takes exp of a positive number, so it is right at logits of +-1000 too.
     """
     softplus = np.maximum(logits, 0) + np.log1p(np.exp(-np.abs(logits)))
-    bce: Array = np.sum(softplus - x * logits, axis=1)
-    return bce
+    return np.sum(softplus - x * logits, axis=1)
 
 
 def bce_with_logits_backward(d_bce: Array | float, logits: Array, x: Array) -> Array:
     """d_logits (B, D) = d_bce * (x_hat - x).
 
-    Because softplus'(l) = exp(l) / (1 + exp(l)) = sigmoid(l), and (x * l)' = x.
+    Because softplus'(l) = exp(l) / (1 + exp(l)) = sigmoid(l), and the derivative of x * l is x.
+    `d_bce` is d loss / d bce: a number such as 1/B, or one for each image, (B, 1).
     """
-    d_logits: Array = d_bce * (sigmoid(logits) - x)
-    return d_logits
-
-
-@kernels.fused
-def bce_and_gradient(logits: Array, x: Array, d_bce: float, out: Array) -> Array:
-    """The two above in one pass, as training wants them: returns bce (B,), d_logits goes to out."""
-    out[:] = bce_with_logits_backward(d_bce, logits, x)
-    return bce_with_logits(logits, x)
+    return d_bce * (sigmoid(logits) - x)
 
 
 def kl_divergence(mu: Array, log_var: Array) -> Array:
@@ -98,13 +86,12 @@ def kl_divergence(mu: Array, log_var: Array) -> Array:
     With z = mu + sigma * epsilon, log q(z) - log p(z) = 0.5 * (z^2 - epsilon^2 - log_var), and the
     means of epsilon^2 and z^2 are 1 and mu^2 + sigma^2 (Kingma and Welling 2014, appendix B).
     """
-    kl: Array = np.sum(0.5 * (mu**2 + np.exp(log_var) - 1 - log_var), axis=1)
-    return kl
+    return np.sum(0.5 * (mu**2 + np.exp(log_var) - 1 - log_var), axis=1)
 
 
 def kl_divergence_backward(d_kl: Array | float, mu: Array, log_var: Array) -> tuple[Array, Array]:
     """d_mu = d_kl * mu and d_log_var = d_kl * 0.5 * (sigma^2 - 1), both (B, Z).
 
-    Because d sigma^2 / d log_var = sigma^2. Both vanish at mu = 0, sigma = 1: the prior.
+    Because d sigma^2 / d log_var = sigma^2. Both are 0 at mu = 0, sigma = 1: the prior.
     """
     return d_kl * mu, d_kl * 0.5 * (np.exp(log_var) - 1)

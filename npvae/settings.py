@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from shlex import quote
 from typing import Any
 
 from npvae.core.errors import OptionError
-
-# By name; what they are is in layers.py, optimizers.py, schedules.py and augmentation.py.
-ACTIVATIONS = ("relu", "leaky_relu", "elu", "tanh")
-OPTIMIZERS = ("adam", "adamax", "rmsprop", "sgd")
-SCHEDULES = ("constant", "cosine", "step")
-AUGMENTATIONS = ("shift", "rotate", "scale", "flip")
+from npvae.datasets.augmentation import AUGMENTATIONS
+from npvae.layers import ACTIVATIONS
+from npvae.optimizers import OPTIMIZERS
+from npvae.schedules import SCHEDULES
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raise ValueError for what no command line can give."""
-        words = {"activation": ACTIVATIONS, "optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+        words: dict[str, Collection[str]] = {
+            "activation": ACTIVATIONS,
+            "optimizer": OPTIMIZERS,
+            "schedule": SCHEDULES,
+        }
         at_least_1 = (self.latent_dim, self.epochs, self.batch_size, *self.hidden_dims)
         at_least_0 = (self.validation, self.seed, self.pictures_every)
         rates = (self.learning_rate, self.warmup, self.beta, self.kl_warmup)

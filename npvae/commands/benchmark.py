@@ -51,7 +51,7 @@ def main(arguments: Sequence[str]) -> None:
         print(
             f"{name:18} {', '.join(map(' '.join, value.items())) if name == 'versions' else value}"
         )
-    figures = {"machine": about, "compared": {}, "parts": {}, "sweep": {}}
+    figures = {"machine": about, "compared": {}, "sweep": {}}
 
     for batch_size in options.batch_sizes:
         times = benchmark.compare(options.data, batch_size, options.rounds, say)
@@ -63,13 +63,6 @@ def main(arguments: Sequence[str]) -> None:
                 f"  {row['program']:10} {row['seconds']:7.3f}   "
                 f"npvae takes {row['npvae_takes']:5.2f} times that ({spread})"
             )
-    for batch_size in options.batch_sizes:
-        rows = figures["parts"][batch_size] = benchmark.parts(options.data, batch_size)
-        total = sum(row["seconds_per_epoch"] for row in rows)
-        print(f"\nbatch {batch_size}: where {total:.3f} s go, one worker's share of each batch")
-        for row in rows:
-            share = row["seconds_per_epoch"] / total
-            print(f"  {row['part']:28} {row['seconds_per_epoch']:7.4f} s {share:5.0%}")
     if options.sweep:
         figures["sweep"] = benchmark.sweep(options.data, list(benchmark.SWEEPS), say)
         for name, rows in figures["sweep"].items():

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 
 from npvae.commands import cli
 from npvae.core.errors import OptionError
-from npvae.settings import ACTIVATIONS, OPTIMIZERS
+from npvae.layers import ACTIVATIONS
+from npvae.optimizers import OPTIMIZERS
 
 
 def main(arguments: Sequence[str]) -> int:

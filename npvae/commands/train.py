@@ -9,7 +9,10 @@ from typing import Any
 
 from npvae import settings
 from npvae.commands import cli
-from npvae.fast import threads
+from npvae.datasets.augmentation import AUGMENTATIONS
+from npvae.layers import ACTIVATIONS
+from npvae.optimizers import OPTIMIZERS
+from npvae.schedules import SCHEDULES
 from npvae.settings import PRESETS, Settings
 
 EPILOG = """examples:
@@ -34,20 +37,20 @@ def parser() -> cli.Parser:
         names = [name, "--lr"] if setting == "learning_rate" else [name]
         parser.add_argument(*names, dest=setting, help=help, **more)
 
-    whole, some, rate = cli.whole_number(1), cli.some_of(settings.AUGMENTATIONS), cli.number(0)
+    whole, some, rate = cli.whole_number(1), cli.some_of(AUGMENTATIONS), cli.number(0)
     above = cli.number(0, above=True)
     help = "a dataset whose training images are added"
     option("extra_data", help, type=cli.some_text, metavar="NAME")
-    help = f"move each training image at random: some of {','.join(settings.AUGMENTATIONS)}"
+    help = f"move each training image at random: some of {','.join(AUGMENTATIONS)}"
     option("augment", help, type=some, metavar="WAYS")
     option("latent_dim", "size of the code z", type=whole)
     option("hidden_dims", "sizes of the encoder's hidden layers", type=cli.sizes)
-    option("activation", "of the hidden layers", choices=settings.ACTIVATIONS)
+    option("activation", "of the hidden layers", choices=ACTIVATIONS)
     option("epochs", "passes over the training images", type=whole)
     option("batch_size", "images for each step", type=whole)
-    option("optimizer", "how a gradient becomes a step", choices=settings.OPTIMIZERS)
+    option("optimizer", "how a gradient becomes a step", choices=OPTIMIZERS)
     option("learning_rate", "of the optimizer", type=above)
-    option("schedule", "how the learning rate falls", choices=settings.SCHEDULES)
+    option("schedule", "how the learning rate falls", choices=SCHEDULES)
     option("warmup", "epochs in which the learning rate rises from 0", type=rate)
     option("beta", "weight of the KL divergence", type=rate)
     option("kl_warmup", "epochs in which beta rises from 0", type=rate)
@@ -77,7 +80,6 @@ def main(arguments: Sequence[str]) -> None:
     options = vars(parsed(arguments))
     given = {field.name: options[field.name] for field in fields(Settings) if field.name in options}
     data_dir, quiet = options.get("data_dir"), options.get("quiet", False)
-    threads.limit_blas_threads()
     from npvae.commands import training_run
 
     if "resume" in options:

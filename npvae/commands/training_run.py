@@ -5,28 +5,24 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing, suppress
-from dataclasses import replace
+from contextlib import closing
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from npvae.core.errors import DataError, DivergedError, OptionError
+from npvae.core.errors import DataError, OptionError
 from npvae.core.optimizer_base import Optimizer
+from npvae.core.random_streams import Stream, generator
 from npvae.datasets import DATASETS, Dataset
-from npvae.datasets.augmentation import warp_pixels
 from npvae.datasets.dataset import are_those_of, fingerprint
 from npvae.datasets.extra import load_with_extra
-from npvae.datasets.minibatches import gather_pixels
-from npvae.evaluation import Images
-from npvae.fast import jit
-from npvae.fast.threads import workers
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
 from npvae.plots.image_grid import reconstruction_grid
 from npvae.plots.loss_curves import loss_curve
 from npvae.plots.samples import model_name, prior
 from npvae.runs.environment import versions
+from npvae.runs.fit import train
 from npvae.runs.messages import (
     Bounds,
     best_epoch,
@@ -41,7 +37,6 @@ from npvae.runs.progress import Progress
 from npvae.runs.run_directory import Run, as_row, new_run, open_run
 from npvae.runs.terminal import mention, show
 from npvae.settings import Settings, shown
-from npvae.training import PICTURES, WEIGHTS, generator, train
 
 
 def start(settings: Settings, data_dir: str | None, out: str | None, quiet: bool = False) -> None:
@@ -81,7 +76,7 @@ def resume(
             others = [
                 f"{what} is {now_is}, it was {before[what]}"
                 for what, now_is in versions().items()
-                if what != "cores" and now_is != before.get(what, now_is)
+                if now_is != before.get(what, now_is)
             ]
             if others:
                 mention(f"note: last digits may differ: {'; '.join(others)}", sys.stderr)
@@ -106,14 +101,13 @@ def _train(
     say = silence if quiet else show
     images = train_set.images, test_set.images
     say(plan(settings, train_set, test_set, vae, run))
-    prepare_kernels(settings, *images, say)
     progress = Progress(settings.epochs, done, quiet)
     epochs = range(done + 1, settings.epochs + 1)
     bounds = floor_and_baseline(train_set, test_set)
     if done:  # its pictures may be what could not be written
         draw(run, run.history, vae, test_set, settings, bounds)
     try:
-        for epoch in train(vae, optimizer, *images, settings, epochs, workers(), progress.batch):
+        for epoch in train(vae, optimizer, *images, settings, epochs, progress.batch):
             epoch = epoch._replace(seconds=max(0.0, epoch.seconds))  # a clock may jump
             history = [*run.history, as_row(epoch)]
             try:
@@ -126,30 +120,13 @@ def _train(
     finally:
         progress.clear()
     say("")
+    assert epoch.test
     show(summary(epoch.test, bounds))
     if settings.validation:
         show(best_epoch(run.history))
     if quiet:
         show(f"results   {run.folder}")
     say(what_next(run, settings, where))
-
-
-def prepare_kernels(
-    settings: Settings, images: Images, test_images: Images, say: Callable[[str], None]
-) -> None:
-    """Train a tiny model on two images, so that all kernels are loaded or, if need be, compiled.
-
-    Here and not by the workers of the first epoch: Ctrl-C would have to wait for them.
-    """
-    if jit.BACKEND == "numpy":
-        return
-    unused = gather_pixels if settings.augment else warp_pixels
-    if jit.must_compile(unused):
-        say("Compiling the kernels for this machine: a few seconds, the first time only.\n")
-    tiny = replace(settings, hidden_dims=(8,), latent_dim=2, validation=0)
-    optimizer = OPTIMIZERS[settings.optimizer](settings.learning_rate)
-    with suppress(DivergedError):
-        list(train(build(tiny), optimizer, images[:2], test_images[:2], tiny, range(1, 2)))
 
 
 def given_folder(data_dir: str | None) -> list[str | Path]:
@@ -183,7 +160,7 @@ def load_again(
 
 def build(settings: Settings) -> VAE:
     """The untrained model of these settings. Raises OptionError if it is too large."""
-    rng = generator(settings.seed, WEIGHTS)
+    rng = generator(settings.seed, Stream.WEIGHTS)
     try:
         return VAE(784, settings.hidden_dims, settings.latent_dim, settings.activation, rng=rng)
     except (MemoryError, ValueError) as error:
@@ -213,7 +190,7 @@ def draw(
 def save_pictures(run: Run, epoch: int, vae: VAE, test_set: Dataset, settings: Settings) -> None:
     """100 draws from the prior, the same z in every epoch; 50 test images and their x_hat at mu."""
     name = model_name(test_set.title, vae.latent_dim, epoch)
-    samples = prior(vae, generator(settings.seed, PICTURES), 100, 3, name)
+    samples = prior(vae, generator(settings.seed, Stream.SAMPLES), 100, 3, name)
     run.picture(f"images/sampled_epoch{epoch}.png", samples)
     originals = test_set.images[:50]
     mu, _ = vae.encode(originals.reshape(len(originals), -1) / 255)

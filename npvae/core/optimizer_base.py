@@ -1,76 +1,79 @@
-"""What have all optimizers in common? Settings, running values, and a walk over the parameters.
+"""What do all optimizers share? Settings, state, and a walk over the parameters.
 
-Here is what stands in the way of the lesson, which is optimizers.py: a subclass there says what it
-keeps for each parameter, and how it makes a step.
+This is bookkeeping, kept out of `optimizers.py` so that only the update rules are there: a subclass
+names its state and makes a step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from npvae.core.parameters import Array, NamedArrays
 
+Self = TypeVar("Self", bound="Optimizer")
+
 
 @dataclass(eq=False)
 class Optimizer:
-    """What all have in common; a subclass adds its settings, what it keeps, and `step`.
+    """The base of all optimizers; a subclass adds its settings, `state_names` and `step`.
 
-    Raises ValueError when made with settings that make no sense; they may be changed between steps.
+    `state` maps each of state_names to arrays like the parameters; t is the number of steps so far.
+    Raises ValueError for settings that make no sense; they may be changed between steps.
     """
 
     learning_rate: float = 1e-3
 
-    kept: ClassVar[tuple[str, ...]] = ()  # the running values of each parameter
+    state_names: ClassVar[tuple[str, ...]] = ()  # what is kept for each parameter
 
     def __post_init__(self) -> None:
-        self.t = 0  # steps so far
+        self.t = 0
         self.layout: list[tuple[str, tuple[int, ...]]] = []  # names and shapes, in order
-        self.running = {name: NamedArrays({}, float) for name in self.kept}
+        self.state = {name: NamedArrays({}, float) for name in self.state_names}
         for name, value in asdict(self).items():
             positive = name in ("learning_rate", "eps")
             if not (0 < value < np.inf if positive else 0 <= value < 1):
                 raise ValueError(
-                    f"{type(self).__name__} needs learning_rate > 0, eps > 0, and all else in "
+                    f"{type(self).__name__} needs learning_rate > 0, eps > 0, and all others in "
                     f"[0, 1), not {name} = {value}"
                 )
 
-    def step(self, theta: Array, gradient: Array, *running: Array) -> None:
-        """Change flat theta, and the running values in the order of `kept`; t counts from 1."""
+    def step(self, theta: Array, gradient: Array, *state: Array) -> None:
+        """Change flat theta, and its state in the order of `state_names`; t counts from 1."""
         raise NotImplementedError
 
     def update(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
         """One step for every parameter, in place; the same parameters at every call.
 
-        There may be more gradients than parameters: what is not named in `parameters` stays as it
-        is. Raises ValueError, before anything has changed, if these arrays do not fit together.
+        There may be more gradients than parameters: what `parameters` does not name stays as it is.
+        Raises ValueError, before anything has changed, if these arrays do not fit together.
         """
         if self.t == 0:
-            self.begin(parameters)
-        together = [parameters, gradients, *self.running.values()]
-        if not all(parameters.keys() <= arrays.keys() for arrays in together):
+            self.init_state(parameters)
+        arrays = [parameters, gradients, *self.state.values()]
+        if not all(parameters.keys() <= named.keys() for named in arrays):
             raise ValueError("every parameter needs its gradient, and to be there from the start")
         buffers = [
-            arrays.flat
-            for arrays in together
-            if isinstance(arrays, NamedArrays) and [*arrays.shapes.items()] == self.layout
+            named.flat
+            for named in arrays
+            if isinstance(named, NamedArrays) and [*named.shapes.items()] == self.layout
         ]
-        if len(buffers) == len(together):  # all in one go
-            fitting = [flat_views(*buffers)]
+        if len(buffers) == len(arrays):  # all in one go
+            steps = [flat_views(*buffers)]
         else:
-            fitting = [flat_views(*(arrays[name] for arrays in together)) for name in parameters]
+            steps = [flat_views(*(named[name] for named in arrays)) for name in parameters]
         self.t += 1
-        for arrays in fitting:
-            self.step(*arrays)
+        for views in steps:
+            self.step(*views)
 
-    def begin(self, parameters: Mapping[str, Array]) -> None:
-        """All running values are 0 before the first step."""
+    def init_state(self, parameters: Mapping[str, Array]) -> None:
+        """All state is 0 before the first step."""
         self.layout = [(name, theta.shape) for name, theta in parameters.items()]
         dtype = np.result_type(*parameters.values())
-        self.running = {name: NamedArrays(dict(self.layout), dtype) for name in self.kept}
+        self.state = {name: NamedArrays(dict(self.layout), dtype) for name in self.state_names}
 
     @property
     def name(self) -> str:
@@ -82,21 +85,42 @@ class Optimizer:
         return {"name": self.name, **asdict(self), "t": self.t}
 
     @property
-    def state(self) -> dict[str, Array]:
-        """What a checkpoint keeps as arrays, such as "adam.m.encoder.mu.W" for m of that one."""
+    def state_arrays(self) -> dict[str, Array]:
+        """What a checkpoint keeps as arrays, such as "adam.m.encoder.mu.W"."""
         return {
             f"{self.name}.{kind}.{name}": array
-            for kind, values in self.running.items()
-            for name, array in values.items()
+            for kind, arrays in self.state.items()
+            for name, array in arrays.items()
         }
 
+    @classmethod
+    def from_state(
+        cls: type[Self],
+        settings: Mapping[str, Any],
+        state_arrays: Mapping[str, Array],
+        parameters: Mapping[str, Array],
+    ) -> Self:
+        """The optimizer of these parameters whose settings and state_arrays were kept.
 
-def flat_views(theta: Array, gradient: Array, *running: Array) -> list[Array]:
+        Raises KeyError, TypeError or ValueError if they are not those of such an optimizer.
+        """
+        rates = {name: value for name, value in settings.items() if name not in ("name", "t")}
+        optimizer = cls(**rates)
+        if int(settings["t"]):
+            optimizer.init_state(parameters)
+            for kind, arrays in optimizer.state.items():
+                for name in parameters:
+                    arrays[name] = state_arrays[f"{optimizer.name}.{kind}.{name}"]
+        optimizer.t = int(settings["t"])
+        return optimizer
+
+
+def flat_views(theta: Array, gradient: Array, *state: Array) -> list[Array]:
     """All as flat views. Raises ValueError if theta cannot be changed in place by the others."""
     if not theta.flags.c_contiguous or theta.dtype.kind != "f":
         raise ValueError("parameters are changed in place: C-contiguous arrays of floats")
     if gradient.shape != theta.shape:
         raise ValueError(f"a gradient {gradient.shape} for parameters {theta.shape}")
-    if any(values.shape != theta.shape for values in running):
+    if any(values.shape != theta.shape for values in state):
         raise ValueError(f"parameters {theta.shape} are not those of the steps before")
-    return [array.reshape(-1) for array in (theta, gradient, *running)]
+    return [array.reshape(-1) for array in (theta, gradient, *state)]

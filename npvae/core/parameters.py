@@ -1,13 +1,13 @@
 """The one data structure of this package: arrays with names that share one flat buffer.
 
-A network wants its parameters as matrices with names, an optimizer as one long row of numbers. Here
-both get what they want: `parameters["encoder.mu.W"]` is a matrix, `parameters.flat` is the row, and
-the two are the same memory. Next: losses.py.
+A network needs its parameters as matrices with names, an optimizer as one long row of numbers.
+`parameters["encoder.mu.W"]` is a matrix, `parameters.flat` is the row; both are the same memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from math import prod
 from typing import Any, TypeAlias
 
@@ -16,6 +16,24 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 Array: TypeAlias = NDArray[Any]  # of floats, unless said otherwise
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
+
+
+def parameter_shapes(
+    input_dim: int, hidden_dims: Sequence[int], latent_dim: int
+) -> dict[str, tuple[int, ...]]:
+    """The name and shape of every parameter of a VAE, in the order in which data flow."""
+    encoder, decoder = [input_dim, *hidden_dims], [latent_dim, *reversed(hidden_dims)]
+    weights = {
+        **{f"encoder.hidden{k}": size for k, size in enumerate(pairwise(encoder))},
+        "encoder.mu": (encoder[-1], latent_dim),
+        "encoder.log_var": (encoder[-1], latent_dim),
+        **{f"decoder.hidden{k}": size for k, size in enumerate(pairwise(decoder))},
+        "decoder.logits": (decoder[-1], input_dim),
+    }
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, (n_in, n_out) in weights.items():
+        shapes |= {f"{name}.W": (n_in, n_out), f"{name}.b": (n_out,)}
+    return shapes
 
 
 class NamedArrays(dict[str, Array]):

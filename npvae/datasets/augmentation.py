@@ -9,7 +9,6 @@ All four, one after the other in this order, are one affine map of the plane. It
 for each pixel p of the new image, the place in the old one where its colour comes from is
 A (p - centre) + centre - shift. That place lies between four pixels, and each gives the more, the
 nearer it is (bilinear interpolation). What comes from beyond the edge is black.
-Next: evaluation.py.
 """
 
 from __future__ import annotations
@@ -18,18 +17,18 @@ from collections.abc import Collection
 from math import isqrt
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from npvae.core.parameters import Array
-from npvae.fast import kernels
 
+AUGMENTATIONS = ("shift", "rotate", "scale", "flip")
 SHIFT, ROTATION, SCALING = 2, np.deg2rad(10), 1.1
 
 Warps = NDArray[np.float64]  # (B, 2, 3): A, and beside it -shift; rows first, then columns
 
 
 def random_warps(count: int, kinds: Collection[str], rng: np.random.Generator) -> Warps:
-    """`count` random maps of these kinds, for `warp_pixels`."""
+    """`count` random maps of these kinds, for `warp`."""
     angle = rng.uniform(-ROTATION, ROTATION, count) * ("rotate" in kinds)
     # Uniform in the logarithm: a factor is as likely as its inverse.
     scale = np.exp(rng.uniform(-1, 1, count) * np.log(SCALING) * ("scale" in kinds))
@@ -43,21 +42,19 @@ def random_warps(count: int, kinds: Collection[str], rng: np.random.Generator) -
     return warps
 
 
-@kernels.fused
-def warp_pixels(
-    images: NDArray[np.uint8], rows: NDArray[np.intp], warps: Warps, out: Array
-) -> None:
-    """The given rows of square images (N, D), warped, as pixels in [0, 1] into out (B, D)."""
-    side = isqrt(out.shape[1])
+def warp(images: NDArray[np.uint8], warps: Warps, dtype: DTypeLike) -> Array:
+    """Square images (B, side, side) or (B, D), bytes, warped: pixels in [0, 1], (B, D)."""
+    side = isqrt(images[0].size)
     centre = (side - 1) / 2
-    framed = np.pad(images[rows].reshape(-1, side, side), ((0, 0), (1, 1), (1, 1)))  # by black
+    framed = np.pad(images.reshape(-1, side, side), ((0, 0), (1, 1), (1, 1)))  # by black
     grid = np.stack([*np.indices((side, side)).reshape(2, -1) - centre, np.ones(side * side)])
     source = warps @ grid + centre  # (B, 2, D): where each new pixel comes from
-    source = np.clip(source, -1, side) + 1  # in the frame; from beyond it, all is black
+    source = np.clip(source, -1, side) + 1  # in the frame; beyond it, everything is black
     # The pixel above and to the left; at most side, also for NaN, so that the next is in the frame.
     corner = np.fmin(source, side).astype(int)
     (i, j), (u, v) = corner.swapaxes(0, 1), (source - corner).swapaxes(0, 1)
-    k = np.arange(len(rows))[:, None]
+    k = np.arange(len(images))[:, None]
     upper = (1 - v) * framed[k, i, j] + v * framed[k, i, j + 1]
     lower = (1 - v) * framed[k, i + 1, j] + v * framed[k, i + 1, j + 1]
-    np.divide((1 - u) * upper + u * lower, 255, out=out)
+    x: Array = (((1 - u) * upper + u * lower) / 255).astype(dtype)
+    return x

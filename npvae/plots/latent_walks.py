@@ -18,7 +18,8 @@ from PIL import Image
 
 from npvae.core.parameters import Array
 from npvae.datasets import Dataset
-from npvae.evaluation import Images, kl_per_latent
+from npvae.datasets.minibatches import Images
+from npvae.evaluation import kl_per_latent
 from npvae.latent_space import Floats, encode_all, lerp, slerp
 from npvae.model import VAE
 from npvae.plots.image_grid import image_grid, in_rows, stacked

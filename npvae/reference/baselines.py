@@ -12,6 +12,7 @@ fight for the cores. Not part of the lesson: only scripts/benchmark.py uses it.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -21,9 +22,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-
-from npvae.commands import cli
-from npvae.core.errors import OptionError
 
 Bytes = NDArray[np.uint8]
 
@@ -45,22 +43,17 @@ def npvae_epochs(
     seed: int = 0,
 ) -> Epochs:
     """Train on images (N, ...) as scripts/train.py does."""
-    from npvae.fast.data_parallel import Team
-    from npvae.fast.threads import workers
+    from npvae.core.random_streams import Stream, generator
     from npvae.model import VAE
     from npvae.optimizers import Adam
+    from npvae.runs.fit import train
     from npvae.settings import Settings
-    from npvae.training import WEIGHTS, generator, train_epoch
 
-    pixels = images[0].size
-    vae = VAE(pixels, (hidden,), latent, rng=generator(seed, WEIGHTS))
-    team, adam, rows = Team(vae, workers()), Adam(1e-3), np.arange(len(images))
+    vae = VAE(images[0].size, (hidden,), latent, rng=generator(seed, Stream.WEIGHTS))
     settings, done = Settings(batch_size=batch_size, seed=seed), Epochs([], [], [])
-    for epoch in range(1, epochs + 1):
-        start = perf_counter()
-        loss = train_epoch(team, adam, images, rows, settings, epoch)
-        done.seconds.append(perf_counter() - start)
-        done.losses.append(loss.loss)
+    for result in train(vae, Adam(), images, None, settings, range(1, epochs + 1)):
+        done.seconds.append(result.seconds)
+        done.losses.append(result.train.total)
     return done
 
 
@@ -227,9 +220,9 @@ def numpy_products(batch_size: int = 512, hidden: int = 128, n_images: int = 60_
 
 
 def main(arguments: Sequence[str]) -> None:
-    parser = cli.Parser("Time epochs of another program; prints one line of JSON.")
-    parser.prog = "python -m npvae.reference.baselines"
-    size = cli.whole_number(1)
+    about = "Time epochs of another program; prints one line of JSON."
+    parser = argparse.ArgumentParser("python -m npvae.reference.baselines", description=about)
+    size = int
     parser.add_argument("program", choices=("npvae", "torch", "jax", "products"))
     parser.add_argument("--batch-size", type=size, default=512, metavar="N")
     parser.add_argument("--hidden", type=size, default=128, metavar="N")
@@ -240,7 +233,7 @@ def main(arguments: Sequence[str]) -> None:
     help = "number of images, by repetition if need be (default: all, or 60000 random ones)"
     parser.add_argument("--images", type=size, metavar="N", help=help)
     parser.add_argument("--evaluate", action="store_true", help="test after each epoch (torch)")
-    parser.add_common()
+    parser.add_argument("--seed", type=int, default=0, metavar="N")
     options = parser.parse_args(arguments)
 
     train, test = read_images(options.data)
@@ -259,7 +252,8 @@ def main(arguments: Sequence[str]) -> None:
             done = Epochs([numpy_products(*sizes) for _ in range(options.epochs)], [], [])
     except ImportError as error:
         name = options.program
-        raise OptionError(f"{name} is needed ({error}): python -m pip install {name}") from error
+        print(f"error: {name} is needed ({error}): python -m pip install {name}", file=sys.stderr)
+        sys.exit(2)
 
     packages = {"torch": ["torch"], "jax": ["jax", "jaxlib"], "npvae": ["numba"], "products": []}
     result = {
@@ -306,4 +300,4 @@ def read_images(path: Path | None) -> tuple[Bytes, Bytes | None]:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    main(sys.argv[1:])

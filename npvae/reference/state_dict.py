@@ -24,8 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from npvae.core.architecture import parameter_shapes
-from npvae.core.parameters import Array
+from npvae.core.parameters import Array, parameter_shapes
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 
 from npvae import __version__
-from npvae.fast import jit
-from npvae.fast.threads import cores, workers
+from npvae.fast.threads import cores
 
 
 def versions() -> dict[str, str]:
@@ -23,8 +22,7 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "missing"
-    teams = {"cores": str(cores()), "workers": str(workers())}
-    return {**found, "kernels": jit.BACKEND, "blas": blas(), **teams}
+    return {**found, "blas": blas(), "cores": str(cores())}
 
 
 def blas() -> str:

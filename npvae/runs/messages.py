@@ -15,8 +15,6 @@ from typing import NamedTuple
 from npvae.core.errors import DivergedError, OutputError
 from npvae.datasets import Dataset
 from npvae.evaluation import no_latent_loss, pixel_entropy
-from npvae.fast import jit
-from npvae.fast.threads import workers
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.runs import terminal
@@ -41,7 +39,6 @@ def plan(settings: Settings, train_set: Dataset, test_set: Dataset, vae: VAE, ru
     held_out = f"{settings.validation:,} of the training images choose the best epoch"
     few = f"only {count_of(steps * settings.epochs, 'step')} in all: try a smaller --batch-size"
     room = max(20, columns(sys.stdout) - 12)  # and not broken once more by `show`
-    kernels = f"NumPy, {jit.WHY_NUMPY}" if jit.WHY_NUMPY else "compiled by Numba"
     topics = {
         "data": [
             f"{train_set.name}: {len(train_set):,} training and {len(test_set):,} test images",
@@ -57,7 +54,6 @@ def plan(settings: Settings, train_set: Dataset, test_set: Dataset, vae: VAE, ru
         ],
         "options": wrap(settings.options(), room, break_on_hyphens=False) or ["all defaults"],
         "losses": ["in nats per image: bce (pixels) + beta * kl (code)"],
-        "kernels": [f"{kernels}; {count_of(workers(), 'worker')}"],
         "results": [str(run.folder)],
     }
     lines = [

@@ -6,8 +6,8 @@ import contextlib
 import sys
 import time
 
+from npvae.runs.fit import Epoch
 from npvae.runs.terminal import columns, is_live
-from npvae.training import Epoch
 
 LOSSES = "{:>13} {:>6} {:>7}"
 HEADER = f"{'epoch':9}{LOSSES.format('train: bce', 'kl', 'loss')}"
@@ -42,6 +42,7 @@ class Progress:
 
     def epoch(self, epoch: Epoch) -> None:
         """Print the row of an epoch."""
+        assert epoch.test  # every run has a test set
         self.done = epoch.epoch
         if self.quiet:
             return

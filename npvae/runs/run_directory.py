@@ -33,14 +33,14 @@ from npvae.core.errors import CheckpointError, NpvaeError, OutputError
 from npvae.core.optimizer_base import Optimizer
 from npvae.losses import Loss
 from npvae.model import VAE
-from npvae.optimizers import restored
+from npvae.optimizers import OPTIMIZERS
 from npvae.plots.image_grid import save_png
 from npvae.runs import terminal
+from npvae.runs.fit import Epoch
 from npvae.runs.run_lock import Lock, NotEmpty, claimed, next_free
 from npvae.settings import Settings
 from npvae.storage import checkpoint
 from npvae.storage.files import read_text, remove_leftovers, write_bytes_safely
-from npvae.training import Epoch
 
 RUNS = Path("runs")
 COLUMNS = "epoch,train_bce,train_kl,train_loss,test_bce,test_kl,test_loss,seconds"
@@ -70,7 +70,7 @@ class Run:
             "epoch": epoch.epoch,
             "history": self.history,
         }
-        arrays = {**vae.parameters, **optimizer.state}
+        arrays = {**vae.parameters, **optimizer.state_arrays}
         validation = [row.get("validation_loss", 0.0) for row in self.history]
         if epoch.validation and validation[-1] == min(validation):
             checkpoint.save(self.folder / "best.npz", header, arrays)
@@ -275,7 +275,9 @@ def open_run(given: str | Path) -> tuple[Run, VAE, Optimizer, dict[str, Any]]:
             if header["epoch"] != len(header["history"]) or "name" not in about["data"]:
                 raise ValueError
             run = on_failure.enter_context(closing(Run(Lock(path.parent), about)))
-            optimizer = restored(header["optimizer"], arrays, vae.parameters)
+            optimizer = OPTIMIZERS[header["optimizer"].get("name", "adam")].from_state(
+                header["optimizer"], arrays, vae.parameters
+            )
             run.seconds = seconds_in(path.parent / "metrics.csv", len(header["history"]))
             run.catch_up(header["history"])
         except (LookupError, TypeError, ValueError, OverflowError) as error:

@@ -101,6 +101,15 @@ def load(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         _refuse(path, "it is damaged")
 
 
+def file_in(path: str | Path) -> Path:
+    """The file itself; of a run directory its best.npz, or its last.npz if there is none."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    best = path / "best.npz"
+    return best if best.exists() else path / "last.npz"
+
+
 def _refuse(
     path: str | Path, why: str, what_to_do: str = "Use another one, or train again."
 ) -> NoReturn:

@@ -62,7 +62,7 @@ gradcheck.py: --seed [0.5] | [--eps] 1e-5 | [everything]
 # Runs command lines one after the other; npvae itself may be imported, heavy packages may not.
 CHILD = """
 import contextlib, io, json, runpy, sys
-HEAVY = ("numpy", "numba", "llvmlite", "PIL", "torch")
+HEAVY = ("numba", "llvmlite", "PIL", "torch")
 tried = []
 
 class Watch:

@@ -21,8 +21,8 @@ from npvae.commands.evaluation_report import evaluation_report, mean_and_error, 
 from npvae.core.errors import CheckpointError
 from npvae.datasets import Dataset, load_dataset
 from npvae.datasets.dataset import fingerprint
+from npvae.datasets.minibatches import Images
 from npvae.evaluation import (
-    Images,
     active_units,
     binarized,
     iwae_bound,

@@ -29,8 +29,8 @@ import pytest
 
 from npvae.commands import training_run
 from npvae.core.errors import DivergedError, OutputError
-from npvae.fast.data_parallel import Team
 from npvae.losses import Loss
+from npvae.model import VAE
 from npvae.runs.run_directory import open_run
 from npvae.settings import Settings
 from npvae.storage import checkpoint
@@ -763,7 +763,7 @@ def test_another_number_of_threads_is_no_obstacle_but_told(
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
     training_run.resume("run", {"epochs": 2}, None, quiet=True)  # of that, --quiet is no reason
     err = capsys.readouterr().err
-    note = "note: last digits may differ: workers is 2, it was 1\n"
+    note = "note: last digits may differ: cores is 2, it was 1\n"
     assert err == note
     assert epochs_in(tmp_path / "run") == 2
 
@@ -831,19 +831,18 @@ def test_a_loss_that_is_nan_keeps_the_last_good_state(
     digits_file(tmp_path)
     settings = Settings(dataset="digits.npz", epochs=4, hidden_dims=(8,), batch_size=64)
     training_run.start(settings, None, "straight", quiet=True)
-    original, calls, kept = Team.backpropagate, 0, {}
+    original, calls, kept = VAE.objective, 0, {}
 
-    def backpropagate(team: Team, *arguments: Any) -> Loss:
+    def objective(*arguments: Any) -> Loss:
         nonlocal calls
         calls += 1
         if calls == 2 * 4 + batch:  # of epoch 3
             kept.update({p.name: p.read_bytes() for p in Path("run").iterdir() if p.is_file()})
             return Loss(float("nan"), 1.0)
-        return original(team, *arguments)
+        return original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Team, "backpropagate", backpropagate)
-        patch.setattr(training_run, "prepare_kernels", lambda *_: None)  # which has batches, too
+        patch.setattr(VAE, "objective", objective)
         with pytest.raises(DivergedError, match=rf"epoch 3, batch {batch} of 4: the loss is nan"):
             training_run.start(settings, None, "run", quiet=True)
     assert {p.name: p.read_bytes() for p in Path("run").iterdir() if p.is_file()} == kept

@@ -374,7 +374,7 @@ def test_what_cannot_be_resumed_says_why_and_changes_nothing(here: Path) -> None
     assert {p: p.read_bytes() for p in Path("run").rglob("*") if p.is_file()} == before
 
 
-@pytest.mark.parametrize("what", ["numpy", "kernels", "blas", "workers"])
+@pytest.mark.parametrize("what", ["numpy", "blas"])
 def test_whatever_may_change_the_last_digits_is_told(
     what: str, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

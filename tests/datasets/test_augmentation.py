@@ -6,7 +6,6 @@ y points down here, as rows do; angles are positive anticlockwise, as `np.rot90`
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from itertools import combinations, product
 from typing import Any
 
@@ -14,17 +13,16 @@ import numpy as np
 import pytest
 
 from npvae.core.parameters import Array
-from npvae.datasets.augmentation import ROTATION, SCALING, SHIFT, Warps, random_warps, warp_pixels
-from npvae.settings import AUGMENTATIONS
-from tests.helpers import Bytes, digits
-
-Warp = Callable[..., None]
-SPECIFICATION: Warp = getattr(warp_pixels, "specification")  # noqa: B009
-LOOP: Warp = getattr(warp_pixels, "loop")  # noqa: B009
-# As a run calls it (compiled, where there is a compiler), as NumPy code, and as a plain loop.
-versions = pytest.mark.parametrize(
-    "warp", [warp_pixels, SPECIFICATION, LOOP], ids=["called", "specification", "loop"]
+from npvae.datasets.augmentation import (
+    AUGMENTATIONS,
+    ROTATION,
+    SCALING,
+    SHIFT,
+    Warps,
+    random_warps,
+    warp,
 )
+from tests.helpers import Bytes, digits
 
 
 def rng(seed: int = 0) -> np.random.Generator:
@@ -40,11 +38,9 @@ def same_for_all(count: int, *rows: Any) -> Warps:
     return np.tile(np.array(rows, float), (count, 1, 1))
 
 
-def warped(images: Bytes, warps: Warps, warp: Warp = warp_pixels, dtype: Any = float) -> Array:
+def warped(images: Bytes, warps: Warps, dtype: Any = float) -> Array:
     """Each image by its own map; pixels in [0, 1], in the shape of images."""
-    out = np.full((len(images), images[0].size), math.nan, dtype)
-    warp(images.reshape(len(images), -1), np.arange(len(images)), warps, out)
-    return out.reshape(images.shape)
+    return warp(images, warps, dtype).reshape(images.shape)
 
 
 def colours(found: Array) -> Bytes:
@@ -75,62 +71,56 @@ IDENTITY = [[1, 0, 0], [0, 1, 0]]
 # ------------------------------------------------------------------ maps made by hand
 
 
-@versions
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("side", [1, 2, 5, 28])
-def test_without_a_map_images_are_as_they_were(side: int, dtype: Any, warp: Warp) -> None:
+def test_without_a_map_images_are_as_they_were(side: int, dtype: Any) -> None:
     images = noise(3, side)
-    found = warped(images, same_for_all(3, *IDENTITY), warp, dtype)
+    found = warped(images, same_for_all(3, *IDENTITY), dtype)
     np.testing.assert_array_equal(colours(found), images)
 
 
-@versions
-def test_whole_pixels_are_shifted_exactly_and_black_comes_in(warp: Warp) -> None:
+def test_whole_pixels_are_shifted_exactly_and_black_comes_in() -> None:
     images, side = noise(1, 5), 5
     for down, right in product((-7, -5, -4, -2, 0, 1, 2, 5), repeat=2):
         expected = np.zeros((side, side), np.uint8)
         for i, j in product(range(side), repeat=2):
             if 0 <= i - down < side and 0 <= j - right < side:
                 expected[i, j] = images[0, i - down, j - right]
-        found = warped(images, same_for_all(1, [1, 0, -down], [0, 1, -right]), warp)
+        found = warped(images, same_for_all(1, [1, 0, -down], [0, 1, -right]))
         np.testing.assert_array_equal(colours(found[0]), expected)
 
 
-@versions
 @pytest.mark.parametrize("side", [5, 28])
-def test_a_mirror_image_is_exact(side: int, warp: Warp) -> None:
+def test_a_mirror_image_is_exact(side: int) -> None:
     images = noise(2, side)
-    found = warped(images, same_for_all(2, [1, 0, 0], [0, -1, 0]), warp)
+    found = warped(images, same_for_all(2, [1, 0, 0], [0, -1, 0]))
     np.testing.assert_array_equal(colours(found), images[..., ::-1])
 
 
-@versions
 @pytest.mark.parametrize("side", [5, 28])
-def test_a_quarter_turn_anticlockwise_is_exact(side: int, warp: Warp) -> None:
+def test_a_quarter_turn_anticlockwise_is_exact(side: int) -> None:
     images = noise(2, side)
     angle = math.pi / 2
     cos, sin = round(math.cos(angle)), round(math.sin(angle))
-    found = warped(images, same_for_all(2, [cos, sin, 0], [-sin, cos, 0]), warp)
+    found = warped(images, same_for_all(2, [cos, sin, 0], [-sin, cos, 0]))
     np.testing.assert_array_equal(colours(found), np.rot90(images, axes=(1, 2)))
 
 
-@versions
-def test_half_a_pixel_is_the_mean_of_two_and_at_the_edge_of_one_and_black(warp: Warp) -> None:
+def test_half_a_pixel_is_the_mean_of_two_and_at_the_edge_of_one_and_black() -> None:
     image = np.array([[[0, 51], [102, 255]]], np.uint8)  # 0, 0.2, 0.4, 1
-    down = warped(image, same_for_all(1, [1, 0, -0.5], [0, 1, 0]), warp)
+    down = warped(image, same_for_all(1, [1, 0, -0.5], [0, 1, 0]))
     np.testing.assert_allclose(down[0], [[0, 0.1], [0.2, 0.6]], rtol=1e-14)
-    left = warped(image, same_for_all(1, [1, 0, 0], [0, 1, 0.25]), warp)
+    left = warped(image, same_for_all(1, [1, 0, 0], [0, 1, 0.25]))
     np.testing.assert_allclose(left[0], [[0.05, 0.15], [0.55, 0.75]], rtol=1e-14)
-    both = warped(image, same_for_all(1, [1, 0, -0.5], [0, 1, 0.25]), warp)
+    both = warped(image, same_for_all(1, [1, 0, -0.5], [0, 1, 0.25]))
     np.testing.assert_allclose(both[0], [[0.025, 0.075], [0.3, 0.45]], rtol=1e-14)
 
 
-@versions
-def test_twice_as_large_is_four_times_as_bright(warp: Warp) -> None:
+def test_twice_as_large_is_four_times_as_bright() -> None:
     square = np.zeros((1, 28, 28), np.uint8)
     square[:, 10:18, 10:18] = 255
     large, small = (
-        warped(square, same_for_all(1, [1 / s, 0, 0], [0, 1 / s, 0]), warp)[0] for s in (2, 0.5)
+        warped(square, same_for_all(1, [1 / s, 0, 0], [0, 1 / s, 0]))[0] for s in (2, 0.5)
     )
     np.testing.assert_array_equal(large[6:22, 6:22].round(), 1)  # 16 x 16
     assert large.sum() == pytest.approx(4 * 64)
@@ -138,47 +128,39 @@ def test_twice_as_large_is_four_times_as_bright(warp: Warp) -> None:
     assert small.sum() == pytest.approx(16)
 
 
-@versions
-def test_each_image_has_its_own_map_and_its_own_row(warp: Warp) -> None:
-    images, rows = noise(4, 5), np.array([2, 0, 2])
-    warps = random_warps(3, AUGMENTATIONS, rng())
-    out = np.empty((3, 25))
-    warp(images.reshape(4, -1), rows, warps, out)
-    for k, row in enumerate(rows):
-        alone = warped(images[row : row + 1], warps[k : k + 1], warp)
-        np.testing.assert_array_equal(out[k], alone.ravel())
+def test_each_image_has_its_own_map() -> None:
+    images, warps = noise(3, 5), random_warps(3, AUGMENTATIONS, rng())
+    for k, found in enumerate(warped(images, warps)):
+        np.testing.assert_array_equal(found, warped(images[k : k + 1], warps[k : k + 1])[0])
 
 
 # ------------------------------------------------------------------ maps that lead nowhere
 
 
-@versions
 @pytest.mark.parametrize("far", [6.0, 1e3, 1e19, 1e300, 1e308])
-def test_from_beyond_the_edge_all_is_black(far: float, warp: Warp) -> None:
+def test_from_beyond_the_edge_all_is_black(far: float) -> None:
     """Image coordinates that no integer holds are no index, either."""
     images = np.full((1, 5, 5), 255, np.uint8)
     for sign, row in product((-1, 1), (0, 1)):
         warps = same_for_all(1, *IDENTITY)
         warps[0, row, 2] = sign * far
-        np.testing.assert_array_equal(warped(images, warps, warp), 0)
+        np.testing.assert_array_equal(warped(images, warps), 0)
 
 
-@versions
-def test_one_point_may_be_drawn_all_over(warp: Warp) -> None:
+def test_one_point_may_be_drawn_all_over() -> None:
     """A map of the whole plane to one point, in the image, on its edge, and just out of reach."""
     images = np.full((1, 5, 5), 255, np.uint8)
     for place, expected in ((0, 1), (2, 1), (2.25, 0.75), (-2.5, 0.5), (3, 0), (-3, 0)):
         warps = np.zeros((1, 2, 3))
         warps[:, 0, 2] = place
-        np.testing.assert_array_equal(warped(images, warps, warp), expected)
+        np.testing.assert_array_equal(warped(images, warps), expected)
     just_inside = np.nextafter(3, 0)  # where rounding might make one more row of it
     warps = np.full((1, 2, 3), [0, 0, just_inside])
-    assert 0 <= warped(images, warps, warp).max() < 1e-15
+    assert 0 <= warped(images, warps).max() < 1e-15
 
 
-@versions
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e300, -1e300, 2.0**63])
-def test_no_map_reads_outside_the_image(bad: float, warp: Warp) -> None:
+def test_no_map_reads_outside_the_image(bad: float) -> None:
     """A compiled loop does not look whether an index is good. A map that is no number gives pixels
     that are none, which the loss will show; any other gives colours."""
     images = np.full((1, 5, 5), 255, np.uint8)
@@ -187,7 +169,7 @@ def test_no_map_reads_outside_the_image(bad: float, warp: Warp) -> None:
         warps = same_for_all(1, *IDENTITY)
         warps[0][np.array(mask).reshape(2, 3)] = bad
         with np.errstate(all="ignore"):
-            found = warped(images, warps, warp)[0].ravel()
+            found = warped(images, warps)[0].ravel()
             unknown = np.isnan(warps[0] @ grid).any(axis=0)
         np.testing.assert_array_equal(np.isnan(found), unknown)
         assert ((found[~unknown] >= 0) & (found[~unknown] <= 1)).all()
@@ -216,10 +198,10 @@ def test_the_maps_are_made_of_these_kinds() -> None:
     assert tuple(NOTHING) == AUGMENTATIONS
     found = random_warps(50, AUGMENTATIONS, rng())
     shift, angle, scale, mirror = parts(found).values()
-    for k, warp in enumerate(found):
+    for k, one in enumerate(found):
         cos, sin = math.cos(angle[k]) / scale[k], math.sin(angle[k]) / scale[k]
         turned = np.array([[cos, sin], [-sin, cos]]) @ np.diag([1, mirror[k]])
-        np.testing.assert_allclose(warp, np.column_stack([turned, -shift[k]]), atol=1e-15)
+        np.testing.assert_allclose(one, np.column_stack([turned, -shift[k]]), atol=1e-15)
 
 
 @pytest.mark.parametrize("kinds", subsets, ids=",".join)
@@ -249,7 +231,7 @@ def test_equal_seeds_give_equal_maps_and_others_do_not() -> None:
     first, again, other = (random_warps(5, AUGMENTATIONS, rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert not np.isin(first[:, 0, 0], other[:, 0, 0]).any()
-    assert len({warp.tobytes() for warp in first}) == 5  # a map for each image
+    assert len({one.tobytes() for one in first}) == 5  # a map for each image
 
 
 def test_how_far_and_how_often() -> None:
@@ -332,10 +314,9 @@ def test_digits_stay_grey_and_about_as_bright(kinds: tuple[str, ...]) -> None:
     assert (np.abs(now / before - 1) < 0.1).mean() > 0.95
 
 
-@versions
-def test_images_maps_and_rows_are_left_alone(warp: Warp) -> None:
-    images, warps, rows = noise(3, 5), random_warps(3, AUGMENTATIONS, rng()), np.array([2, 1, 0])
-    kept = images.copy(), warps.copy(), rows.copy()
-    warp(images.reshape(3, -1), rows, warps, np.empty((3, 25)))
-    for before, now in zip(kept, (images, warps, rows), strict=True):
+def test_images_and_maps_are_left_alone() -> None:
+    images, warps = noise(3, 5), random_warps(3, AUGMENTATIONS, rng())
+    kept = images.copy(), warps.copy()
+    warp(images, warps, float)
+    for before, now in zip(kept, (images, warps), strict=True):
         np.testing.assert_array_equal(before, now)

@@ -16,10 +16,10 @@ import pytest
 from npvae.commands.training_run import build
 from npvae.datasets import Dataset, load_dataset
 from npvae.evaluation import no_latent_loss, pixel_entropy
-from npvae.fast.threads import cores
+from npvae.losses import Loss
 from npvae.optimizers import Adam
+from npvae.runs.fit import Epoch, train
 from npvae.settings import Settings
-from npvae.training import Epoch, train
 
 FOLDER = os.environ.get("NPVAE_DATA_DIR", "")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="NPVAE_DATA_DIR names no folder with real data")
@@ -32,13 +32,18 @@ def real(name: str) -> tuple[Dataset, Dataset]:
     return load_dataset(name, FOLDER)
 
 
+def tested(epoch: Epoch) -> Loss:
+    assert epoch.test
+    return epoch.test
+
+
 def trained(epochs: int, seed: int = 0) -> list[Epoch]:
     """The default settings on Fashion-MNIST."""
     settings = Settings(seed=seed)
     train_set, test_set = real("fashion-mnist")
     vae, adam = build(settings), Adam(settings.learning_rate)
     images = train_set.images, test_set.images
-    return list(train(vae, adam, *images, settings, range(1, epochs + 1), cores()))
+    return list(train(vae, adam, *images, settings, range(1, epochs + 1)))
 
 
 @pytest.mark.parametrize(
@@ -55,12 +60,12 @@ def test_floor_and_baseline(name: str, floor: float, baseline: float) -> None:
 def test_two_epochs_of_the_default_settings() -> None:
     """One epoch: 298.5 to 300.9 over three seeds of the reference, 299.6 in the mean."""
     first, second = trained(2)
-    assert first.test.loss == pytest.approx(299.6, abs=1.5)
-    assert first.test.bce == pytest.approx(283.7, abs=3)
-    assert first.test.kl == pytest.approx(15.9, abs=1.5)
+    assert tested(first).loss == pytest.approx(299.6, abs=1.5)
+    assert tested(first).bce == pytest.approx(283.7, abs=3)
+    assert tested(first).kl == pytest.approx(15.9, abs=1.5)
     # An epoch's own mean still counts the first batches, at 543 nats.
-    assert first.test.loss < first.train.loss < 400
-    assert second.test.loss < first.test.loss - 15
+    assert tested(first).loss < first.train.loss < 400
+    assert tested(second).loss < tested(first).loss - 15
 
 
 @pytest.mark.slow
@@ -68,8 +73,8 @@ def test_two_epochs_of_the_default_settings() -> None:
 def test_twenty_epochs_of_the_default_settings(seed: int) -> None:
     """Of the reference: 259.5 to 260.5 after five epochs, 249.0 to 249.4 after twenty."""
     epochs = trained(20, seed)
-    assert epochs[4].test.loss == pytest.approx(260.0, abs=1.5)
-    assert epochs[19].test.loss == pytest.approx(249.3, abs=1.0)
+    assert tested(epochs[4]).loss == pytest.approx(260.0, abs=1.5)
+    assert tested(epochs[19]).loss == pytest.approx(249.3, abs=1.0)
     # What a last few batches gain in kl they lose in bce: it swings by half a nat between epochs.
-    assert epochs[19].test.kl == pytest.approx(15.2, abs=1.2)
-    assert epochs[19].train.loss < epochs[19].test.loss + 2  # no under-, and little overfitting
+    assert tested(epochs[19]).kl == pytest.approx(15.2, abs=1.2)
+    assert epochs[19].train.loss < tested(epochs[19]).loss + 2  # no under-, and little overfitting

@@ -303,17 +303,6 @@ def test_whole_numbers_are_codes_too_however_large(
 
 
 @pytest.mark.parametrize(
-    "other",
-    [VAE(784, (6,), 2), VAE(784, (5,), 3), VAE(784, (5, 5), 2), VAE(784, (5,), 2, dtype="f8")],
-    ids=["hidden", "latent", "deeper", "float64"],
-)
-def test_parameters_of_another_model_are_refused(other: VAE, tally: Tally) -> None:
-    with pytest.raises(ValueError, match="names, shapes and dtype"):
-        VAE(784, (5,), 2, parameters=other.parameters)
-    tally("odd arguments", "ValueError")
-
-
-@pytest.mark.parametrize(
     "name", ["", " ", "mnist2", "\0", "a\nb", "no/such/place", 3, None, "~nobody"]
 )
 def test_datasets_that_do_not_exist(name: Any, tally: Tally) -> None:

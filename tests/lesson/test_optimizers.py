@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npvae import optimizers
 from npvae.core.optimizer_base import Optimizer
 from npvae.core.parameters import Array, NamedArrays
 from npvae.optimizers import OPTIMIZERS, SGD, Adam, Adamax, RMSProp
@@ -240,8 +239,8 @@ def test_changes_the_parameters_in_place_and_nothing_else(
     assert (theta.flat != before.flat).all()
     np.testing.assert_array_equal(gradients.flat, random_arrays(1, dtype).flat)
     assert theta.flat.dtype == dtype
-    assert tuple(optimizer.running) == kind.kept
-    for values in optimizer.running.values():
+    assert tuple(optimizer.state) == kind.state_names
+    for values in optimizer.state.values():
         assert values.flat.dtype == dtype
         assert values.flat.all()  # each has moved from 0
     assert optimizer.t == 1
@@ -251,13 +250,13 @@ def nothing_changes(
     optimizer: Optimizer, theta: Any, gradients: Any, message: str, t: int = 0
 ) -> None:
     before = {name: array.copy() for name, array in theta.items()}
-    kept = {name: array.copy() for name, array in optimizer.state.items()}
+    kept = {name: array.copy() for name, array in optimizer.state_arrays.items()}
     with pytest.raises(ValueError, match=message):
         optimizer.update(theta, gradients)
     for name, array in theta.items():
         np.testing.assert_array_equal(array, before[name])
     for name, array in kept.items():
-        np.testing.assert_array_equal(array, optimizer.state[name])
+        np.testing.assert_array_equal(array, optimizer.state_arrays[name])
     assert optimizer.t == t
 
 
@@ -341,36 +340,27 @@ def test_a_restored_optimizer_goes_on_to_the_bit(
     for t in range(before):
         optimizer.update(theta, random_arrays(t, dtype))
     twin = theta.copy()
-    state = {name: array.copy() for name, array in optimizer.state.items()}
-    restored = optimizers.restored(optimizer.settings, {**theta, **state}, theta)
+    state = {name: array.copy() for name, array in optimizer.state_arrays.items()}
+    restored = kind.from_state(optimizer.settings, {**theta, **state}, theta)
     assert type(restored) is kind
     assert restored.settings == optimizer.settings
     for t in range(2):
         optimizer.update(theta, random_arrays(10 + t, dtype))
         restored.update(twin, random_arrays(10 + t, dtype))
     assert twin.flat.tobytes() == theta.flat.tobytes()
-    expected = {f"{optimizer.name}.{kept}.{name}" for kept in kind.kept for name in SHAPES}
-    assert restored.state.keys() == optimizer.state.keys() == expected
-    assert all(array.dtype == dtype for array in restored.state.values())
-
-
-def test_an_optimizer_without_a_name_is_adam() -> None:
-    """As kept before there were others."""
-    adam, theta = unusual(Adam), random_arrays(0)
-    adam.update(theta, random_arrays(1))
-    settings = {name: value for name, value in adam.settings.items() if name != "name"}
-    assert optimizers.restored(settings, adam.state, theta).settings == adam.settings
+    expected = {f"{optimizer.name}.{kept}.{name}" for kept in kind.state_names for name in SHAPES}
+    assert restored.state_arrays.keys() == optimizer.state_arrays.keys() == expected
+    assert all(array.dtype == dtype for array in restored.state_arrays.values())
 
 
 @every_optimizer
 def test_what_is_no_optimizer_is_refused(kind: type[Optimizer]) -> None:
     optimizer, theta = kind(), random_arrays(0)
     optimizer.update(theta, random_arrays(1))
-    settings, state = optimizer.settings, optimizer.state
+    settings, state = optimizer.settings, optimizer.state_arrays
     without_t = {name: value for name, value in settings.items() if name != "t"}
     without_one: dict[str, Array] = dict(list(state.items())[1:])
     for some, arrays in (
-        ({**settings, "name": "lion"}, state),
         ({**settings, "gamma": 0.5}, state),
         ({**settings, "learning_rate": -1}, state),
         ({**settings, "learning_rate": "fast"}, state),
@@ -381,7 +371,7 @@ def test_what_is_no_optimizer_is_refused(kind: type[Optimizer]) -> None:
         (settings, {name: np.ones((3, 3)) for name in state}),
     ):
         with pytest.raises((KeyError, TypeError, ValueError)):
-            optimizers.restored(some, arrays, theta)
+            kind.from_state(some, arrays, theta)
 
 
 @every_optimizer

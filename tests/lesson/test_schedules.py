@@ -14,14 +14,14 @@ import pytest
 from npvae.commands import training_run
 from npvae.core.errors import OptionError
 from npvae.core.optimizer_base import Optimizer
-from npvae.fast.data_parallel import Team
+from npvae.datasets.augmentation import AUGMENTATIONS
 from npvae.layers import ACTIVATIONS
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
-from npvae.schedules import SCHEDULES, ramp
-from npvae.settings import AUGMENTATIONS, Settings
+from npvae.runs.fit import Epoch, train
+from npvae.schedules import SCHEDULES, learning_rate, ramp
+from npvae.settings import Settings
 from npvae.storage import checkpoint
-from npvae.training import Epoch, learning_rate, train
 from tests.helpers import digits, digits_file
 
 TRAIN, TEST = digits(120, 40)
@@ -88,15 +88,13 @@ class Watching(Optimizer):
 def watched(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tuple[list[float], list[float]]:
     """The learning rate and the beta of each of 12 steps: 4 epochs of 3 batches."""
     betas: list[float] = []
-    right = Team.backpropagate
+    right = VAE.loss_and_gradients
 
-    def backpropagate(self: Team, *arguments: Any, **named: Any) -> Any:
-        loss = right(self, *arguments, **named)
-        betas.append(arguments[3])
-        assert loss.beta == arguments[3]
-        return loss
+    def loss_and_gradients(self: VAE, *arguments: Any) -> Any:
+        betas.append(arguments[2])
+        return right(self, *arguments)
 
-    monkeypatch.setattr(Team, "backpropagate", backpropagate)
+    monkeypatch.setattr(VAE, "loss_and_gradients", loss_and_gradients)
     chosen, watching = Settings(epochs=4, batch_size=50, **settings), Watching()
     list(train(small_vae(), watching, TRAIN, TEST, chosen, range(1, 5)))
     return watching.seen, betas
@@ -137,11 +135,15 @@ def test_the_learning_rate_of_every_step(
 @pytest.mark.parametrize(("epochs", "steps"), [(1, 1), (1, 7), (3, 1), (100, 938), (1, 10**6)])
 def test_the_learning_rate_is_always_above_0(schedule: str, epochs: int, steps: int) -> None:
     """At the first step, which a warm-up holds down, and at the last, at the end of a cosine."""
-    settings = Settings(epochs=epochs, schedule=schedule, warmup=epochs)
-    first = learning_rate(settings, 0, 1 / steps)
-    last = learning_rate(settings, epochs - 1 / steps, epochs)
+    first = learning_rate(1e-3, schedule, epochs, 0, 1 / steps, epochs)
+    last = learning_rate(1e-3, schedule, epochs, epochs - 1 / steps, epochs, epochs)
     assert 0 < first <= 1e-3
     assert 0 < last <= 1e-3
+
+
+def test_a_training_beyond_its_epochs_keeps_the_last_rate() -> None:
+    """A cosine would rise again."""
+    assert learning_rate(1e-3, "cosine", 0, 7, 8, 5) == learning_rate(1e-3, "cosine", 0, 5, 6, 5)
 
 
 # The beta of a step is that at its beginning, so that the first has none at all.
@@ -183,6 +185,7 @@ def test_losses_are_told_at_the_full_beta() -> None:
     for epoch in runs[1]:
         assert epoch.validation is not None
         for loss in (epoch.train, epoch.test, epoch.validation):
+            assert loss is not None
             assert loss.beta == 0.4
             assert loss.kl > 0.01
             assert loss.loss == loss.bce + 0.4 * loss.kl

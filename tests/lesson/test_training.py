@@ -15,34 +15,19 @@ import pytest
 
 from npvae import training
 from npvae.core.errors import DivergedError
-from npvae.datasets.augmentation import random_warps, warp_pixels
+from npvae.core.random_streams import Stream, generator
+from npvae.datasets.augmentation import AUGMENTATIONS, random_warps, warp
 from npvae.evaluation import average_loss
-from npvae.fast.data_parallel import Team
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import Adam
-from npvae.settings import AUGMENTATIONS, Settings
+from npvae.runs import fit
+from npvae.runs.fit import Epoch, train, train_validation_split
+from npvae.settings import Settings
 from npvae.storage import checkpoint
-from npvae.training import (
-    HOLDING_OUT,
-    PICTURES,
-    TESTING,
-    TRAINING,
-    VALIDATING,
-    WARPING,
-    WEIGHTS,
-    Epoch,
-    generator,
-    train,
-    train_epoch,
-    train_validation_split,
-)
 from tests.helpers import Bytes, digits
 
 TRAIN, TEST = digits(120, 40)
-ALL = np.arange(120)
-# Three workers share a batch of 100, not quite evenly, but leave one of 20 to the first.
-workers = pytest.mark.parametrize("workers", [1, 3])
 
 
 class Watching(Adam):
@@ -81,11 +66,19 @@ def noiseless_vae() -> VAE:
     return vae
 
 
+def one_epoch(vae: VAE, adam: Adam, settings: Settings, epoch: int = 1, **more: Any) -> Loss:
+    """The mean loss of one epoch over TRAIN, or other images."""
+    images = more.pop("images", TRAIN)
+    epochs = range(epoch, epoch + 1)
+    (found,) = train(vae, adam, images, None, settings, epochs, **more)
+    return found.train
+
+
 def trained(
-    vae: VAE, adam: Adam, epochs: range, test: Bytes = TEST, workers: int = 1, **settings: Any
+    vae: VAE, adam: Adam, epochs: range, test: Bytes = TEST, **settings: Any
 ) -> list[Epoch]:
     chosen = Settings(**{"batch_size": 50, **settings})
-    return list(train(vae, adam, TRAIN, test, chosen, epochs, workers))
+    return list(train(vae, adam, TRAIN, test, chosen, epochs))
 
 
 # ------------------------------------------------------------------ every image, once
@@ -170,13 +163,12 @@ def test_images_that_are_no_bytes_are_refused_before_the_first_step(given: tuple
 # ------------------------------------------------------------------ weighing a short last batch
 
 
-@workers
-def test_a_short_last_batch_is_weighed_by_its_images(workers: int) -> None:
+def test_a_short_last_batch_is_weighed_by_its_images() -> None:
     """120 = 100 + 20. Without noise and without steps the mean loss is that of all images."""
     vae, images = noiseless_vae(), TRAIN.copy()
     images[::7] = 255  # such an image costs twice as much, so that a wrong weight shows
     settings = Settings(batch_size=100, beta=0.5)
-    loss = train_epoch(Team(vae, workers), Watching(), images, ALL, settings)
+    loss = one_epoch(vae, Watching(), settings, images=images)
     whole = average_loss(vae, images, np.random.default_rng(1))
     # The rounding of float64 sums is all that differs.
     assert loss.bce == pytest.approx(whole.bce, rel=1e-10)
@@ -184,10 +176,9 @@ def test_a_short_last_batch_is_weighed_by_its_images(workers: int) -> None:
     assert loss.loss == pytest.approx(whole.bce + 0.5 * whole.kl, rel=1e-10)
 
 
-@workers
-def test_the_gradient_of_a_short_batch_is_a_mean_over_its_own_images(workers: int) -> None:
+def test_the_gradient_of_a_short_batch_is_a_mean_over_its_own_images() -> None:
     vae, watching = noiseless_vae(), Watching()
-    train_epoch(Team(vae, workers), watching, TRAIN, ALL, Settings(batch_size=100))
+    one_epoch(vae, watching, Settings(batch_size=100))
     x = TRAIN.reshape(120, -1) / 255
     _, whole = vae.loss_and_gradients(x, np.zeros((120, 3)))
     for name, expected in whole.items():
@@ -196,12 +187,11 @@ def test_the_gradient_of_a_short_batch_is_a_mean_over_its_own_images(workers: in
         np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
 
 
-@workers
-def test_an_epoch_is_what_one_would_write_by_hand(workers: int) -> None:
+def test_an_epoch_is_what_one_would_write_by_hand() -> None:
     """One batch of all images, so that their order does not matter; the noise does not either."""
     vae, by_hand = noiseless_vae(), noiseless_vae()
     settings = Settings(batch_size=500, learning_rate=0.01, beta=0.7)
-    loss = train_epoch(Team(vae, workers), Adam(), TRAIN, ALL, settings)
+    loss = one_epoch(vae, Adam(), settings)
     expected, gradients = by_hand.loss_and_gradients(
         TRAIN.reshape(120, -1) / 255, np.zeros((120, 3)), beta=0.7
     )
@@ -217,8 +207,8 @@ def test_progress_is_reported_after_each_batch() -> None:
     def report(*given: Any) -> None:
         reports.append(given)
 
-    settings, team = Settings(batch_size=50, beta=0.5), Team(noiseless_vae())
-    loss = train_epoch(team, Watching(), TRAIN, ALL, settings, report=report)
+    settings = Settings(batch_size=50, beta=0.5)
+    loss = one_epoch(noiseless_vae(), Watching(), settings, report=report)
     assert [report[:2] for report in reports] == [(1, 3), (2, 3), (3, 3)]
     assert reports[-1][2] == pytest.approx(loss.loss, rel=1e-12)
 
@@ -230,12 +220,11 @@ def same_numbers(epochs: list[Epoch]) -> list[Epoch]:
     return [epoch._replace(seconds=0.0) for epoch in epochs]
 
 
-@workers
-def test_equal_seeds_give_equal_bits_and_others_do_not(workers: int) -> None:
+def test_equal_seeds_give_equal_bits_and_others_do_not() -> None:
     twins = [small_vae(), small_vae(), small_vae()]
     seeds = (3, 3, 4)
     runs = [
-        same_numbers(trained(vae, Adam(), range(1, 3), workers=workers, seed=seed, batch_size=100))
+        same_numbers(trained(vae, Adam(), range(1, 3), seed=seed, batch_size=100))
         for vae, seed in zip(twins, seeds, strict=True)
     ]
     assert runs[0] == runs[1] != runs[2]
@@ -265,10 +254,10 @@ def test_the_test_set_never_touches_the_parameters() -> None:
     a = trained(one, adams[0], range(1, 3))
     b = trained(other, adams[1], range(1, 3), test=np.full((7, 28, 28), 255, np.uint8))
     assert one.parameters.flat.tobytes() == other.parameters.flat.tobytes()
-    for name, moment in adams[0].state.items():
-        np.testing.assert_array_equal(moment, adams[1].state[name])
+    for name, moment in adams[0].state_arrays.items():
+        np.testing.assert_array_equal(moment, adams[1].state_arrays[name])
     assert [epoch.train for epoch in a] == [epoch.train for epoch in b]
-    assert all(x.test.bce < y.test.bce for x, y in zip(a, b, strict=True))
+    assert all(x.test and y.test and x.test.bce < y.test.bce for x, y in zip(a, b, strict=True))
 
 
 def test_the_test_loss_is_that_of_the_model_after_the_epoch() -> None:
@@ -276,6 +265,7 @@ def test_the_test_loss_is_that_of_the_model_after_the_epoch() -> None:
     (epoch,) = trained(vae, Adam(0.01), range(1, 2))
     # Another draw of epsilon: 40 images times 3 latents leave the mean uncertain by a few nats.
     again = average_loss(vae, TEST, np.random.default_rng(0))
+    assert epoch.test is not None
     assert epoch.test.kl == pytest.approx(again.kl, rel=1e-6)  # does not depend on epsilon
     assert epoch.test.bce == pytest.approx(again.bce, abs=5)
 
@@ -291,25 +281,28 @@ def test_images_are_left_alone_and_learned_from() -> None:
 
 
 def test_streams_of_random_numbers_are_independent() -> None:
-    streams = (WEIGHTS, TRAINING, TESTING, PICTURES, HOLDING_OUT, WARPING, VALIDATING)
-    every = product(range(3), streams, range(4))  # seed, what for, epoch
+    every = product(range(3), Stream, range(4))  # seed, stream, epoch
     draws = {generator(*numbers).integers(2**62) for numbers in every}
     assert len(draws) == 3 * 7 * 4
 
 
 def test_what_is_drawn_from_which_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, int, int]] = []
+    asked: list[tuple[int, Stream, int]] = []
 
-    def asking(seed: int, stream: int, epoch: int = 0) -> np.random.Generator:
+    def asking(seed: int, stream: Stream, epoch: int = 0) -> np.random.Generator:
         asked.append((seed, stream, epoch))
         return generator(seed, stream, epoch)
 
-    monkeypatch.setattr(training, "generator", asking)
+    for module in (training, fit):
+        monkeypatch.setattr(module, "generator", asking)
     trained(small_vae(), Adam(), range(3, 5), seed=7, validation=20)
+    each = [Stream.TRAINING, Stream.WARPS, Stream.TESTING]
     assert asked == [
-        (7, HOLDING_OUT, 0),
-        *((7, TRAINING, 3), (7, WARPING, 3), (7, TESTING, 3), (7, VALIDATING, 0)),
-        *((7, TRAINING, 4), (7, WARPING, 4), (7, TESTING, 4), (7, VALIDATING, 0)),
+        (7, Stream.VALIDATION_SPLIT, 0),
+        *((7, stream, 3) for stream in each),
+        (7, Stream.VALIDATION, 0),
+        *((7, stream, 4) for stream in each),
+        (7, Stream.VALIDATION, 0),
     ]
 
 
@@ -317,21 +310,21 @@ def test_the_seconds_of_an_epoch_are_those_of_training_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By a clock that is a second later after training, and ten after each look at a loss."""
-    now, look = 0.0, Team.average_loss
+    now, watch = 0.0, fit.watched
 
     def train_a_second(*given: Any) -> Loss:
         nonlocal now
         now += 1
-        return train_epoch(*given)
+        return watch(*given)
 
-    def look_for_ten(team: Team, *given: Any) -> Loss:
+    def look_for_ten(*given: Any) -> Loss:
         nonlocal now
         now += 10
-        return look(team, *given)
+        return average_loss(*given)
 
-    monkeypatch.setattr(training, "perf_counter", lambda: now)
-    monkeypatch.setattr(training, "train_epoch", train_a_second)
-    monkeypatch.setattr(Team, "average_loss", look_for_ten)
+    monkeypatch.setattr(fit, "perf_counter", lambda: now)
+    monkeypatch.setattr(fit, "watched", train_a_second)
+    monkeypatch.setattr(fit, "average_loss", look_for_ten)
     epochs = trained(small_vae(), Adam(), range(1, 3), validation=20)
     assert [epoch.seconds for epoch in epochs] == [1, 1]
 
@@ -340,53 +333,44 @@ def test_the_seconds_of_an_epoch_are_those_of_training_alone(
 
 
 def batches_seen(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> list[tuple[Any, ...]]:
-    """What the team was given in two epochs of three batches: rows, epsilon, beta, warps."""
+    """x, epsilon and beta of the three batches of each of two epochs."""
     seen: list[tuple[Any, ...]] = []
-    right = Team.backpropagate
+    right = VAE.loss_and_gradients
 
-    def backpropagate(self: Team, images: Bytes, *given: Any) -> Any:
+    def loss_and_gradients(self: VAE, *given: Any) -> Any:
         seen.append(given)
-        return right(self, images, *given)
+        return right(self, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Team, "backpropagate", backpropagate)
+        patch.setattr(VAE, "loss_and_gradients", loss_and_gradients)
         trained(small_vae(), Adam(), range(1, 3), **settings)
     return seen
 
 
 def test_every_image_has_fresh_noise_in_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    noise = np.concatenate([epsilon for _, epsilon, *_ in batches_seen(monkeypatch)])
+    noise = np.concatenate([epsilon for _, epsilon, _ in batches_seen(monkeypatch)])
     assert len(np.unique(noise, axis=0)) == len(noise) == 240
     # Of n draws, the mean is off by 1 / sqrt(n), the deviation by 1 / sqrt(2 n); five times.
     assert abs(noise.mean()) < 5 / math.sqrt(noise.size)
     assert abs(noise.std() - 1) < 5 / math.sqrt(2 * noise.size)
 
 
-@pytest.mark.parametrize("kinds", [("shift",), AUGMENTATIONS])
-def test_moving_images_changes_neither_their_order_nor_the_noise(
-    kinds: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+def test_moved_images_have_the_same_order_and_noise_and_fresh_maps(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """So that a comparison of runs with and without it compares nothing else."""
-    plain = batches_seen(monkeypatch)
-    moved = batches_seen(monkeypatch, augment=kinds)
-    assert len(plain) == len(moved) == 6
-    for (rows, epsilon, beta, warps), other in zip(plain, moved, strict=True):
-        np.testing.assert_array_equal(other[0], rows)
-        np.testing.assert_array_equal(other[1], epsilon)
-        assert other[2] == beta
-        assert warps is None
-        assert other[3].shape == (len(rows), 2, 3)
-
-
-def test_every_image_is_moved_anew_in_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    warps = [seen[3] for seen in batches_seen(monkeypatch, augment=AUGMENTATIONS, seed=3)]
-    found = np.concatenate(warps)
-    assert len({warp.tobytes() for warp in found}) == 240
+    plain = batches_seen(monkeypatch, seed=3)
+    moved = batches_seen(monkeypatch, augment=AUGMENTATIONS, seed=3)
     for epoch in (1, 2):
-        rng = generator(3, WARPING, epoch)
-        for k, count in enumerate((50, 50, 20)):
-            expected = random_warps(count, AUGMENTATIONS, rng)
-            np.testing.assert_array_equal(warps[3 * epoch - 3 + k], expected)
+        order = generator(3, Stream.TRAINING, epoch).permutation(120)
+        rng = generator(3, Stream.WARPS, epoch)
+        for k, start in enumerate((0, 50, 100)):
+            batch = TRAIN[order[start : start + 50]]
+            x, epsilon, beta = moved[3 * epoch - 3 + k]
+            warps = random_warps(len(batch), AUGMENTATIONS, rng)
+            np.testing.assert_array_equal(x, warp(batch, warps, np.float32))
+            np.testing.assert_array_equal(epsilon, plain[3 * epoch - 3 + k][1])
+            assert beta == plain[3 * epoch - 3 + k][2]
 
 
 def test_only_training_images_are_moved() -> None:
@@ -401,16 +385,14 @@ def test_only_training_images_are_moved() -> None:
         assert abs(moved.train.bce - plain.train.bce) > 1e-6
 
 
-@workers
-def test_an_epoch_of_moved_images_is_what_one_would_write_by_hand(workers: int) -> None:
+def test_an_epoch_of_moved_images_is_what_one_would_write_by_hand() -> None:
     vae, by_hand = noiseless_vae(), noiseless_vae()
     settings = Settings(batch_size=500, beta=0.7, augment=AUGMENTATIONS, seed=5)
     watching = Watching()
-    loss = train_epoch(Team(vae, workers), watching, TRAIN, ALL, settings, epoch=2)
-    order = generator(5, TRAINING, 2).permutation(ALL)
-    x = np.empty((120, 784))
-    warps = random_warps(120, AUGMENTATIONS, generator(5, WARPING, 2))
-    warp_pixels(TRAIN.reshape(120, -1), order, warps, x)
+    loss = one_epoch(vae, watching, settings, epoch=2)
+    order = generator(5, Stream.TRAINING, 2).permutation(120)
+    warps = random_warps(120, AUGMENTATIONS, generator(5, Stream.WARPS, 2))
+    x = warp(TRAIN[order], warps, float)
     expected, gradients = by_hand.loss_and_gradients(x, np.zeros((120, 3)), beta=0.7)
     assert loss.loss == pytest.approx(expected.loss, rel=1e-12)
     for name, gradient in gradients.items():
@@ -418,29 +400,14 @@ def test_an_epoch_of_moved_images_is_what_one_would_write_by_hand(workers: int) 
         np.testing.assert_allclose(watching.seen[0][name], gradient, rtol=1e-9, atol=near)
 
 
-def test_moved_images_come_out_the_same_however_many_workers_there_are() -> None:
-    """Only the order of sums differs; steps of 1e-3 do not magnify that much in float64."""
-    one, three = (
-        trained(
-            small_vae(dtype="float64"), Adam(), range(1, 3), workers=n,
-            augment=AUGMENTATIONS, batch_size=100,
-        )
-        for n in (1, 3)
-    )  # fmt: skip
-    for a, b in zip(one, three, strict=True):
-        assert a.train == pytest.approx(b.train, rel=1e-9)
-        assert a.test == pytest.approx(b.test, rel=1e-9)
-
-
-@workers
-def test_moved_images_repeat_to_the_bit(workers: int) -> None:
+def test_moved_images_repeat_to_the_bit() -> None:
     runs = []
     for seed, parts in ((3, [range(1, 5)]), (3, [range(1, 3), range(3, 5)]), (4, [range(1, 5)])):
         vae, adam = small_vae(), Adam()
         found = []
         for part in parts:
             settings: dict[str, Any] = {"augment": AUGMENTATIONS, "seed": seed, "batch_size": 100}
-            found += trained(vae, adam, part, workers=workers, **settings)
+            found += trained(vae, adam, part, **settings)
         runs.append((vae.parameters.flat.tobytes(), same_numbers(found)))
     whole, in_two_parts, another = runs
     assert whole == in_two_parts
@@ -482,26 +449,26 @@ def test_a_loss_that_is_not_finite_stops_before_the_next_step() -> None:
     "loss", [Loss(math.inf, 1), Loss(-math.inf, 1), Loss(1, math.inf), Loss(1, math.nan)], ids=str
 )
 @pytest.mark.parametrize(
-    ("method", "call", "where", "steps"),
+    ("where", "call", "message", "steps"),
     [
-        ("backpropagate", 5, "epoch 2, batch 2 of 3: the loss", 4),
-        ("average_loss", 2, "epoch 2, the test loss", 6),
+        ("a batch", 5, "epoch 2, batch 2 of 3: the loss", 4),
+        ("the test set", 2, "epoch 2, the test loss", 6),
     ],
-    ids=["a batch", "the test set"],
 )
 def test_a_loss_that_is_not_finite_in_either_part_stops_it(
-    loss: Loss, method: str, call: int, where: str, steps: int, monkeypatch: pytest.MonkeyPatch
+    loss: Loss, where: str, call: int, message: str, steps: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls, adam = getattr(Team, method), 0, Adam()
+    owner, name = (VAE, "objective") if where == "a batch" else (fit, "average_loss")
+    original, calls, adam = getattr(owner, name), 0, Adam()
 
-    def going_wrong(team: Team, *given: Any) -> Loss:
+    def going_wrong(*given: Any) -> Loss:
         nonlocal calls
         calls += 1
-        right: Loss = original(team, *given)
+        right: Loss = original(*given)
         return loss if calls == call else right
 
-    monkeypatch.setattr(Team, method, going_wrong)
-    with pytest.raises(DivergedError, match=f"{where} is {loss.loss}"):
+    monkeypatch.setattr(owner, name, going_wrong)
+    with pytest.raises(DivergedError, match=f"{message} is {loss.loss}"):
         trained(small_vae(), adam, range(1, 4))
     assert adam.t == steps
 
@@ -516,13 +483,13 @@ def test_a_validation_loss_that_is_not_finite_is_a_divergence(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The test loss may be finite, where test images are simpler than those held out."""
-    original, held_out = Team.average_loss, 20
+    held_out = 20
 
-    def average_loss(team: Team, images: Any, *rest: Any) -> Loss:
-        loss = original(team, images, *rest)
+    def infinite(vae: VAE, images: Any, *rest: Any) -> Loss:
+        loss = average_loss(vae, images, *rest)
         return loss._replace(kl=float("inf")) if len(images) == held_out else loss
 
-    monkeypatch.setattr(Team, "average_loss", average_loss)
+    monkeypatch.setattr(fit, "average_loss", infinite)
     settings = Settings(batch_size=50, validation=held_out)
     with pytest.raises(DivergedError, match="epoch 1, the validation loss is inf"):
         list(train(small_vae(), Adam(), TRAIN, TEST, settings, range(1, 3)))
@@ -553,26 +520,23 @@ def test_what_was_saved_before_a_divergence_is_untouched(tmp_path: Path) -> None
     assert all(np.isfinite(array).all() for array in arrays.values())
 
 
-# ------------------------------------------------------------------ memory
+# ------------------------------------------------------------------ whoever calls it
 
 
-@workers
-def test_room_is_allocated_once_and_used_again(
-    workers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made: list[int] = []
-    original = VAE.buffers
+def test_fit_trains_in_one_call() -> None:
+    vae, same = small_vae(), small_vae()
+    seen: list[Epoch] = []
+    history = fit.fit(vae, TRAIN, 2, test_images=TEST, batch_size=50, seed=3, callback=seen.append)
+    assert same_numbers(history) == same_numbers(trained(same, Adam(), range(1, 3), seed=3))
+    assert seen == history
+    assert vae.parameters.flat.tobytes() == same.parameters.flat.tobytes()
+    assert fit.fit(vae, TRAIN, 1)[0].test is None
 
-    def counting(self: VAE, batch_size: int) -> Any:
-        made.append(batch_size)
-        return original(self, batch_size)
 
-    monkeypatch.setattr(VAE, "buffers", counting)
-    team, adam = Team(small_vae(), workers), Adam()
-    for epoch in range(1, 4):
-        made.clear()
-        train_epoch(team, adam, TRAIN, ALL, Settings(batch_size=70), epoch)
-        assert bool(made) is (epoch == 1)
+@pytest.mark.parametrize("validation", [-1, 120, 500])
+def test_something_must_be_left_to_train_on(validation: int) -> None:
+    with pytest.raises(ValueError, match="validation must be 0 to 119 of 120 images"):
+        train_validation_split(120, validation, 0)
 
 
 def test_the_caller_may_stop_at_any_time() -> None:

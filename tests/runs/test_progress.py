@@ -16,9 +16,9 @@ import pytest
 
 from npvae.losses import Loss
 from npvae.runs import progress
+from npvae.runs.fit import Epoch
 from npvae.runs.progress import Progress, clock
 from npvae.runs.terminal import PAGE, columns, fitted
-from npvae.training import Epoch
 from tests.forks import on_a_terminal
 from tests.helpers import drawn_lines, run_script, screen
 

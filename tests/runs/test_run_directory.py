@@ -19,10 +19,10 @@ from npvae.core.errors import CheckpointError, OutputError
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import Adam
+from npvae.runs.fit import Epoch
 from npvae.runs.run_directory import Run, find_checkpoint, load_model, new_run, open_run
 from npvae.runs.run_lock import Lock
 from npvae.storage import checkpoint
-from npvae.training import Epoch
 from tests.helpers import environment, rows
 
 ABOUT: dict[str, Any] = {"settings": {"seed": 3}, "data": {"name": "x"}, "versions": {"numpy": "1"}}

@@ -23,10 +23,10 @@ from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import Adam
 from npvae.runs import run_lock
+from npvae.runs.fit import Epoch
 from npvae.runs.run_directory import Run, new_run, open_run
 from npvae.runs.run_lock import Moved
 from npvae.settings import Settings
-from npvae.training import Epoch
 from tests.helpers import Tally, digits_file, rows
 
 ABOUT: dict[str, Any] = {"settings": {"seed": 3}, "data": {"name": "x"}, "versions": {"numpy": "1"}}

@@ -660,7 +660,7 @@ def test_weights_that_are_no_numbers(path: Path) -> None:
             checkpoint.load(path)[1]["decoder.logits.b"], np.full(3, value), equal_nan=True
         )
         assert refusal(path, VAE.load) == (
-            f"the checkpoint {path} holds weights that are infinite or no numbers at all.\n"
+            f"the checkpoint {path} holds weights that are infinite or not a number.\n"
             "Nothing can be made with them: use another one, or train again."
         )
 

@@ -21,10 +21,10 @@ from npvae.core.errors import OutputError
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import Adam
+from npvae.runs.fit import Epoch
 from npvae.runs.run_directory import new_run, open_run
 from npvae.storage import checkpoint
 from npvae.storage.files import STALE, open_plain, write_bytes_safely
-from npvae.training import Epoch
 from tests.helpers import environment, rows
 
 Tally = Callable[[str, str], None]

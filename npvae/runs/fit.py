@@ -1,0 +1,157 @@
+"""What is around the loop of training.py: backends, progress, divergence, test losses, validation.
+
+`train` yields one `Epoch` after another, for programs that keep each one; `fit` trains a model in
+one call, for notebooks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+
+from npvae.core.errors import DivergedError
+from npvae.core.optimizer_base import Optimizer
+from npvae.core.random_streams import Stream, generator
+from npvae.core.validation import check_images
+from npvae.datasets.minibatches import Images, Indices
+from npvae.evaluation import average_loss
+from npvae.losses import Loss
+from npvae.model import VAE
+from npvae.optimizers import OPTIMIZERS
+from npvae.settings import Settings
+from npvae.training import plan_epoch, train_epoch
+
+Report = Callable[[int, int, float], None]  # batches done, batches in all, mean loss so far
+
+
+class Epoch(NamedTuple):
+    """The result of one epoch; losses in nats per image, seconds of training alone.
+
+    The losses are at the settings' beta, even while it is still rising, so that epochs compare.
+    """
+
+    epoch: int
+    train: Loss
+    test: Loss | None
+    seconds: float
+    validation: Loss | None = None
+
+
+def train_validation_split(count: int, validation: int, seed: int) -> tuple[Indices, Indices]:
+    """Indices to train on and, chosen at random, to validate on; both in rising order.
+
+    Raises ValueError if nothing would be left to train on.
+    """
+    if not 0 <= validation < count:
+        raise ValueError(f"validation must be 0 to {count - 1} of {count} images, not {validation}")
+    shuffled = generator(seed, Stream.VALIDATION_SPLIT).permutation(count)
+    return np.sort(shuffled[validation:]), np.sort(shuffled[:validation])
+
+
+def train(
+    vae: VAE,
+    optimizer: Optimizer,
+    images: Images,
+    test_images: Images | None,
+    settings: Settings,
+    epochs: range,
+    report: Report | None = None,
+) -> Iterator[Epoch]:
+    """Train on images (N, ...), bytes, epoch by epoch; the caller may stop after any of them.
+
+    The optimizer's learning rate is set as settings say. Raises ValueError for images that are not
+    bytes, and DivergedError if a loss is not finite; what was yielded before is still good.
+    """
+    check_images(images)
+    if test_images is not None:
+        check_images(test_images)
+    indices, held_out = train_validation_split(len(images), settings.validation, settings.seed)
+    for epoch in epochs:
+        start = perf_counter()
+        plan = plan_epoch(indices, settings, epoch)
+        try:
+            with np.errstate(all="ignore"):  # an overflow shows in the loss, which is checked
+                losses = train_epoch(vae, optimizer, images, plan, settings)
+                sizes = batch_sizes(len(indices), settings.batch_size)
+                trained = watched(losses, sizes, settings.beta, report)
+                seconds = perf_counter() - start
+                tested = validated = None
+                if test_images is not None:
+                    rng = generator(settings.seed, Stream.TESTING, epoch)
+                    tested = average_loss(vae, test_images, rng, settings.beta)
+                if len(held_out):  # the same noise in every epoch: only the model changes
+                    rng = generator(settings.seed, Stream.VALIDATION)
+                    validated = average_loss(vae, images[held_out], rng, settings.beta)
+            for name, loss in (("test", tested), ("validation", validated)):
+                if loss and not math.isfinite(loss.total):
+                    raise DivergedError(f"the {name} loss is {loss.total} after the last batch")
+        except DivergedError as error:
+            raise DivergedError(
+                f"training has diverged in epoch {epoch}, {error}.\n"
+                "Try a smaller --learning-rate. What was saved before, if anything, is untouched."
+            ) from None
+        yield Epoch(epoch, trained, tested, seconds, validated)
+
+
+def batch_sizes(count: int, batch_size: int) -> list[int]:
+    """How many of `count` images each mini-batch holds."""
+    return [min(batch_size, count - start) for start in range(0, count, batch_size)]
+
+
+def watched(
+    losses: Iterator[Loss], sizes: list[int], beta: float, report: Report | None = None
+) -> Loss:
+    """The mean loss of an epoch, while it is reported batch by batch.
+
+    Raises DivergedError at the first loss that is not finite, before its gradients are used.
+    """
+    seen, bce, kl, last = 0, 0.0, 0.0, math.nan
+    for k, (loss, size) in enumerate(zip(losses, sizes, strict=True), start=1):
+        if not math.isfinite(loss.total):
+            before = f"it was {last:.4g} before" if k > 1 else "in the very first batch"
+            raise DivergedError(f"batch {k} of {len(sizes)}: the loss is {loss.total}, {before}")
+        last, seen = loss.total, seen + size
+        bce, kl = bce + loss.bce * size, kl + loss.kl * size
+        if report:
+            report(k, len(sizes), (bce + beta * kl) / seen)
+    return Loss(bce / seen, kl / seen, beta)
+
+
+def fit(
+    vae: VAE,
+    images: Images,
+    epochs: int = 20,
+    *,
+    test_images: Images | None = None,
+    callback: Callable[[Epoch], None] | None = None,
+    optimizer: Optimizer | None = None,
+    batch_size: int = 512,
+    learning_rate: float = 1e-3,
+    beta: float = 1.0,
+    seed: int = 0,
+) -> list[Epoch]:
+    """Train vae on images (N, ...), bytes, and return the losses of every epoch.
+
+    `callback` is called after each epoch, with an `Epoch`. The optimizer is Adam unless given; a
+    given one keeps its learning rate. Raises ValueError for images that are not bytes, and
+    DivergedError if a loss is not finite.
+    """
+    if optimizer is None:
+        optimizer = OPTIMIZERS["adam"](learning_rate)
+    settings = Settings(
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=optimizer.learning_rate,
+        beta=beta,
+        seed=seed,
+    )
+    history = []
+    for epoch in train(vae, optimizer, images, test_images, settings, range(1, epochs + 1)):
+        history.append(epoch)
+        if callback:
+            callback(epoch)
+    return history

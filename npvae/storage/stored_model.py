@@ -1,0 +1,100 @@
+"""How is a model saved, loaded, copied and printed? `StoredModel` is the part of VAE that does it.
+
+A model is its `settings`, plain data from which the class builds the same network, and its
+`parameters`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from npvae.core.errors import CheckpointError
+from npvae.core.parameters import Array, NamedArrays, parameter_shapes
+from npvae.core.validation import check_network
+from npvae.storage import checkpoint
+
+Model = TypeVar("Model", bound="StoredModel")
+
+
+class StoredModel:
+    """A network that can be saved, loaded, copied, pickled and printed."""
+
+    input_dim: int
+    hidden_dims: tuple[int, ...]
+    latent_dim: int
+    activation: str
+    dtype: np.dtype[Any]
+    parameters: NamedArrays
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What it takes to build the same network, as plain data."""
+        return {
+            "input_dim": self.input_dim,
+            "hidden_dims": list(self.hidden_dims),
+            "latent_dim": self.latent_dim,
+            "activation": self.activation,
+            "dtype": self.dtype.name,
+        }
+
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
+        return f"{type(self).__name__}({settings})"
+
+    def __reduce__(self) -> tuple[Any, ...]:  # for copy.deepcopy and pickle
+        return _rebuilt, (type(self), self.settings, dict(self.parameters))
+
+    def save(self, path: str | Path) -> None:
+        """Write settings and parameters to an .npz file, whole or not at all (OutputError)."""
+        checkpoint.save(path, {"model": self.settings}, self.parameters)
+
+    @classmethod
+    def load(cls: type[Model], path: str | Path) -> Model:
+        """The model in a file, or in a run directory. CheckpointError if it cannot be used."""
+        path = checkpoint.file_in(path)
+        return cls.from_checkpoint(path, *checkpoint.load(path))
+
+    @classmethod
+    def from_checkpoint(
+        cls: type[Model], path: str | Path, header: Mapping[str, Any], arrays: Mapping[str, Array]
+    ) -> Model:
+        """The model in a loaded checkpoint, which may hold more than a model.
+
+        Raises CheckpointError unless the arrays fit the settings, and are finite.
+        """
+        try:
+            settings: dict[str, Any] = dict(header["model"])
+            activation = settings.pop("activation")
+            check_network(**settings)
+            if len(settings["hidden_dims"]) > len(arrays):  # a million layers in a million bytes
+                raise ValueError
+            sizes = {name: settings[name] for name in ("input_dim", "hidden_dims", "latent_dim")}
+            stored = {name: arrays[name] for name in parameter_shapes(**sizes)}
+            if any(array.dtype != settings["dtype"] for array in stored.values()):
+                raise ValueError
+            if any(array.shape != parameter_shapes(**sizes)[n] for n, array in stored.items()):
+                raise ValueError
+            model = _rebuilt(cls, {**settings, "activation": activation}, stored)
+        except (KeyError, TypeError, ValueError):
+            raise CheckpointError(
+                f"the checkpoint {path} does not hold a VAE: its arrays do not fit its settings.\n"
+                "Use another one, or train again."
+            ) from None
+        if not np.isfinite(model.parameters.flat).all():
+            raise CheckpointError(
+                f"the checkpoint {path} holds weights that are infinite or not a number.\n"
+                "Nothing can be made with them: use another one, or train again."
+            )
+        return model
+
+
+def _rebuilt(
+    cls: type[Model], settings: Mapping[str, Any], parameters: Mapping[str, Array]
+) -> Model:
+    model = cls(**settings)
+    model.parameters.update(parameters)
+    return model
