@@ -54,7 +54,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def models_in(page: Path) -> list[dict[str, Any]]:
-    found = re.search('<script type="application/json" id="data">(.*?)</script>', page.read_text())
+    found = re.search(
+        '<script type="application/json" id="data">(.*?)</script>', page.read_text(encoding="utf-8")
+    )
     assert found
     models: list[dict[str, Any]] = json.loads(found[1])["models"]
     return models

@@ -156,5 +156,5 @@ def test_every_script_of_the_folder_is_in_the_page() -> None:
     page = explorer_page([on_page()], TEST)
     scripts = sorted(FOLDER.glob("*.js"))
     assert len(scripts) > 5
-    assert all(path.read_text() in page for path in scripts)
-    assert (FOLDER / "style.css").read_text() in page
+    assert all(path.read_text(encoding="utf-8") in page for path in scripts)
+    assert (FOLDER / "style.css").read_text(encoding="utf-8") in page
