@@ -5,9 +5,8 @@
     MLP              Dense and activation, several times in a row
     reparameterize   z = mu + sigma * epsilon: a random draw that one can differentiate
 
-Each forward stands directly above its backward, which gets the input of forward and the gradient of
-its output, and returns the gradient of its input. `d_y` is d loss / d y, shaped like y, and so on
-for every name. B images; in and out are the sizes of a layer. Next: model.py.
+Each forward stands directly above its backward, which turns the gradient of the output into that of
+the input. `d_y` is d loss / d y, shaped like y, and so on for every name. Next: model.py.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,10 +18,7 @@ from npvae.core.parameters import Array, NamedArrays
 
 
 class Dense:
-    """y = x @ W + b, with x (B, in), W (in, out), b (out,), y (B, out).
-
-    `W` and `b` are views of the model's parameters, `d_W` and `d_b` of its gradients.
-    """
+    """y = x @ W + b for a batch of B images: x (B, in), W (in, out), b (out,), y (B, out)."""
 
     def __init__(self, parameters: NamedArrays, gradients: NamedArrays, name: str) -> None:
         self.W, self.b = parameters[f"{name}.W"], parameters[f"{name}.b"]
@@ -43,15 +39,13 @@ class Dense:
         return x @ self.W + self.b
 
     def backward(self, x: Array, d_y: Array) -> Array:
-        """Sets d_W and d_b and returns d_x (B, in), given the x of the forward pass.
+        """Overwrites d_W and d_b and returns d_x (B, in), given the x of the forward pass.
 
         Write y = x @ W + b in indices: y[n, j] = sum_i x[n, i] W[i, j] + b[j]. Then
 
             d_W[i, j] = sum_n x[n, i] d_y[n, j]      which is x.T @ d_y
             d_b[j]    = sum_n d_y[n, j]              the sum over the batch
             d_x[n, i] = sum_j d_y[n, j] W[i, j]      which is d_y @ W.T
-
-        Each layer is used once per batch, so gradients are overwritten, not accumulated.
         """
         self.d_W[:] = x.T @ d_y
         self.d_b[:] = d_y.sum(axis=0)
@@ -79,10 +73,7 @@ def leaky_relu_backward(y: Array, d_h: Array) -> Array:
 
 
 def elu(y: Array) -> Array:
-    """h = y where y > 0, else exp(y) - 1: two curves that meet at 0 with the same slope, 1.
-
-    (Clevert et al. 2016, eq. 15, with alpha = 1. The minimum keeps exp from overflowing.)
-    """
+    """h = y where y > 0, else exp(y) - 1; the slopes meet at 0 (Clevert et al. 2016, eq. 15)."""
     return np.where(y > 0, y, np.expm1(np.minimum(y, 0)))
 
 
@@ -144,9 +135,8 @@ class MLP:
 def reparameterize(mu: Array, log_var: Array, epsilon: Array) -> Array:
     """z = mu + sigma * epsilon, all (B, Z), where epsilon is standard normal noise.
 
-    log_var is log sigma^2, so sigma = exp(0.5 * log_var) is positive for every log_var.
-    z is a draw from N(mu, sigma^2), but the noise comes from outside: mu and sigma are ordinary
-    inputs with ordinary derivatives (Kingma and Welling 2014, section 2.4).
+    log_var is log sigma^2, so sigma = exp(0.5 * log_var) > 0. z is a draw from N(mu, sigma^2), but
+    the noise comes from outside: mu and sigma have derivatives (Kingma and Welling 2014, 2.4).
     """
     return mu + np.exp(0.5 * log_var) * epsilon
 

@@ -7,8 +7,7 @@
 
 Both are sums, over pixels and over latents, for one image; the loss is their mean over the batch.
 At beta = 1, -loss is the evidence lower bound (ELBO): on average over the noise, loss >= -log p(x).
-Pixels are grey values in [0, 1], not coin flips, so the Bernoulli likelihood is a
-pseudo-likelihood here: good for training and for comparing models, but its floor is not 0.
+Pixels are grey values in [0, 1], not coin flips: the Bernoulli likelihood is a pseudo-likelihood.
 
 Each value stands directly above its gradient. B images, D pixels, Z latents. Next: layers.py.
 """
@@ -21,7 +20,7 @@ from npvae.core.parameters import Array
 
 
 class Loss(NamedTuple):
-    """A loss in its two parts, in nats per image, averaged over a batch or a dataset."""
+    """A mean loss in its two parts, in nats per image."""
 
     bce: float
     kl: float
@@ -38,8 +37,7 @@ class Loss(NamedTuple):
         return self.bce + self.beta * self.kl
 
     @property
-    def loss(self) -> float:
-        """The same number as `total`."""
+    def loss(self) -> float:  # the same, by another name
         return self.total
 
     @property
@@ -83,8 +81,8 @@ def kl_divergence(mu: Array, log_var: Array) -> Array:
 
         kl = sum over latents of 0.5 * (mu^2 + sigma^2 - 1 - log_var)
 
-    With z = mu + sigma * epsilon, log q(z) - log p(z) = 0.5 * (z^2 - epsilon^2 - log_var), and the
-    means of epsilon^2 and z^2 are 1 and mu^2 + sigma^2 (Kingma and Welling 2014, appendix B).
+    The mean of log q(z) - log p(z) = 0.5 * (z^2 - epsilon^2 - log_var) over z from q, where those
+    of epsilon^2 and z^2 are 1 and mu^2 + sigma^2 (Kingma and Welling 2014, appendix B).
     """
     return np.sum(0.5 * (mu**2 + np.exp(log_var) - 1 - log_var), axis=1)
 

@@ -66,10 +66,9 @@ class Gradients(NamedTuple):
 
 
 class VAE(StoredModel):
-    """A variational autoencoder with any number of hidden layers; the decoder mirrors the encoder.
+    """A VAE with any number of hidden layers; the decoder mirrors the encoder.
 
     dtype is float32 (to train) or float64 (to check); rng, a Generator or a seed, draws weights.
-
     `parameters` and `gradients` map names to live arrays: "encoder.hidden0.W" (D, H),
     "encoder.hidden0.b" (H,), ..., "encoder.mu.W" (H, Z), "encoder.log_var.W", "decoder.hidden0.W"
     (Z, H), ..., "decoder.logits.W" (H, D), "decoder.logits.b" (D,). Public methods but forward,
@@ -114,10 +113,7 @@ class VAE(StoredModel):
             layer.initialize(rng)
 
     def forward(self, x: Array, epsilon: Array) -> Activations:
-        """All values for pixels x (B, D) and noise epsilon (B, Z).
-
-        Given the noise, the loss is an ordinary function: to be differentiated, checked, repeated.
-        """
+        """All values for x (B, D) and epsilon (B, Z): given the noise, an ordinary function."""
         y_enc, h_enc = self.encoder.forward(x)
         mu = self.to_mu.forward(h_enc[-1])
         log_var = self.to_log_var.forward(h_enc[-1])
@@ -154,8 +150,6 @@ class VAE(StoredModel):
         # Through the encoder to the pixels.
         d_x = self.encoder.backward(a.x, a.y_enc, a.h_enc, d_h_enc)
         return Gradients(d_logits, d_h_dec, d_z, d_mu, d_log_var, d_h_enc, d_x)
-
-    # ------------------------------------------------------------------ what one does with a VAE
 
     def loss_and_gradients(
         self, x: ArrayLike, epsilon: ArrayLike, beta: float = 1.0

@@ -9,9 +9,9 @@ Adam keeps two running means for every parameter theta, of its gradient and of t
     theta = theta - learning_rate * m_hat / (sqrt(v_hat) + eps)
 
 (Kingma and Ba 2015, algorithm 1.) Where gradients keep their sign, a step has the size of
-`learning_rate`, however large or small they are; where they change sign, it is smaller.
-Three relatives follow, as PyTorch has them. `step` changes flat arrays in place; `update`, which
-calls it for all parameters, is in core/optimizer_base.py. Next: schedules.py.
+`learning_rate`, however large or small they are; otherwise it is smaller. Three relatives follow,
+as PyTorch has them. `update` calls `step` for all parameters: see core/optimizer_base.py.
+Next: schedules.py.
 """
 
 from dataclasses import dataclass
@@ -42,9 +42,9 @@ class Adam(Optimizer):
 
 
 class Adamax(Adam):
-    """Adam with u, the largest recent gradient, in place of the root of the mean square.
+    """Adam with the largest recent gradient, u, as the scale (Kingma and Ba 2015, algorithm 2).
 
-    (Kingma and Ba 2015, algorithm 2. As in PyTorch, eps is added: some gradients are always 0.)
+    As in PyTorch, eps is added to the gradient, because some gradients are always 0.
     """
 
     state_names = ("m", "u")
@@ -60,7 +60,7 @@ class Adamax(Adam):
 class RMSProp(Optimizer):
     """The gradient divided by the root of its running mean square (Hinton 2012, lecture 6e).
 
-    v begins at 0 and is not corrected for it: the first steps are up to 1 / sqrt(1 - decay) times
+    v is not corrected for its beginning at 0: the first steps are up to 1 / sqrt(1 - decay) times
     as large. (The decay is PyTorch's; the lecture has 0.9.)
     """
 
@@ -77,10 +77,7 @@ class RMSProp(Optimizer):
 
 @dataclass(eq=False)
 class SGD(Optimizer):
-    """Stochastic gradient descent with momentum: a ball that rolls downhill (Polyak 1964).
-
-    Under a constant gradient a step approaches learning_rate * gradient / (1 - momentum).
-    """
+    """Gradient descent with momentum: under a constant gradient, 1 / (1 - momentum) times as fast."""
 
     momentum: float = 0.9
 

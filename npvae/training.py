@@ -1,8 +1,7 @@
 """How does it learn? Take a mini-batch, compute the gradient of its loss, take a step, repeat.
 
-`plan_epoch` decides what is random or scheduled; `train_epoch` is the loop. The rest, such as test
-losses, progress and the choice of the backend, is around the loop, in runs/fit.py.
-Next: evaluation.py.
+`plan_epoch` decides what is random or scheduled; `train_epoch` is the loop. Test losses, progress
+and the choice of the backend are around it, in runs/fit.py. Next: evaluation.py.
 """
 
 from collections.abc import Iterator
