@@ -15,7 +15,7 @@
        loss = bce(logits, x) + beta * kl(mu, log_var)
 
 `forward` goes down and names every value; `backward` comes up and computes the gradient of each.
-B images, D pixels, H hidden units, Z latents. Next: gradcheck.py: is backward right?
+B images, D pixels, H hidden, Z latents. Next: gradcheck.py: is backward right?
 """
 
 from collections.abc import Sequence
@@ -113,7 +113,7 @@ class VAE(StoredModel):
             layer.initialize(rng)
 
     def forward(self, x: Array, epsilon: Array) -> Activations:
-        """All values for x (B, D) and epsilon (B, Z): given the noise, an ordinary function."""
+        """All values for x (B, D) and epsilon (B, Z)."""
         y_enc, h_enc = self.encoder.forward(x)
         mu = self.to_mu.forward(h_enc[-1])
         log_var = self.to_log_var.forward(h_enc[-1])

@@ -77,7 +77,7 @@ class RMSProp(Optimizer):
 
 @dataclass(eq=False)
 class SGD(Optimizer):
-    """Gradient descent with momentum: under a constant gradient, 1 / (1 - momentum) times as fast."""
+    """Gradient descent with momentum (Polyak 1964): steps up to 1 / (1 - momentum) times as long."""
 
     momentum: float = 0.9
 

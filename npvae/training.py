@@ -33,15 +33,14 @@ class Plan(NamedTuple):
 
 def plan_epoch(indices: Indices, settings: Settings, epoch: int) -> Plan:
     """The plan for epoch 1, 2, ... over the images with these indices."""
-    s, rng = settings, generator(settings.seed, Stream.TRAINING, epoch)
-    batches = ceil(len(indices) / s.batch_size)
+    s, batches = settings, ceil(len(indices) / settings.batch_size)
     times = [epoch - 1 + k / batches for k in range(batches + 1)]  # in epochs
     rates = [
         learning_rate(s.learning_rate, s.schedule, s.warmup, begin, end, s.epochs)
         for begin, end in pairwise(times)
     ]
     betas = [s.beta * ramp(time, s.kl_warmup) for time in times[:-1]]
-    warps = generator(s.seed, Stream.WARPS, epoch)
+    rng, warps = (generator(s.seed, stream, epoch) for stream in (Stream.TRAINING, Stream.WARPS))
     return Plan(rng.permutation(indices), betas, rates, rng, warps)
 
 
