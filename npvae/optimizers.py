@@ -77,7 +77,7 @@ class RMSProp(Optimizer):
 
 @dataclass(eq=False)
 class SGD(Optimizer):
-    """Gradient descent with momentum (Polyak 1964): steps up to 1 / (1 - momentum) times as long."""
+    """Gradient descent with momentum (Polyak 1964): steps up to 1 / (1 - momentum) times longer."""
 
     momentum: float = 0.9
 
