@@ -47,12 +47,12 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
 
     from npvae.commands.evaluation_report import evaluation_report, table
-    from npvae.runs.terminal import mention, show
+    from npvae.runs.terminal import show, show_note
     from npvae.runs.trained_model import TrainedModel
 
     silent = options.quiet or options.json
     trained = TrainedModel(
-        options.checkpoint, options.dataset, options.data_dir, None if silent else mention
+        options.checkpoint, options.dataset, options.data_dir, None if silent else show_note
     )
     train, test = trained.data
     report = evaluation_report(

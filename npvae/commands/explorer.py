@@ -15,8 +15,8 @@ import numpy as np
 
 from npvae.core.errors import OptionError, OutputError
 from npvae.plots.explorer import ModelOnPage, explorer_page
-from npvae.runs.terminal import mention, show
-from npvae.runs.trained_model import TrainedModel, created
+from npvae.runs.terminal import show, show_note
+from npvae.runs.trained_model import TrainedModel, create
 from npvae.storage.files import write_bytes_safely
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def write_explorer(options: argparse.Namespace) -> None:
     """Write the page with the models of `options.checkpoint`, and say where it is."""
-    say, report = (lambda line: None, None) if options.quiet else (show, mention)
+    say, report = (lambda line: None, None) if options.quiet else (show, show_note)
     models = [
         TrainedModel(path, options.dataset, options.data_dir, report)
         for path in options.checkpoint or [None]
@@ -105,7 +105,7 @@ def write(page: bytes, out: str | None, folder: Path) -> Path:
         if path.is_dir() or path.suffix.lower() not in (".html", ".htm"):
             path = path / "explorer.html"
         path.parent.mkdir(parents=True, exist_ok=True)
-        if out and not created(path):
+        if out and not create(path):
             raise OutputError(
                 f"{path} exists, and what --out names is never overwritten.\n"
                 "Choose another name, or omit --out."

@@ -230,11 +230,11 @@ def main(arguments: Sequence[str]) -> None:
         write_explorer(options)
         return
 
-    from npvae.runs.terminal import mention, show
+    from npvae.runs.terminal import show, show_note
     from npvae.runs.trained_model import TrainedModel
 
     say = (lambda line: None) if options.quiet else show
-    report = None if options.quiet else mention
+    report = None if options.quiet else show_note
     model = TrainedModel(options.checkpoint, options.dataset, options.data_dir, report)
     say(f"model    {model.path} ({model.name})")
     picture = draw(options, model)

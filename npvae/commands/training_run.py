@@ -35,14 +35,14 @@ from npvae.runs.messages import (
 )
 from npvae.runs.progress import Progress
 from npvae.runs.run_directory import Run, as_row, new_run, open_run
-from npvae.runs.terminal import mention, show
+from npvae.runs.terminal import show, show_note
 from npvae.settings import Settings, shown
 
 
 def start(settings: Settings, data_dir: str | None, out: str | None, quiet: bool = False) -> None:
     """A new training run: data, folder, epochs, summary."""
     check_out(settings, out)
-    report = silence if quiet else mention
+    report = silence if quiet else show_note
     train_set, test_set = load_with_extra(settings.dataset, settings.extra_data, data_dir, report)
     check_validation(settings, train_set)
     vae = build(settings)
@@ -70,7 +70,7 @@ def resume(
     with closing(run):
         settings = Settings.from_dict(header["settings"]).resumed(given, done)
         with explain_interruption(run, settings, where):
-            report = silence if quiet else mention
+            report = silence if quiet else show_note
             train_set, test_set = load_again(run, settings, given, data_dir, report)
             before = run.about["versions"]
             others = [
@@ -79,7 +79,7 @@ def resume(
                 if now_is != before.get(what, now_is)
             ]
             if others:
-                mention(f"note: last digits may differ: {'; '.join(others)}", sys.stderr)
+                show_note(f"note: last digits may differ: {'; '.join(others)}", sys.stderr)
             run.about["settings"] = settings.as_dict()
             run.write_about(resumed=now(), resumed_after_epoch=done, resumed_with=versions())
             say(f"Resuming {run.folder} after epoch {done}.\n")

@@ -1,4 +1,4 @@
-"""What decides the last bits of a run, besides its settings? A run keeps this, to be told apart."""
+"""What decides the last digits of a run, besides its settings? Every run records it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from npvae.fast.threads import cores
 
 
 def versions() -> dict[str, str]:
-    """By name. Where all are equal, so are the bits; where one is not, they may differ."""
+    """Versions and machine, by name. Where all are equal, runs of equal settings are bit-identical.
+
+    Where one differs, the last digits may differ.
+    """
     found = {"npvae": __version__, "python": platform.python_version()}
     for name in ("numpy", "numba", "pillow"):
         try:
@@ -27,22 +30,22 @@ def versions() -> dict[str, str]:
 
 def blas() -> str:
     """What computes NumPy's products, for which processor, and with how many threads."""
-    openblas = Path(np.__file__).parent.parent / "numpy.libs"  # where the wheels have it
+    openblas = Path(np.__file__).parent.parent / "numpy.libs"  # its place in NumPy's wheels
     for library in openblas.glob("*openblas*"):
-        name = asked(library, "get_corename64_", ctypes.c_char_p)
-        threads = asked(library, "get_num_threads64_", ctypes.c_int)
+        name = call_openblas(library, "get_corename64_", ctypes.c_char_p)
+        threads = call_openblas(library, "get_num_threads64_", ctypes.c_int)
         if name:
             return f"OpenBLAS {name.decode()}, {threads} thread{'s' * (threads != 1)}"
     return "unknown"
 
 
-def asked(library: Path, question: str, answer: Any) -> Any:
-    """What a function of OpenBLAS returns, under either of its names; None if it has neither."""
+def call_openblas(library: Path, name: str, result: Any) -> Any:
+    """What a function of OpenBLAS returns, under one of its two names, or None."""
     for prefix in ("scipy_openblas_", "openblas_"):
         try:
-            function = getattr(ctypes.CDLL(str(library)), prefix + question)
+            function = getattr(ctypes.CDLL(str(library)), prefix + name)
         except (AttributeError, OSError):
             continue
-        function.restype = answer
+        function.restype = result
         return function()
     return None

@@ -18,8 +18,8 @@ from npvae.evaluation import no_latent_loss, pixel_entropy
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.runs import terminal
-from npvae.runs.run_directory import RUNS, Run, state_of
-from npvae.runs.run_lock import Moved
+from npvae.runs.run_directory import RUNS, Run, checkpoint_of
+from npvae.runs.run_lock import RunMoved
 from npvae.runs.terminal import columns, show
 from npvae.settings import Settings, option, shown
 from npvae.storage import checkpoint
@@ -91,7 +91,7 @@ def explain_interruption(
     """Whatever cuts training short here: say what is left, and how to go on."""
     try:
         yield
-    except (Moved, checkpoint.TooLong):  # there is no way on, but the one that they tell
+    except (RunMoved, checkpoint.TooLong):  # there is no way on, but the one that they tell
         raise
     except DivergedError as error:
         smaller = replace(settings, learning_rate=settings.learning_rate / 10)
@@ -115,14 +115,14 @@ def put_in_order(run: Run, settings: Settings, where: Sequence[str | Path]) -> s
     """Make metrics.csv agree with last.npz; the state of the run, and the command that goes on."""
     try:
         run.lock.check()
-    except Moved as moved:
+    except RunMoved as moved:
         return str(moved)
-    last = state_of(run.folder)
+    last = checkpoint_of(run.folder)
     if not last.exists():
         return "No epoch was finished: begin again with the same command."
     header, _ = checkpoint.load(last)
     with suppress(OutputError):
-        run.catch_up(header["history"])
+        run.rewrite_metrics(header["history"])
     state = f"The state after epoch {header['epoch']} is in {last}"
     if header["epoch"] == settings.epochs:
         return f"{state}\nThat was the last one: the run is complete."

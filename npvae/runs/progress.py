@@ -1,4 +1,4 @@
-"""What one sees while it trains: a row for every epoch and, on a terminal, a line that moves."""
+"""What does the user see during training? A row per epoch and, on a terminal, a moving line."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from npvae.runs.terminal import columns, is_live
 LOSSES = "{:>13} {:>6} {:>7}"
 HEADER = f"{'epoch':9}{LOSSES.format('train: bce', 'kl', 'loss')}"
 HEADER += f"{LOSSES.format('test: bce', 'kl', 'loss')}   seconds"
-NARROW = len(HEADER) + 2  # columns a terminal must have for the whole row
+WIDE = len(HEADER) + 2  # columns that a whole row needs
 
 
 class Progress:
-    """Prints the progress of a run of `epochs` epochs, `done` of which lie behind already."""
+    """Prints the progress of a run of `epochs` epochs, of which `done` are finished already."""
 
     def __init__(self, epochs: int, done: int = 0, quiet: bool = False) -> None:
         self.epochs, self.done, self.first, self.quiet = epochs, done, done, quiet
         self.live = is_live(sys.stdout) and not quiet
         self.start = self.drawn = time.monotonic()
-        if not quiet and columns(sys.stdout) >= NARROW:
+        if not quiet and columns(sys.stdout) >= WIDE:
             print(HEADER)
 
     def batch(self, k: int, count: int, loss: float) -> None:
-        """Redraw the moving line, at most ten times a second."""
+        """Redraw the moving line, at most ten times a second: batch k of `count` is done."""
         now = time.monotonic()
         if not self.live or now - self.drawn < 0.1:
             return
         self.drawn = now
         share = k / count
-        behind = self.done - self.first + share
-        eta = (now - self.start) / behind * (self.epochs - self.first - behind)
+        trained = self.done - self.first + share  # epochs since the start of this process
+        eta = (now - self.start) / trained * (self.epochs - self.first - trained)
         bar = ("#" * round(20 * share)).ljust(20, ".")
         line = f"  {self.done + 1}/{self.epochs} [{bar}] loss {loss:.1f}  {clock(eta)} left"
         if len(line) >= columns(sys.stdout):
@@ -47,9 +47,9 @@ class Progress:
         if self.quiet:
             return
         row = f"{epoch.epoch:4}/{self.epochs:<4}"
-        if columns(sys.stdout) >= NARROW:
+        if columns(sys.stdout) >= WIDE:
             for loss in (epoch.train, epoch.test):
-                row += LOSSES.format(*map(short, (loss.bce, loss.kl, loss.loss)))
+                row += LOSSES.format(*map(loss_text, (loss.bce, loss.kl, loss.loss)))
             row += f"   {epoch.seconds:7.2f}"
         else:
             row += f" test {epoch.test.loss:.2f} {epoch.seconds:.1f} s"
@@ -57,19 +57,19 @@ class Progress:
         print(row, flush=True)
 
     def clear(self) -> None:
-        """Wipe the moving line away, so that something else can be printed."""
-        with contextlib.suppress(OSError):  # the terminal may be gone
+        """Erase the moving line, so that something else can be printed."""
+        with contextlib.suppress(OSError):  # the terminal may be closed
             if self.live:
                 print("\r\033[K", end="", flush=True)
 
 
-def short(loss: float) -> str:
-    """Two decimals, or what fits of a loss that has gone astray."""
+def loss_text(loss: float) -> str:
+    """Two decimals; in exponential form for a loss that is far too large."""
     return f"{loss:.2f}" if abs(loss) < 1e6 else f"{loss:.1e}"
 
 
 def clock(seconds: float) -> str:
-    """1:05 for a minute and five seconds."""
+    """Minutes and seconds, such as 1:05, and hours if there are any."""
     minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

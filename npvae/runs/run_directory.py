@@ -1,17 +1,17 @@
-"""Where does a run live, and what is in its folder?
+"""What is in a run directory?
 
     runs/fashion-mnist-z10-001/
-        run.json       settings, versions, data: what was run, and when
-        metrics.csv    a row for each epoch, nats per image
-        last.npz       the state after the last epoch: parameters, optimizer, epoch, history
-        best.npz       the same after the epoch with the lowest validation loss, with --validation
-        loss.png       the history as curves
+        run.json       settings, versions and data of the run, and when it started
+        metrics.csv    a row for each epoch, losses in nats per image
+        last.npz       checkpoint of the last epoch: parameters, optimizer, epoch, history
+        best.npz       checkpoint of the epoch with the lowest validation loss (--validation)
+        loss.png       the loss curves
         images/        sampled_epoch%d.png, rec_epoch%d.png
-        .lock          held by whoever trains there
+        .lock          held by the process that trains there, see run_lock.py
 
-Every file is written whole or not at all. last.npz is all that resuming needs, and is written after
-the pictures of its epoch: an interruption between two files loses nothing. No clock goes into it,
-so that equal runs give equal bytes. Whose folder it is, run_lock.py settles.
+Every file is written whole or not at all. Resuming needs last.npz alone. It is written after the
+pictures of its epoch, so an interruption between two files loses nothing. It holds no times, so
+equal runs give equal bytes.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from npvae.optimizers import OPTIMIZERS
 from npvae.plots.image_grid import save_png
 from npvae.runs import terminal
 from npvae.runs.fit import Epoch
-from npvae.runs.run_lock import Lock, NotEmpty, claimed, next_free
+from npvae.runs.run_lock import FolderNotEmpty, Lock, create_numbered, lock_new
 from npvae.settings import Settings
 from npvae.storage import checkpoint
 from npvae.storage.files import read_text, remove_leftovers, write_bytes_safely
@@ -47,7 +47,10 @@ COLUMNS = "epoch,train_bce,train_kl,train_loss,test_bce,test_kl,test_loss,second
 
 
 class Run:
-    """The folder of one run, which nobody else may write to while this object lives."""
+    """The directory of one run. No other process can write there until `close`.
+
+    `about` is what run.json and each checkpoint say about the run; `history` has a row per epoch.
+    """
 
     def __init__(self, lock: Lock, about: Mapping[str, Any]) -> None:
         self.lock, self.folder, self.about = lock, lock.folder, dict(about)
@@ -55,11 +58,11 @@ class Run:
         self.seconds: list[str] = []
 
     def close(self) -> None:
-        """Let others write to the folder."""
+        """Let other processes write to the folder."""
         self.lock.release()
 
     def record(self, epoch: Epoch, vae: VAE, optimizer: Optimizer) -> None:
-        """Keep the state after an epoch, all of it in last.npz, and then the rows for people."""
+        """Save the state after an epoch: last.npz has all of it, and metrics.csv follows."""
         self.lock.check()
         self.history.append(as_row(epoch))
         self.seconds.append(f"{epoch.seconds:.4f}")
@@ -77,8 +80,8 @@ class Run:
         checkpoint.save(self.folder / "last.npz", header, arrays)
         self.write("metrics.csv", self.metrics())
 
-    def catch_up(self, history: list[dict[str, float]]) -> None:
-        """Write metrics.csv again, from the history in last.npz: it may have been cut off between.
+    def rewrite_metrics(self, history: list[dict[str, float]]) -> None:
+        """Write metrics.csv from the history in last.npz, which may be one epoch ahead of it.
 
         Raises OutputError.
         """
@@ -86,7 +89,7 @@ class Run:
         self.write("metrics.csv", self.metrics())
 
     def metrics(self) -> str:
-        """The history as text: the columns of COLUMNS and, with --validation, those of it."""
+        """The history as CSV: COLUMNS and, with --validation, the columns of the validation set."""
         extra = [name for name in self.history[0] if name.startswith("validation")]
         names = COLUMNS.split(",")[:-1]
         lines = [",".join([COLUMNS, *extra])]
@@ -103,7 +106,7 @@ class Run:
         except OSError as error:
             raise OutputError(
                 f"{self.folder / name} cannot be written: {error.strerror or error}\n"
-                "Make room for it, or see who may write there."
+                "Free some space, or check the permissions of the folder."
             ) from error
 
     def picture(self, name: str, pixels: NDArray[np.uint8] | Image.Image) -> None:
@@ -112,16 +115,16 @@ class Run:
         save_png(self.folder / name, pixels)
 
     def write_about(self, **more: Any) -> None:
-        """Write run.json, keeping what it said before, such as when the run was started."""
+        """Write run.json, keeping entries of before, such as when the run was started."""
         try:
             before = dict(json.loads(read_text(self.folder / "run.json")))
-        except (OSError, TypeError, ValueError, RecursionError):  # none: the run is new
+        except (OSError, TypeError, ValueError, RecursionError):  # missing: the run is new
             before = {}
         self.write("run.json", json.dumps({**before, **self.about, **more}, indent=2) + "\n")
 
 
 def as_row(epoch: Epoch) -> dict[str, float]:
-    """An epoch as one flat row; its seconds are kept apart."""
+    """The losses of an epoch as one flat row; its seconds are kept elsewhere."""
     losses: dict[str, Loss | None] = {"train": epoch.train, "test": epoch.test}
     losses["validation"] = epoch.validation
     row: dict[str, float] = {"epoch": epoch.epoch}
@@ -135,21 +138,21 @@ def as_row(epoch: Epoch) -> dict[str, float]:
 
 
 def new_run(name: str, out: str | Path | None, about: Mapping[str, Any], **more: Any) -> Run:
-    """Create the folder `out`, or the next free runs/<name>-001, with run.json and images/ in it.
+    """Create the folder `out`, by default runs/<name>-001 or the next number, for a new run.
 
-    `about` goes into run.json and every checkpoint, `more` into run.json alone. Raises OutputError
-    if `out` holds anything already, or cannot be written.
+    `about` is written to run.json and to every checkpoint, `more` to run.json alone. Raises
+    OutputError if `out` is not empty or cannot be written.
     """
     folder = RUNS if out is None else Path(out)
     with ExitStack() as on_failure:
         try:
-            folder = next_free(RUNS, name) if out is None else folder
-            run = on_failure.enter_context(closing(Run(claimed(folder), about)))
+            folder = create_numbered(RUNS, name) if out is None else folder
+            run = on_failure.enter_context(closing(Run(lock_new(folder), about)))
             (folder / "images").mkdir(exist_ok=True)
-        except NotEmpty:
+        except FolderNotEmpty:
             raise OutputError(
                 f"the folder {folder} is not empty: a new run would overwrite what it holds.\n"
-                f"Choose another one with --out, or leave --out away for a new one.{way_on(folder)}"
+                f"Choose another one with --out, or omit --out.{resume_hint(folder)}"
             ) from None
         except OSError as error:
             raise OutputError(
@@ -161,10 +164,10 @@ def new_run(name: str, out: str | Path | None, about: Mapping[str, Any], **more:
     return run
 
 
-def way_on(folder: Path) -> str:
-    """How to go on with the run in a folder, as another line; nothing if that is impossible."""
+def resume_hint(folder: Path) -> str:
+    """How to continue the run in a folder, as another line; nothing if that is impossible."""
     try:
-        header, _ = checkpoint.load(state_of(folder))
+        header, _ = checkpoint.load(checkpoint_of(folder))
         settings, done = Settings.from_dict(header["settings"]), header["epoch"]
         more = {"epochs": done + 10} if done >= settings.epochs else {}
         settings.resumed(more, done)
@@ -173,34 +176,29 @@ def way_on(folder: Path) -> str:
         return ""
     options = [f"--{name}={value}" for name, value in more.items()]
     resume = terminal.command("train", "--resume", folder, *options)
-    return f"\nOr go on with the run in it:  {resume}"
+    return f"\nOr continue the run in it:  {resume}"
 
 
-# ------------------------------------------------------------------ runs that are there
+# ------------------------------------------------------------------ existing runs
 
 
 def find_checkpoint(given: str | Path | None = None) -> Path:
-    """The checkpoint file that is meant by a file, by a run's folder, or, if None, the newest run.
+    """The checkpoint file: `given` itself, that of the run directory `given`, or of the newest run.
 
-    Raises CheckpointError, saying what to do, if there is none.
+    Raises CheckpointError, which says what exists instead.
     """
     if given is not None:
         path = Path(given)
         if not os.path.lexists(path):
             raise CheckpointError(f"there is no {path}.\n{other_runs(path)}")
-        return state_in(path) if path.is_dir() else path
-    found = newest_in(RUNS)
-    if found is None:
+        return checkpoint_in(path) if path.is_dir() else path
+    found = runs_in(RUNS)
+    if not found:
         raise CheckpointError(
             f"no trained model was found in {RUNS.resolve()}.\n"
             f"Name one with --checkpoint, or train one:  {terminal.command('train')}"
         )
-    return found
-
-
-def newest_in(folder: Path) -> Path | None:
-    """The last.npz that was written last, of all runs in a folder."""
-    return next((run / "last.npz" for run in runs_in(folder)), None)
+    return found[0] / "last.npz"
 
 
 def runs_in(folder: Path) -> list[Path]:
@@ -210,7 +208,7 @@ def runs_in(folder: Path) -> list[Path]:
 
 
 def other_runs(missing: Path) -> str:
-    """What to name instead of something that is no run: the most similar name, or what there is."""
+    """What to name instead of a run that does not exist: the most similar name, or all names."""
     for found in (runs_in(missing), runs_in(missing.parent), [*missing.parent.glob("*.npz")]):
         if found:
             break
@@ -223,9 +221,9 @@ def other_runs(missing: Path) -> str:
     return f"There are {', '.join([*paths.values()][:5])}"
 
 
-def state_in(folder: Path) -> Path:
-    """The state of the run in a folder. Raises CheckpointError, saying what there is instead."""
-    state = state_of(folder)
+def checkpoint_in(folder: Path) -> Path:
+    """The checkpoint of a run directory. Raises CheckpointError, which says what exists instead."""
+    state = checkpoint_of(folder)
     if os.path.exists(state):
         return state
     is_empty_run = (folder / "run.json").exists()
@@ -243,34 +241,34 @@ def start_again(folder: Path) -> str:
     return f"{why} Start it again."
 
 
-def state_of(folder: Path) -> Path:
-    """Its last.npz; or best.npz, if the first epoch was cut off between the two: they are equal."""
+def checkpoint_of(folder: Path) -> Path:
+    """Its last.npz. If the first epoch was interrupted between best.npz and last.npz: best.npz."""
     last, best = folder / "last.npz", folder / "best.npz"
     return best if os.path.exists(best) and not os.path.exists(last) else last
 
 
 def load_model(path: str | Path) -> tuple[VAE, dict[str, Any]]:
-    """The model in a checkpoint, and all that the checkpoint says about its run.
+    """The model in a checkpoint, and the checkpoint's header.
 
-    Of a run's checkpoint: "settings", "data" and "versions" as in run.json; "epoch" and "history".
+    The header of a run has "settings", "data" and "versions" as in run.json, "epoch" and "history".
     """
     header, arrays = checkpoint.load(path)
     return VAE.from_checkpoint(path, header, arrays), header
 
 
 def open_run(given: str | Path) -> tuple[Run, VAE, Optimizer, dict[str, Any]]:
-    """A run to be resumed, in the state of its last epoch; CheckpointError if there is none."""
+    """A run to resume, as it was after its last epoch. Raises CheckpointError, OutputError."""
     path = find_checkpoint(given)
-    if path.exists() and path != state_of(path.parent):
+    if path.exists() and path != checkpoint_of(path.parent):
         raise CheckpointError(
-            f"{path} is not the last.npz of a run, and only from there can one go on.\n"
-            "Resume from the folder of the run."
+            f"{path} is not the last.npz of a run, and only a run can be resumed.\n"
+            "Name the run directory."
         )
     header, arrays = checkpoint.load(path)
     vae = VAE.from_checkpoint(path, header, arrays)
     with ExitStack() as on_failure:
         try:
-            Settings.from_dict(header["settings"])  # which may be those of a later version
+            Settings.from_dict(header["settings"])  # fails for those of a later version
             about = {name: dict(header[name]) for name in ("settings", "data", "versions")}
             if header["epoch"] != len(header["history"]) or "name" not in about["data"]:
                 raise ValueError
@@ -278,32 +276,32 @@ def open_run(given: str | Path) -> tuple[Run, VAE, Optimizer, dict[str, Any]]:
             optimizer = OPTIMIZERS[header["optimizer"].get("name", "adam")].from_state(
                 header["optimizer"], arrays, vae.parameters
             )
-            run.seconds = seconds_in(path.parent / "metrics.csv", len(header["history"]))
-            run.catch_up(header["history"])
+            run.seconds = read_seconds(path.parent / "metrics.csv", len(header["history"]))
+            run.rewrite_metrics(header["history"])
         except (LookupError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(
                 f"the checkpoint {path} holds a model, but not the state of a training run that\n"
-                "this version of npvae can go on with. Resume from the last.npz of a run."
+                "this version of npvae can resume. Name the directory of a run."
             ) from error
         try:
             (path.parent / "images").mkdir(exist_ok=True)
         except OSError as error:
             raise OutputError(
-                f"{path.parent / 'images'} cannot be a folder: {error.strerror}\n"
-                "Move away what is there."
+                f"{path.parent / 'images'} cannot be created: {error.strerror}\n"
+                "Move away the file of this name."
             ) from error
         remove_leftovers(path.parent / "images")
         on_failure.pop_all()
     return run, vae, optimizer, header
 
 
-def seconds_in(path: Path, count: int) -> list[str]:
-    """The seconds of so many epochs in a metrics.csv; nothing where they are missing."""
+def read_seconds(path: Path, count: int) -> list[str]:
+    """The seconds of the first `count` epochs in a metrics.csv; "" where they are missing."""
     place = COLUMNS.split(",").index("seconds")
     found = {}
     with suppress(OSError, UnicodeDecodeError):
         for line in read_text(path).splitlines():
             row = line.split(",")
-            with suppress(ValueError, IndexError):  # somebody has edited it
+            with suppress(ValueError, IndexError):  # the user has edited it
                 found[row[0]] = f"{float(row[place]):.4f}"
     return [found.get(str(epoch), "") for epoch in range(1, count + 1)]

@@ -1,7 +1,8 @@
-"""Whose folder is it? A run takes one for itself, and nobody else may write there meanwhile.
+"""Who may write to a run directory? The one process that holds its lock.
 
-What somebody has put into a folder is left alone: a run begins in an empty one, or where a run of
-ours has not finished a single epoch. The lock ends with the process, however that ends.
+A run starts in an empty folder, or in one where a run of npvae ended before its first epoch was
+finished. Files of the user are never touched. The operating system releases the lock when the
+process ends, however it ends.
 """
 
 from __future__ import annotations
@@ -16,55 +17,56 @@ from typing import IO
 from npvae.core.errors import OutputError
 from npvae.storage.files import read_text
 
-BEGUN = {"run.json", ".lock", "images", "loss.png"}
+UNFINISHED = {"run.json", ".lock", "images", "loss.png"}  # what a run has before its first epoch
 FIRST_PICTURES = {"sampled_epoch1.png", "rec_epoch1.png"}
 
 
-class NotEmpty(OutputError):
+class FolderNotEmpty(OutputError):
     """A folder that holds something already."""
 
 
-class Moved(OutputError):
-    """A folder that has got another name while its run was writing there."""
+class RunMoved(OutputError):
+    """A run directory that was moved or removed while its run was writing there."""
 
 
 class Lock:
-    """The folder is ours until `release`. Raises OutputError if another process has it."""
+    """Exclusive use of a folder until `release`. Raises OutputError if another process has it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.file = locked(folder)
+        self.file = open_locked(folder)
 
     def check(self) -> None:
-        """Raise Moved if the folder's name means another one by now: of another run, perhaps."""
+        """Raise RunMoved unless the folder's name still means the folder that was locked."""
         if self.file is None:
             return
         with suppress(OSError):
             if os.path.samestat(os.stat(self.folder / ".lock"), os.fstat(self.file.fileno())):
                 return
-        raise Moved(
+        raise RunMoved(
             f"{self.folder} (or its .lock) was moved or removed while its run was writing there.\n"
             "Its finished epochs are where the folder is now: resume the run from there."
         )
 
     def release(self) -> None:
+        """Let other processes use the folder."""
         if self.file is not None:
             self.file.close()
             self.file = None
 
 
-def locked(folder: Path) -> IO[str] | None:
-    """The open lock file; None where there are no locks, as on Windows and some file systems."""
+def open_locked(folder: Path) -> IO[str] | None:
+    """The locked file .lock; None where locks do not exist, as on Windows and some file systems."""
     try:
         import fcntl
     except ImportError:
         return None
     try:
-        file = open(folder / ".lock", "a", opener=without_links)  # noqa: SIM115  as long as the run
+        file = open(folder / ".lock", "a", opener=open_no_follow)  # noqa: SIM115  kept open
     except OSError as error:
         raise OutputError(
             f"the folder {folder} cannot be written: {error.strerror or error}\n"
-            "Choose another one with --out; or copy a run to where it can be written."
+            "Choose another one with --out. To resume a run, copy it to a folder you can write."
         ) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -78,26 +80,26 @@ def locked(folder: Path) -> IO[str] | None:
     return file
 
 
-def without_links(path: str, flags: int) -> int:
-    """Open the file of this name, not the one that a link leads to; a pipe is not waited for."""
+def open_no_follow(path: str, flags: int) -> int:
+    """Open the file of this name, not the target of a link, and do not wait for a pipe."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
 
 
-def claimed(folder: Path) -> Lock:
-    """The lock of a folder that is created if need be. Raises NotEmpty, OutputError, OSError."""
+def lock_new(folder: Path) -> Lock:
+    """Create the folder if necessary, and lock it. Raises FolderNotEmpty, OutputError, OSError."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder} is a file, not a folder.\nChoose another name with --out.")
     folder.mkdir(parents=True, exist_ok=True)
-    if not is_free(folder):  # and not even a lock file is put there
-        raise NotEmpty
+    if not is_free(folder):  # checked before a lock file is written there
+        raise FolderNotEmpty
     lock = Lock(folder)
     try:
-        if not is_free(folder):  # by now: another process was faster
-            raise NotEmpty
-        if lock.file is None:  # then it belongs to whoever creates run.json, and only once
+        if not is_free(folder):  # another process was faster
+            raise FolderNotEmpty
+        if lock.file is None:  # without locks, the process that creates run.json has the folder
             os.close(os.open(folder / "run.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
     except FileExistsError:
-        raise NotEmpty from None
+        raise FolderNotEmpty from None
     except BaseException:
         lock.release()
         raise
@@ -105,15 +107,15 @@ def claimed(folder: Path) -> Lock:
 
 
 def is_free(folder: Path) -> bool:
-    """Whether it is empty, or holds a run of ours without an epoch: at most its first pictures."""
+    """Whether it is empty, or holds no more than a run of npvae without a finished epoch."""
     found = {path.name for path in folder.iterdir() if path.suffix != ".tmp"}
     pictures = {path.name for path in folder.glob("images/*") if path.suffix != ".tmp"}
     ours = "run.json" not in found or is_ours(folder / "run.json")
-    return found <= BEGUN and pictures <= FIRST_PICTURES and ours
+    return found <= UNFINISHED and pictures <= FIRST_PICTURES and ours
 
 
 def is_ours(run_json: Path) -> bool:
-    """Whether npvae wrote it; it is empty if that was cut off."""
+    """Whether npvae wrote this file; it is empty if the writing was interrupted."""
     with suppress(ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
         text = read_text(run_json)
         about = json.loads(text or "{}")
@@ -121,16 +123,15 @@ def is_ours(run_json: Path) -> bool:
     return False
 
 
-def next_free(place: Path, name: str) -> Path:
-    """<place>/<name>-001, or the number after the last one; created."""
-    place.mkdir(exist_ok=True)
-    tails = [
-        path.name[len(name) + 1 :] for path in place.iterdir() if path.name.startswith(f"{name}-")
-    ]
+def create_numbered(parent: Path, name: str) -> Path:
+    """Create and return <parent>/<name>-001, or with the number after the highest one."""
+    parent.mkdir(exist_ok=True)
+    prefix = f"{name}-"
+    tails = [path.name[len(prefix) :] for path in parent.iterdir() if path.name.startswith(prefix)]
     number = max((int(tail) for tail in tails if tail.isdecimal()), default=0)
     while True:
         number += 1
         with suppress(FileExistsError):  # another process was faster
-            folder = place / f"{name}-{number:03d}"
+            folder = parent / f"{name}-{number:03d}"
             folder.mkdir()
             return folder

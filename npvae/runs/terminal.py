@@ -1,7 +1,7 @@
-"""How do lines for people fit the terminal, however narrow it is?
+"""How are messages fitted to the terminal, and how is a command suggested in them?
 
-What `show` prints is never wider than the terminal, but for paths and commands: those stay whole,
-the terminal itself breaks them, and they can be copied as one line.
+`show` breaks lines between words at the width of the terminal. Paths and commands stay whole: the
+terminal wraps them, and they can be copied as one line.
 """
 
 from __future__ import annotations
@@ -17,43 +17,43 @@ from shlex import quote
 from typing import TextIO
 
 PAGE = 100  # columns
-CLONE = Path(__file__).resolve().parents[2]  # if the package was not installed elsewhere
-# Any of python scripts/train.py, python -m npvae train, npvae train
+CLONE = Path(__file__).resolve().parents[2]  # unless the package is installed elsewhere
+# One of: python scripts/train.py, python -m npvae train, npvae train
 COMMAND = r"python[\d.]*'? (-m npvae|\S*(/|'))|(^ *|  )\S*npvae'? \w+( |$)"
 
 
 def columns(stream: TextIO) -> int:
-    """The width of the terminal, or of a page where there is none."""
+    """The width of the terminal, or PAGE if the stream is not a terminal."""
     try:
         if stream.isatty():
             asked = int(os.environ.get("COLUMNS", 0))
             return asked or os.get_terminal_size(stream.fileno()).columns or PAGE
-    except (ValueError, OSError):  # it will not say
+    except (ValueError, OSError):  # the terminal does not know it
         pass
     return PAGE
 
 
 def is_live(stream: TextIO) -> bool:
-    """Whether a line of it can be wiped and written again: a terminal, unless TERM says dumb."""
+    """Whether a line can be erased and printed again: on a terminal, unless TERM is dumb."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def show(text: str, stream: TextIO | None = None) -> None:
-    """Print lines for people, on stdout if not told otherwise, so that they fit the terminal."""
+    """Print lines for the user, fitted to the terminal; on stdout by default. Raises OSError."""
     stream = stream or sys.stdout
     if stream.isatty():
         text = "\n".join(fitted(line, columns(stream)) for line in text.split("\n"))
     print(text, file=stream, flush=True)
 
 
-def mention(text: str, stream: TextIO | None = None) -> None:
-    """Show what nobody has to read: if it cannot be printed, that is no fault of what goes on."""
+def show_note(text: str, stream: TextIO | None = None) -> None:
+    """The same for what may be missed: no error if it cannot be printed."""
     with suppress(OSError):
         show(text, stream)
 
 
 def fitted(line: str, width: int) -> str:
-    """The line, broken between words; one with a command stays whole, to be copied and run."""
+    """The line, broken between words at this width. A line with a command stays whole."""
     if len(line) <= width or re.search(COMMAND, line):
         return line
     indent = re.match(r" *(\S+  +)?", line)
@@ -68,10 +68,10 @@ def fitted(line: str, width: int) -> str:
 
 
 def words(name: str) -> list[str]:
-    """What runs another of our commands, in the form in which this one was called.
+    """The words that run another of our commands, in the form in which this one was called.
 
-    That is the installed `npvae`, `python -m npvae`, or the script beside the one that runs. Where
-    none of ours runs, as in a notebook, it is the script of the clone, if the package lies in one.
+    That is the installed `npvae`, `python -m npvae`, or the script beside this one. Where none of
+    them runs, as in a notebook, it is the script of the clone, if the package lies in one.
     """
     called = Path(sys.argv[0])
     beside, cloned = called.with_name(f"{name}.py"), Path("scripts", f"{name}.py")
@@ -85,7 +85,7 @@ def words(name: str) -> list[str]:
 
 
 def command(name: str, *arguments: object) -> str:
-    """The same as a line to be copied into a shell, with these arguments."""
+    """The same with these arguments, as a line to copy into a shell."""
     program, *rest = words(name)
     short = in_shell(program, "npvae") if program != sys.executable else interpreter()
     given = (f"./{w}" if is_dashed(w) else str(w) for w in arguments)
@@ -103,12 +103,12 @@ def program() -> str:
 
 
 def interpreter() -> str:
-    """How the shell finds the Python that runs this; any other may lack our packages."""
+    """How the shell finds the Python that runs this. Another one may lack our packages."""
     return in_shell(sys.executable, "python", "python3")
 
 
 def in_shell(path: str, *names: str) -> str:
-    """The first of the names by which the shell finds a program in the same folder, or its path."""
+    """The first of these names that the shell finds in the same folder; otherwise the path."""
     folder = os.path.realpath(os.path.dirname(path))
     for name in names:
         found = shutil.which(name)
@@ -118,10 +118,10 @@ def in_shell(path: str, *names: str) -> str:
 
 
 def is_module(called: Path) -> bool:
-    """Whether this is what `python -m npvae` runs."""
+    """Whether this is the module that `python -m npvae` runs."""
     return (called.parent.name, called.name) == ("npvae", "__main__.py")
 
 
 def is_dashed(word: object) -> bool:
-    """Whether a path would be taken for an option."""
+    """Whether this is a path that would be read as an option."""
     return isinstance(word, Path) and str(word).startswith("-")

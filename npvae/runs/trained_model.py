@@ -1,7 +1,7 @@
-"""Which trained model is meant, which images belong to it, and where do its pictures go?
+"""Which trained model does a command use, which images belong to it, and where do pictures go?
 
-The newest run in runs/, its best epoch if it kept one, and the dataset it was trained on, unless
-the user says otherwise. What is missing is an error with a way out; nothing is replaced in silence.
+By default: the newest run in runs/, its best epoch if the run kept one, and the dataset it was
+trained on. Whatever is missing is an error that says what to do; nothing is silently replaced.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from npvae.storage.files import remove_leftovers
 
 
 class TrainedModel:
-    """The model of a checkpoint (a file, a run's folder, or None for the newest run), `vae`.
+    """The model `vae` of a checkpoint: a file, a run directory, or None for the newest run.
 
-    `dataset` is a name or path as for `load_dataset`, or None for what the model was trained on.
-    `report` gets lines for people. Raises CheckpointError.
+    `dataset` is a name or path as for `load_dataset`, or None for the dataset the model was trained
+    on. `report` is called with lines for the user. Raises CheckpointError.
     """
 
     def __init__(
@@ -39,12 +39,12 @@ class TrainedModel:
         data_dir: str | Path | None = None,
         report: Callable[[str], None] | None = None,
     ) -> None:
-        self.path = chosen_checkpoint(checkpoint)
+        self.path = choose_checkpoint(checkpoint)
         self.vae, self.header = load_model(self.path)
         if self.vae.input_dim != SIDE * SIDE:
             raise CheckpointError(
-                f"the model in {self.path} is one of {self.vae.input_dim} pixels.\n"
-                f"Only images of {SIDE} x {SIDE} can be drawn here."
+                f"the model in {self.path} is for images of {self.vae.input_dim} pixels.\n"
+                f"This command works with images of {SIDE} x {SIDE} pixels only."
             )
         about = self.header.get("data")
         self.about_data: dict[str, Any] = about if isinstance(about, dict) else {}
@@ -54,9 +54,9 @@ class TrainedModel:
 
     @cached_property
     def data(self) -> tuple[Dataset, Dataset]:
-        """Training and test set, loaded when first asked for. Raises OptionError, DataError.
+        """Training and test set, loaded at the first use. Raises OptionError, DataError.
 
-        What the model was trained on has to be the same images still, those of --extra-data too.
+        The dataset that the model was trained on, with its --extra-data, must not have changed.
         """
         if self.dataset is not None:
             return load_dataset(self.dataset, self.data_dir, self.report)
@@ -71,7 +71,7 @@ class TrainedModel:
             both = " and ".join(filter(None, [self.trained_on, extra]))
             raise DataError(
                 f"the images of {both} are not those that the model was trained on.\n"
-                "If you mean these, name them with --dataset."
+                "To use them nevertheless, name them with --dataset."
             )
         return train, test
 
@@ -102,29 +102,29 @@ class TrainedModel:
         return path
 
 
-def chosen_checkpoint(given: str | Path | None) -> Path:
-    """The file itself, if one is given; of a run, the best epoch if it kept one, else the last."""
+def choose_checkpoint(given: str | Path | None) -> Path:
+    """The file `given`. For a run directory: its best.npz if it has one, otherwise last.npz."""
     path = find_checkpoint(given)
     best = path.with_name("best.npz")
     return best if path != Path(given or "") and os.path.exists(best) else path
 
 
 def new_file(out: Path, name: str, suffix: str) -> Path:
-    """A file that did not exist, now created and empty: `out`, or the next free one inside it."""
+    """Create an empty file: `out` itself, or <name>-001 or the next number in the folder `out`."""
     try:
         if out.suffix.lower() == suffix and not out.is_dir():
             out.parent.mkdir(parents=True, exist_ok=True)
-            if created(out):
+            if create(out):
                 return out
             raise OutputError(
                 f"{out} exists, and a picture is never overwritten.\n"
-                "Choose another name or a folder with --out, or leave --out away."
+                "Choose another name or a folder with --out, or omit --out."
             )
         if out.suffix and not out.is_dir():
-            raise OutputError(f"{out} is no folder, and this picture is a {suffix} file.")
+            raise OutputError(f"{out} is not a folder, and this picture is a {suffix} file.")
         out.mkdir(parents=True, exist_ok=True)
         candidates = (out / f"{name}-{number:03d}{suffix}" for number in count(1))
-        return next(path for path in candidates if created(path))
+        return next(path for path in candidates if create(path))
     except OSError as error:
         raise OutputError(
             f"no picture can be written to {out}: {error.strerror or error}\n"
@@ -132,8 +132,8 @@ def new_file(out: Path, name: str, suffix: str) -> Path:
         ) from error
 
 
-def created(path: Path) -> bool:
-    """Whether the file is new: of two processes that try at the same time, only one creates it."""
+def create(path: Path) -> bool:
+    """Create an empty file; False if it exists. Of two processes at once only one gets True."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
     except FileExistsError:

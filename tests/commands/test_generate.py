@@ -19,7 +19,7 @@ from npvae.datasets.dataset import fingerprint
 from npvae.datasets.drawn_digits import drawn_digits
 from npvae.model import VAE
 from npvae.optimizers import Adam
-from npvae.runs.trained_model import TrainedModel, chosen_checkpoint
+from npvae.runs.trained_model import TrainedModel, choose_checkpoint
 from npvae.storage import checkpoint
 from tests.helpers import run_script
 
@@ -176,7 +176,7 @@ def test_paths_can_move(asked: str, here: Path, capsys: pytest.CaptureFixture[st
         assert getattr(picture, "n_frames", 1) == 6  # there and back: 0 1 2 3 2 1
     main([*asked.split(), "--animate", "--count", "4", "--quiet", "--out", "mine.gif"])
     assert Path("mine.gif").read_bytes() == path.read_bytes()
-    with pytest.raises(OutputError, match=r"mine\.png is no folder, and this picture is a \.gif"):
+    with pytest.raises(OutputError, match=r"mine\.png is not a folder, .* \.gif"):
         main([*asked.split(), "--animate", "--quiet", "--out", "mine.png"])
 
 
@@ -267,15 +267,15 @@ def test_a_folder_that_cannot_be_is_an_error(here: Path) -> None:
 
 def test_the_newest_run_and_its_best_epoch_are_taken(here: Path) -> None:
     last, best = RUN / "last.npz", RUN / "best.npz"
-    assert chosen_checkpoint(None) == chosen_checkpoint(RUN) == last
+    assert choose_checkpoint(None) == choose_checkpoint(RUN) == last
     shutil.copy(last, best)
-    assert chosen_checkpoint(None) == chosen_checkpoint(str(RUN)) == best
-    assert chosen_checkpoint(last) == last  # said and meant
+    assert choose_checkpoint(None) == choose_checkpoint(str(RUN)) == best
+    assert choose_checkpoint(last) == last  # said and meant
     newer = Path("runs/digits-z3-002/last.npz")
     newer.parent.mkdir()
     shutil.copy(last, newer)
     os.utime(last, (1, 1))
-    assert chosen_checkpoint(None) == newer
+    assert choose_checkpoint(None) == newer
 
 
 def test_the_dataset_is_that_of_the_run_unless_another_is_named(here: Path, template: Path) -> None:

@@ -124,8 +124,8 @@ def test_a_folder_in_use(forks: Forks, elsewhere: Ending) -> None:
     refused = ran(forks, "train.py", *arguments, "used", code=6)
     assert refused.err.startswith(
         "error: the folder used is not empty: a new run would overwrite what it holds.\n"
-        "Choose another one with --out, or leave --out away for a new one.\n"
-        "Or go on with the run in it:  python "
+        "Choose another one with --out, or omit --out.\n"
+        "Or continue the run in it:  python "
     )
     assert commands(refused.err) == [["train.py", "--resume", "used", "--epochs=12"]]
     run_all(forks, refused.err)
@@ -184,7 +184,7 @@ def test_a_picture_that_exists(forks: Forks, here: Ending) -> None:
     arguments = ["generate.py", "--count", "4", "--out", "my picture.png"]
     ran(forks, *arguments)
     refused = ran(forks, *arguments, code=6)
-    assert "Choose another name or a folder with --out, or leave --out away." in refused.err
+    assert "Choose another name or a folder with --out, or omit --out." in refused.err
     ran(forks, *arguments[:-1], "another.png")
     ran(forks, *arguments[:-1], "a folder")
     ran(forks, *arguments[:-2])

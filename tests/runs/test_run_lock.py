@@ -25,7 +25,7 @@ from npvae.optimizers import Adam
 from npvae.runs import run_lock
 from npvae.runs.fit import Epoch
 from npvae.runs.run_directory import Run, new_run, open_run
-from npvae.runs.run_lock import Moved
+from npvae.runs.run_lock import RunMoved
 from npvae.settings import Settings
 from tests.helpers import Tally, digits_file, rows
 
@@ -65,10 +65,10 @@ def test_a_folder_that_is_renamed_ends_its_run_and_nobody_elses(
     attempts: list[Callable[[], None]] = [
         lambda: record(run, 2),
         lambda: run.write_about(),
-        lambda: run.catch_up(run.history),
+        lambda: run.rewrite_metrics(run.history),
     ]
     for write in attempts:
-        with pytest.raises(Moved) as caught:
+        with pytest.raises(RunMoved) as caught:
             write()
         assert str(caught.value).startswith("mine (or its .lock) was moved or removed")
     assert contents(".") == before
@@ -152,16 +152,16 @@ def test_a_run_that_begins_and_ends_while_another_one_looks(
     monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
     """Both found the folder free; the first has finished before the second gets the lock."""
-    original = run_lock.locked
+    original = run_lock.open_locked
 
     def slow(folder: Path) -> Any:
-        monkeypatch.setattr(run_lock, "locked", original)
+        monkeypatch.setattr(run_lock, "open_locked", original)
         first = new_run("unused", "mine", ABOUT)
         record(first)
         first.close()
         return original(folder)
 
-    monkeypatch.setattr(run_lock, "locked", slow)
+    monkeypatch.setattr(run_lock, "open_locked", slow)
     with pytest.raises(OutputError, match="the folder mine is not empty"):
         new_run("unused", "mine", ABOUT)
     assert len(rows(Path("mine/metrics.csv"))) == 1
@@ -236,7 +236,7 @@ def test_seconds_that_somebody_has_edited() -> None:
     for epoch in (1, 2, 3):
         record(run, epoch)
     run.seconds = ["1.0000", "2.0000", "3.0000"]
-    run.catch_up(run.history)
+    run.rewrite_metrics(run.history)
     run.close()
     header, first, _, third = Path("mine/metrics.csv").read_text().splitlines()
     for lines, expected in (
@@ -256,7 +256,7 @@ def test_pictures_where_a_file_is_in_the_way() -> None:
     run.close()
     Path("mine/images").rmdir()
     Path("mine/images").write_text("")
-    with pytest.raises(OutputError, match="mine/images cannot be a folder"):
+    with pytest.raises(OutputError, match="mine/images cannot be created"):
         open_run("mine")
 
 
