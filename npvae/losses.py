@@ -31,6 +31,10 @@ class Loss(NamedTuple):
         """The means of bce (B,) and kl (B,)."""
         return cls(float(bce.mean(dtype=np.float64)), float(kl.mean(dtype=np.float64)), beta)
 
+    def __repr__(self) -> str:
+        parts = f"bce={self.bce:.6g}, kl={self.kl:.6g}, beta={self.beta:g}"
+        return f"Loss({parts}, total={self.total:.6g})"
+
     @property
     def total(self) -> float:
         """bce + beta * kl: the number that training makes small."""

@@ -73,6 +73,11 @@ class NamedArrays(dict[str, Array]):
         self.update(other)
         return self
 
+    def __repr__(self) -> str:
+        lines = [f"  {name:20} {shape}" for name, shape in self.shapes.items()]
+        count = f"{self.flat.size:,} numbers of {self.flat.dtype}"
+        return "\n".join([f"NamedArrays of {count}:", *lines])
+
     def copy(self) -> NamedArrays:
         """The same names and numbers in a buffer of their own."""
         return _restored(self.shapes, self.flat)

@@ -35,6 +35,10 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
+    def __repr__(self) -> str:
+        counts = f"{len(self):,} images, {len(self.class_names)} classes"
+        return f"Dataset({self.name!r}, {counts}, {self.source})"
+
     @property
     def title(self) -> str:
         """The name, as it stands above a picture: of a path its last part."""
