@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ from PIL import Image
 
 from npvae import VAE
 from npvae.datasets import Dataset
-from npvae.plots.axes import INK, MEDIUM, largest
+from npvae.losses import sigmoid
+from npvae.plots.axes import FAINT, INK, MEDIUM, largest
 from npvae.plots.computation_graph import (
     BACKWARD,
     BOXES,
@@ -54,6 +56,23 @@ def test_the_graph_has_the_arrows_of_the_model() -> None:
         found[color].add(edge)
     assert found[FORWARD] == EDGES
     assert found[BACKWARD] == {(b, a) for a, b in EDGES if a not in ("x", "epsilon")}
+
+
+def test_the_formulas_of_the_graph_are_those_of_the_model() -> None:
+    """Each is evaluated with values and gradients of the program."""
+    vae, rng = VAE(12, (5,), 3, dtype=np.float64), np.random.default_rng(0)
+    a = vae.forward(rng.random((4, 12)), rng.standard_normal((4, 3)))
+    d, sigma = vae.backward(a), np.exp(0.5 * a.log_var)
+    names = {**a._asdict(), **d._asdict(), "sigma": sigma, "B": 4, "x_hat": vae.decode(a.z)}
+    names |= {"W_mu": vae.to_mu.W, "W_log_var": vae.to_log_var.W}
+    names |= {"exp": np.exp, "sigmoid": sigmoid}
+    words = " ".join(words for *_, color, words in NOTES if color != FAINT)
+    _, *parts = re.split(r"(\w+) = ", words)
+    formulas = dict(zip(parts[::2], parts[1::2], strict=True))
+    assert len(formulas) == 7
+    for name, formula in formulas.items():
+        value = eval(formula.replace("^", "**"), dict(names))
+        np.testing.assert_allclose(value, names[name], rtol=1e-12, err_msg=name)
 
 
 def test_words_and_boxes_of_the_graph_have_room() -> None:
