@@ -117,6 +117,7 @@ class Page:
         )
 
     def state(self, name: str) -> Any:
+        """An array of the page's state; what is drawn from it may come a frame later."""
         return self.tab.evaluate(f"Array.from(state.{name} ?? [])")
 
     @property
@@ -125,7 +126,13 @@ class Page:
         return np.array(self.state("z"))
 
     def text(self, selector: str) -> str:
+        self.settle()
         return str(self.tab.inner_text(selector))
+
+    def verdict(self) -> str:
+        """What the page says of itself, once it says something."""
+        self.until("document.getElementById('verdict').className")
+        return str(self.tab.inner_text("#verdict"))
 
     def pixels(self, selector: str) -> NDArray[np.float64]:
         """The red of a canvas, (height, width), or of the plane without its dots, "tiles"."""
@@ -181,7 +188,7 @@ def assert_shows(page: Page, z: NDArray[np.float64], vae: VAE = VAE_1) -> None:
 
 
 def test_every_activation_and_depth_passes_the_self_test(page: Page) -> None:
-    assert page.text("#verdict") == "self-test passed"
+    assert page.verdict() == "self-test passed"
     results = page.tab.evaluate("selfTest()")
     assert len(results) == len(MODELS)
     for result in results:
@@ -499,7 +506,7 @@ def test_the_address_brings_everything_back(browser: Any, page: Page, tmp_path: 
     for nonsense in ("#model=99&z=1,2", "#z=a,b,c&view=no&plane=7,8&x=%%%&pick=1e9&t=x", "#z="):
         odd = Page(browser, tmp_path / "explorer.html", nonsense)
         odd.settle()
-        assert odd.text("#verdict") == "self-test passed"
+        assert odd.verdict() == "self-test passed"
         assert not odd.wrong
         odd.close()
 
@@ -537,7 +544,7 @@ def test_everything_has_a_name_for_screen_readers(page: Page) -> None:
 def test_the_page_in_the_repository(browser: Any) -> None:
     page = Page(browser, Path(npvae.__file__).with_name("pictures") / "explorer.html")
     page.settle()
-    assert page.text("#verdict") == "self-test passed"
+    assert page.verdict() == "self-test passed"
     assert page.tab.locator("#latents .track").count() == 10
     assert page.pixels("#decoded").std() > 20  # something is to be seen
     assert not page.wrong
@@ -574,8 +581,8 @@ def test_a_broken_page_says_so(browser: Any, html: str, tmp_path: Path, what: st
     path.write_text(broken, encoding="utf-8")
     page = Page(browser, path)
     if what == "the end of the script":  # nothing is left to say so: the page stays empty
-        assert page.text("#verdict") == "self-test \N{HORIZONTAL ELLIPSIS}"
+        assert page.tab.inner_text("#verdict") == "self-test \N{HORIZONTAL ELLIPSIS}"
     else:
-        page.until("document.getElementById('verdict').className")
+        assert "passed" not in page.verdict()
         assert page.tab.get_attribute("#verdict", "class") == "failed"
     page.close()
