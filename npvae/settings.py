@@ -14,6 +14,8 @@ from npvae.layers import ACTIVATIONS
 from npvae.optimizers import OPTIMIZERS
 from npvae.schedules import SCHEDULES
 
+OWN_DATA = ("resize", "invert", "skip_broken")
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -21,6 +23,9 @@ class Settings:
 
     dataset: str = "auto"
     extra_data: str = ""  # whose training images are added
+    resize: bool = False  # what is done to pictures of one's own on the way in: scaled to 28 x 28,
+    invert: bool = False  # black becomes white,
+    skip_broken: bool = False  # and those that cannot be read are left out
     augment: tuple[str, ...] = ()  # what is done to each training image, some of AUGMENTATIONS
     latent_dim: int = 10
     hidden_dims: tuple[int, ...] = (128,)
@@ -52,12 +57,18 @@ class Settings:
             and all(type(n) is int and n >= 0 for n in at_least_0)
             and all(0 <= rate < math.inf for rate in rates)
             and self.learning_rate > 0
+            and all(type(flag) is bool for flag in self.own_data.values())
             and all(getattr(self, name) in known for name, known in words.items())
             and set(self.augment) <= set(AUGMENTATIONS)
             and bool(self.dataset and self.hidden_dims)
         )
         if not sound:
             raise ValueError(f"no run can have these settings: {self}")
+
+    @property
+    def own_data(self) -> dict[str, bool]:
+        """What is done to pictures of one's own, as `load_dataset` takes it."""
+        return {name: getattr(self, name) for name in OWN_DATA}
 
     def as_dict(self) -> dict[str, Any]:
         return {name: listed(value) for name, value in asdict(self).items()}
@@ -76,7 +87,7 @@ class Settings:
         for field in fields(self):
             value = getattr(self, field.name)
             if value != field.default:
-                words += [option(field.name), quote(shown(value))]
+                words += [option(field.name), *([] if value is True else [quote(shown(value))])]
         return " ".join(words)
 
     def resumed(self, given: Mapping[str, Any], epochs_done: int) -> Settings:
@@ -92,9 +103,12 @@ class Settings:
         for name, value in given.items():
             if name not in free and value != getattr(self, name):
                 why = f"The {self.schedule} schedule depends on it. " if name == "epochs" else ""
+                before = getattr(self, name)
+                began = f"with {shown(before) or 'none'}, not {shown(value) or 'none'}"
+                if type(before) is bool:
+                    began = "with it" if before else "without it"
                 raise OptionError(
-                    f"{option(name)} cannot change when a run is resumed: it began with "
-                    f"{shown(getattr(self, name)) or 'none'}, not {shown(value) or 'none'}.\n"
+                    f"{option(name)} cannot change when a run is resumed: it began {began}.\n"
                     f"{why}Leave {option(name)} away, or start a new run."
                 )
         settings = replace(self, **given)

@@ -29,6 +29,11 @@ from npvae.core.errors import NpvaeError, OutputError
 from npvae.runs.terminal import program, show
 
 PACKAGES = {"numpy": "numpy", "PIL": "pillow", "numba": "numba"}  # by the names of their modules
+OWN_DATA = {
+    "resize": "scale pictures of your own to 28 x 28",
+    "invert": "make black white and white black in pictures of your own",
+    "skip_broken": "leave out pictures of your own that cannot be read",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -107,6 +112,12 @@ class Parser(argparse.ArgumentParser):
             help="where the dataset's files are or go "
             "(default: $NPVAE_DATA_DIR, else data/ of a clone or ~/.cache/npvae)",
         )
+        self.add_own_data()
+
+    def add_own_data(self) -> None:
+        """--resize, --invert and --skip-broken, for pictures of the user's own."""
+        for name, help in OWN_DATA.items():
+            self.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=help)
 
 
 def whole_number(low: int) -> Callable[[str], int]:
@@ -162,9 +173,17 @@ def some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
 
 
 def again(options: argparse.Namespace, *names: str) -> list[str | Path]:
-    """These options, all of them paths, as far as they were given: for another command."""
-    given = {name: value for name, value in vars(options).items() if name in names and value}
-    return [word for name in given for word in (f"--{name.replace('_', '-')}", Path(given[name]))]
+    """These options, paths or flags, as far as they were given: for another command."""
+    words: list[str | Path] = []
+    for name, value in vars(options).items():
+        if name in names and value:
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [Path(value)])]
+    return words
+
+
+def own_data(options: argparse.Namespace) -> dict[str, bool]:
+    """What is to be done to pictures of the user's own, as `load_dataset` takes it."""
+    return {name: getattr(options, name) for name in OWN_DATA}
 
 
 def some_text(text: str) -> str:

@@ -51,8 +51,9 @@ def main(arguments: Sequence[str]) -> None:
     from npvae.runs.trained_model import TrainedModel
 
     silent = options.quiet or options.json
+    report_to, own_data = None if silent else show_note, cli.own_data(options)
     trained = TrainedModel(
-        options.checkpoint, options.dataset, options.data_dir, None if silent else show_note
+        options.checkpoint, options.dataset, options.data_dir, report_to, own_data
     )
     train, test = trained.data
     report = evaluation_report(
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
     show(f"model    {trained.path} ({trained.name})")
     show(table(report))
     if not options.quiet:
-        which = cli.again(options, "checkpoint", "dataset", "data_dir")
+        which = cli.again(options, "checkpoint", "dataset", "data_dir", *cli.OWN_DATA)
         index = min(7, len(test) - 1)
         following = terminal.command("generate", "traverse", "--index", index, *which)
         show(f"\nNext: what does each latent mean?\n  {following}")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from npvae.commands import cli
 from npvae.core.errors import OptionError, OutputError
 from npvae.plots.explorer import ModelOnPage, explorer_page
 from npvae.runs.terminal import show, show_note
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 def write_explorer(options: argparse.Namespace) -> None:
     """Write the page with the models of `options.checkpoint`, and say where it is."""
     say, report = (lambda line: None, None) if options.quiet else (show, show_note)
+    own_data = cli.own_data(options)
     models = [
-        TrainedModel(path, options.dataset, options.data_dir, report)
+        TrainedModel(path, options.dataset, options.data_dir, report, own_data)
         for path in options.checkpoint or [None]
     ]
     for model in models:

@@ -161,6 +161,7 @@ def add_shared(parser: cli.Parser, count: int = 0, things: str = "") -> None:
     dataset = "name or path (default: what the model was trained on)"
     add("--dataset", type=cli.some_text, metavar="NAME", help=dataset)
     add("--data-dir", type=cli.some_text, metavar="FOLDER", help=data_dir)
+    parser.add_own_data()
     parser.add_common()
 
 
@@ -235,7 +236,9 @@ def main(arguments: Sequence[str]) -> None:
 
     say = (lambda line: None) if options.quiet else show
     report = None if options.quiet else show_note
-    model = TrainedModel(options.checkpoint, options.dataset, options.data_dir, report)
+    model = TrainedModel(
+        options.checkpoint, options.dataset, options.data_dir, report, cli.own_data(options)
+    )
     say(f"model    {model.path} ({model.name})")
     picture = draw(options, model)
     name = re.sub("[^a-z0-9]+", "-", f"{options.mode} {getattr(options, 'name', '')}".lower())
@@ -243,5 +246,5 @@ def main(arguments: Sequence[str]) -> None:
     print(path if options.quiet else f"picture  {path}")
 
     why, command = NEXT[options.mode]
-    given = cli.again(options, "checkpoint", "dataset", "data_dir")
+    given = cli.again(options, "checkpoint", "dataset", "data_dir", *cli.OWN_DATA)
     say(f"\nNext: {why}\n  {terminal.command('generate', *split(command), *given)}")

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from typing import Any
 from npvae.core.errors import DataError, OptionError
 from npvae.core.optimizer_base import Optimizer
 from npvae.core.random_streams import Stream, generator
-from npvae.datasets import DATASETS, Dataset
+from npvae.datasets import DATASETS, Dataset, is_path, known_name
 from npvae.datasets.dataset import are_those_of, fingerprint
-from npvae.datasets.extra import load_with_extra
+from npvae.datasets.extra import load_again, load_with_extra
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
 from npvae.plots.image_grid import reconstruction_grid
@@ -41,9 +42,12 @@ from npvae.settings import Settings, shown
 
 def start(settings: Settings, data_dir: str | None, out: str | None, quiet: bool = False) -> None:
     """A new training run: data, folder, epochs, summary."""
+    settings = with_known_names(settings)
     check_out(settings, out)
     report = silence if quiet else show_note
-    train_set, test_set = load_with_extra(settings.dataset, settings.extra_data, data_dir, report)
+    train_set, test_set = load_with_extra(
+        settings.dataset, settings.extra_data, data_dir, report, settings.own_data
+    )
     check_validation(settings, train_set)
     vae = build(settings)
     about = {
@@ -69,9 +73,10 @@ def resume(
     where = given_folder(data_dir)
     with closing(run):
         settings = Settings.from_dict(header["settings"]).resumed(given, done)
+        settings = with_known_names(settings)
         with explain_interruption(run, settings, where):
             report = silence if quiet else show_note
-            train_set, test_set = load_again(run, settings, given, data_dir, report)
+            train_set, test_set = images_of(run, settings, given, data_dir, report)
             before = run.about["versions"]
             others = [
                 f"{what} is {now_is}, it was {before[what]}"
@@ -134,7 +139,13 @@ def given_folder(data_dir: str | None) -> list[str | Path]:
     return ["--data-dir", Path(data_dir)] if data_dir else []
 
 
-def load_again(
+def with_known_names(settings: Settings) -> Settings:
+    """The settings with fashion-mnist for FashionMNIST, and so on."""
+    extra = settings.extra_data and known_name(settings.extra_data)
+    return replace(settings, dataset=known_name(settings.dataset), extra_data=extra)
+
+
+def images_of(
     run: Run,
     settings: Settings,
     given: Mapping[str, Any],
@@ -144,9 +155,9 @@ def load_again(
     """The images of a run that is resumed; DataError if they are others now."""
     before = run.about["data"]
     # Paths are kept as they were given; those in "data" hold in every folder.
-    name = given.get("dataset", before["name"])
-    extra = given.get("extra_data", before.get("extra", ""))
-    train_set, test_set = load_with_extra(name, extra, data_dir, report)
+    name = settings.dataset if "dataset" in given else before["name"]
+    extra = settings.extra_data if "extra_data" in given else before.get("extra", "")
+    train_set, test_set = load_again(name, extra, data_dir, report, settings.own_data)
     if not are_those_of(before, train_set, test_set):
         more = " and --extra-data" if settings.extra_data else ""
         raise DataError(
@@ -215,12 +226,7 @@ def about_data(train_set: Dataset, test_set: Dataset, settings: Settings) -> dic
 
 def from_anywhere(dataset: str) -> str:
     """The name of a dataset, or its path, in words that mean the same in every folder."""
-    return dataset if is_known(dataset) else real(dataset)
-
-
-def is_known(dataset: str) -> bool:
-    """Whether it is a name, or none, and not a path."""
-    return dataset in ("", "auto", *DATASETS)
+    return real(dataset) if dataset and is_path(dataset) else dataset
 
 
 def real(path: str) -> str:
@@ -236,7 +242,7 @@ def check_out(settings: Settings, out: str | None) -> None:
     """Raise OptionError if the results would be among the pictures that are trained on."""
     around = Path(real(out)).parents if out else ()
     for name in (settings.dataset, settings.extra_data):
-        if not is_known(name) and Path(real(name)) in around:
+        if name and is_path(name) and Path(real(name)) in around:
             raise OptionError(
                 f"{out} is inside {name}, whose pictures are trained on.\n"
                 "Choose another folder with --out, or leave --out away."

@@ -2,37 +2,51 @@
 
 `dataset.py` says what a dataset is. `standard.py` finds, downloads (`download.py`) and verifies
 Fashion-MNIST and MNIST, whose files `idx.py` reads; `drawn_digits.py` draws digits of its own, and
-`image_folder.py` and `npz_file.py` read yours. Bytes from outside are used only after a check;
+`own_data.py` reads yours, whatever they come as. Bytes from outside are used only after a check;
 every fault is a `DataError`.
 """
 
 import difflib
 import os
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from npvae.core.errors import DataError
+from npvae.core.errors import DataError, OptionError
 from npvae.datasets.dataset import Dataset, NotAvailable
 
-__all__ = ["DATASETS", "Dataset", "load_dataset"]
+__all__ = ["DATASETS", "Dataset", "is_path", "known_name", "load_dataset"]
 
 DATASETS = ("fashion-mnist", "mnist", "drawn-digits")
+_SPELLINGS = {name.replace("-", ""): name for name in (*DATASETS, "auto")}
+_SPELLINGS |= {"fmnist": "fashion-mnist", "mnist784": "mnist"}
 
 
 def load_dataset(
     name: str = "auto",
     data_dir: str | Path | None = None,
     report: Callable[[str], None] | None = None,
+    *,
+    resize: bool = False,
+    invert: bool = False,
+    skip_broken: bool = False,
 ) -> tuple[Dataset, Dataset]:
     """Train and test set of a name in DATASETS, of "auto", or of a path to pictures of one's own.
 
     "auto" is Fashion-MNIST, or drawn-digits where Fashion-MNIST is neither on disk nor to be had;
     a warning says so.
     `data_dir` stands in for $NPVAE_DATA_DIR and data/. `report` gets one line at a time for people.
-    Raises DataError.
+    Of pictures of one's own, `resize` scales other sizes to 28 x 28, `invert` makes black white,
+    and `skip_broken` leaves out what cannot be read. Raises DataError; OptionError where these are
+    asked for a name.
     """
-    name, report = str(name), report or (lambda line: None)
+    name, report = known_name(str(name)), report or (lambda line: None)
+    if not is_path(name) and (resize or invert or skip_broken):
+        what = " ".join(
+            ["--resize"] * resize + ["--invert"] * invert + ["--skip-broken"] * skip_broken
+        )
+        raise OptionError(f"{what}: for pictures of your own; {name} is taken as it is published.")
     if name == "auto":
         return _load_auto(data_dir, report)
     if name == "drawn-digits":
@@ -42,15 +56,31 @@ def load_dataset(
 
         return load_standard(name, data_dir, report)
     if os.path.exists(os.path.expanduser(name)):
-        from npvae.datasets.image_folder import load_image_folder
+        from npvae.datasets.own_data import Asked, load_own_data
 
-        return load_image_folder(name, report)
+        return load_own_data(name, Asked(resize, invert, skip_broken), report)
     close = difflib.get_close_matches(name.lower().replace("_", "-"), [*DATASETS, "auto"], n=1)
     hint = f' Did you mean "{close[0]}"?' if close else ""
     raise DataError(
         f'There is no dataset and no file or folder called "{name}".{hint}\n'
-        f"Choose {', '.join(DATASETS)}, auto, or the path of an .npz file or a folder of pictures."
+        f"Choose {', '.join(DATASETS)}, auto, or the path of a folder of pictures or a file."
     )
+
+
+def is_path(name: str) -> bool:
+    """Whether this is not the name of a dataset, but the path to pictures of one's own."""
+    return known_name(name) not in ("auto", *DATASETS)
+
+
+def known_name(name: str) -> str:
+    """The dataset that people mean by FashionMNIST, fashion_mnist, ...; a path as it is.
+
+    A folder of that name is meant itself, unless it is torchvision's: then its files are verified.
+    """
+    meant = _SPELLINGS.get(re.sub("[-_. ]", "", name.lower()), name)
+    path = os.path.expanduser(name)
+    is_own = os.path.exists(path) and not os.path.isdir(os.path.join(path, "raw"))
+    return name if is_own and name not in DATASETS else meant
 
 
 def _load_auto(

@@ -4,6 +4,8 @@ An IDX file is a header of big-endian numbers and the plain bytes of an array, u
 
     0 0 | type (8: uint8) | ndim | size of each dimension, 4 bytes each | the items
 
+`read_images` and `read_labels` take what MNIST's files hold, `read_any` takes any array.
+
 The header is checked before anything is allocated, and no more is decompressed than the header
 promises and the caller allows. Every fault is a `DataError` that says what was expected and found.
 """
@@ -11,8 +13,9 @@ promises and the caller allows. Every fault is a `DataError` that says what was 
 import hashlib
 import struct
 import zlib
+from math import prod
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +26,7 @@ from npvae.storage.files import open_plain
 
 _CHUNK = 1 << 18
 _UINT8 = 8
+_TYPES = {_UINT8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _CLASSES = 10
 
 
@@ -40,13 +44,9 @@ def read_labels(path: Path, max_items: int = MAX_ITEMS) -> NDArray[np.uint8]:
     return labels
 
 
-def check_counts(
-    images_path: Path, images: NDArray[np.uint8], labels_path: Path, labels: NDArray[np.uint8]
-) -> None:
-    """Raise DataError unless there is one label for each picture."""
-    if len(images) != len(labels):
-        found = f"{len(labels):,} labels for {len(images):,} pictures of {images_path}"
-        raise _fault(labels_path, "one label for each picture", found)
+def read_any(path: Path) -> NDArray[Any]:
+    """The array of any IDX file, gzipped or not, as it is. Raises DataError."""
+    return _read(path, None, MAX_ITEMS)
 
 
 def idx_digest(array: NDArray[np.uint8]) -> str:
@@ -57,11 +57,15 @@ def idx_digest(array: NDArray[np.uint8]) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path, item_shape: tuple[int, ...], max_items: int) -> NDArray[np.uint8]:
+def _read(path: Path, item_shape: tuple[int, ...] | None, max_items: int) -> NDArray[Any]:
     try:
         with open_plain(path) as file:
             is_gzip = file.peek(2)[:2] == b"\x1f\x8b"
-            return _read_array(path, _Gunzip(file) if is_gzip else file, item_shape, max_items)
+            stream = _Gunzip(file) if is_gzip else file
+            dtype, shape = _read_header(path, stream, item_shape, max_items)
+            array = np.empty(shape, dtype)
+            got = _fill(stream, array.reshape(-1).view(np.uint8).data)
+            more = stream.read(1)
     except EOFError:
         raise _fault(path, "a whole gzip stream", "one that breaks off") from None
     except zlib.error as error:
@@ -69,33 +73,38 @@ def _read(path: Path, item_shape: tuple[int, ...], max_items: int) -> NDArray[np
     except (OSError, MemoryError) as error:
         why = getattr(error, "strerror", None) or "there is not enough memory for it"
         raise DataError(f"{path}: cannot be read: {why}") from error
+    if got < array.nbytes or more:
+        found = "more than that" if more else f"{got:,}"
+        raise _fault(path, f"{array.nbytes:,} bytes after the header", found)
+    return array
 
 
-def _read_array(
-    path: Path, stream: "_Readable", item_shape: tuple[int, ...], max_items: int
-) -> NDArray[np.uint8]:
-    ndim = 1 + len(item_shape)
-    header = bytearray(4 + 4 * ndim)
-    got = _fill(stream, memoryview(header))
-    expected_magic = bytes((0, 0, _UINT8, ndim))
-    if header[: min(got, 4)] != expected_magic[: min(got, 4)] or got < 4:
-        found = header[: min(got, 4)].hex(" ") or "an empty file"
-        raise _fault(path, f"an IDX header ({expected_magic.hex(' ')})", found)
-    if got < len(header):
-        raise _fault(path, f"a header of {len(header)} bytes", f"{got} bytes in all")
-    count, *sizes = struct.unpack_from(f">{ndim}I", header, 4)
-    if tuple(sizes) != item_shape:
+def _read_header(
+    path: Path, stream: "_Readable", item_shape: tuple[int, ...] | None, max_items: int
+) -> tuple[str, tuple[int, ...]]:
+    """dtype and shape of the array, once they can be true. Raises DataError."""
+    start = bytearray(4)
+    got = _fill(stream, memoryview(start))
+    ndim = start[3] if item_shape is None else 1 + len(item_shape)
+    kind = start[2] if item_shape is None else _UINT8
+    expected = bytes((0, 0, kind, ndim))
+    if start[:got] != expected[:got] or got < 4 or kind not in _TYPES or not 1 <= ndim <= 4:
+        header = "an IDX header" if item_shape is None else f"an IDX header ({expected.hex(' ')})"
+        raise _fault(path, header, start[:got].hex(" ") or "an empty file")
+    rest = bytearray(4 * ndim)
+    got = _fill(stream, memoryview(rest))
+    if got < len(rest):
+        raise _fault(path, f"a header of {4 + len(rest)} bytes", f"{4 + got} bytes in all")
+    count, *sizes = struct.unpack(f">{ndim}I", rest)
+    if item_shape is not None and tuple(sizes) != item_shape:
         shape = " x ".join(map(str, sizes))
         raise _fault(path, f"{SIDE} x {SIDE} pictures", f"{shape} in its header")
     if not 1 <= count <= max_items:
         raise _fault(path, f"1 to {max_items:,} items", f"{count:,} in its header")
-    array = np.empty((count, *item_shape), np.uint8)
-    got = _fill(stream, array.reshape(-1).data)
-    if got < array.size:
-        raise _fault(path, f"{array.size:,} bytes after the header", f"{got:,}")
-    if stream.read(1):
-        raise _fault(path, f"{array.size:,} bytes after the header", "more than that")
-    return array
+    if not 1 <= count * prod(sizes) <= MAX_ITEMS * SIDE * SIDE:
+        shape = " x ".join(map(str, (count, *sizes)))
+        raise _fault(path, f"1 to {MAX_ITEMS * SIDE * SIDE:,} numbers", f"{shape} in its header")
+    return _TYPES[kind], (count, *sizes)
 
 
 class _Readable(Protocol):

@@ -1,167 +1,344 @@
-"""How do a user's own pictures come in? From a folder of pictures, of IDX files, or an .npz file.
+"""How does a folder of pictures come in? Its first sub-folders name the classes.
 
-A folder may have `train` and `test` inside; where it has not, every tenth picture is held out as
-the test set. Sub-folders name the classes. Every picture must be 28 x 28: resizing is the user's
-choice, not ours. Colour becomes grey, and what is transparent becomes black. The .npz files are
-read in `npz_file.py`.
+Deeper folders belong to the class above them. What lies around in folders (thumbnails, hidden
+files) is ignored; whatever else is left out is counted. A picture is read as a viewer shows it, and
+as grey; where it is transparent, the background is black, or white if what is drawn is dark.
 """
 
 import os
 import warnings
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from npvae.core.errors import DataError
-from npvae.datasets.dataset import MAX_ITEMS, SIDE, Dataset
-from npvae.datasets.idx import check_counts, read_images, read_labels
-from npvae.datasets.npz_file import read_npz
+from npvae.datasets.dataset import MAX_ITEMS, SIDE
+from npvae.datasets.halves import choose_halves, half_of_folder
+from npvae.datasets.labels import NO_CLASS
+from npvae.datasets.npz_file import Half
+from npvae.datasets.pixels import Bytes, Place, check_levels, fit, to_bytes
 from npvae.storage.files import brief
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
-FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
-_CLASSES = 256  # a label is one byte
+FORMATS = {
+    "PNG": (".png", ".apng"),
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "WEBP": (".webp",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".pgm", ".ppm", ".pbm", ".pnm"),
+}
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+LITTER = {  # what systems leave in folders, besides all names that begin with a dot
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "__pycache__"),
+    *("@eadir", "@tmp", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "lost+found"),
+    *("system volume information", "recycler"),
+}
 _MAX_BYTES = 10_000_000  # for one picture of 28 x 28, whatever else its file holds
-
-Bytes = NDArray[np.uint8]
-Pair = tuple[Bytes, Bytes]  # images (N, 28, 28), labels (N,)
-
-
-def load_image_folder(
-    name: str, report: Callable[[str], None] = lambda line: None
-) -> tuple[Dataset, Dataset]:
-    """Train and test from the path `name`. Raises DataError, naming the file that is at fault."""
-    path = Path(os.path.expanduser(name))
-    if not path.is_dir() and not (path.is_file() and path.suffix.lower() == ".npz"):
-        raise DataError(f"{path}: expected an .npz file or a folder, found something else.")
-    class_names: tuple[str, ...] | None = None
-    try:
-        if path.is_file():
-            pairs = read_npz(path)
-        elif _idx_file(path, "train-images-idx3-ubyte"):
-            pairs = [_read_idx_pair(path, half) for half in ("train", "t10k")]
-        else:
-            pairs, class_names = _read_folder(path, report)
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if len(pairs) == 1:
-        pairs = _hold_out(path, *pairs[0])
-        held_out = f"every tenth picture is held out for it ({len(pairs[1][0]):,} in all)"
-        report(f"{path} has no test set of its own: {held_out}.")
-    if class_names is None:
-        class_names = tuple(
-            str(label) for label in range(1 + max(int(pair[1].max()) for pair in pairs))
-        )
-    train, test = (Dataset(name, *pair, class_names, f"read from {path}") for pair in pairs)
-    return train, test
+_MAX_BYTES_RESIZED = 100_000_000
+_MAX_DEPTH = 16  # of folders
 
 
-def _hold_out(path: Path, images: Bytes, labels: Bytes) -> list[Pair]:
-    if len(images) < 2:
-        raise DataError(f"{path}: expected at least two pictures, to train and to test, found one.")
-    is_test = np.arange(len(images)) % 10 == min(9, len(images) - 1)
-    return [(images[~is_test], labels[~is_test]), (images[is_test], labels[is_test])]
+@dataclass
+class Listing:
+    """The pictures in a folder, each with its class, and what is left out."""
+
+    pictures: list[tuple[Path, str]] = field(default_factory=list)
+    files: Counter[str] = field(default_factory=Counter)  # left out, by suffix
+    folders: list[str] = field(default_factory=list)  # left out
+    deeper: set[Path] = field(default_factory=set)  # folders within those of the classes
 
 
-# --- IDX files, as MNIST, Fashion-MNIST and KMNIST come ---
+class _OtherSize(Exception):
+    """A picture that is not 28 x 28."""
 
 
-def _idx_file(folder: Path, file: str) -> Path | None:
-    spellings = (folder / f"{file}.gz", folder / file)
-    return next((path for path in spellings if os.path.isfile(path)), None)
-
-
-def _read_idx_pair(folder: Path, half: str) -> Pair:
-    names = (f"{half}-images-idx3-ubyte", f"{half}-labels-idx1-ubyte")
-    images_path, labels_path = (_idx_file(folder, name) for name in names)
-    if images_path is None or labels_path is None:
-        raise DataError(f"{folder}: expected {' and '.join(names)} (.gz), found not both.")
-    images, labels = read_images(images_path), read_labels(labels_path)
-    check_counts(images_path, images, labels_path, labels)
-    return images, labels
-
-
-# --- pictures ---
-
-
-def _read_folder(folder: Path, report: Callable[[str], None]) -> tuple[list[Pair], tuple[str, ...]]:
-    halves = [folder / half for half in ("train", "test") if os.path.isdir(folder / half)]
-    if len(halves) == 1:
-        raise DataError(f"{folder}: expected both train and test, found only {halves[0].name}.")
-    listings = [_list_pictures(half) for half in halves or [folder]]
-    classes = sorted({name for listing in listings for _, name in listing})
-    if len(classes) > _CLASSES:
-        raise DataError(f"{folder}: expected at most {_CLASSES} classes, found {len(classes):,}.")
-    report(f"Reading {sum(map(len, listings)):,} pictures from {folder}")
+def read_folder(
+    folder: Path,
+    resize: bool,
+    skip_broken: bool,
+    report: Callable[[str], None],
+    note: Callable[[str], None],
+) -> list[Half]:
+    """[all] or [train, test] of a folder of pictures. Raises DataError."""
+    folder = inner_folder(folder)
+    halves = _halves(folder)
+    listings = {half: list_pictures(path) for half, path in halves.items()}
+    chosen = choose_halves(folder, listings, note)
+    for listing in chosen:
+        if left_out := _left_out(listing):
+            note(f"left out: {left_out}")
+        if listing.deeper:
+            note(
+                f"pictures of {len(listing.deeper):,} deeper folders belong to the class above them"
+            )
+    if "" not in halves:
+        used = set(halves.values())
+        unused = [path.name for path in visible(folder) if path not in used]
+        if unused:
+            note(f"left out: {_some(list(map(_name, unused)), 12)}")
+    classes = {name for listing in chosen for _, name in listing.pictures}
+    count = sum(len(listing.pictures) for listing in chosen)
+    report(f"Reading {count:,} pictures of {_classes(classes)} from {folder}")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Pillow minds in a picture it can read
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return [_read_pictures(listing, classes) for listing in listings], tuple(classes)
+        return _Reader(folder, resize, skip_broken, note).read(chosen)
 
 
-def _list_pictures(folder: Path) -> list[tuple[Path, str]]:
-    """Each picture's path and class: its sub-folder's name, or "picture" if it is in none."""
-    flat = [(path, "picture") for path in _visible(folder) if _is_picture(path)]
-    sub_folders = [path for path in _visible(folder) if path.is_dir()]
-    sorted_in = [(path, sub.name) for sub in sub_folders for path in _visible(sub)]
-    sorted_in = [(path, name) for path, name in sorted_in if _is_picture(path)]
-    if flat and sorted_in:
+# --- which files ---
+
+
+def inner_folder(folder: Path) -> Path:
+    """The folder itself; or the one in it, if there is nothing else and it holds folders only.
+
+    Archives are often unpacked to one folder too many.
+    """
+    for _ in range(_MAX_DEPTH):
+        inside = visible(folder)
+        if len(inside) != 1 or not inside[0].is_dir():
+            break
+        if not all(path.is_dir() for path in visible(inside[0])):
+            break
+        folder = inside[0]
+    return folder
+
+
+def visible(folder: Path) -> list[Path]:
+    """What is in a folder, without litter, in the order of names."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if not path.name.startswith(".") and path.name.lower() not in LITTER
+    )
+
+
+def _halves(folder: Path) -> dict[str, Path]:
+    """The folder of each half; or the whole folder as "". Raises DataError."""
+    folders = [path for path in visible(folder) if path.is_dir()]
+    halves: dict[str, Path] = {}
+    for path in folders:
+        half = half_of_folder(path.name)
+        if half in halves:
+            both = f"{_name(halves[half].name)} and {_name(path.name)}"
+            raise DataError(f"{folder}: expected one folder for each half, found {both}.")
+        if half:
+            halves[half] = path
+    # With other folders beside it, `train` alone may be a class: trains, cars and ships.
+    if len(halves) > 1 or (halves and len(folders) == 1):
+        return halves
+    for path in folders:
+        if {"train", "test"} <= {half_of_folder(deeper.name) for deeper in visible_folders(path)}:
+            found = f"them in {_name(path.name)}"
+            raise DataError(
+                f"{folder}: expected train and test here, each with classes, found {found}."
+            )
+    return {"": folder}
+
+
+def visible_folders(folder: Path) -> list[Path]:
+    return [path for path in visible(folder) if path.is_dir()]
+
+
+def list_pictures(folder: Path) -> Listing:
+    """All pictures in a folder. Raises DataError if there is none, or if its layout is unclear."""
+    listing = Listing()
+    flat = [path for path in visible(folder) if not path.is_dir()]
+    _add(listing, flat, NO_CLASS)
+    count = len(listing.pictures)
+    for sub in visible_folders(folder):
+        before = len(listing.pictures)
+        _add(listing, _walk(sub), sub.name)
+        listing.deeper |= {path.parent for path, _ in listing.pictures[before:]} - {sub}
+        if len(listing.pictures) == before:
+            listing.folders.append(sub.name)
+    if 0 < count < len(listing.pictures):
         raise DataError(
             f"{folder}: expected pictures in it or in its sub-folders, found both:\n"
-            f"{flat[0][0]} and {sorted_in[0][0]}."
+            f"{listing.pictures[0][0]} and {listing.pictures[count][0]}."
         )
-    pictures = flat or sorted_in
-    if not 1 <= len(pictures) <= MAX_ITEMS:
+    if not 1 <= len(listing.pictures) <= MAX_ITEMS:
+        found = f"{len(listing.pictures):,}"
+        if left_out := _left_out(listing):
+            found += f", and {left_out}"
         raise DataError(
-            f"{folder}: expected 1 to {MAX_ITEMS:,} pictures ({', '.join(SUFFIXES)}), "
-            f"found {len(pictures):,}."
+            f"{folder}: expected 1 to {MAX_ITEMS:,} pictures, found {found}.\n"
+            f"A picture ends in {', '.join(SUFFIXES)}."
         )
-    return pictures
+    return listing
 
 
-def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+def _add(listing: Listing, paths: list[Path] | Iterator[Path], name: str) -> None:
+    for path in paths:
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+            listing.pictures.append((path, name))
+        else:
+            kind = "links that lead nowhere" if path.is_symlink() else path.suffix.lower()
+            listing.files[kind or "no suffix"] += 1
 
 
-def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+def _walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """All files in a folder and those in it, links followed, but never in a circle."""
+    real = os.path.realpath(folder)
+    if real in above or len(above) > _MAX_DEPTH:
+        return
+    for path in visible(folder):
+        if path.is_dir():
+            yield from _walk(path, (*above, real))
+        else:
+            yield path
 
 
-def _read_pictures(listing: list[tuple[Path, str]], classes: list[str]) -> Pair:
-    images = np.empty((len(listing), SIDE, SIDE), np.uint8)
-    for image, (path, _) in zip(images, listing, strict=True):
-        image[:] = _read_picture(path)
-    index = {name: label for label, name in enumerate(classes)}
-    return images, np.array([index[name] for _, name in listing], np.uint8)
+def _left_out(listing: Listing) -> str:
+    """What is left out, for people: "50 files (.tga), 1 folder (old)"; empty if nothing is."""
+    words = []
+    if count := listing.files.total():
+        kinds = ", ".join(_name(kind) for kind, _ in listing.files.most_common(6))
+        words.append(f"{count:,} file{'s' * (count > 1)} ({kinds})")
+    if count := len(listing.folders):
+        names = ", ".join(map(_name, listing.folders[:6]))
+        words.append(f"{count:,} folder{'s' * (count > 1)} without pictures ({names})")
+    return ", ".join(words)
 
 
-def _read_picture(path: Path) -> Bytes:
-    """One picture as grey bytes (28, 28)."""
-    if path.stat().st_size > _MAX_BYTES:  # a single chunk of a PNG may be as long as the file
-        raise DataError(f"{path}: expected at most {_MAX_BYTES:,} bytes, found more.")
-    try:
-        with Image.open(path, formats=FORMATS) as picture:  # reads no more than the header
-            if picture.size != (SIDE, SIDE):
-                found = "{} x {}".format(*picture.size)
-                raise DataError(
-                    f"{path}: expected {SIDE} x {SIDE} pixels, found {found}.\n"
-                    f"Resize the pictures first; nothing is resized here."
-                )
-            if picture.mode[0] in "IF":
-                raise DataError(f"{path}: expected 8 bits per pixel, found mode {picture.mode}.")
-            if picture.has_transparency_data:
-                black = Image.new("RGBA", (SIDE, SIDE), (0, 0, 0, 255))
-                return np.asarray(
-                    Image.alpha_composite(black, picture.convert("RGBA")).convert("L")
-                )
-            return np.asarray(picture.convert("L"))
-    except DataError:
-        raise
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path}: expected one of {', '.join(FORMATS)}, found none.") from error
-    except Exception as error:  # a broken picture may raise anything from inside Pillow
-        why = brief(str(error), 100)
-        raise DataError(f"{path}: expected a picture, found a broken one ({why}).") from error
+def _classes(names: set[str]) -> str:
+    if names == {NO_CLASS}:
+        return "one class"
+    shown = ", ".join(map(_name, sorted(names)[:12])) + ", ..." * (len(names) > 12)
+    return f"{len(names)} class{'es' * (len(names) > 1)} ({shown})"
+
+
+def _name(name: str) -> str:
+    """A file's name, to be shown: it may be long, or meant for the terminal."""
+    return name if name.isprintable() and len(name) <= 40 else brief(name)
+
+
+# --- what is in them ---
+
+
+class _Reader:
+    """Reads pictures, and remembers what has to be said about them."""
+
+    def __init__(
+        self, folder: Path, resize: bool, skip_broken: bool, note: Callable[[str], None]
+    ) -> None:
+        self.folder, self.resize, self.skip_broken, self.note = folder, resize, skip_broken, note
+        self.broken: list[str] = []
+        self.other_sizes: list[str] = []
+        self.frames = 0  # pictures with more than one
+        self.ink = self.light = 0  # of transparent pictures: sums of alpha, and of alpha * grey
+
+    def read(self, listings: list[Listing]) -> list[Half]:
+        """A half for each listing. Raises DataError, naming all pictures that are at fault."""
+        halves = [self._read_half(listing) for listing in listings]
+        faults = []
+        if self.other_sizes:
+            found = f"{len(self.other_sizes):,} others: {_some(self.other_sizes, 3)}"
+            faults += [f"pictures of {SIDE} x {SIDE}, found {found}.", "--resize scales them."]
+        if self.broken and not self.skip_broken:
+            found = f"{len(self.broken):,} broken: {_some(self.broken, 20)}"
+            faults += [f"sound pictures, found {found}.", "--skip-broken leaves them out."]
+        if faults:
+            raise DataError(f"{self.folder}: expected " + "\n".join(faults))
+        if self.broken:
+            self.note(f"left out: {len(self.broken):,} broken: {_some(self.broken, 20)}")
+        if self.frames:
+            self.note(f"{self.frames:,} pictures with several frames: the first is taken")
+        is_dark = 2 * self.light < 255 * self.ink
+        if self.ink:
+            what = "dark ink, put on white" if is_dark else "put on black"
+            self.note(f"transparent pictures: {what}")
+        read: list[Half] = []
+        for (images, clear, names), listing in zip(halves, listings, strict=True):
+            if not len(images):
+                raise DataError(f"{self.folder}: expected sound pictures, found none.")
+            if is_dark:
+                images += clear
+            place = self._place(listing.pictures[0][0].suffix)
+            check_levels(place, images)
+            read.append((images, place, names))
+        return read
+
+    def _read_half(self, listing: Listing) -> tuple[Bytes, Bytes, NDArray[Any]]:
+        """Pictures on black (n, 28, 28), what white behind them would add, and their classes."""
+        images = np.empty((len(listing.pictures), SIDE, SIDE), np.uint8)
+        clear = np.zeros_like(images)  # costs nothing until it is written to
+        sound = np.zeros(len(images), bool)
+        for k, (path, _) in enumerate(listing.pictures):
+            name = str(path.relative_to(self.folder))
+            try:
+                images[k], behind = self._read_picture(path)
+                if behind is not None:
+                    clear[k] = behind
+                sound[k] = True
+            except _OtherSize as error:
+                self.other_sizes.append(f"{_name(name)} ({error})")
+            except UnidentifiedImageError:
+                self.broken.append(f"{_name(name)} (no {', '.join(FORMATS)})")
+            except Exception as error:  # a broken picture may raise anything from inside Pillow
+                why = str(error) if isinstance(error, DataError) else brief(str(error), 100)
+                self.broken.append(f"{_name(name)} ({why})")
+        names = np.array([name for _, name in listing.pictures])
+        if sound.all():
+            return images, clear, names
+        return images[sound], clear[sound], names[sound]
+
+    def _read_picture(self, path: Path) -> tuple[Bytes, Bytes | None]:
+        size, most = path.stat().st_size, _MAX_BYTES_RESIZED if self.resize else _MAX_BYTES
+        if not 0 < size <= most:  # a single chunk of a PNG may be as long as the file
+            raise DataError("empty" if size == 0 else f"longer than {most:,} bytes")
+        with Image.open(path, formats=tuple(FORMATS)) as file:  # reads no more than the header
+            if file.size != (SIDE, SIDE) and not self.resize:
+                raise _OtherSize("{} x {}".format(*file.size))
+            file.draft("RGB", (4 * SIDE, 4 * SIDE))  # a large JPEG is decoded at a fraction
+            picture = ImageOps.exif_transpose(file)
+            several = bool(getattr(file, "is_animated", False))
+            grey, alpha = _grey(picture)
+        clear = None
+        if alpha is not None:
+            opacity = np.asarray(alpha).astype(np.uint32)
+            premultiplied = (np.asarray(grey) * opacity + 127) // 255
+            self.ink += int(opacity.sum())
+            self.light += int(255 * premultiplied.sum())
+            grey = Image.fromarray(premultiplied.astype(np.uint8))
+            clear = 255 - fit(alpha, 0)
+        self.frames += several
+        return fit(grey, None if alpha is None else 0), clear
+
+    def _place(self, suffix: str) -> Place:
+        """Where to convert pictures: in place."""
+        each = (
+            f"for p in Path({str(self.folder)!r}).rglob('*{suffix}'): Image.fromarray({{}}).save(p)"
+        )
+        imports = "from pathlib import Path; import numpy as np; from PIL import Image"
+        return Place(str(self.folder), "np.array(Image.open(p))", f"{imports}\n{each}")
+
+
+def _grey(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """A picture in grey, and its opacity, if any of it is transparent."""
+    if picture.mode[0] in "IF":
+        values = np.asarray(picture)
+        if picture.mode[0] == "F":
+            place = Place("its pixels")
+            return Image.fromarray(to_bytes(place, values)), None
+        if values.min() < 0 or values.max() > 65535:
+            raise DataError("its pixels have more than 16 bits")
+        return Image.fromarray(
+            ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+        ), None
+    if not picture.has_transparency_data:
+        return picture.convert("L"), None
+    colour = picture.convert("RGBA")
+    alpha = colour.getchannel("A")
+    return colour.convert("L"), alpha if alpha.getextrema() != (255, 255) else None
+
+
+def _some(names: list[str], most: int) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,12 +1,15 @@
-"""How are arrays taken out of an .npz file that may hold anything?
+"""How are arrays taken out of an .npz or .npy file that may hold anything?
 
-`images` [, `labels`], or `x_train, y_train, x_test, y_test` as Keras writes them. An .npz is a zip
-of .npy files; each one's header is checked before anything is allocated, nothing is unpickled, and
-floats are turned to bytes a block at a time.
+An .npz is a zip of .npy files. `halves.py` knows the usual names: `images` [, `labels`], x_train,
+y_train, x_test, y_test, train_images, ... Each array's header is checked before anything is
+allocated, nothing is unpickled, and floats are turned to bytes a block at a time.
 """
 
+import os
 import warnings
 import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -15,24 +18,149 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npvae.core.errors import DataError
-from npvae.datasets.dataset import MAX_ITEMS, SIDE
+from npvae.datasets.halves import Part, choose_halves, part_of_array
+from npvae.datasets.labels import CLASSES, Labels
+from npvae.datasets.pixels import Bytes, Place, block_size, to_images
 from npvae.storage.files import Damaged, brief, open_plain, open_zip
 
-Bytes = NDArray[np.uint8]
-_BLOCK = 512  # pictures
-_PICTURE_SHAPES = ((SIDE, SIDE), (SIDE, SIDE, 1), (SIDE, SIDE, 3), (SIDE * SIDE,))
+Half = tuple[Bytes, Place, Labels]  # images (N, 28, 28); where the labels stand; labels as found
+
+_MAX_WHOLE = 1 << 29  # bytes of an array that cannot be read in blocks
+_MAX_WORD = 256  # letters of a label
 
 
-def read_npz(path: Path) -> list[tuple[Bytes, Bytes]]:
-    """[all] or [train, test], each as images (N, 28, 28) and labels (N,). Raises DataError."""
+def read_npz(
+    path: Path, resize: bool = False, note: Callable[[str], None] = lambda line: None
+) -> list[Half]:
+    """[all] or [train, test] of an .npz file. Raises DataError."""
+    with _explained(path, "an .npz file"), open_plain(path) as file, open_zip(file) as archive:
+        names = [info.filename for info in archive.infolist()]
+        if len(set(names)) < len(names):
+            raise ValueError("two arrays of the same name")
+        arrays = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
+        parts = _parts(path, arrays)
+        if unknown := [name for name in names if name not in map("{}.npy".format, parts.values())]:
+            shown = ", ".join(map(brief, sorted(unknown)[:6]))
+            note(f"left out: {len(unknown)} array{'s' * (len(unknown) > 1)} ({shown})")
+        halves = {half: half for half, role in parts if role == "images"}
+        return [
+            _read_half(path, archive, parts, half, resize)
+            for half in choose_halves(path, halves, note)
+        ]
+
+
+def read_npy(path: Path, resize: bool = False) -> list[Half]:
+    """[all] of an .npy file. Raises DataError."""
+    script = f"import numpy as np; np.save({_new(path, '.npy')!r}, {{}})"
+    place = Place(str(path), f"np.load({str(path)!r})", script)
+    with _explained(path, "an .npy file"), open_plain(path) as file:
+        images = _read_images(place, file, os.fstat(file.fileno()).st_size, resize)
+    return [(images, place, None)]
+
+
+def _parts(path: Path, arrays: list[str]) -> dict[Part, str]:
+    """The array of each part. Raises DataError unless there are images, and in one array only."""
+    parts: dict[Part, str] = {}
+    for name in sorted(arrays):
+        part = part_of_array(name)
+        if part in parts:
+            raise _ambiguous(path, parts[part], name)
+        if part:
+            parts[part] = name
+    halves = [half for half, role in parts if role == "images"]
+    if "" in halves and len(halves) > 1:
+        other = next(half for half in ("train", *halves) if half in halves and half)
+        raise _ambiguous(path, parts["", "images"], parts[other, "images"])
+    if halves:
+        return parts
+    names = ", ".join(map(brief, sorted(arrays)[:6])) or "none"
+    guess = f"images=a[{arrays[0]!r}]" if arrays else ""
+    guess += f", labels=a[{arrays[1]!r}]" if len(arrays) == 2 else ""
+    script = f"a = np.load({str(path)!r}); np.savez({_new(path, '.npz')!r}, {guess})"
+    raise DataError(
+        f"{path}: expected arrays `images` [and `labels`], or x_train, y_train, x_test, y_test; "
+        f"found {names}."
+        + (_paste("This names them, if they are what they seem:", script) if guess else "")
+    )
+
+
+def _ambiguous(path: Path, one: str, other: str) -> DataError:
+    script = (
+        f"a = dict(np.load({str(path)!r})); del a[{one!r}]; np.savez({_new(path, '.npz')!r}, **a)"
+    )
+    return DataError(
+        f"{path}: expected pictures or labels in one array, found {brief(one)} and {brief(other)}."
+        + _paste("Leave one out:", script)
+    )
+
+
+def _paste(why: str, script: str) -> str:
+    """A line of Python below what it is for; nothing if the file's names make it odd or long."""
+    fits = script.isprintable() and len(script) < 400
+    return f"\n{why}\nimport numpy as np; {script}" if fits else ""
+
+
+def _new(path: Path, suffix: str) -> str:
+    return str(path.with_name(f"{path.stem}-new{suffix}"))
+
+
+def _read_half(
+    path: Path, archive: zipfile.ZipFile, parts: dict[Part, str], half: str, resize: bool
+) -> Half:
+    images_place, labels_place = (
+        Place(
+            f"{path}, {name}",
+            f"a[{name!r}]",
+            f"import numpy as np; a = dict(np.load({str(path)!r})); a[{name!r}] = {{}}; "
+            f"np.savez({_new(path, '.npz')!r}, **a)",
+        )
+        for name in (parts[half, "images"], parts.get((half, "labels"), "labels"))
+    )
+    member = f"{parts[half, 'images']}.npy"
+    with _open(images_place, archive, member) as file:
+        images = _read_images(images_place, file, archive.getinfo(member).file_size, resize)
+    if (half, "labels") not in parts:
+        return images, labels_place, None
+    member = f"{parts[half, 'labels']}.npy"
+    with _open(labels_place, archive, member) as file:
+        size = archive.getinfo(member).file_size
+        labels = _read_labels(labels_place, file, size, len(images))
+    return images, labels_place, labels
+
+
+def _read_images(place: Place, file: IO[bytes], size: int, resize: bool) -> Bytes:
+    shape, dtype, fortran = _read_header(place, file, size)
+
+    def blocks() -> Iterator[NDArray[Any]]:
+        if fortran and prod(shape) * dtype.itemsize > _MAX_WHOLE:
+            raise place.fault("rows first", "Fortran order", "np.ascontiguousarray({x})")
+        whole = _read_array(file, shape[::-1], dtype).T if fortran else None
+        at_once = block_size(shape)
+        for start in range(0, shape[0], at_once):
+            count = min(at_once, shape[0] - start)
+            if whole is None:
+                yield _read_array(file, (count, *shape[1:]), dtype)
+            else:
+                yield np.ascontiguousarray(whole[start : start + count])
+
+    return to_images(place, shape, dtype, blocks(), resize)
+
+
+def _read_labels(place: Place, file: IO[bytes], size: int, count: int) -> NDArray[Any]:
+    shape, dtype, fortran = _read_header(place, file, size)
+    is_word = dtype.kind in "SU" and 1 <= dtype.itemsize <= 4 * _MAX_WORD
+    if not 1 <= prod(shape) <= CLASSES * count or not (is_word or dtype.kind in "buif"):
+        raise place.fault(
+            f"numbers or words, one for each of {count:,} pictures", f"{dtype}, {shape}"
+        )
+    return _read_array(file, shape[::-1], dtype).T if fortran else _read_array(file, shape, dtype)
+
+
+@contextmanager
+def _explained(path: Path, kind: str) -> Iterator[None]:
+    """Whatever goes wrong with a file of this kind here becomes a DataError."""
     try:
-        with open_plain(path) as file, open_zip(file) as archive:
-            names = [info.filename for info in archive.infolist()]
-            if len(set(names)) < len(names):
-                raise ValueError("two arrays of the same name")
-            for halves in ([("images", "labels")], [("x_train", "y_train"), ("x_test", "y_test")]):
-                if all(f"{images}.npy" in names for images, _ in halves):
-                    return [_read_pair(path, archive, names, *half) for half in halves]
+        yield
     except DataError:
         raise
     except Damaged as damage:
@@ -43,118 +171,38 @@ def read_npz(path: Path) -> list[tuple[Bytes, Bytes]]:
         raise DataError(f"{path}: cannot be read: there is not enough memory for it") from error
     except Exception as error:  # zipfile, zlib and the header's parser raise a dozen kinds
         why = brief(str(error) or type(error).__name__, 100)
-        raise DataError(f"{path}: expected an .npz file, found a broken one ({why}).") from error
-    found = ", ".join(map(brief, sorted(names)[:6])) or "none"
-    raise DataError(
-        f"{path}: expected arrays `images` [and `labels`],\n"
-        f"or x_train, y_train, x_test, y_test; found {found}."
-    )
+        raise DataError(f"{path}: expected {kind}, found a broken one ({why}).") from error
 
 
-def _read_pair(
-    path: Path, archive: zipfile.ZipFile, names: list[str], images_name: str, labels_name: str
-) -> tuple[Bytes, Bytes]:
-    images = _read_images(f"{path}, {images_name}", archive, f"{images_name}.npy")
-    if f"{labels_name}.npy" not in names:
-        return images, np.zeros(len(images), np.uint8)
-    labels = _read_labels(f"{path}, {labels_name}", archive, f"{labels_name}.npy")
-    if len(labels) != len(images):
-        raise DataError(
-            f"{path}, {labels_name}: expected one label for each of {len(images):,} pictures, "
-            f"found {len(labels):,}."
-        )
-    return images, labels
-
-
-def _read_images(where: str, archive: zipfile.ZipFile, member: str) -> Bytes:
-    """The array as grey bytes (N, 28, 28)."""
-    with _open(where, archive, member) as file:
-        shape, dtype = _read_header(where, archive, member, file)
-        if shape[1:] not in _PICTURE_SHAPES or not 1 <= shape[0] <= MAX_ITEMS:
-            raise _fault(where, f"1 to {MAX_ITEMS:,} pictures, (N, {SIDE}, {SIDE})", f"{shape}")
-        if dtype != np.uint8 and dtype.kind != "f":
-            to_do = "Save images.astype(np.uint8) if they are from 0 to 255, else as floats."
-            raise _fault(where, "uint8 (0 to 255) or floats (0 to 1)", f"{dtype}.\n{to_do}")
-        images = np.empty((shape[0], SIDE, SIDE), np.uint8)
-        for start in range(0, len(images), _BLOCK):
-            count = min(_BLOCK, len(images) - start)
-            block = _read_array(file, (count, *shape[1:]), dtype)
-            images[start : start + count] = _grey(_to_bytes(where, block))
-    if dtype == np.uint8 and images.max() == 1:  # black and white, and nothing but black as bytes
-        raise DataError(
-            f"{where}: expected bytes from 0 to 255, found only 0 and 1.\n"
-            "If 1 means white, save 255 * images, or images.astype(np.float32)."
-        )
-    return images
-
-
-def _read_labels(where: str, archive: zipfile.ZipFile, member: str) -> Bytes:
-    with _open(where, archive, member) as file:
-        shape, dtype = _read_header(where, archive, member, file)
-        if shape[1:] not in ((), (1,)) or not 1 <= shape[0] <= MAX_ITEMS or dtype.kind not in "iu":
-            raise _fault(where, "whole numbers, (N,)", f"{dtype}, {shape}")
-        labels = _read_array(file, (shape[0],), dtype)
-    if labels.min() < 0 or labels.max() > 255:
-        raise _fault(where, "labels from 0 to 255", f"{labels.min()} to {labels.max()}")
-    return labels.astype(np.uint8)
-
-
-def _open(where: str, archive: zipfile.ZipFile, member: str) -> IO[bytes]:
+def _open(place: Place, archive: zipfile.ZipFile, member: str) -> IO[bytes]:
     # The other methods of compression have no limit on what a few bytes may turn into.
     if archive.getinfo(member).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise _fault(where, "a stored or deflated array", "another kind of compression")
+        raise place.fault("a stored or deflated array", "another kind of compression")
     return archive.open(member)
 
 
 def _read_header(
-    where: str, archive: zipfile.ZipFile, member: str, file: IO[bytes]
-) -> tuple[tuple[int, ...], np.dtype[Any]]:
-    """Shape and dtype, once they agree with the size of the archive's member."""
+    place: Place, file: IO[bytes], size: int
+) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
+    """Shape, dtype and whether columns come first, once they agree with the size of the file."""
     if np.lib.format.read_magic(file) != (1, 0):  # later versions may have headers of gigabytes
-        raise _fault(where, "a plain array (.npy version 1.0)", "another version")
+        raise place.fault("a plain array (.npy version 1.0)", "another version")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # files of Python 2 are none the worse for it
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-    if fortran_order:
-        raise _fault(where, "rows first", "Fortran order; save np.ascontiguousarray(...)")
+    if dtype.char == "O" and place.script:
+        load = place.script.replace(".npz')", ".npz', allow_pickle=True)", 1)
+        raise place._replace(script=load).fault(
+            "numbers or words", "Python objects, which may hold code", "{x}.astype(str)"
+        )
     if dtype.hasobject or not shape or min(shape) < 0:
-        raise _fault(where, "an array of numbers", f"{dtype}, {shape}")
-    expected, found = prod(shape) * dtype.itemsize, archive.getinfo(member).file_size - file.tell()
+        raise place.fault("an array of numbers", f"{dtype}, {shape}")
+    expected, found = prod(shape) * dtype.itemsize, size - file.tell()
     if expected != found:
-        raise _fault(where, f"{expected:,} bytes for {dtype}, {shape}", f"{found:,}")
-    return shape, dtype
+        raise place.fault(f"{expected:,} bytes for {dtype}, {shape}", f"{found:,}")
+    return shape, dtype, fortran_order
 
 
 def _read_array(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     data = file.read(prod(shape) * dtype.itemsize)  # zipfile checks the sum with the last bytes
     return np.frombuffer(data, dtype).reshape(shape)
-
-
-def _to_bytes(where: str, pixels: NDArray[Any]) -> Bytes:
-    """Floats in [0, 1] to the nearest of 0..255; bytes as they are."""
-    if pixels.dtype == np.uint8:
-        return pixels
-    with np.errstate(invalid="ignore"):
-        low, high = float(pixels.min()), float(pixels.max())
-    if np.isnan([low, high]).any():
-        raise _fault(where, "floats from 0 to 1", "NaN")
-    if not (low >= 0 and high <= 1):
-        raise DataError(
-            f"{where}: expected floats from 0 to 1 (or uint8), found {low:g} to {high:g}.\n"
-            "Binary cross-entropy takes each pixel for a probability, so it needs [0, 1]:\n"
-            "undo the scaling, e.g. (x + 1) / 2 for pixels in [-1, 1], x / 255 for 0 to 255."
-        )
-    return np.rint(pixels.astype(np.float64) * 255).astype(np.uint8)
-
-
-def _grey(pixels: Bytes) -> Bytes:
-    """(n, 28, 28) of any of _PICTURE_SHAPES; colour is weighed as Pillow does (ITU-R 601)."""
-    if pixels.shape[-1] != 3:
-        return pixels.reshape(-1, SIDE, SIDE)
-    red, green, blue = (pixels[..., channel].astype(np.uint32) for channel in range(3))
-    grey = (19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16
-    return grey.astype(np.uint8)
-
-
-def _fault(where: str, expected: str, found: str) -> DataError:
-    return DataError(f"{where}: expected {expected}, found {found}")

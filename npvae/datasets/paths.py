@@ -2,10 +2,13 @@
 
 In --data-dir, otherwise $NPVAE_DATA_DIR, otherwise data/ of the clone that runs or that the current
 folder is. Where there is no clone, or the first choice cannot be written: the user's cache folder.
+Keras and torchvision keep files of the same content in places of their own.
 """
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from npvae.core.errors import DataError
@@ -35,6 +38,37 @@ def writable_folder(folders: list[Path], name: str) -> Path:
         f"{name} is not on disk, and {tried} cannot be written.\n"
         "Name another folder with --data-dir."
     )
+
+
+@contextmanager
+def remains_if_done(folder: Path) -> Iterator[None]:
+    """On failure, the folder and those above it that are new are removed: a name may be mistyped.
+
+    Entered before `folder` is created. Only empty folders are removed.
+    """
+    new = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            for path in new:
+                path.rmdir()
+        raise
+
+
+def places_of_others(name: str, folders: list[Path]) -> list[Path]:
+    """Where Keras and torchvision keep Fashion-MNIST or MNIST: folders of IDX files, or an .npz.
+
+    Of torchvision only what `root` was is unknown: a data folder of ours, data/ or the current one.
+    """
+    keras = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")) / "datasets"
+    in_torchvision = {"fashion-mnist": "FashionMNIST", "mnist": "MNIST"}[name]
+    roots = dict.fromkeys((*folders, Path("data"), Path(".")))
+    return [
+        keras / name,
+        keras / f"{name}.npz",
+        *(root / in_torchvision / "raw" for root in roots),
+    ]
 
 
 def _default_folder() -> Path:

@@ -5,10 +5,11 @@ and where they came from does not matter. A file that is there but wrong is an e
 to go on with something else.
 """
 
-import contextlib
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,12 @@ from npvae.core.errors import DataError
 from npvae.datasets import download
 from npvae.datasets.dataset import Dataset, NotAvailable
 from npvae.datasets.idx import idx_digest, read_images, read_labels
-from npvae.datasets.paths import data_folders, writable_folder
+from npvae.datasets.paths import (
+    data_folders,
+    places_of_others,
+    remains_if_done,
+    writable_folder,
+)
 
 FILES = (
     "train-images-idx3-ubyte",
@@ -65,17 +71,15 @@ def load_standard(
         if found := _read_local(name, file, folders):
             arrays[file], source = found[0], f"read from {found[1]}"
     missing = [file for file in FILES if file not in arrays]
+    if missing and (found_elsewhere := _read_elsewhere(name, folders, report)):
+        (arrays, place), missing = found_elsewhere, []
+        source = f"read from {place}"
     if missing:
-        absent = [folder for folder in folders if not os.path.exists(folder)]
-        folder = writable_folder(folders, name)
-        try:
+        with ExitStack() as stack:
+            for folder in folders:
+                stack.enter_context(remains_if_done(folder / name))
+            folder = writable_folder(folders, name)
             source = f"downloaded from {_download(name, missing, folder, report)}"
-        except NotAvailable:
-            with contextlib.suppress(OSError):  # they are empty: perhaps the name was a mistake
-                folder.rmdir()
-                if folder.parent in absent:
-                    folder.parent.rmdir()
-            raise
         for file in missing:
             arrays[file] = _read_right(name, folder / f"{file}.gz", file)
     train_images, train_labels, test_images, test_labels = (arrays[file] for file in FILES)
@@ -107,9 +111,49 @@ def _read_local(name: str, file: str, folders: list[Path]) -> tuple[NDArray[np.u
 def _candidates(name: str, file: str, folders: list[Path]) -> Iterator[Path]:
     for folder in folders:
         for path in (folder / name / file, folder / file):
-            for spelling in (path.with_name(f"{file}.gz"), path):
-                if os.path.isfile(spelling):
-                    yield spelling
+            yield from _spellings(path)
+
+
+def _spellings(path: Path) -> Iterator[Path]:
+    """The file, compressed or not, with a dot or a dash: those that there are."""
+    dotted = path.name.replace("-idx", ".idx")
+    for file in (f"{path.name}.gz", path.name, f"{dotted}.gz", dotted):
+        if os.path.isfile(path.with_name(file)):
+            yield path.with_name(file)
+
+
+def _read_elsewhere(
+    name: str, folders: list[Path], report: Callable[[str], None]
+) -> tuple[dict[str, NDArray[np.uint8]], Path] | None:
+    """All files as Keras or torchvision have them, and where; None if neither has.
+
+    What they have is theirs: what is wrong there is passed over, and said.
+    """
+    for place in places_of_others(name, folders):
+        try:
+            if os.path.isfile(place):
+                from npvae.datasets.npz_file import read_npz
+
+                halves = read_npz(place)
+                found = [array for images, _, labels in halves for array in (images, labels)]
+                arrays = dict(zip(FILES, map(_as_bytes, found), strict=True))
+                for file, array in arrays.items():
+                    if _owner(array, file) != name:
+                        raise _wrong(name, place, file, _owner(array, file))
+                return arrays, place
+            paths = {file: next(_spellings(place / file), None) for file in FILES}
+            present = {file: path for file, path in paths.items() if path}
+            if len(present) == len(FILES):
+                return {
+                    file: _read_right(name, path, file) for file, path in present.items()
+                }, place
+        except (DataError, ValueError) as error:
+            report(f"Passed over: {str(error).splitlines()[0]}")
+    return None
+
+
+def _as_bytes(array: NDArray[Any] | None) -> NDArray[np.uint8]:
+    return np.ascontiguousarray([] if array is None else array, np.uint8)
 
 
 def _download(name: str, missing: list[str], folder: Path, report: Callable[[str], None]) -> str:
@@ -138,9 +182,13 @@ def _read_and_name(path: Path, file: str) -> tuple[NDArray[np.uint8], str | None
     """The array in `path`, and the dataset whose `file` it is, if any. Raises DataError."""
     read = read_images if "images" in file else read_labels
     array = read(path, max_items=60_000 if file.startswith("train") else 10_000)
+    return array, _owner(array, file)
+
+
+def _owner(array: NDArray[np.uint8], file: str) -> str | None:
+    """The dataset whose `file` holds this array, if any."""
     digest, place = idx_digest(array), FILES.index(file)
-    owners = [name for name, digests in SHA256.items() if digests[place] == digest]
-    return array, owners[0] if owners else None
+    return next((name for name, digests in SHA256.items() if digests[place] == digest), None)
 
 
 def _read_right(name: str, path: Path, file: str) -> NDArray[np.uint8]:

@@ -295,7 +295,7 @@ def read_images(path: Path | None) -> tuple[Bytes, Bytes | None]:
         return train, test
     from npvae.datasets.npz_file import read_npz
 
-    halves = [images for images, _ in read_npz(path)]
+    halves = [images for images, *_ in read_npz(path)]
     return halves[0], halves[1] if len(halves) > 1 else None
 
 

@@ -7,7 +7,7 @@ trained on. Whatever is missing is an error that says what to do; nothing is sil
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -16,12 +16,13 @@ from typing import Any
 from PIL import Image
 
 from npvae.core.errors import CheckpointError, DataError, OptionError, OutputError
-from npvae.datasets import Dataset, load_dataset
+from npvae.datasets import Dataset, is_path, load_dataset
 from npvae.datasets.dataset import SIDE, are_those_of
-from npvae.datasets.extra import load_with_extra
+from npvae.datasets.extra import load_again
 from npvae.plots.image_grid import save_bytes, save_png
 from npvae.plots.samples import model_name
 from npvae.runs.run_directory import find_checkpoint, load_model
+from npvae.settings import OWN_DATA, option
 from npvae.storage.files import remove_leftovers
 
 
@@ -29,7 +30,8 @@ class TrainedModel:
     """The model `vae` of a checkpoint: a file, a run directory, or None for the newest run.
 
     `dataset` is a name or path as for `load_dataset`, or None for the dataset the model was trained
-    on. `report` is called with lines for the user. Raises CheckpointError.
+    on. `report` is called with lines for the user. `own_data` are options of `load_dataset` for the
+    user's own pictures, in addition to those the model was trained with. Raises CheckpointError.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class TrainedModel:
         dataset: str | None = None,
         data_dir: str | Path | None = None,
         report: Callable[[str], None] | None = None,
+        own_data: Mapping[str, bool] | None = None,
     ) -> None:
         self.path = choose_checkpoint(checkpoint)
         self.vae, self.header = load_model(self.path)
@@ -51,6 +54,7 @@ class TrainedModel:
         self.trained_on: str | None = self.about_data.get("name")
         self.dataset, self.data_dir = dataset, data_dir
         self.report = report or (lambda line: None)
+        self.own_data = dict(own_data or {})
 
     @cached_property
     def data(self) -> tuple[Dataset, Dataset]:
@@ -59,14 +63,23 @@ class TrainedModel:
         The dataset that the model was trained on, with its --extra-data, must not have changed.
         """
         if self.dataset is not None:
-            return load_dataset(self.dataset, self.data_dir, self.report)
+            trained_so = self.trained_so if is_path(self.dataset) else {}
+            own_data = {
+                name: self.own_data.get(name) or trained_so.get(name, False) for name in OWN_DATA
+            }
+            return load_dataset(self.dataset, self.data_dir, self.report, **own_data)
         if self.trained_on is None:
             raise OptionError(
                 f"{self.path} does not say which dataset its model was trained on.\n"
                 "Name it with --dataset."
             )
+        if any(on and not self.trained_so[name] for name, on in self.own_data.items()):
+            flags = ", ".join(map(option, OWN_DATA))
+            raise OptionError(f"{flags} are for other pictures: name them with --dataset.")
         extra = self.about_data.get("extra", "")
-        train, test = load_with_extra(self.trained_on, extra, self.data_dir, self.report)
+        train, test = load_again(
+            self.trained_on, extra, self.data_dir, self.report, self.trained_so
+        )
         if not are_those_of(self.about_data, train, test):
             both = " and ".join(filter(None, [self.trained_on, extra]))
             raise DataError(
@@ -74,6 +87,13 @@ class TrainedModel:
                 "To use them nevertheless, name them with --dataset."
             )
         return train, test
+
+    @property
+    def trained_so(self) -> dict[str, bool]:
+        """What was done to pictures of the user's own when the model was trained on them."""
+        settings = self.header.get("settings")
+        given = settings if isinstance(settings, dict) else {}
+        return {name: given.get(name) is True for name in OWN_DATA}
 
     @property
     def name(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,20 @@ from npvae.settings import Settings
 from tests.helpers import Bytes, digits, digits_file, run_script
 
 
-def dataset(name: str, values: list[int], first_label: int = 0) -> Dataset:
-    """Images of one colour each, and labels that tell them apart."""
+def dataset(name: str, values: list[int], classes: str = "") -> Dataset:
+    """Images of one colour each, and a class for each: "a" for all if not said otherwise."""
     images = np.zeros((len(values), 28, 28), np.uint8) + np.array(values, np.uint8)[:, None, None]
-    labels = np.arange(first_label, first_label + len(values), dtype=np.uint8)
-    return Dataset(name, images, labels, ("a", "b"), f"source of {name}")
+    classes = classes or "a" * len(values)
+    names = tuple(sorted(set(classes)))
+    labels = np.array([names.index(name) for name in classes], np.uint8)
+    return Dataset(name, images, labels, names, f"source of {name}")
 
 
 def colours(images: Bytes) -> list[int]:
     return [int(image[0, 0]) for image in images]
 
 
-TRAIN, TEST = dataset("base", [1, 2, 3]), dataset("base", [10, 20, 30])
+TRAIN, TEST = dataset("base", [1, 2, 3], "abb"), dataset("base", [10, 20, 30], "abb")
 
 
 def added(extra: Dataset) -> tuple[Dataset, list[str]]:
@@ -42,9 +45,9 @@ def added(extra: Dataset) -> tuple[Dataset, list[str]]:
 
 
 def test_new_images_come_after_those_that_were_there() -> None:
-    found, said = added(dataset("more", [7, 8], first_label=5))
+    found, said = added(dataset("more", [7, 8], "ba"))
     assert colours(found.images) == [1, 2, 3, 7, 8]
-    assert found.labels.tolist() == [0, 1, 2, 5, 6]
+    assert found.labels.tolist() == [0, 1, 1, 1, 0]
     assert {found.images.dtype, found.labels.dtype} == {np.dtype(np.uint8)}
     assert found.images.flags.c_contiguous
     assert (found.name, found.class_names) == ("base", ("a", "b"))
@@ -52,10 +55,25 @@ def test_new_images_come_after_those_that_were_there() -> None:
     assert said == []
 
 
+def test_classes_are_joined_by_their_names() -> None:
+    """As numbers, a hat would be a bag: both are the first of their classes."""
+    found, said = added(dataset("more", [7, 8, 9], "zbc"))
+    assert found.class_names == ("a", "b", "c", "z")
+    assert [found.class_names[label] for label in found.labels] == list("abbzbc")
+    assert said == ["Classes that only more has: c, z"]
+
+
+def test_there_are_256_classes_at_most() -> None:
+    names = tuple(map(str, range(255)))
+    extra = replace(dataset("more", [7]), class_names=names, labels=np.array([254], np.uint8))
+    with pytest.raises(DataError, match=r"at most 256 classes, found 257 together"):
+        added(extra)
+
+
 def test_images_of_the_test_set_are_left_out_and_counted() -> None:
-    found, said = added(dataset("more", [7, 20, 8, 10, 20, 9]))
+    found, said = added(dataset("more", [7, 20, 8, 10, 20, 9], "abbaba"))
     assert colours(found.images) == [1, 2, 3, 7, 8, 9]
-    assert found.labels.tolist() == [0, 1, 2, 0, 2, 5]
+    assert found.labels.tolist() == [0, 1, 1, 0, 1, 0]
     assert found.source.endswith("; 3 more from more")
     (line,) = said
     assert "Left out of more" in line
@@ -99,7 +117,7 @@ def test_what_is_given_stays_as_it_is() -> None:
     assert colours(TRAIN.images) == [1, 2, 3]
     assert colours(TEST.images) == [10, 20, 30]
     assert colours(extra.images) == [7, 10]
-    assert TRAIN.labels.tolist() == [0, 1, 2]
+    assert TRAIN.labels.tolist() == [0, 1, 1]
     assert TRAIN.source == "source of base"
 
 

@@ -3,26 +3,19 @@
 import gzip
 import hashlib
 import os
-import struct
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from npvae.core.errors import DataError
 from npvae.datasets import DATASETS, download, drawn_digits, load_dataset, paths, standard
 from npvae.datasets.dataset import Dataset
+from tests.datasets.own import idx_bytes, save_pictures
 
 RNG = np.random.default_rng(6)
-
-
-def idx_bytes(array: NDArray[np.uint8]) -> bytes:
-    return (
-        bytes((0, 0, 8, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape) + bytes(array)
-    )
 
 
 def small_set() -> dict[str, bytes]:
@@ -48,6 +41,8 @@ def small_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(download, "MIRRORS", refusing)
     monkeypatch.setattr(paths, "_default_folder", lambda: tmp_path / "default")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NPVAE_DATA_DIR", raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(drawn_digits, "drawn_digits", lambda: FEW_DIGITS)
@@ -146,7 +141,7 @@ def test_a_named_dataset_is_never_replaced(tmp_path: Path) -> None:
 
 def test_a_data_folder_that_was_not_there_is_not_left_behind(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    for folder in ("mistyped", "empty"):
+    for folder in ("mistyped", "mistyped/deep/down", "empty"):
         with pytest.raises(DataError):
             load_dataset("mnist", tmp_path / folder)
     assert [(path.name, list(path.iterdir())) for path in tmp_path.iterdir()] == [("empty", [])]
@@ -214,11 +209,84 @@ def test_damaged_files_stop_even_auto(tmp_path: Path, name: str, damage: str) ->
     assert ("MNIST's" in message.split("found")[1]) == (damage == "other dataset")
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["FashionMNIST", "fashion_mnist", "Fashion-MNIST", "fashion mnist", "FASHIONMNIST", "fmnist"],
+)
+def test_names_as_people_type_them(name: str, tmp_path: Path) -> None:
+    put(tmp_path / "data" / "fashion-mnist", "fashion-mnist")
+    put(tmp_path / "data" / "mnist", "mnist")
+    assert_is("fashion-mnist", load_dataset(name, tmp_path / "data"))
+    assert_is("mnist", load_dataset("MNIST", tmp_path / "data"))
+    assert load_dataset("Drawn_Digits") is FEW_DIGITS
+
+
+@pytest.mark.parametrize("name", ["fashion-mnist", "mnist"])
+@pytest.mark.parametrize(
+    "place",
+    [
+        "keras/datasets/{name}",
+        "data/{torchvision}/raw",
+        "{torchvision}/raw",
+        "own/{torchvision}/raw",
+    ],
+)
+@pytest.mark.parametrize("pack", [gzip.compress, None])
+def test_files_where_keras_and_torchvision_keep_them(
+    tmp_path: Path, name: str, place: str, pack: Callable[[bytes], bytes] | None
+) -> None:
+    in_torchvision = {"fashion-mnist": "FashionMNIST", "mnist": "MNIST"}[name]
+    folder = tmp_path / place.format(name=name, torchvision=in_torchvision)
+    put(folder, name, pack)
+    for typed in (name, in_torchvision):
+        halves = load_dataset(typed, tmp_path / "own")
+        assert_is(name, halves)
+        assert tmp_path / halves[0].source.removeprefix("read from ") == folder
+    assert not (tmp_path / "own" / name).exists()
+
+
+def keras_npz(path: Path, name: str) -> None:
+    path.parent.mkdir(parents=True)
+    arrays = [np.frombuffer(content, np.uint8) for content in SETS[name].values()]
+    x_train, y_train, x_test, y_test = arrays
+    images = {
+        "x_train": x_train[16:].reshape(-1, 28, 28),
+        "x_test": x_test[16:].reshape(-1, 28, 28),
+    }
+    np.savez(path, y_train=y_train[8:], y_test=y_test[8:], **images)  # type: ignore[arg-type]
+
+
+def test_the_archive_of_keras(tmp_path: Path) -> None:
+    keras_npz(tmp_path / "keras" / "datasets" / "mnist.npz", "mnist")
+    assert_is("mnist", load_dataset("mnist", tmp_path / "own"))
+
+
+def test_wrong_files_of_others_are_passed_over_and_that_is_said(tmp_path: Path) -> None:
+    """They are not ours: they may be right for whom they belong to."""
+    keras_npz(tmp_path / "keras" / "datasets" / "mnist.npz", "fashion-mnist")
+    put(tmp_path / "MNIST" / "raw", "mnist", lambda content: gzip.compress(content)[:-1])
+    put(tmp_path / "data" / "MNIST" / "raw", "fashion-mnist")
+    put(tmp_path / "own" / "MNIST" / "raw", "mnist")
+    (tmp_path / "own" / "MNIST" / "raw" / f"{standard.FILES[3]}.gz").unlink()  # not all of them
+    lines: list[str] = []
+    with pytest.raises(DataError, match="cannot be downloaded"):
+        load_dataset("mnist", tmp_path / "own", lines.append)
+    assert len([line for line in lines if line.startswith("Passed over: ")]) == 3
+
+
+def test_a_folder_of_that_name_is_meant_itself(tmp_path: Path) -> None:
+    images = RNG.integers(0, 256, (3, 28, 28), np.uint8)
+    save_pictures(tmp_path / "Fashion_MNIST", images)
+    assert load_dataset("Fashion_MNIST")[0].name == "Fashion_MNIST"
+    with pytest.raises(DataError, match="cannot be downloaded"):
+        load_dataset("fashion-mnist")
+
+
 def test_unknown_names_get_the_choices() -> None:
     with pytest.raises(DataError) as error:
         load_dataset("Fashion_MINST")
     assert 'Did you mean "fashion-mnist"?' in str(error.value)
-    assert all(name in str(error.value) for name in (*DATASETS, "auto", ".npz"))
+    assert all(name in str(error.value) for name in (*DATASETS, "auto", "a folder"))
     for name in ("", "\0", "x" * 5000, "no/such/folder"):
         with pytest.raises(DataError):
             load_dataset(name)

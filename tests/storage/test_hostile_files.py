@@ -25,8 +25,9 @@ from PIL import Image
 
 from npvae.model import VAE
 from npvae.storage.checkpoint import MAX_HEADER, MAX_VALUES, npy_bytes
-from tests.datasets.test_idx import idx_bytes
-from tests.datasets.test_image_folder import npy, png_header, zipped
+from tests.datasets.own import idx_bytes
+from tests.datasets.test_image_folder import png_header
+from tests.datasets.test_npz_file import npy, zipped
 from tests.helpers import ROOT, Tally, command, run
 from tests.storage.test_checkpoint import (
     Members,
@@ -366,7 +367,7 @@ PICTURES: dict[str, Make] = {
         lambda: patched(encoded("GIF"), 6, "<2H", 65_535, 65_535), ".gif"
     ),
     "half of a WebP": picture(lambda: encoded("WEBP", lossless=True)[:-6], ".webp"),
-    "another kind of file": picture(lambda: encoded("TIFF")),
+    "another kind of file": picture(lambda: encoded("TGA")),
 }
 
 DATASETS = {

@@ -1,0 +1,150 @@
+"""How does a table become pictures? One row for each: a label, perhaps, and 784 pixels.
+
+Kaggle's files begin with a header: label,pixel0,pixel1,... Without one, 785 columns are taken for
+a label and 784 pixels. Commas, semicolons, tabs or spaces separate the columns; .gz is unpacked.
+"""
+
+import gzip
+import io
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npvae.core.errors import DataError
+from npvae.datasets.dataset import MAX_ITEMS, SIDE
+from npvae.datasets.halves import part_of_array
+from npvae.datasets.npz_file import Half
+from npvae.datasets.pixels import Place, to_images
+from npvae.storage.files import brief, open_plain
+
+SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+_LINE = 1 << 17  # letters of one row
+_BLOCK = 512  # rows
+_INDEX = ("", "id", "index", "unnamed: 0")  # of a column that pandas and others write in front
+
+
+def is_csv(path: Path) -> bool:
+    """Whether its name is that of a table."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def read_csv(
+    path: Path, resize: bool = False, note: Callable[[str], None] = lambda line: None
+) -> list[Half]:
+    """[all] of a table of numbers. Raises DataError."""
+    try:
+        with open_plain(path) as file:
+            is_gzip = file.peek(2)[:2] == b"\x1f\x8b"
+            raw = gzip.GzipFile(fileobj=file) if is_gzip else file
+            text = io.TextIOWrapper(raw, "utf-8-sig", "replace")
+            return _read_table(path, text, resize, note)
+    except (OSError, EOFError, MemoryError) as error:
+        why = getattr(error, "strerror", None) or str(error) or "there is not enough memory for it"
+        raise DataError(f"{path}: cannot be read: {why}") from error
+
+
+def _read_table(
+    path: Path, file: io.TextIOBase, resize: bool, note: Callable[[str], None]
+) -> list[Half]:
+    first = file.readline(_LINE)
+    delimiter = max(",;\t ", key=first.count)
+    cells = [_clean(cell) for cell in first.split(delimiter)]
+    has_header = not all(map(_is_number, cells[1:]))  # the first may be a label, and a word
+    names = [cell.lower() for cell in cells] if has_header else len(cells) * ["unknown"]
+    label, pixels = _columns(path, names, note)
+
+    words: list[str] = []
+    blocks = []
+    lines = _lines(path, file, "" if has_header else first, delimiter, len(cells))
+    while block := list(islice(lines, _BLOCK)):
+        if label is not None:
+            words += [_clean(line.split(delimiter, label + 1)[label]) for line in block]
+        try:
+            table = np.loadtxt(
+                block, np.float32, None, delimiter, usecols=pixels, ndmin=2, quotechar='"'
+            )
+        except ValueError as error:
+            why = brief(str(error).partition(";")[0], 100)
+            raise DataError(f"{path}: expected numbers in every row, found others: {why}") from None
+        blocks.append(table)
+    if not blocks:
+        raise DataError(f"{path}: expected a row for each picture, found none.")
+    images = np.concatenate(blocks)
+    if (images == np.rint(images)).all() and np.abs(images).max() < 2**24:
+        images = images.astype(np.int32)  # a table does not say whether 1 is a byte or a float
+    place = _place(path, delimiter, has_header, pixels, label, images.dtype)
+    half = to_images(place, images.shape, images.dtype, [images], resize)
+    return [(half, place, None if label is None else _numbers_or_words(words))]
+
+
+def _columns(
+    path: Path, names: list[str], note: Callable[[str], None]
+) -> tuple[int | None, list[int]]:
+    """Which column is the label, if any, and which are pixels. Raises DataError."""
+    index = [k for k, name in enumerate(names) if name in _INDEX]
+    labels = [k for k, name in enumerate(names) if part_of_array(name) == ("", "labels")]
+    pixels = [k for k in range(len(names)) if k not in index and k not in labels[:1]]
+    if not labels and isqrt(len(pixels)) ** 2 != len(pixels):
+        labels, pixels = pixels[:1], pixels[1:]
+        note("its first column is taken for the label")
+    if len(pixels) < 2 or isqrt(len(pixels)) ** 2 != len(pixels):
+        expected = f"a label and {SIDE * SIDE} pixels in each row"
+        raise DataError(f"{path}: expected {expected}, found {len(names):,} columns.")
+    if index:
+        note(f"left out: {len(index)} column{'s' * (len(index) > 1)} that number the rows")
+    return labels[0] if labels else None, pixels
+
+
+def _lines(
+    path: Path, file: io.TextIOBase, first: str, delimiter: str, columns: int
+) -> Iterator[str]:
+    """The rows of numbers, each with the same number of columns. Raises DataError."""
+    rows = chain([first], iter(lambda: file.readline(_LINE), ""))
+    for row, line in enumerate(filter(str.strip, rows), start=1):
+        if line.count(delimiter) != columns - 1:
+            found = f"{line.count(delimiter) + 1:,} in row {row:,}"
+            raise DataError(f"{path}: expected {columns:,} columns, found {found}.")
+        if row > MAX_ITEMS:
+            raise DataError(f"{path}: expected at most {MAX_ITEMS:,} rows, found more.")
+        yield line
+
+
+def _place(
+    path: Path,
+    delimiter: str,
+    has_header: bool,
+    pixels: list[int],
+    label: int | None,
+    dtype: np.dtype[Any],
+) -> Place:
+    new = str(path.with_name(f"{path.name.partition('.')[0]}.npz"))
+    kind = "int" if dtype.kind == "i" else "float"
+    how = f"delimiter={delimiter!r}, skiprows={int(has_header)}"
+    array = f"np.loadtxt(p, {kind}, usecols=range({pixels[0]}, {pixels[-1] + 1}), **o)"
+    labels = "" if label is None else f", labels=np.loadtxt(p, str, usecols={label}, **o)"
+    script = f"p, o = {str(path)!r}, dict({how}); np.savez({new!r}, images={{}}{labels})"
+    return Place(str(path), array, f"import numpy as np; {script}")
+
+
+def _numbers_or_words(cells: list[str]) -> NDArray[Any]:
+    try:
+        return np.array(cells, np.float64)
+    except ValueError:
+        return np.array(cells)
+
+
+def _clean(cell: str) -> str:
+    return cell.strip(" \t\r\n\"'#")
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True

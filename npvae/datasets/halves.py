@@ -1,0 +1,76 @@
+"""What do people call the parts of a dataset? Folders, files and arrays by their usual names.
+
+A part is one half, train, test or val, or all of it (""); and images or labels.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from npvae.core.errors import DataError
+
+T = TypeVar("T")
+Part = tuple[str, str]  # the half: "train", "test", "val" or ""; and "images" or "labels"
+
+_HALVES = {
+    "train": "train|training|trn",
+    "test": "test|testing|tst|t10k|evaluation|eval",
+    "val": "validation|valid|val|dev",
+}
+_ROLES = {
+    "images": "images|image|imgs|img|pictures|pixels|data|inputs|x",
+    "labels": "labels|label|targets|target|classes|class|y",
+}
+_HALF = "|".join(f"(?P<{half}>{words})" for half, words in _HALVES.items())
+_ROLE = "|".join(f"(?P<{role}>{words})" for role, words in _ROLES.items())
+_FOLDER = re.compile(f"({_HALF})(set|data|images|imgs|pictures)?")
+_ARRAY = (re.compile(f"({_HALF})?(set)?({_ROLE})"), re.compile(f"({_ROLE})({_HALF})"))
+_IDX = re.compile(rf"(?P<prefix>.*?)({_HALF})[-_. ]?({_ROLE})[-_. ]idx\d?([-_. ]?\w+)?(\.gz)?")
+
+
+def half_of_folder(name: str) -> str | None:
+    """The half that a folder (or the first word of a file) is called after, if it is."""
+    match = _FOLDER.fullmatch(_plain(name))
+    return _meant(match, _HALVES) if match else None
+
+
+def part_of_array(name: str) -> Part | None:
+    """What the array of this name holds: X_train, trainImages, labels, ...; None: who knows?"""
+    for pattern in _ARRAY:
+        if match := pattern.fullmatch(_plain(name)):
+            return _meant(match, _HALVES), _meant(match, _ROLES)
+    return None
+
+
+def part_of_idx(name: str) -> tuple[str, Part] | None:
+    """The prefix of an IDX file's name (such as "emnist-letters-") and its part, if it is one."""
+    match = _IDX.fullmatch(name.lower())
+    return (match["prefix"], (_meant(match, _HALVES), _meant(match, _ROLES))) if match else None
+
+
+def choose_halves(where: Path, found: Mapping[str, T], note: Callable[[str], None]) -> list[T]:
+    """[train, test] of what there is, or [all] where a test set has to be held out.
+
+    `found` maps halves to whatever stands for them. Raises DataError without a training set.
+    """
+    if "" in found:
+        return [found[""]]
+    if "train" not in found:
+        raise DataError(f"{where}: expected train and test, found only {' and '.join(found)}.")
+    if "test" in found:
+        if "val" in found:
+            note("its validation set is not used; --validation N holds images out")
+        return [found["train"], found["test"]]
+    if "val" in found:
+        note("its validation set is taken as the test set, for there is no other")
+        return [found["train"], found["val"]]
+    return [found["train"]]
+
+
+def _plain(name: str) -> str:
+    return re.sub("[^a-z0-9]", "", name.lower())
+
+
+def _meant(match: re.Match[str], kinds: Mapping[str, str]) -> str:
+    return next((kind for kind in kinds if match[kind]), "")

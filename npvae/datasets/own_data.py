@@ -1,0 +1,237 @@
+"""How do a user's own pictures come in? From a folder of pictures or of IDX files, or from a file.
+
+The kind of file decides who reads it: `image_folder.py`, `idx.py`, `npz_file.py`, `csv_file.py`.
+What is a picture, and what is a label, `pixels.py` and `labels.py` decide for all of them. Where
+there is no test set, every tenth picture is held out. Nothing is resized, inverted or left out
+without being asked for and said; what looks like a mistake is a warning.
+"""
+
+import os
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npvae.core.errors import DataError
+from npvae.datasets.csv_file import is_csv, read_csv
+from npvae.datasets.dataset import Dataset, count_known
+from npvae.datasets.halves import Part, choose_halves, half_of_folder, part_of_array, part_of_idx
+from npvae.datasets.idx import read_any
+from npvae.datasets.image_folder import SUFFIXES, read_folder, visible
+from npvae.datasets.labels import NO_CLASS, join_labels
+from npvae.datasets.npz_file import Half, read_npy, read_npz
+from npvae.datasets.pixels import Bytes, Place, to_images
+
+HALVES = ("training", "test")
+_DARK = 64  # pictures without a lighter pixel were hardly meant so
+_UNPACK = {".zip": "zipfile", ".tar": "tarfile", ".tgz": "tarfile", ".gz": "tarfile"}
+
+Note = Callable[[str], None]
+
+
+class Asked(NamedTuple):
+    """What the user wants to be done to pictures on the way in."""
+
+    resize: bool = False  # other sizes are scaled to 28 x 28
+    invert: bool = False  # black becomes white
+    skip_broken: bool = False  # pictures that cannot be read are left out
+
+
+AS_THEY_ARE = Asked()
+
+
+def load_own_data(
+    name: str, asked: Asked = AS_THEY_ARE, report: Note = lambda line: None
+) -> tuple[Dataset, Dataset]:
+    """Train and test from the path `name`. Raises DataError, naming the file that is at fault."""
+    path, notes = Path(os.path.expanduser(name)), list[str]()
+    try:
+        halves = _read(path, asked, report, notes.append)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
+    unlabelled = [half for half, (*_, found) in zip(HALVES, halves, strict=False) if found is None]
+    if 0 < len(unlabelled) < len(halves):
+        notes.append(f"the {unlabelled[0]} set has no labels: its class is called {NO_CLASS}")
+    labels, class_names = join_labels([(place, found, len(half)) for half, place, found in halves])
+    images = [half for half, _, _ in halves]
+    if asked.invert:
+        images = [255 - half for half in images]
+    notes += _oddities(images, asked.invert)
+    if len(images) == 1:
+        images, labels = _hold_out(path, images[0], labels[0])
+        held_out = f"every tenth picture is held out for it ({len(images[1]):,} in all)"
+        report(f"{path} has no test set of its own: {held_out}.")
+    leaked = count_known(images[1], images[0])
+    if leaked and (images[0] != images[0][0]).any():
+        notes.append(f"{leaked:,} of {len(images[1]):,} test pictures are in the training set, too")
+    for line in notes:
+        warnings.warn(f"{path}: {line}", stacklevel=3)
+    done = ", scaled to 28 x 28" * asked.resize + ", inverted" * asked.invert
+    train, test = (
+        Dataset(name, half, label, class_names, f"read from {path}{done}")
+        for half, label in zip(images, labels, strict=True)
+    )
+    return train, test
+
+
+def _read(path: Path, asked: Asked, report: Note, note: Note) -> list[Half]:
+    """[all] or [train, test]."""
+    suffix = path.suffix.lower()
+    if path.is_dir():
+        if files := _find_idx(path):
+            return _read_idx(path, files, asked.resize, note)
+        return _read_files(path, asked.resize, note) or read_folder(
+            path, asked.resize, asked.skip_broken, report, note
+        )
+    if path.is_file() and suffix == ".npz":
+        return read_npz(path, asked.resize, note)
+    if path.is_file() and suffix == ".npy":
+        return read_npy(path, asked.resize)
+    if path.is_file() and is_csv(path):
+        return read_csv(path, asked.resize, note)
+    to_do = "Save its pictures as .npz:  np.savez('own.npz', images=..., labels=...)"
+    if part_of_idx(path.name) or suffix in SUFFIXES:
+        to_do = f"Name its folder:  --dataset {path.parent}"
+    elif suffix in _UNPACK:
+        to_do = (
+            f"Unpack it first:  python -m {_UNPACK[suffix]} -e {path} {path.parent / 'unpacked'}"
+        )
+    raise DataError(
+        f"{path}: expected a folder, or an .npz, .npy or .csv file, found something else.\n{to_do}"
+    )
+
+
+def _hold_out(path: Path, images: Bytes, labels: Bytes) -> tuple[list[Bytes], list[Bytes]]:
+    if len(images) < 2:
+        raise DataError(f"{path}: expected at least two pictures, to train and to test, found one.")
+    is_test = np.arange(len(images)) % 10 == min(9, len(images) - 1)
+    return [images[~is_test], images[is_test]], [labels[~is_test], labels[is_test]]
+
+
+def _oddities(halves: list[Bytes], inverted: bool) -> list[str]:
+    """What looks like a mistake in all pictures together."""
+    first, count = halves[0][0], sum(map(len, halves))
+    if count > 1 and all((half == first).all() for half in halves):
+        return [f"all {count:,} pictures are equal: there is nothing to learn"]
+    notes = []
+    top = max(int((255 - half if inverted else half).max()) for half in halves)
+    if 1 < top < _DARK:
+        notes.append(f"the lightest pixel is {top} of 255: times {255 // top} it would be white")
+    edges = np.concatenate([_edges(half) for half in halves])
+    light, dark = int(np.sum(edges > 200)), int(np.sum(edges < 55))
+    if 2 * light > count:
+        way_on = "leave --invert away" if inverted else "--invert makes it dark, as MNIST's is"
+        notes.append(f"the background is light: {way_on}")
+    elif 10 * light > count and light + dark > 0.9 * count:
+        notes.append(f"{light:,} of {count:,} pictures have a light background, the others not")
+    return notes
+
+
+def _edges(images: Bytes) -> NDArray[np.float64]:
+    """The median of each picture's outermost pixels, (N,)."""
+    edges = (images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1])
+    return np.asarray(np.median(np.concatenate(edges, axis=1), axis=1))
+
+
+# --- folders of arrays ---
+
+
+def _read_files(folder: Path, resize: bool, note: Note) -> list[Half]:
+    """[all] or [train, test] of a folder of tables; [] if it is for others to read.
+
+    Raises DataError for arrays in files of their own, with the line that makes one file of them.
+    """
+    files = [path for path in visible(folder) if path.is_file()]
+    if len(files) < len(visible(folder)) or any(path.suffix.lower() in SUFFIXES for path in files):
+        return []
+    tables = {_last_words(path, half_of_folder) or "": path for path in files if is_csv(path)}
+    if tables:
+        chosen = choose_halves(folder, tables, note)
+        if unused := len(files) - len(chosen):
+            note(f"left out: {unused} other file{'s' * (unused > 1)} beside the tables")
+        return [half for path in chosen for half in read_csv(path, resize, note)]
+    parts = [(_last_words(path, part_of_array), path) for path in files]
+    arrays = {
+        f"{'x' if role == 'images' else 'y'}_{half}" if half else role: path.name
+        for (half, role), path in ((part, path) for part, path in parts if part)
+        if path.suffix.lower() in (".npy", ".npz")
+    }
+    if arrays:
+        values = (f"{part}=np.load(d + {name!r})" for part, name in arrays.items())
+        joined = ", ".join(f"{value}['arr_0']" if ".npz" in value else value for value in values)
+        raise DataError(
+            f"{folder}: expected pictures, found {len(arrays)} files of arrays.\n"
+            "This makes one .npz of them:\n"
+            f"import numpy as np; d = {f'{folder}/'!r}; np.savez({f'{folder}.npz'!r}, {joined})"
+        )
+    return []
+
+
+def _last_words(path: Path, known: Callable[[str], Any]) -> Any:
+    """What the last words of a file's name mean: those of kmnist-train-imgs.npz, train imgs."""
+    words = re.split("[-_. ]+", re.sub(r"(\.\w+)?\.\w+$", "", path.name))
+    return next(filter(None, (known("".join(words[k:])) for k in range(len(words)))), None)
+
+
+# --- IDX files, as MNIST, Fashion-MNIST, EMNIST and KMNIST come ---
+
+
+def idx_files(folder: Path) -> dict[str, dict[Part, Path]]:
+    """The IDX files in a folder by prefix and part; of two spellings the first."""
+    found: dict[str, dict[Part, Path]] = {}
+    there = visible(folder) if folder.is_dir() else []
+    for path in sorted(there, key=lambda path: path.suffix != ".gz"):  # that has a checksum
+        if path.is_file() and (match := part_of_idx(path.name)):
+            found.setdefault(match[0], {}).setdefault(match[1], path)
+    return found
+
+
+def _find_idx(folder: Path) -> dict[Part, Path]:
+    """The IDX files of a dataset here, in raw/, or in <some folder>/ or <some folder>/raw/."""
+    deeper = [path for path in visible(folder) if path.is_dir()]
+    below = [place for path in deeper for place in (path, path / "raw")]
+    for places in ([folder, folder / "raw"], below):
+        found = [(place, *item) for place in places for item in idx_files(place).items()]
+        if len(found) > 1:
+            names = ", ".join(str(place / prefix) for place, prefix, _ in found[:6])
+            raise DataError(
+                f"{folder}: expected the IDX files of one dataset, found {len(found)}: {names}.\n"
+                "Name the folder of one, or put the files of one into a folder of their own."
+            )
+        if found:
+            return found[0][2]
+    return {}
+
+
+def _read_idx(folder: Path, files: dict[Part, Path], resize: bool, note: Note) -> list[Half]:
+    halves = {half: half for half, role in files if role == "images"}
+    chosen = choose_halves(folder, halves, note)
+    if any("emnist" in f"{folder.name}{path.name}".lower() for path in files.values()):
+        note("EMNIST's pictures lie on their side; images.transpose(0, 2, 1) turns them")
+    return [_read_idx_half(files, half, resize) for half in chosen]
+
+
+def _read_idx_half(files: dict[Part, Path], half: str, resize: bool) -> Half:
+    path, labels_path = files[half, "images"], files.get((half, "labels"))
+    array = read_any(path)
+    images = to_images(_idx_place(path, array), array.shape, array.dtype, [array], resize)
+    if labels_path is None:
+        return images, Place(str(path)), None
+    labels = read_any(labels_path)
+    return images, _idx_place(labels_path, labels), labels
+
+
+def _idx_place(path: Path, array: NDArray[Any]) -> Place:
+    """Where the array of an IDX file is converted: in place, to bytes."""
+    file = f"{'gzip.' if path.suffix == '.gz' else ''}open({str(path)!r}"
+    data = f"np.frombuffer({file}, 'rb').read(), {array.dtype.str!r}, offset={4 + 4 * array.ndim})"
+    script = (
+        f"import gzip, numpy as np; a = {data}.reshape({array.shape}); b = {{}}; "
+        f"{file}, 'wb').write(bytes((0, 0, 8, b.ndim)) + np.array(b.shape, '>u4').tobytes() "
+        "+ b.astype('u1').tobytes())"
+    )
+    return Place(str(path), "a", script)

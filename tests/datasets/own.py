@@ -1,0 +1,91 @@
+"""What the tests of a user's own pictures share: small noise, and what comes of it."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import struct
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from npvae.core.errors import DataError
+from npvae.datasets import Dataset, load_dataset
+
+Bytes = NDArray[np.uint8]
+Pictures = NDArray[Any]  # bytes, or 16 bits
+
+RNG = np.random.default_rng(8)
+IMAGES = RNG.integers(0, 256, (25, 28, 28), np.uint8)
+LABELS = (np.arange(25) % 3).astype(np.uint8)
+
+
+class Loaded:
+    """Both halves of a dataset, and what was said about it."""
+
+    def __init__(self, path: Path, **own_data: bool) -> None:
+        self.lines: list[str] = []
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            halves = load_dataset(str(path), None, self.lines.append, **own_data)
+        self.train, self.test = halves
+        self.notes = [str(note.message).removeprefix(f"{path}: ") for note in caught]
+
+    @property
+    def images(self) -> Bytes:
+        """All pictures in the order of the file, if every tenth is held out."""
+        held_out = iter(self.test.images)
+        found = [image for k, image in enumerate(self.train.images)]
+        for place in range(9, len(self.train) + len(self.test), 10):
+            found.insert(place, next(held_out))
+        return np.stack([*found, *held_out])
+
+    @property
+    def words(self) -> list[str]:
+        """The class of each training picture."""
+        return [self.train.class_names[label] for label in self.train.labels]
+
+
+def halves(path: Path, **own_data: bool) -> tuple[Dataset, Dataset]:
+    """Both halves of a dataset about which there is nothing to be noted."""
+    return load_dataset(str(path), None, None, **own_data)
+
+
+def save(path: Path, **arrays: NDArray[Any]) -> Path:
+    np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
+    return path
+
+
+def refused(path: Path, **own_data: bool) -> str:
+    """The message with which `path` is refused."""
+    with pytest.raises(DataError) as error:
+        load_dataset(str(path), None, None, **own_data)
+    message = str(error.value)
+    assert str(path) in message
+    assert len(message.splitlines()) <= 4
+    return message
+
+
+def pasted(message: str) -> None:
+    """Run the lines of Python with which an error ends, as somebody would who pastes them."""
+    first = next(k for k, line in enumerate(message.splitlines()) if " import " in f" {line}")
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore", ResourceWarning)
+        exec("\n".join(message.splitlines()[first:]), {})
+
+
+def idx_bytes(array: NDArray[Any], kind: int = 8) -> bytes:
+    sizes = struct.pack(f">{array.ndim}I", *array.shape)
+    return bytes((0, 0, kind, array.ndim)) + sizes + array.tobytes()
+
+
+def save_pictures(folder: Path, images: Pictures, suffix: str = ".png", **more: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, image in enumerate(images):
+        Image.fromarray(image).save(folder / f"{index:03}{suffix}", **more)
+    return folder

@@ -1,0 +1,412 @@
+"""Arrays of a user's own, in .npz and .npy files: what loads, and what is refused, and how."""
+
+import io
+import struct
+import zipfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from npvae.core.errors import DataError
+from tests.datasets.own import IMAGES, LABELS, RNG, Bytes, Loaded, halves, pasted, refused, save
+from tests.helpers import Tally
+
+UNIT = IMAGES / 255
+COLOUR = RNG.integers(0, 256, (12, 28, 28, 3), np.uint8)
+
+
+def test_images_and_labels_every_tenth_held_out(tmp_path: Path) -> None:
+    path = save(tmp_path / "own.npz", images=IMAGES, labels=LABELS)
+    own = Loaded(path)
+    train, test = own.train, own.test
+    np.testing.assert_array_equal(test.images, IMAGES[[9, 19]])
+    np.testing.assert_array_equal(test.labels, LABELS[[9, 19]])
+    np.testing.assert_array_equal(train.images, np.delete(IMAGES, [9, 19], axis=0))
+    np.testing.assert_array_equal(train.labels, np.delete(LABELS, [9, 19]))
+    np.testing.assert_array_equal(own.images, IMAGES)
+    assert train.name == str(path)
+    assert train.class_names == ("0", "1", "2")
+    assert train.source == f"read from {path}"
+    assert train.images.flags.c_contiguous
+    assert len(own.lines) == 1
+    assert "every tenth picture is held out" in own.lines[0]
+    assert own.notes == []
+
+
+# ------------------------------------------------------------------ pixels
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        *(UNIT.astype(dtype) for dtype in ("<f2", "<f4", ">f4", "<f8", ">f8")),
+        *(IMAGES.astype(dtype) for dtype in ("<i8", ">u2", "<i4")),
+        *(IMAGES.reshape(shape) for shape in ((25, 784), (25, 28, 28, 1), (25, 1, 28, 28))),
+        *(np.asfortranarray(array) for array in (IMAGES, IMAGES.reshape(25, 784), UNIT)),
+        UNIT + 9e-7,
+        UNIT - 9e-7,
+    ],
+    ids=lambda array: f"{array.dtype}-{array.shape}",
+)
+def test_arrays_that_mean_the_same(tmp_path: Path, images: NDArray[Any]) -> None:
+    own = Loaded(save(tmp_path / "own.npz", images=images))
+    np.testing.assert_array_equal(own.images, IMAGES)
+    assert own.images.dtype == np.uint8
+    assert own.notes == []
+    np.save(tmp_path / "own.npy", images)
+    np.testing.assert_array_equal(Loaded(tmp_path / "own.npy").images, IMAGES)
+
+
+def test_black_and_white(tmp_path: Path) -> None:
+    """As bytes from 0 to 255, 0 and 1 would all be black, and a model of them very good."""
+    path, white = tmp_path / "own.npz", IMAGES > 127
+    for images in (white, white.astype(np.float32), np.where(white, 255, 0)):
+        np.testing.assert_array_equal(Loaded(save(path, images=images)).images, 255 * white)
+    for dtype in (np.uint8, np.int64):
+        message = refused(save(path, images=white.astype(dtype), labels=LABELS))
+        assert f"{path}, images: expected pixels from 0 to 255, found only 0 and 1.\n" in message
+        pasted(message)
+        own = Loaded(tmp_path / "own-new.npz")
+        np.testing.assert_array_equal(own.images, 255 * white)
+        assert own.train.class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize("colour", [COLOUR, COLOUR.transpose(0, 3, 1, 2), COLOUR / 255])
+def test_colour_becomes_grey_as_pillow_does_it(tmp_path: Path, colour: NDArray[Any]) -> None:
+    by_pillow = [np.asarray(Image.fromarray(image).convert("L")) for image in COLOUR]
+    own = Loaded(save(tmp_path / "own.npz", images=colour))
+    np.testing.assert_array_equal(own.images, by_pillow)
+
+
+@pytest.mark.parametrize(
+    ("images", "found", "converted"),
+    [
+        (IMAGES / 127.5 - 1, "found -1 to 1.", IMAGES),
+        (UNIT - 0.5, "found -0.5 to 0.5.", IMAGES),
+        (IMAGES.astype(np.float32), "found 0 to 255.", IMAGES),
+        ((UNIT - 0.13) / 0.31, "found -0.419355 to", IMAGES),
+        (UNIT / 255, "(divided by 255 twice?)", IMAGES),
+        (IMAGES.astype(np.uint16) * 257, "found 0 to 65535.", IMAGES),
+        (UNIT * 1.01, "found 0 to 1.01.", None),
+        (np.where(IMAGES > 254, np.nan, UNIT), "found NaN.", None),
+        (np.repeat(IMAGES[..., None], 4, 3), "found (25, 28, 28, 4).", IMAGES),
+        (np.repeat(IMAGES[:, None], 4, 1), "found (25, 4, 28, 28).", IMAGES),
+        (np.moveaxis(IMAGES, 0, -1), "found (28, 28, 25).", IMAGES),
+        (IMAGES.reshape(25, 784).T, "found (784, 25).", IMAGES),
+        (np.repeat(IMAGES.reshape(25, 784), 3, 1), "found (25, 2352).", IMAGES),
+    ],
+)
+def test_what_is_refused_with_the_line_that_converts_it(
+    tmp_path: Path, images: NDArray[Any], found: str, converted: Bytes | None
+) -> None:
+    message = refused(save(tmp_path / "own.npz", images=images, labels=LABELS))
+    assert message.startswith(f"{tmp_path / 'own.npz'}, images: expected ")
+    assert found in message.splitlines()[0]
+    pasted(message)
+    own = Loaded(tmp_path / "own-new.npz")
+    if converted is not None:
+        assert np.abs(own.images.astype(int) - converted).max() <= 1  # where the range was guessed
+    assert own.train.class_names == ("0", "1", "2")
+
+
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (np.full((3, 28, 28), np.inf), "inf"),
+        (np.zeros((0, 28, 28), np.uint8), "found (0, 28, 28)"),
+        (np.zeros((), np.uint8), "found uint8, ()"),
+        (np.zeros((28, 28), np.uint8), "found (28, 28)"),
+        (np.zeros((3, 28, 28, 2), np.uint8), "found (3, 28, 28, 2)"),
+        (np.zeros((3, 783), np.uint8), "found (3, 783)"),
+        (np.zeros((5, 32, 30), np.uint8), "--resize scales them"),
+        (np.zeros((1, 28, 28), np.uint8), "at least two"),
+        (IMAGES.astype(complex), "found complex128"),
+        (np.full((2, 28, 28), "x"), "found <U1"),
+    ],
+)
+def test_images_that_are_refused(tmp_path: Path, images: NDArray[Any], words: str) -> None:
+    assert words in refused(save(tmp_path / "own.npz", images=images))
+
+
+def test_other_sizes_are_scaled_where_it_is_asked_for(tmp_path: Path) -> None:
+    """Twice as large, they come back; half as wide, they stand between bands of their edge."""
+    large = IMAGES.repeat(2, axis=1).repeat(2, axis=2)
+    path = save(tmp_path / "own.npz", images=large)
+    assert "found 56 x 56" in refused(path)
+    own = Loaded(path, resize=True)
+    assert own.train.source == f"read from {path}, scaled to 28 x 28"
+    smooth = np.full((2, 56, 56), 90, np.uint8)
+    smooth[:, 20:40, 20:40] = 200
+    own = Loaded(save(path, images=smooth), resize=True)
+    assert (own.train.images[0, 12:18, 12:18] == 200).all()
+    narrow = Loaded(save(path, images=smooth[:, :, 14:42]), resize=True).train.images[0]
+    assert (narrow[:, :7] == 90).all()
+    assert (narrow[12:18, 12:16] == 200).all()
+    flat = Loaded(save(path, images=smooth.reshape(2, -1)), resize=True)
+    np.testing.assert_array_equal(flat.train.images, own.train.images)
+
+
+# ------------------------------------------------------------------ labels
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (LABELS.astype(np.float64), "012"),
+        (LABELS[:, None], "012"),
+        (LABELS[None], "012"),
+        (LABELS.astype(">i8"), "012"),
+        (LABELS > 0, "01"),
+        (np.eye(3, dtype=np.float32)[LABELS], "012"),
+        (np.asfortranarray(np.eye(3, dtype=bool)[LABELS]), "012"),
+        (np.array(list("abc"))[LABELS], "abc"),
+        (np.array(["10", "2", "x"])[LABELS], ["2", "10", "x"]),
+        (np.array([b"a", b"b", b"c"])[LABELS], "abc"),
+    ],
+)
+def test_labels_that_mean_classes(tmp_path: Path, labels: NDArray[Any], names: str) -> None:
+    own = Loaded(save(tmp_path / "own.npz", images=IMAGES, labels=labels))
+    assert own.train.class_names == tuple(names)
+    flat = labels.argmax(1) if labels.shape == (25, 3) else labels.ravel()
+    expected = [np.str_(word, "latin-1") if flat.dtype.kind == "S" else str(word) for word in flat]
+    numbers = {"False": "0", "True": "1", "0.0": "0", "1.0": "1", "2.0": "2"}
+    assert own.words == [numbers.get(e, e) for k, e in enumerate(expected) if k % 10 != 9]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (LABELS[:-1], "found 24"),
+        (LABELS.astype(np.int64) - 1, "found -1 to 1"),
+        (LABELS.astype(np.int64) + 254, "found 254 to 256"),
+        (LABELS + 0.5, "found fractions"),
+        (np.full(25, np.nan), "NaN"),
+        (np.full((25, 3), 1 / 3), "found float64, (25, 3)"),
+        (LABELS.astype(complex), "found complex128"),
+        (np.array([f"class {k}" for k in range(25)] * 11), "found 275"),
+        (np.full((25, 2, 2), 1), "found int64, (25, 2, 2)"),
+        (np.array(["a"] * 25, object), "found Python objects"),
+    ],
+)
+def test_labels_that_are_refused(tmp_path: Path, labels: NDArray[Any], words: str) -> None:
+    message = refused(save(tmp_path / "own.npz", images=IMAGES, labels=labels))
+    assert words in message
+    assert ", labels: expected " in message
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (1000 * LABELS.astype(np.int64), "012"),
+        (np.array(["a", "b", "c"], object)[LABELS], "abc"),
+        (np.stack([LABELS, 2 * LABELS + 5], axis=1).astype(np.int32), "012"),
+    ],
+)
+def test_labels_that_one_line_converts(tmp_path: Path, labels: NDArray[Any], names: str) -> None:
+    pasted(refused(save(tmp_path / "own.npz", images=IMAGES, labels=labels)))
+    own = Loaded(tmp_path / "own-new.npz")
+    assert own.train.class_names == tuple(names)
+    np.testing.assert_array_equal(own.train.labels, np.delete(LABELS, [9, 19]))
+
+
+def test_256_classes_at_most(tmp_path: Path) -> None:
+    labels = np.arange(25, dtype=np.uint8) + 231
+    assert (
+        len(halves(save(tmp_path / "own.npz", images=IMAGES, labels=labels))[0].class_names) == 256
+    )
+    many, words = np.resize(IMAGES, (257, 28, 28)), np.array([f"class {k}" for k in range(257)])
+    path = save(tmp_path / "own.npz", images=many, labels=words)
+    assert "at most 256 classes, found 257" in refused(path)
+
+
+# ------------------------------------------------------------------ names of arrays
+
+MORE = RNG.integers(0, 256, (9, 28, 28), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("x_train", "y_train", "x_test", "y_test"),
+        ("X_train", "y_train", "X_test", "y_test"),
+        ("train_images", "train_labels", "test_images", "test_labels"),
+        ("trainImages", "trainLabels", "testImages", "testLabels"),
+        ("images_train", "targets_train", "images_test", "targets_test"),
+    ],
+)
+def test_halves_by_their_usual_names(tmp_path: Path, names: tuple[str, ...]) -> None:
+    arrays = (IMAGES, LABELS.astype(np.int64), MORE, LABELS[:9, None])
+    own = Loaded(save(tmp_path / "a.npz", **dict(zip(names, arrays, strict=True))))
+    np.testing.assert_array_equal(own.train.images, IMAGES)
+    np.testing.assert_array_equal(own.test.images, MORE)
+    np.testing.assert_array_equal(own.test.labels, LABELS[:9])
+    assert own.notes == []
+
+
+@pytest.mark.parametrize("names", [("X", "y"), ("data", "target"), ("Images", "Label")])
+def test_all_in_one_by_its_usual_names(tmp_path: Path, names: tuple[str, str]) -> None:
+    own = Loaded(save(tmp_path / "a.npz", **{names[0]: IMAGES, names[1]: LABELS}))
+    np.testing.assert_array_equal(own.images, IMAGES)
+    assert own.train.class_names == ("0", "1", "2")
+
+
+def test_what_is_not_used_is_said(tmp_path: Path) -> None:
+    path, rest = tmp_path / "a.npz", {"val_images": MORE[:3], "val_labels": LABELS[:3]}
+    own = Loaded(save(path, train_images=IMAGES, test_images=MORE[3:], **rest, ids=LABELS))
+    assert (len(own.train), len(own.test)) == (25, 6)
+    assert any("validation set is not used" in note for note in own.notes)
+    assert "left out: 1 array ('ids.npy')" in own.notes
+    own = Loaded(save(path, train_images=IMAGES, train_labels=LABELS, **rest))
+    assert (len(own.train), len(own.test)) == (25, 3)
+    assert any("taken as the test set" in note for note in own.notes)
+    own = Loaded(save(path, train_images=IMAGES, train_labels=LABELS, test_images=MORE))
+    assert "the test set has no labels: its class is called picture" in own.notes
+    assert own.train.class_names == ("0", "1", "2", "picture")
+    own = Loaded(save(path, x_train=IMAGES, y_train=LABELS))
+    assert (len(own.train), len(own.test), own.notes) == (23, 2, [])
+
+
+def test_names_that_are_not_clear(tmp_path: Path) -> None:
+    path = tmp_path / "own.npz"
+    unclear: list[dict[str, NDArray[Any]]] = [
+        {"images": MORE, "x_train": IMAGES},
+        {"X": MORE, "images": IMAGES},
+        {"arr_0": IMAGES, "arr_1": LABELS},
+        {"what": IMAGES},
+    ]
+    for arrays in unclear:
+        message = refused(save(path, **arrays))
+        assert all(repr(name) in message for name in arrays)
+        pasted(message)
+        assert len(Loaded(tmp_path / "own-new.npz").images) in (9, 25)
+    assert "found only test" in refused(save(path, x_test=IMAGES))
+    assert "found none" in refused(zipped(path, ("notes.txt", b"")))
+
+
+def test_no_labels(tmp_path: Path) -> None:
+    train, test = halves(save(tmp_path / "b.npz", images=IMAGES[:2]))
+    assert (len(train), len(test)) == (1, 1)
+    assert (train.labels.tolist(), train.class_names) == ([0], ("picture",))
+
+
+# ------------------------------------------------------------------ files that lie
+class Touch:
+    """Unpickled, it would create a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def test_nothing_is_unpickled(tmp_path: Path) -> None:
+    touched = tmp_path / "touched"
+    objects = np.array([Touch(touched)] * 3, dtype=object)
+    refused(save(tmp_path / "own.npz", images=objects))
+    refused(save(tmp_path / "labels.npz", images=IMAGES[:3], labels=objects))
+    assert not touched.exists()
+
+
+def test_one_wrong_bit_of_the_pixels_is_noticed(tmp_path: Path) -> None:
+    """Not compressed, so that only the checksum can tell."""
+    np.savez(tmp_path / "own.npz", images=IMAGES, labels=LABELS)
+    whole = (tmp_path / "own.npz").read_bytes()
+    for array in (IMAGES, LABELS):
+        at = whole.index(array.tobytes()) + 7
+        (tmp_path / "own.npz").write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert "Bad CRC-32" in refused(tmp_path / "own.npz")
+
+
+def test_what_does_not_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise MemoryError
+
+    path = save(tmp_path / "own.npz", images=IMAGES)
+    monkeypatch.setattr(np, "empty", full)
+    assert refused(path) == f"{path}: cannot be read: there is not enough memory for it"
+
+
+def npy(shape: str, descr: str = "'|u1'", version: int = 1) -> bytes:
+    header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}}}".encode()
+    size = struct.pack("<H" if version == 1 else "<I", len(header))
+    return b"\x93NUMPY" + bytes((version, 0)) + size + header
+
+
+def zipped(path: Path, *members: tuple[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", method) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+PIXELS = IMAGES[:3].tobytes()
+ZIP_TRICKS: dict[str, bytes] = {
+    "huge shape": npy("(200000, 28, 28)"),
+    "shape beyond all": npy("(10**30, 28, 28)"),
+    "billions": npy("(4000000000000, 28, 28)"),
+    "negative shape": npy("(-1, 28, 28)") + PIXELS,
+    "two negatives": npy("(-3, -28, 28)") + PIXELS,
+    "too little": npy("(3, 28, 28)") + PIXELS[:-1],
+    "too much": npy("(3, 28, 28)") + PIXELS + b"x",
+    "object dtype": npy("(3, 28, 28)", "'|O'") + PIXELS * 8,
+    "fields": npy("(3, 28, 28)", "[('a', '|u1')]") + PIXELS,
+    "code for a header": npy("__import__('os').getpid()") + PIXELS,
+    "deep header": npy("(" * 5000 + ")" * 5000) + PIXELS,
+    "no numpy": b"hello",
+    "empty": b"",
+    "another version": npy("(3, 28, 28)", version=2) + PIXELS,
+}
+
+
+@pytest.mark.parametrize("trick", ZIP_TRICKS)
+def test_zip_tricks_are_refused(tmp_path: Path, trick: str, tally: Tally) -> None:
+    refused(zipped(tmp_path / "own.npz", ("images.npy", ZIP_TRICKS[trick])))
+    tally("npz datasets: zip and header tricks", "refused")
+
+
+def test_zip_tricks_with_the_archive(tmp_path: Path) -> None:
+    good = npy("(3, 28, 28)") + PIXELS
+    path = tmp_path / "own.npz"
+    assert len(halves(zipped(path, ("images.npy", good)))[0]) == 2
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        zipped(path, ("images.npy", good), ("images.npy", good))
+    assert "same name" in refused(path)
+    zipped(path, ("images.npy", good), method=zipfile.ZIP_LZMA)
+    assert "another kind of compression" in refused(path)
+    path.write_bytes(b"no zip at all")
+    refused(path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # all its pictures are equal
+@pytest.mark.parametrize("count", [300, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_mutated_npz_is_refused_or_harmless(tmp_path: Path, count: int, tally: Tally) -> None:
+    buffer, image = io.BytesIO(), IMAGES[0] // 128 * 255
+    np.savez_compressed(buffer, images=np.stack(4 * [image]))
+    content, path = buffer.getvalue(), tmp_path / "own.npz"
+    path.write_bytes(content)
+    assert len(halves(path)[0]) == 3, "it is the mutations that are refused"
+    outcomes = Counter[str]()
+    for seed in range(count):
+        rng = np.random.default_rng(seed)
+        changed = bytearray(content)
+        for _ in range(rng.integers(1, 4)):
+            changed[rng.integers(len(changed))] = rng.integers(256)
+        path.unlink(missing_ok=True)  # ext4 waits for the disk when one is written over
+        path.write_bytes(changed[: len(changed) if seed % 4 else rng.integers(len(changed))])
+        try:
+            train, test = halves(path)
+        except DataError:
+            outcomes["refused"] += 1
+            tally("npz datasets: mutations", "refused")
+            continue
+        assert len(train) + len(test) == 4, f"seed {seed}"
+        assert (train.images == image).all(), f"seed {seed}"
+        outcomes["harmless"] += 1
+        tally("npz datasets: mutations", "harmless")
+    assert 0 < outcomes["harmless"] < 0.2 * count
