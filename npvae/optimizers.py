@@ -89,9 +89,5 @@ class SGD(Optimizer):
         theta -= self.learning_rate * velocity
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {
-    "adam": Adam,
-    "adamax": Adamax,
-    "rmsprop": RMSProp,
-    "sgd": SGD,
-}
+KINDS: list[type[Optimizer]] = [Adam, Adamax, RMSProp, SGD]
+OPTIMIZERS = {kind.__name__.lower(): kind for kind in KINDS}

@@ -77,3 +77,11 @@ def test_there_is_no_circle() -> None:
         for module in free:
             del remaining[module]
     assert not remaining
+
+
+def test_the_lesson_is_short() -> None:
+    """No module above 220 lines; the five that are the lesson have 600 in all."""
+    lines = {path.stem: len(path.read_text().splitlines()) for path in PACKAGE.glob("*.py")}
+    assert max(count for name, count in lines.items() if name != "gradcheck") <= 220, lines
+    five = ("losses", "layers", "model", "optimizers", "training")
+    assert sum(lines[name] for name in five) <= 600
