@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from npvae.core.parameters import Array
 
+ROUNDING = 1e-6  # this far outside [0, 1], a pixel is a rounding error
+
 
 def validate(
     values: ArrayLike,
@@ -25,11 +27,14 @@ def validate(
     """`values` as a C-contiguous (rows, columns) array of dtype; the input itself is not changed.
 
     Pixels may also come as square images (rows, side, side). Raises ValueError for another shape,
-    an empty batch, NaN or infinity, or, for `pixels`, anything but floats in [0, 1].
+    an empty batch, NaN or infinity, or, for `pixels`, anything but floats in [0, 1]; what is
+    outside by 1e-6 or less is a rounding error, and clipped.
     """
     array = np.asarray(values)
     if array.dtype.kind not in ("f" if pixels else "fiu"):
-        hint = ": divide bytes by 255 first" if array.dtype.kind in "iu" else ""
+        hint = {"b": ": call astype(float)"}.get(array.dtype.kind, "")
+        if array.dtype.kind in "iu":
+            hint = ": divide bytes by 255 first; if they are 0 and 1, call astype(float)"
         raise ValueError(f"{name} must hold floats, not {array.dtype}{hint}")
     if pixels and array.ndim == 3 and array.shape[1] == array.shape[2]:
         array = array.reshape(len(array), -1)
@@ -41,8 +46,10 @@ def validate(
     low, high = float(array.min()), float(array.max())
     if not np.isfinite([low, high]).all():
         raise ValueError(f"{name} holds NaN or infinity")
-    if pixels and not (low >= 0 and high <= 1):
-        raise ValueError(f"{name} must hold pixels in [0, 1], not from {low:g} to {high:g}")
+    if pixels and not (low >= -ROUNDING and high <= 1 + ROUNDING):
+        raise ValueError(f"{name} must hold pixels in [0, 1], not from {low:.7g} to {high:.7g}")
+    if pixels and (low < 0 or high > 1):
+        array = array.clip(0, 1)
     if max(-low, high) > float(np.finfo(dtype).max):
         raise ValueError(f"{name} holds numbers too large for {np.dtype(dtype)}")
     return np.require(array, dtype, ["C", "W"])

@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from npvae.core.errors import DataError
+from npvae.core.validation import ROUNDING
 from npvae.datasets.dataset import MAX_ITEMS, SIDE
 
 Bytes = NDArray[np.uint8]
 
-ROUNDING = 1e-6  # this far outside [0, 1], a float is a rounding error
 MAX_SIDE = 4096  # of a picture that is scaled
 _BLOCK = 512 * SIDE * SIDE  # pixels that are converted at once
 

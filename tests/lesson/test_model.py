@@ -194,8 +194,12 @@ BAD_PIXELS = {
     "infinity": (with_one(np.inf), "x holds NaN or infinity"),
     "above 1": (with_one(1.5), "x must hold pixels in [0, 1], not from"),
     "below 0": (with_one(-0.25), "not from -0.25 to"),
+    "a little above 1": (with_one(1 + 2e-6), "to 1.000002"),
+    "a little below 0": (with_one(-2e-6), "not from -2e-06 to"),
     "in [-1, 1]": (2 * X - 1, "x must hold pixels in [0, 1]"),
     "bytes": ((255 * X).astype(np.uint8), "x must hold floats, not uint8: divide bytes by 255"),
+    "0 and 1": ((X > 0.5).astype(np.uint8), "if they are 0 and 1, call astype(float)"),
+    "true and false": (X > 0.5, "x must hold floats, not bool: call astype(float)"),
     "11 features": (X[:, :11], "x must have shape (B, 12), not (5, 11)"),
     "one image": (X[0], "x must have shape (B, 12), not (12,)"),
     "pictures": (X.reshape(5, 3, 4), "x must have shape (B, 12), not (5, 3, 4)"),
@@ -205,6 +209,14 @@ BAD_PIXELS = {
     "text": ([["a"] * 12], "x must hold floats, not <U1"),
     "nothing": (None, "x must hold floats, not object"),
 }
+
+
+@pytest.mark.parametrize("value", [1 + 2e-16, np.nextafter(np.float32(1), 2), 1 + 9e-7, -9e-7])
+def test_rounding_errors_are_clipped(value: float) -> None:
+    vae, x = small_vae(), with_one(value)
+    clipped = vae.loss(x.clip(0, 1), EPSILON)
+    assert vae.loss(x, EPSILON).bce == clipped.bce
+    assert x[2, 3] == value
 
 
 @pytest.mark.parametrize(("x", "message"), BAD_PIXELS.values(), ids=BAD_PIXELS)
