@@ -223,6 +223,17 @@ def draw(options: argparse.Namespace, model: TrainedModel) -> Image.Image | byte
     return samples.reconstruct(*asked, index, options.scale or (8 if len(index) == 1 else 3), name)
 
 
+def file_name(options: argparse.Namespace, model: TrainedModel) -> str:
+    """The name of a picture's file, without its number: class-ankle-boot, or class-3."""
+    from npvae.plots.axes import drawable
+    from npvae.plots.validation import class_label
+
+    words = drawable(getattr(options, "name", ""))
+    if options.mode == "class" and not re.search("[A-Za-z0-9]", words):
+        words = str(class_label(model.data[0], options.name))
+    return re.sub("[^a-z0-9]+", "-", f"{options.mode} {words}".lower()).strip("-")
+
+
 def main(arguments: Sequence[str]) -> None:
     options = parser().parse_args(with_mode(arguments))
     if options.mode == "explorer":
@@ -231,6 +242,7 @@ def main(arguments: Sequence[str]) -> None:
         write_explorer(options)
         return
 
+    from npvae.plots.validation import numbered
     from npvae.runs.terminal import show, show_note
     from npvae.runs.trained_model import TrainedModel
 
@@ -241,9 +253,10 @@ def main(arguments: Sequence[str]) -> None:
     )
     say(f"model    {model.path} ({model.name})")
     picture = draw(options, model)
-    name = re.sub("[^a-z0-9]+", "-", f"{options.mode} {getattr(options, 'name', '')}".lower())
-    path = model.save(picture, name.strip("-"), options.out)
+    path = model.save(picture, file_name(options, model), options.out)
     print(path if options.quiet else f"picture  {path}")
+    if options.mode not in ("prior", "manifold") and (names := numbered(model.data[0])):
+        say("names    " + ", ".join(f"#{number} is {name}" for number, name in names.items()))
 
     why, command = NEXT[options.mode]
     given = cli.again(options, "checkpoint", "dataset", "data_dir", *cli.OWN_DATA)

@@ -176,7 +176,9 @@ def fit(picture: Image.Image, fill: int | None = None) -> Bytes:
         fill = int(np.median(edge))
     longest = max(picture.size)
     width, height = (max(1, round(size * SIDE / longest)) for size in picture.size)
-    small = picture.resize((width, height), Image.Resampling.BILINEAR)
+    # Shrunk, a pixel is the mean of what it covers; enlarged, it lies between its neighbours.
+    kind = Image.Resampling.BOX if longest > SIDE else Image.Resampling.BILINEAR
+    small = picture.resize((width, height), kind)
     whole = Image.new("L", (SIDE, SIDE), fill)
     whole.paste(small, ((SIDE - width) // 2, (SIDE - height) // 2))
     return np.asarray(whole)

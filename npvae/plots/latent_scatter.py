@@ -35,7 +35,7 @@ from npvae.plots.axes import (
     write,
 )
 from npvae.plots.samples import source
-from npvae.plots.validation import check_size, shortened
+from npvae.plots.validation import check_size, picture_name
 
 # Found by a search: no two are alike, and none is pale on white, for normal and for colour-blind
 # eyes (tests/plots/test_latent_scatter.py says how far apart they are).
@@ -64,7 +64,7 @@ def codes(vae: VAE, dataset: Dataset, split: str, count: int, scale: int, name: 
         x_label = f"principal component 1 of mu: {first:.0%} of the variance"
         y_label = f"principal component 2 of mu: {second:.0%} of the variance"
     title = f"{name}: codes of {len(mu):,} {source(dataset, split, name)}s"
-    names = [shortened(class_name) for class_name in dataset.class_names]
+    names = [picture_name(dataset, label) for label in range(len(dataset.class_names))]
     picture = scatter(mu, labels, names, title, x_label, y_label)
     check_size(picture.width * picture.height // SIDE**2, scale)
     return picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.NEAREST)

@@ -23,7 +23,14 @@ from npvae.datasets import Dataset
 from npvae.latent_space import Floats, draw_codes, encode_all, gaussian_of_class
 from npvae.model import VAE
 from npvae.plots.image_grid import GAP, image_grid, in_rows, stacked
-from npvae.plots.validation import check_indices, check_size, class_label, class_name, shortened
+from npvae.plots.validation import (
+    check_indices,
+    check_size,
+    class_label,
+    class_name,
+    picture_name,
+    shortened,
+)
 
 COLUMNS = 10
 WELL_SEPARATED = 0.75  # share of a class's draws that fit this class best
@@ -57,9 +64,9 @@ def of_class(
     """
     check_size(count, scale)
     label = class_label(train, wanted)
-    class_title = shortened(train.class_names[label])
     if not (train.labels == label).any():
-        raise DataError(f"no training image of {train.name} has the class {class_title}.")
+        title = shortened(train.class_names[label])
+        raise DataError(f"no training image of {train.name} has the class {title}.")
     gaussians = [
         gaussian_of_class(*encode_all(vae, train.images[train.labels == k]))
         if (train.labels == k).any()
@@ -77,7 +84,7 @@ def of_class(
             f"poorly separated: {1 - shares[label]:.0%} of such draws fit another class better, "
             f"{others.max():.0%} the class {rival}"
         )
-    title = f"{name}: draws like the class {class_title}"
+    title = f"{name}: draws like the class {picture_name(train, label)}"
     return grid(vae.decode(z), scale, title, warning), warning
 
 

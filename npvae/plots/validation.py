@@ -10,15 +10,23 @@ from collections.abc import Sequence
 from npvae.core.errors import OptionError
 from npvae.datasets import Dataset
 from npvae.datasets.dataset import SIDE
+from npvae.plots.axes import drawable
 
 MOST_PIXELS = 100_000_000  # of a picture; few programs show more
 
 
 def class_label(dataset: Dataset, name: str) -> int:
-    """The label of the class with this name, in any case. OptionError if there is none."""
+    """The label of the class with this name, in any case. OptionError if there is none.
+
+    A class whose name cannot be drawn may be called by the number that stands for it in pictures.
+    """
+    if name in dataset.class_names:
+        return dataset.class_names.index(name)
     names = [known.lower() for known in dataset.class_names]
     if name.lower() in names:
         return names.index(name.lower())
+    if name in numbered(dataset):
+        return int(name)
     no_digits = f"{dataset.name} does not show digits: " if name.isdecimal() else ""
     raise OptionError(
         f'{no_digits}there is no class "{name}" in {dataset.name}.\n'
@@ -28,8 +36,23 @@ def class_label(dataset: Dataset, name: str) -> int:
 
 def class_name(dataset: Dataset, index: int) -> str:
     """The class of image `index`, short enough for a picture: "class 9" or "Ankle boot"."""
-    name = shortened(dataset.class_names[int(dataset.labels[index])])
+    name = picture_name(dataset, int(dataset.labels[index]))
     return f"class {name}" if name.isdecimal() else name
+
+
+def picture_name(dataset: Dataset, label: int) -> str:
+    """The name of a class, where the font has its letters; else "#3", or "#3: carres" of carrés."""
+    name = dataset.class_names[label]
+    plain = drawable(name)
+    if plain == name:
+        return shortened(name)
+    return f"#{label}" if "?" in plain else shortened(f"#{label}: {plain}")
+
+
+def numbered(dataset: Dataset) -> dict[str, str]:
+    """The classes whose names the font cannot draw: the numbers drawn instead, and the names."""
+    names = enumerate(dataset.class_names)
+    return {str(label): name for label, name in names if drawable(name) != name}
 
 
 def shortened(name: str) -> str:

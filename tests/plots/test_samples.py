@@ -23,7 +23,7 @@ from npvae.plots.latent_walks import (
     traverse,
 )
 from npvae.plots.samples import best_fits, model_name, of_class, prior, reconstruct
-from npvae.plots.validation import check_indices, check_size, class_label, class_name
+from npvae.plots.validation import check_indices, check_size, class_label, class_name, numbered
 from tests.plots.toys import NAME, TEST, TRAIN, model, pixels_of, x_of
 
 Drawn = dict[str, Any]
@@ -200,6 +200,21 @@ def test_names_in_pictures_are_short_whatever_the_dataset_is_called() -> None:
     assert reconstruct(model(2), odd, "test", range(3), 3, NAME).width < 1000
     assert class_name(odd, 0) == 21 * "x" + "..."
     assert odd.title == "pictures"
+
+
+def test_a_name_that_the_font_cannot_draw_gets_its_number() -> None:
+    names = ("お", "carrés", "Shirt", "shirt", *"456789")
+    odd = replace(TEST, class_names=names, labels=np.arange(len(TEST), dtype=np.uint8) % 10)
+    assert [class_name(odd, k) for k in range(5)] == [
+        "#0",
+        "#1: carres",
+        "Shirt",
+        "shirt",
+        "class 4",
+    ]
+    assert numbered(odd) == {"0": "お", "1": "carrés"}
+    assert [class_label(odd, name) for name in ("お", "0", "CARRÉS", "1")] == [0, 0, 1, 1]
+    assert [class_label(odd, name) for name in ("Shirt", "shirt", "SHIRT")] == [2, 3, 2]
 
 
 def test_a_name_of_a_digit_is_called_a_class() -> None:
