@@ -1,4 +1,4 @@
-"""How fast is an epoch: beside the bare matrix products, PyTorch and JAX, and part by part?
+"""How fast is an epoch beside the bare matrix products, PyTorch and JAX?
 
 A benchmark, not a test: nothing fails because a machine is slow. Let nothing else run meanwhile.
 """
@@ -14,7 +14,7 @@ from npvae.core.errors import DataError, OutputError
 from npvae.storage.files import write_bytes_safely
 
 EXAMPLES = """examples:
-  python scripts/benchmark.py                        compare, and show where the time goes
+  python scripts/benchmark.py                        compare
   python scripts/benchmark.py --sweep --json b.json  and how it grows with every size
 """
 
@@ -29,8 +29,9 @@ def main(arguments: Sequence[str]) -> None:
     rounds = cli.whole_number(1)
     help = "rounds that alternate between the programs (default: 5)"
     parser.add_argument("--rounds", type=rounds, default=5, metavar="N", help=help)
-    help = "batch sizes to compare at (default: 512,128)"
-    parser.add_argument("--batch-sizes", type=cli.sizes, default=(512, 128), metavar="N", help=help)
+    help = "batch sizes to compare at (default: 512,128,64,32)"
+    sizes = (512, 128, 64, 32)
+    parser.add_argument("--batch-sizes", type=cli.sizes, default=sizes, metavar="N", help=help)
     help = "measure how time and memory grow, too: a few minutes"
     parser.add_argument("--sweep", action="store_true", help=help)
     help = "write all figures here as JSON"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
 
-from npvae import settings
+from npvae import fast, settings
 from npvae.commands import cli
 from npvae.datasets.augmentation import AUGMENTATIONS
 from npvae.layers import ACTIVATIONS
@@ -61,6 +61,8 @@ def parser() -> cli.Parser:
     start.add_argument("--preset", choices=PRESETS, help="begin with these settings, see below")
     help = "go on with the run in this folder"
     start.add_argument("--resume", type=cli.some_text, metavar="RUN", help=help)
+    help = "auto, compiled loops where they can run, or numpy, the source as you read it"
+    parser.add_argument("--backend", choices=fast.BACKENDS, help=help)
     help = "of the run (default: a new one in runs/)"
     parser.add_argument("--out", type=cli.some_text, metavar="FOLDER", help=help)
     parser.add_common(seed=argparse.SUPPRESS)
@@ -80,10 +82,11 @@ def main(arguments: Sequence[str]) -> None:
     options = vars(parsed(arguments))
     given = {field.name: options[field.name] for field in fields(Settings) if field.name in options}
     data_dir, quiet = options.get("data_dir"), options.get("quiet", False)
+    backend = options.get("backend")
     from npvae.commands import training_run
 
     if "resume" in options:
-        training_run.resume(options["resume"], given, data_dir, quiet)
+        training_run.resume(options["resume"], given, data_dir, quiet, backend)
     else:
         chosen = replace(PRESETS.get(options.get("preset", ""), Settings()), **given)
-        training_run.start(chosen, data_dir, options.get("out"), quiet)
+        training_run.start(chosen, data_dir, options.get("out"), quiet, backend)

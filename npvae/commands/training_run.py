@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from npvae import fast
 from npvae.core.errors import DataError, OptionError
 from npvae.core.optimizer_base import Optimizer
 from npvae.core.random_streams import Stream, generator
@@ -40,9 +41,16 @@ from npvae.runs.terminal import show, show_note
 from npvae.settings import Settings, shown
 
 
-def start(settings: Settings, data_dir: str | None, out: str | None, quiet: bool = False) -> None:
+def start(
+    settings: Settings,
+    data_dir: str | None,
+    out: str | None,
+    quiet: bool = False,
+    backend: str | None = None,
+) -> None:
     """A new training run: data, folder, epochs, summary."""
     settings = with_known_names(settings)
+    backend = backend or fast.wanted_backend()
     check_out(settings, out)
     report = silence if quiet else show_note
     train_set, test_set = load_with_extra(
@@ -53,20 +61,25 @@ def start(settings: Settings, data_dir: str | None, out: str | None, quiet: bool
     about = {
         "settings": settings.as_dict(),
         "data": about_data(train_set, test_set, settings),
-        "versions": versions(),
+        "versions": versions(backend),
     }
     name = f"{short_name(train_set)}-z{settings.latent_dim}"
     run = new_run(name, out, about, started=now())
     where = given_folder(data_dir)
     with closing(run), explain_interruption(run, settings, where):
         optimizer = OPTIMIZERS[settings.optimizer](settings.learning_rate)
-        _train(run, vae, optimizer, settings, train_set, test_set, quiet, where)
+        _train(run, vae, optimizer, settings, train_set, test_set, quiet, where, backend)
 
 
 def resume(
-    folder: str, given: Mapping[str, Any], data_dir: str | None, quiet: bool = False
+    folder: str,
+    given: Mapping[str, Any],
+    data_dir: str | None,
+    quiet: bool = False,
+    backend: str | None = None,
 ) -> None:
     """Go on with a run, bit for bit as if it had never stopped."""
+    backend = backend or fast.wanted_backend()
     say = silence if quiet else show
     run, vae, optimizer, header = open_run(folder)
     done = header["epoch"]
@@ -80,15 +93,15 @@ def resume(
             before = run.about["versions"]
             others = [
                 f"{what} is {now_is}, it was {before[what]}"
-                for what, now_is in versions().items()
+                for what, now_is in versions(backend).items()
                 if now_is != before.get(what, now_is)
             ]
             if others:
                 show_note(f"note: last digits may differ: {'; '.join(others)}", sys.stderr)
             run.about["settings"] = settings.as_dict()
-            run.write_about(resumed=now(), resumed_after_epoch=done, resumed_with=versions())
+            run.write_about(resumed=now(), resumed_after_epoch=done, resumed_with=versions(backend))
             say(f"Resuming {run.folder} after epoch {done}.\n")
-            _train(run, vae, optimizer, settings, train_set, test_set, quiet, where, done)
+            _train(run, vae, optimizer, settings, train_set, test_set, quiet, where, backend, done)
 
 
 def _train(
@@ -100,19 +113,22 @@ def _train(
     test_set: Dataset,
     quiet: bool,
     where: Sequence[str | Path],
+    backend: str,
     done: int = 0,
 ) -> None:
     """Train the epochs after `done`, and say what came of it."""
     say = silence if quiet else show
     images = train_set.images, test_set.images
-    say(plan(settings, train_set, test_set, vae, run))
+    say(plan(settings, train_set, test_set, vae, run, backend))
+    if fast.must_compile(backend):
+        say("Compiling for this machine: some ten seconds, the first time only.\n")
     progress = Progress(settings.epochs, done, quiet)
     epochs = range(done + 1, settings.epochs + 1)
     bounds = floor_and_baseline(train_set, test_set)
     if done:  # its pictures may be what could not be written
         draw(run, run.history, vae, test_set, settings, bounds)
     try:
-        for epoch in train(vae, optimizer, *images, settings, epochs, progress.batch):
+        for epoch in train(vae, optimizer, *images, settings, epochs, progress.batch, backend):
             epoch = epoch._replace(seconds=max(0.0, epoch.seconds))  # a clock may jump
             history = [*run.history, as_row(epoch)]
             try:

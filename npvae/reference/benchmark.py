@@ -1,4 +1,4 @@
-"""How fast is it, and where does the time go? What `scripts/benchmark.py` measures.
+"""How fast is an epoch, beside other programs? What `scripts/benchmark.py` measures.
 
 Everything that is compared runs in a process of its own (baselines.py), in rounds that alternate:
 a slow minute of the machine hits all alike. What counts are ratios within a round.
@@ -32,7 +32,6 @@ Result = dict[str, Any]
 def machine() -> Result:
     """What the figures were measured on."""
     about = versions()
-    del about["workers"]
     return {
         "cpu": cpu_name(),
         "cores": about.pop("cores"),

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from npvae import __version__
+from npvae import __version__, fast
 from npvae.fast.threads import cores
 
 
-def versions() -> dict[str, str]:
+def versions(backend: str = "auto") -> dict[str, str]:
     """Versions and machine, by name. Where all are equal, runs of equal settings are bit-identical.
 
     Where one differs, the last digits may differ.
@@ -25,7 +25,8 @@ def versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "missing"
-    return {**found, "blas": blas(), "cores": str(cores())}
+    trains = "numpy" if fast.why_not(backend) else "engine"
+    return {**found, "backend": trains, "blas": blas(), "cores": str(cores())}
 
 
 def blas() -> str:

@@ -7,12 +7,14 @@ one call, for notebooks.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from time import perf_counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from npvae import fast
 from npvae.core.errors import DivergedError
 from npvae.core.optimizer_base import Optimizer
 from npvae.core.random_streams import Stream, generator
@@ -24,6 +26,9 @@ from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
 from npvae.settings import Settings
 from npvae.training import plan_epoch, train_epoch
+
+if TYPE_CHECKING:
+    from npvae.fast.engine import Engine
 
 Report = Callable[[int, int, float], None]  # batches done, batches in all, mean loss so far
 
@@ -60,8 +65,12 @@ def train(
     settings: Settings,
     epochs: range,
     report: Report | None = None,
+    backend: str | None = None,
 ) -> Iterator[Epoch]:
     """Train on images (N, ...), bytes, epoch by epoch; the caller may stop after any of them.
+
+    `backend` is "auto", the engine where it can run, or "numpy", the lesson; by default what the
+    environment variable NPVAE_BACKEND says. Both give the same numbers but for rounding.
 
     The optimizer's learning rate is set as settings say. Raises ValueError for images that are not
     bytes, and DivergedError if a loss is not finite; what was yielded before is still good.
@@ -70,22 +79,32 @@ def train(
     if test_images is not None:
         check_images(test_images)
     indices, held_out = train_validation_split(len(images), settings.validation, settings.seed)
+    engine = start_engine(vae, optimizer, images, backend)
+
+    def mean_loss(images: Images, rng: np.random.Generator) -> Loss:
+        if engine is None:
+            return average_loss(vae, images, rng, settings.beta)
+        return engine.average_loss(images, vae.noise(len(images), rng), settings.beta)
+
     for epoch in epochs:
         start = perf_counter()
         plan = plan_epoch(indices, settings, epoch)
         try:
             with np.errstate(all="ignore"):  # an overflow shows in the loss, which is checked
-                losses = train_epoch(vae, optimizer, images, plan, settings)
+                if engine is None:
+                    losses = train_epoch(vae, optimizer, images, plan, settings)
+                else:
+                    losses = engine.train_epoch(plan, settings)
                 sizes = batch_sizes(len(indices), settings.batch_size)
                 trained = watched(losses, sizes, settings.beta, report)
                 seconds = perf_counter() - start
                 tested = validated = None
                 if test_images is not None:
                     rng = generator(settings.seed, Stream.TESTING, epoch)
-                    tested = average_loss(vae, test_images, rng, settings.beta)
+                    tested = mean_loss(test_images, rng)
                 if len(held_out):  # the same noise in every epoch: only the model changes
                     rng = generator(settings.seed, Stream.VALIDATION)
-                    validated = average_loss(vae, images[held_out], rng, settings.beta)
+                    validated = mean_loss(images[held_out], rng)
             for name, loss in (("test", tested), ("validation", validated)):
                 if loss and not math.isfinite(loss.total):
                     raise DivergedError(f"the {name} loss is {loss.total} after the last batch")
@@ -95,6 +114,22 @@ def train(
                 "Try a smaller --learning-rate. What was saved before, if anything, is untouched."
             ) from None
         yield Epoch(epoch, trained, tested, seconds, validated)
+
+
+def start_engine(
+    vae: VAE, optimizer: Optimizer, images: Images, backend: str | None
+) -> Engine | None:
+    """The engine, or None if the lesson has to train this model."""
+    if fast.why_not(backend or fast.wanted_backend()) or fast.why_not_for(vae, optimizer):
+        return None
+    from npvae.fast.engine import Engine
+    from npvae.fast.jit import CannotCompile
+
+    try:
+        return Engine(vae, optimizer, images)
+    except CannotCompile as error:
+        warnings.warn(f"NumPy trains, without the engine: {error}", stacklevel=3)
+        return None
 
 
 def batch_sizes(count: int, batch_size: int) -> list[int]:

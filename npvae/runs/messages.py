@@ -12,6 +12,7 @@ from shlex import split
 from textwrap import wrap
 from typing import NamedTuple
 
+from npvae import fast
 from npvae.core.errors import DivergedError, OutputError
 from npvae.datasets import Dataset
 from npvae.evaluation import no_latent_loss, pixel_entropy
@@ -32,7 +33,14 @@ def silence(text: str) -> None:
     """Says nothing, for --quiet."""
 
 
-def plan(settings: Settings, train_set: Dataset, test_set: Dataset, vae: VAE, run: Run) -> str:
+def plan(
+    settings: Settings,
+    train_set: Dataset,
+    test_set: Dataset,
+    vae: VAE,
+    run: Run,
+    backend: str = "auto",
+) -> str:
     """What is about to happen, for people."""
     images = len(train_set) - settings.validation
     steps = ceil(images / settings.batch_size)
@@ -54,6 +62,7 @@ def plan(settings: Settings, train_set: Dataset, test_set: Dataset, vae: VAE, ru
         ],
         "options": wrap(settings.options(), room, break_on_hyphens=False) or ["all defaults"],
         "losses": ["in nats per image: bce (pixels) + beta * kl (code)"],
+        "backend": [fast.describe(backend)],
         "results": [str(run.folder)],
     }
     lines = [

@@ -453,7 +453,7 @@ def test_ctrl_c_while_kernels_are_compiled(home: Path, tmp_path: Path, tally: Ta
     """Nothing is in the cache: the first run compiles for ten seconds and more."""
     for seed in range(8):
         words = command("train.py", *RUN, "--epochs", "9999", "--out", f"cold {seed}")
-        empty = {"NPVAE_BACKEND": "numba", "NUMBA_CACHE_DIR": str(tmp_path / str(seed))}
+        empty = {"NPVAE_BACKEND": "auto", "NUMBA_CACHE_DIR": str(tmp_path / str(seed))}
         delay = random.Random(seed).uniform(0, 6)
         ending = interrupted(words, home, signal.SIGINT, delay, after="^Compiling", **empty)
         with named(f"seed {seed}, {ending}"):
@@ -465,11 +465,11 @@ def test_ctrl_c_while_kernels_are_compiled(home: Path, tmp_path: Path, tally: Ta
 def test_ctrl_c_while_kernels_are_loaded(home: Path, tally: Tally) -> None:
     """They are in the cache: loading them takes a moment, in which llvmlite is easily disturbed."""
     arguments = [*RUN, "--epochs", "1"]
-    warm = run_script("train.py", *arguments, cwd=home, NPVAE_BACKEND="numba")
+    warm = run_script("train.py", *arguments, cwd=home, NPVAE_BACKEND="auto")
     assert warm.returncode == 0
     for seed in range(16):
         words = command("train.py", *RUN, "--epochs", "100", "--out", f"warm {seed}")
-        full = {"NPVAE_BACKEND": "numba", "PYTHONUNBUFFERED": "1"}
+        full = {"NPVAE_BACKEND": "auto", "PYTHONUNBUFFERED": "1"}
         delay = random.Random(seed).uniform(0, 0.5)
         ending = interrupted(words, home, signal.SIGINT, delay, after="^results", **full)
         with named(f"seed {seed}, {ending}"):
@@ -676,7 +676,7 @@ def test_a_folder_that_cannot_be_written(
 
 
 @modes_count
-@pytest.mark.parametrize("backend", ["numpy", pytest.param("numba", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["numpy", pytest.param("auto", marks=pytest.mark.slow)])
 def test_a_read_only_installation_without_git(tmp_path: Path, backend: str) -> None:
     """Nowhere to keep bytecode or compiled kernels: it works, and says so in one line at most."""
     source, work = tmp_path / "source", tmp_path / "work"
@@ -691,7 +691,7 @@ def test_a_read_only_installation_without_git(tmp_path: Path, backend: str) -> N
             cwd=work,
             NPVAE_BACKEND=backend,
             PYTHONPATH=str(source),
-            PYTHONDONTWRITEBYTECODE="1" if backend == "numba" else "",
+            PYTHONDONTWRITEBYTECODE="1" if backend == "auto" else "",
         )
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("\n") <= 1

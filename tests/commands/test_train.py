@@ -41,7 +41,7 @@ from tests.helpers import (
 )
 
 COLUMNS = "epoch,train_bce,train_kl,train_loss,test_bce,test_kl,test_loss,seconds"
-BACKEND = os.environ.get("NPVAE_BACKEND", "numba")  # once, the kernels a user would get
+BACKEND = os.environ.get("NPVAE_BACKEND", "auto")  # once, what a user would get
 
 # A run's lock is held for as long as the run lives, and here that is until it is collected.
 pytestmark = pytest.mark.filterwarnings(r"ignore:unclosed file.*\.lock:ResourceWarning")
@@ -383,7 +383,7 @@ def test_whatever_may_change_the_last_digits_is_told(
     assert before["blas"] == "unknown" or re.fullmatch(
         r"OpenBLAS \w+, \d+ threads?", before["blas"]
     )
-    monkeypatch.setattr(training_run, "versions", lambda: {**before, what: "another"})
+    monkeypatch.setattr(training_run, "versions", lambda *_: {**before, what: "another"})
     training_run.resume("run", {"epochs": 2}, None, quiet=True)
     note = f"note: last digits may differ: {what} is another, it was {before[what]}\n"
     assert capsys.readouterr().err == note

@@ -1,0 +1,399 @@
+"""The loops between the matrix products. Each names the function of the lesson it stands for.
+
+NumPy computes max(y + b, 0) in two passes over memory; a compiled loop needs one. What makes these
+loops fast is that LLVM turns them into vector instructions. It does so only under conditions that
+are easy to break (all measured):
+- a loop calls nothing but plain arithmetic. So exp and log1p of float32 are short polynomials;
+  through math.exp and math.log1p the loss takes ten times as long;
+- division must not check for zero, which needs Numba's error_model="numpy";
+- sums of floats may be reordered only where "reassoc" allows it (see `total`);
+- an array that is written is not read at other places, and a sum over a variable number of arrays
+  is not made inside the loop.
+
+`out` and what is named as an output are changed; nothing else is. B images, D pixels, Z latents.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from npvae.core.parameters import Array
+from npvae.fast.jit import jit, jit_sum, specialised
+
+# ------------------------------------------------------------------ exp, expm1, log1p of float32
+
+
+@jit
+def exp_parts(a: Any) -> Any:
+    """p and s with exp(a) = p * s + s: s = 2^n and p = exp(r) - 1, where a = n log 2 + r.
+
+    |r| <= log(2) / 2 = 0.35. Right to 3e-7 with fused multiply-adds and to 4e-6 without.
+    Infinite from 88.4 on, and never below exp(-87).
+    """
+    a = np.float32(-87) if a < np.float32(-87) else a
+    a = np.float32(89) if a > np.float32(89) else a
+    n = np.int32(a * np.float32(1.442695041) + np.float32(0.5 if a > 0 else -0.5))
+    r = a - np.float32(n) * np.float32(0.6931471806)
+    p = np.float32(1.9875691500e-4)  # coefficients: S. Moshier, Cephes, expf
+    p = p * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    return p * r * r + r, np.int32((n + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@jit
+def exp(a: Any) -> Any:
+    """exp(a) of float32."""
+    p, scale = exp_parts(a)
+    return (p + np.float32(1)) * scale
+
+
+@jit
+def expm1(a: Any) -> Any:
+    """exp(a) - 1 of float32, also near 0, where the difference would lose its digits."""
+    p, scale = exp_parts(a)
+    return p * scale + (scale - np.float32(1))
+
+
+@jit
+def log1p(a: Any) -> Any:
+    """log(1 + a) for a in [0, 1] = 2 artanh(u) = 2 (u + u^3/3 + u^5/5 + ...), u = a / (2 + a)."""
+    u = a / (np.float32(2) + a)
+    square = u * u
+    p = np.float32(2 / 13)
+    p = p * square + np.float32(2 / 11)
+    p = p * square + np.float32(2 / 9)
+    p = p * square + np.float32(2 / 7)
+    p = p * square + np.float32(2 / 5)
+    p = p * square + np.float32(2 / 3)
+    p = p * square + np.float32(2)
+    return u * p
+
+
+@jit
+def tanh(a: Any) -> Any:
+    """tanh(a) of float32 = -m / (2 + m) for a > 0, with m = exp(-2a) - 1, and odd."""
+    m = expm1(np.float32(-2) * abs(a))
+    h = -m / (np.float32(2) + m)
+    return -h if a < 0 else h
+
+
+fast_exp = specialised(exp, np.exp, math.exp)
+fast_expm1 = specialised(expm1, np.expm1, math.expm1)
+fast_log1p = specialised(log1p, np.log1p, math.log1p)
+fast_tanh = specialised(tanh, np.tanh, math.tanh)
+
+
+# ------------------------------------------------------------------ images (npvae/datasets/)
+
+
+@jit
+def gather_pixels(images: Any, indices: Any, out: Array) -> None:
+    """minibatches.gather_pixels: out = images[indices] / 255."""
+    number = out.dtype.type
+    for i in range(indices.shape[0]):
+        image = indices[i]
+        for j in range(images.shape[1]):
+            out[i, j] = number(images[image, j]) / number(255)
+
+
+@jit
+def warp_pixels(images: Any, indices: Any, warps: Any, out: Array) -> None:
+    """augmentation.warp_pixels: each pixel of out from between four pixels of images[index]."""
+    side = int(math.sqrt(images.shape[1]))
+    centre = (side - 1) / 2
+    framed = np.zeros((side + 2) * (side + 2), np.float32)  # the image in a black frame
+    for n in range(indices.shape[0]):
+        for i in range(side):
+            for j in range(side):
+                framed[(i + 1) * (side + 2) + j + 1] = images[indices[n], i * side + j]
+        a, b, c = warps[n, 0]
+        d, e, f = warps[n, 1]
+        for i in range(side):
+            for j in range(side):
+                y, x = i - centre, j - centre
+                row = min(max(a * y + b * x + c + centre, -1.0), float(side)) + 1
+                column = min(max(d * y + e * x + f + centre, -1.0), float(side)) + 1
+                # Never out of the frame: the index of a NaN, which nothing is less than, is side.
+                top = int(row) if row < side else side
+                left = int(column) if column < side else side
+                u, v = row - top, column - left
+                at = top * (side + 2) + left
+                upper = (1 - v) * framed[at] + v * framed[at + 1]
+                lower = (1 - v) * framed[at + side + 2] + v * framed[at + side + 3]
+                out[n, i * side + j] = ((1 - u) * upper + u * lower) / 255
+
+
+@jit
+def one_hot(labels: Any, indices: Any, first: int, out: Array) -> None:
+    """The class of each image as a 1 in its column of out[:, first:], if there are any."""
+    number = out.dtype.type
+    for i in range(out.shape[0]):
+        for j in range(first, out.shape[1]):
+            out[i, j] = number(1) if labels[indices[i]] == j - first else number(0)
+
+
+# ------------------------------------------------------------------ layers.py
+
+RELU, LEAKY_RELU, ELU, TANH = range(4)
+ACTIVATIONS = {"relu": RELU, "leaky_relu": LEAKY_RELU, "elu": ELU, "tanh": TANH}
+
+
+@jit
+def add_bias(b: Array, out: Array) -> None:
+    """y = x @ W + b, where out holds x @ W before and y afterwards."""
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[i, j] += b[j]
+
+
+@jit
+def bias_activation(kind: int, b: Array, out: Array) -> None:
+    """h = activation(x @ W + b), where out holds x @ W before and h afterwards."""
+    number = out.dtype.type
+    zero, slope = number(0), number(0.01)
+    if kind == RELU:
+        for i in range(out.shape[0]):
+            for j in range(out.shape[1]):
+                y = out[i, j] + b[j]
+                out[i, j] = zero if y < zero else y  # so that NaN stays NaN
+    elif kind == LEAKY_RELU:
+        for i in range(out.shape[0]):
+            for j in range(out.shape[1]):
+                y = out[i, j] + b[j]
+                out[i, j] = slope * y if y < zero else y
+    elif kind == ELU:
+        for i in range(out.shape[0]):
+            for j in range(out.shape[1]):
+                y = out[i, j] + b[j]
+                below = fast_expm1(y)
+                out[i, j] = y if y > zero else below
+    else:
+        for i in range(out.shape[0]):
+            for j in range(out.shape[1]):
+                out[i, j] = fast_tanh(out[i, j] + b[j])
+
+
+@jit
+def activation_backward(kind: int, h: Array, out: Array) -> None:
+    """d_y = d_h * activation'(y), in terms of h; out holds d_h before and d_y afterwards."""
+    number = out.dtype.type
+    zero, one, slope = number(0), number(1), number(0.01)
+    if kind == RELU:
+        for i in range(h.shape[0]):
+            for j in range(h.shape[1]):
+                out[i, j] = zero if h[i, j] <= zero else out[i, j]
+    elif kind == LEAKY_RELU:
+        for i in range(h.shape[0]):
+            for j in range(h.shape[1]):
+                d_h = out[i, j]
+                out[i, j] = slope * d_h if h[i, j] <= zero else d_h
+    elif kind == ELU:
+        for i in range(h.shape[0]):
+            for j in range(h.shape[1]):
+                d_h = out[i, j]
+                out[i, j] = d_h * (h[i, j] + one) if h[i, j] <= zero else d_h
+    else:
+        for i in range(h.shape[0]):
+            for j in range(h.shape[1]):
+                out[i, j] = out[i, j] * (one - h[i, j] * h[i, j])
+
+
+@jit
+def sum_rows(d_y: Array, out: Array) -> None:
+    """d_b = sum of d_y over the images."""
+    for j in range(out.shape[0]):
+        out[j] = 0
+    for i in range(d_y.shape[0]):
+        for j in range(d_y.shape[1]):
+            out[j] += d_y[i, j]
+
+
+@jit
+def reparameterize(mu: Array, log_var: Array, epsilon: Array, out: Array) -> Any:
+    """z = mu + sigma * epsilon into out, which may have more columns.
+
+    Returns the sum over the images of losses.kl_divergence: 0.5 * (mu^2 + sigma^2 - 1 - log_var).
+    """
+    number = mu.dtype.type
+    half, one = number(0.5), number(1)
+    total = 0.0
+    for i in range(mu.shape[0]):
+        kl = number(0)
+        for j in range(mu.shape[1]):
+            sigma = fast_exp(half * log_var[i, j])
+            kl += half * (mu[i, j] * mu[i, j] + sigma * sigma - one - log_var[i, j])
+            out[i, j] = mu[i, j] + sigma * epsilon[i, j]
+        total += kl
+    return total
+
+
+# ------------------------------------------------------------------ losses.py and model.py
+
+
+@jit_sum
+def bce_and_gradient_of_image(product: Array, b: Array, x: Array, d_bce: Any, out: Array) -> Any:
+    """losses.bce_with_logits of one image (D,): the sum of softplus(logits) - x * logits.
+
+    And bce_with_logits_backward in the same pass: out = d_bce * (sigmoid(logits) - x).
+    """
+    number = product.dtype.type
+    zero, one = number(0), number(1)
+    total = zero
+    for j in range(product.shape[0]):
+        logit = product[j] + b[j]
+        e = fast_exp(-abs(logit))
+        total += max(logit, zero) - logit * x[j] + fast_log1p(e)
+        x_hat = (e if logit < zero else one) / (one + e)
+        out[j] = d_bce * (x_hat - x[j])
+    return total
+
+
+@jit
+def bce_and_gradient(product: Array, b: Array, x: Array, d_bce: float, out: Array) -> Any:
+    """Both for a batch, with logits = product + b (B, D); x may have more columns.
+
+    Returns the sum of bce over the images.
+    """
+    weight, pixels = product.dtype.type(d_bce), product.shape[1]
+    total = 0.0
+    for i in range(product.shape[0]):
+        total += bce_and_gradient_of_image(product[i], b, x[i, :pixels], weight, out[i])
+    return total
+
+
+@jit
+def latent_gradients(
+    mu: Array,
+    log_var: Array,
+    epsilon: Array,
+    d_z: Array,
+    d_kl: float,
+    out_mu: Array,
+    out_log_var: Array,
+) -> None:
+    """Where two paths meet in VAE.backward: from the pixels through z, and from the KL divergence.
+
+    out_mu = d_z + d_kl * mu
+    out_log_var = d_z * epsilon * 0.5 * sigma + d_kl * 0.5 * (sigma^2 - 1)
+    """
+    number = mu.dtype.type
+    half, one, weight = number(0.5), number(1), number(d_kl)
+    for i in range(mu.shape[0]):
+        for j in range(mu.shape[1]):
+            sigma = fast_exp(half * log_var[i, j])
+            out_mu[i, j] = d_z[i, j] + weight * mu[i, j]
+            excess = weight * (sigma * sigma - one)
+            out_log_var[i, j] = half * (d_z[i, j] * epsilon[i, j] * sigma + excess)
+
+
+# ------------------------------------------------------------------ optimizers.py
+
+# The gradient is the sum of two arrays, `gradient` and `more`, or just the first where more is
+# None: adding them up in a loop of their own would take half as long again.
+
+ADAM, ADAMAX, RMSPROP, SGD = range(4)
+OPTIMIZERS = {"adam": ADAM, "adamax": ADAMAX, "rmsprop": RMSPROP, "sgd": SGD}
+
+
+@jit
+def add(more: Array, out: Array) -> None:
+    """out += more."""
+    for i in range(out.shape[0]):
+        out[i] += more[i]
+
+
+@jit
+def adam(
+    theta: Array, gradient: Array, more: Any, m: Array, v: Array, t: int, rate: float, settings: Any
+) -> None:
+    """Adam.step; settings are beta1, beta2, eps."""
+    # The corrections of the bias are divided out of the loop: one root and one division are left.
+    number = theta.dtype.type
+    beta1, beta2 = settings[0], settings[1]
+    b1, b2, c1, c2 = number(beta1), number(beta2), number(1 - beta1), number(1 - beta2)
+    step = number(rate / (1 - beta1**t))
+    root = number(1 / math.sqrt(1 - beta2**t))
+    eps = number(settings[2])
+    for i in range(theta.shape[0]):
+        g = gradient[i] if more is None else gradient[i] + more[i]
+        new_m = b1 * m[i] + c1 * g
+        new_v = b2 * v[i] + c2 * g * g
+        m[i] = new_m  # kept in a variable: read back from memory, it is 2.7 times slower
+        v[i] = new_v
+        theta[i] -= step * new_m / (np.sqrt(new_v) * root + eps)
+
+
+@jit
+def adamax(
+    theta: Array, gradient: Array, more: Any, m: Array, u: Array, t: int, rate: float, settings: Any
+) -> None:
+    """Adamax.step; settings are beta1, beta2, eps."""
+    number = theta.dtype.type
+    beta1, beta2 = settings[0], settings[1]
+    b1, b2, c1 = number(beta1), number(beta2), number(1 - beta1)
+    step = number(rate / (1 - beta1**t))
+    eps = number(settings[2])
+    for i in range(theta.shape[0]):
+        g = gradient[i] if more is None else gradient[i] + more[i]
+        new_m = b1 * m[i] + c1 * g
+        decayed, size = b2 * u[i], abs(g) + eps
+        new_u = size if not size <= decayed else decayed  # so that NaN stays NaN
+        m[i] = new_m
+        u[i] = new_u
+        theta[i] -= step * new_m / new_u
+
+
+@jit
+def rmsprop(theta: Array, gradient: Array, more: Any, v: Array, rate: float, settings: Any) -> None:
+    """RMSProp.step; settings are decay, eps."""
+    number = theta.dtype.type
+    keep, new = number(settings[0]), number(1 - settings[0])
+    step, eps = number(rate), number(settings[1])
+    for i in range(theta.shape[0]):
+        g = gradient[i] if more is None else gradient[i] + more[i]
+        new_v = keep * v[i] + new * g * g
+        v[i] = new_v
+        theta[i] -= step * g / (np.sqrt(new_v) + eps)
+
+
+@jit
+def sgd(
+    theta: Array, gradient: Array, more: Any, velocity: Array, rate: float, settings: Any
+) -> None:
+    """SGD.step; settings are momentum."""
+    number = theta.dtype.type
+    momentum, step = number(settings[0]), number(rate)
+    for i in range(theta.shape[0]):
+        g = gradient[i] if more is None else gradient[i] + more[i]
+        new_velocity = momentum * velocity[i] + g
+        velocity[i] = new_velocity
+        theta[i] -= step * new_velocity
+
+
+@jit
+def optimizer_step(
+    kind: int,
+    theta: Array,
+    gradient: Array,
+    more: Any,
+    first: Array,
+    second: Array,
+    t: int,
+    rate: float,
+    settings: Any,
+) -> None:
+    """One step of the optimizer of this kind; its state is `first`, and `second` if it has two."""
+    if kind == ADAM:
+        adam(theta, gradient, more, first, second, t, rate, settings)
+    elif kind == ADAMAX:
+        adamax(theta, gradient, more, first, second, t, rate, settings)
+    elif kind == RMSPROP:
+        rmsprop(theta, gradient, more, first, rate, settings)
+    else:
+        sgd(theta, gradient, more, first, rate, settings)
