@@ -1,8 +1,8 @@
 """What is a trained model worth?
 
-A loss says little by itself: 249 nats, is that good? Two numbers make it readable, both computed
-from the data alone. No model can go below the entropy of the grey pixels; and a model that has not
-learned to use z can do little better than to predict the mean training picture every time.
+A loss says little by itself: is 249 nats good? Two numbers make it readable. Both are computed from
+the data alone. No model can go below the entropy of the grey pixels (the floor). A model that does
+not use z can do little better than to predict the mean training image (the baseline).
 Next: latent_space.py.
 """
 
@@ -21,11 +21,11 @@ from npvae.model import VAE
 Floats = NDArray[np.float64]
 
 
-@np.errstate(all="ignore")  # what overflows shows in the losses, which are looked at
+@np.errstate(all="ignore")  # an overflow shows in the losses
 def losses_per_image(
     vae: VAE, images: Images, epsilon: Array, batch_size: int = 500
 ) -> tuple[Floats, Floats]:
-    """bce and kl (N,) of images (N, ...), in nats, with the noise epsilon (N, Z)."""
+    """bce and kl (N,) of images (N, ...), bytes, in nats, with the noise epsilon (N, Z)."""
     check_images(images)
     if images[0].size != vae.input_dim:
         raise ValueError(f"images must have {vae.input_dim} pixels, not {images[0].size}")
@@ -54,9 +54,8 @@ def iwae_bound(
 
         log p(x) >= the mean of log (1/K) sum over k of w_k,    w_k = p(x | z_k) p(z_k) / q(z_k | x)
 
-    with z_k drawn from q(z | x) (Burda et al. 2016, eq. 8). K = 1 is a draw of the ELBO; with K the
-    bound rises towards log p(x), because good draws make up for bad ones. In logarithms, with
-    z = mu + sigma * epsilon, the 2 pi cancel:
+    with z_k drawn from q(z | x) (Burda et al. 2016, eq. 8). K = 1 is a draw of the ELBO. The bound
+    rises with K towards log p(x), because one good draw is enough. The factors 2 pi cancel:
 
         log w = -bce + sum over latents of 0.5 * (epsilon^2 - z^2 + log_var)
     """
@@ -78,7 +77,7 @@ def iwae_bound(
 
 
 def reconstruction_error(vae: VAE, images: Images, batch_size: int = 500) -> float:
-    """The mean over pixels and images of (x - x_hat)^2, where x_hat is decoded from mu."""
+    """The mean of (x - x_hat)^2 over pixels and images (N, ...); x_hat is decoded from mu."""
     check_images(images)
     total = 0.0
     for _, x in pixel_batches(images, batch_size, vae.dtype):
@@ -88,9 +87,9 @@ def reconstruction_error(vae: VAE, images: Images, batch_size: int = 500) -> flo
 
 
 def active_units(vae: VAE, images: Images, batch_size: int = 500) -> NDArray[np.bool_]:
-    """Which latents vary with the image (Z,): var(mu) is above 0.01 (Burda et al. 2016).
+    """Which latents are active (Z,): the variance of mu over images (N, ...) is above 0.01.
 
-    The mean of the others hardly depends on the image: mostly they have collapsed to the prior.
+    The others hardly depend on the image; most of them are the prior (Burda et al. 2016).
     """
     check_images(images)
     mu = np.concatenate([vae.encode(x)[0] for _, x in pixel_batches(images, batch_size, vae.dtype)])
@@ -99,16 +98,16 @@ def active_units(vae: VAE, images: Images, batch_size: int = 500) -> NDArray[np.
 
 
 def binarized(images: Images, rng: np.random.Generator) -> Images:
-    """Black and white images: each pixel is white with the probability that its grey value says."""
+    """Black and white images: each pixel is white with the probability x, its grey value."""
     check_images(images)
     return np.where(255 * rng.random(images.shape) < images, 255, 0).astype(np.uint8)
 
 
 def pixel_entropy(images: Images) -> float:
-    """The floor: no bce can be lower, in nats per image.
+    """The floor: the mean entropy of images (N, ...), below which no bce can be, in nats.
 
-    For one pixel x, -x log p - (1 - x) log(1 - p) is smallest at p = x, where it is the entropy of
-    a coin that shows white with probability x: 0 for black and white, log 2 for the grey between.
+    For one pixel x, -x log p - (1 - x) log(1 - p) is smallest at p = x. There it is the entropy of a
+    coin that shows white with probability x: 0 for black and white, log 2 for the grey in between.
     """
     check_images(images)
     x = np.arange(1, 255) / 255  # 0 and 255 have no entropy
@@ -120,10 +119,10 @@ def pixel_entropy(images: Images) -> float:
 
 
 def no_latent_loss(train_images: Images, test_images: Images) -> float:
-    """The baseline: the test loss of always predicting the mean training picture, nats per image.
+    """The baseline: the test loss of always predicting the mean training image, nats per image.
 
-    Its kl is 0, and its bce is linear in x, so that the mean test picture is all it takes. Half a
-    white pixel and half a black one are added to the training pictures: log 0 does not occur.
+    Its kl is 0. Its bce is linear in x, so it depends on the mean test image only. Half a white and
+    half a black image are added to the training images, so that log 0 does not occur.
     """
     check_images(train_images)
     check_images(test_images)
@@ -133,10 +132,9 @@ def no_latent_loss(train_images: Images, test_images: Images) -> float:
 
 
 def kl_per_latent(vae: VAE, images: Images, batch_size: int = 500) -> NDArray[np.float64]:
-    """What each latent tells about an image (Z,): its KL in nats, averaged over images (N, ...).
+    """The KL of each latent (Z,), in nats, averaged over images (N, ...).
 
-    The KL divergence is a sum over latents, and this is it before summing: near 0 for a latent that
-    the model does not use.
+    `kl_divergence` is the sum over latents. A latent that the model does not use has a KL near 0.
     """
     check_images(images)
     kl = np.zeros(vae.latent_dim)

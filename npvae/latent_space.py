@@ -1,12 +1,12 @@
-"""What can one do in the space of codes, once a model has learned it?
+"""What can one do with latent codes?
 
-    encode_all          where do all the images lie?
-    gaussian_of_class   where do the images of one class lie?
-    slerp               the way from one code to another, around the origin
-    normal_quantiles    places that share the prior evenly among them
-    principal_axes      the directions in which the codes are spread most
+    encode_all          where are all the images in latent space?
+    gaussian_of_class   where are the images of one class?
+    slerp               a path from one code to another, around the origin
+    normal_quantiles    points that divide the prior into equal shares
+    principal_axes      the directions in which the codes vary most
 
-Everything here is about arrays of codes; `plots/` turns them into pictures.
+Everything here is about arrays of latent codes; `plots/` turns them into pictures.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def encode_all(vae: VAE, images: NDArray[np.uint8], batch_size: int = 500) -> tu
 
 
 def gaussian_of_class(mu: Array, log_var: Array) -> tuple[Floats, Floats]:
-    """Mean (Z,) and covariance (Z, Z) of z, drawn for an image that is itself drawn at random.
+    """Mean (Z,) and covariance (Z, Z) of z drawn from q(z | x) of a random image; mu (N, Z).
 
-    Each image stands for a whole cloud, q(z | x) = N(mu, exp(log_var)). The variance of all is the
-    spread of the centres plus the mean spread around a centre: cov(mu) + diag(mean exp(log_var)).
-    A ridge of 1e-6 keeps it positive definite, whatever the rounding. N is at least 1.
+    Each image gives a distribution, q(z | x) = N(mu, sigma^2). The covariance of all is that of the
+    means plus the mean of the variances: cov(mu) + diag(mean of sigma^2). Adding 1e-6 keeps it
+    positive definite whatever the rounding. N is at least 1.
     """
     centers, spread = mu.astype(np.float64), np.exp(log_var.astype(np.float64)).mean(axis=0)
     mean = centers.mean(axis=0)
@@ -54,20 +54,20 @@ def draw_codes(mean: Floats, covariance: Floats, count: int, rng: np.random.Gene
 
 
 def lerp(a: Array, b: Array, t: Floats) -> Floats:
-    """The straight way from code a (Z,) at t = 0 to code b at t = 1: (T, Z)."""
+    """Linear interpolation (T, Z), from code a (Z,) at t = 0 to code b at t = 1."""
     line: Floats = np.outer(1 - t, a) + np.outer(t, b)
     return line
 
 
 def slerp(a: Array, b: Array, t: Floats) -> Floats:
-    """The way around the origin: the direction turns evenly, the norm goes evenly from |a| to |b|.
+    """Spherical interpolation (T, Z): the direction turns and the norm changes at constant speed.
 
-    In many dimensions nearly all of the prior lies in a shell around the origin. The straight way
-    leaves the shell and comes near the middle, where no training image was; this one stays in it.
+    In many dimensions nearly all of the prior lies in a shell around the origin. A straight line
+    leaves the shell and passes near the origin, where no training image is; this path stays in it.
 
-    With u and v the directions of a and b, and p the part of v that is orthogonal to u, made a unit
-    vector, the direction at t is cos(t angle) u + sin(t angle) p. Opposite directions leave a
-    choice of p; from a zero code, or in one dimension, there is no way around but the straight one.
+    Let u and v be the directions of a and b, and p the normalised part of v orthogonal to u. The
+    direction at t is cos(t angle) u + sin(t angle) p. If u and v are opposite, any p orthogonal to
+    u will do. From a zero code, or in one dimension, the path is the straight line.
     """
     a, b = a.astype(np.float64), b.astype(np.float64)
     norm_a, norm_b = np.linalg.norm(a), np.linalg.norm(b)
@@ -86,7 +86,7 @@ def slerp(a: Array, b: Array, t: Floats) -> Floats:
 
 
 def normal_quantiles(count: int) -> Floats:
-    """`count` rising numbers, each in the middle of an equal share of the standard normal."""
+    """`count` rising numbers, each the median of an equal share of the standard normal."""
     return np.array([NormalDist().inv_cdf((k + 0.5) / count) for k in range(count)])
 
 

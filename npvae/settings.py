@@ -1,4 +1,4 @@
-"""What can be set, and to what if nobody says otherwise: the tutorial's network, 20 epochs."""
+"""What can be set? The defaults are the tutorial's network and 20 epochs."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ OWN_DATA = ("resize", "invert", "skip_broken")
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that decides what a training run computes, as plain data."""
+    """Everything that determines the result of a training run, as plain data."""
 
     dataset: str = "auto"
-    extra_data: str = ""  # whose training images are added
+    extra_data: str = ""  # a dataset whose training images are added
     resize: bool = False  # what is done to pictures of one's own on the way in: scaled to 28 x 28,
     invert: bool = False  # black becomes white,
     skip_broken: bool = False  # and those that cannot be read are left out

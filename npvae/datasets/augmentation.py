@@ -1,4 +1,4 @@
-"""How do few images become many? Each time one is used, it is moved a little.
+"""How do few images become many? Each image is moved a little whenever it is used.
 
     shift     up to 2 whole pixels in either direction
     rotate    up to 10 degrees, anticlockwise if positive
@@ -6,9 +6,9 @@
     flip      a mirror image, with probability 1/2: a shoe stays a shoe, a 2 does not stay a 2
 
 All four, one after the other in this order, are one affine map of the plane. It is used backwards:
-for each pixel p of the new image, the place in the old one where its colour comes from is
-A (p - centre) + centre - shift. That place lies between four pixels, and each gives the more, the
-nearer it is (bilinear interpolation). What comes from beyond the edge is black.
+the value of a pixel p of the new image comes from the point A (p - centre) + centre - shift of the
+old one. That point lies between four pixels, which are weighted by their nearness (bilinear
+interpolation). Beyond the edge everything is black.
 """
 
 from __future__ import annotations
