@@ -106,8 +106,8 @@ def binarized(images: Images, rng: np.random.Generator) -> Images:
 def pixel_entropy(images: Images) -> float:
     """The floor: the mean entropy of images (N, ...), below which no bce can be, in nats.
 
-    For one pixel x, -x log p - (1 - x) log(1 - p) is smallest at p = x. There it is the entropy of a
-    coin that shows white with probability x: 0 for black and white, log 2 for the grey in between.
+    For one pixel x, -x log p - (1 - x) log(1 - p) is smallest at p = x. There it is the entropy of
+    a coin that shows white with probability x: 0 for black and white, log 2 for the middle grey.
     """
     check_images(images)
     x = np.arange(1, 255) / 255  # 0 and 255 have no entropy
