@@ -102,7 +102,8 @@ class Parser(argparse.ArgumentParser):
             "--dataset",
             type=some_text,
             metavar="NAME",
-            help="fashion-mnist, mnist, drawn-digits, an .npz file, a folder of pictures, or auto: "
+            help="fashion-mnist, mnist, drawn-digits, a folder of pictures, a file (.npz, .npy, "
+            ".csv), or auto: "
             f"Fashion-MNIST, or drawn-digits where that cannot be had (default: {default})",
         )
         self.add_argument(

@@ -18,8 +18,11 @@ from typing import TextIO
 
 PAGE = 100  # columns
 CLONE = Path(__file__).resolve().parents[2]  # unless the package is installed elsewhere
-# One of: python scripts/train.py, python -m npvae train, npvae train
-COMMAND = r"python[\d.]*'? (-m npvae|\S*(/|'))|(^ *|  )\S*npvae'? \w+( |$)"
+# One of: python scripts/train.py, python -m npvae train, npvae train; or a line of Python
+COMMAND = (
+    r"python[\d.]*'? (-m |\S*(/|'))|(^ *|  )\S*npvae'? \w+( |$)"
+    r"|^(import \w+|from \w+ import|for \w+ in) .*[;:]"
+)
 
 
 def columns(stream: TextIO) -> int:
@@ -53,7 +56,7 @@ def show_note(text: str, stream: TextIO | None = None) -> None:
 
 
 def fitted(line: str, width: int) -> str:
-    """The line, broken between words at this width. A line with a command stays whole."""
+    """The line, broken between words at this width. A line to be copied stays whole."""
     if len(line) <= width or re.search(COMMAND, line):
         return line
     indent = re.match(r" *(\S+  +)?", line)

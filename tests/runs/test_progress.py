@@ -266,3 +266,15 @@ def test_each_stream_has_a_width_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_word_is_no_command() -> None:
     line = "note: python is 3.12.1, it was 3.11.2: the bits of /my python stuff/ aren't the same"
     assert fitted(line, 40).split() == line.split()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import numpy as np; np.savez('own.npz', images=np.load('a.npy') / 255)",
+        "for p in Path('own').rglob('*.png'): Image.fromarray(np.array(Image.open(p))).save(p)",
+        "Unpack it first:  python -m zipfile -e own.zip unpacked",
+    ],
+)
+def test_lines_to_be_copied_stay_whole(line: str) -> None:
+    assert fitted(line, 40) == line
