@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works uninstalled
 
-from npvae.commands import cli, compare_torch
+from npvae.commands import cli
 
 del sys.path[0]
-cli.run(compare_torch.main)
+cli.run(cli.command("compare_torch"))

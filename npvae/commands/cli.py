@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from shlex import quote
 from typing import Any, NoReturn
@@ -192,6 +193,19 @@ def some_text(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("'' is empty")
     return os.path.expanduser(text)
+
+
+def command(name: str) -> Callable[[Sequence[str]], int | None]:
+    """The main of a command, whose module is imported when it is called.
+
+    So a missing package is reported as any other error, and Ctrl-C during the import as well.
+    """
+
+    def main(arguments: Sequence[str]) -> int | None:
+        code: int | None = import_module(f"npvae.commands.{name}").main(arguments)
+        return code
+
+    return main
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:

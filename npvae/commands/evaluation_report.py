@@ -94,7 +94,7 @@ def table(report: dict[str, Any]) -> str:
     lines += [
         row("", f"{bound['loss_of_these']:.2f}", "the loss of these images"),
         row("floor", f"{report['floor']:.2f}", "the entropy of the pixels"),
-        row("baseline", f"{report['baseline']:.2f}", "always the mean training picture"),
+        row("baseline", f"{report['baseline']:.2f}", "always the mean training image"),
         row("mse", f"{report['mean_squared_error']:.4f}", "mean squared error per pixel"),
         "",
         f"{sum(report['active'])} of {len(report['active'])} latents are active; their KL:",

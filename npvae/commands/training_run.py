@@ -1,4 +1,4 @@
-"""What `scripts/train.py` does: say what is about to happen, do it, say what came of it."""
+"""What does `train` do? Print the plan, train epoch by epoch, save each one, print a summary."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from npvae.runs.messages import (
     best_epoch,
     explain_interruption,
     floor_and_baseline,
+    next_steps,
     plan,
     silence,
     summary,
-    what_next,
 )
 from npvae.runs.progress import Progress
 from npvae.runs.run_directory import Run, as_row, new_run, open_run
@@ -48,7 +48,7 @@ def start(
     quiet: bool = False,
     backend: str | None = None,
 ) -> None:
-    """A new training run: data, folder, epochs, summary."""
+    """Train a new run in the folder `out`, by default the next one in runs/."""
     settings = with_known_names(settings)
     backend = backend or fast.wanted_backend()
     check_out(settings, out)
@@ -65,7 +65,7 @@ def start(
     }
     name = f"{short_name(train_set)}-z{settings.latent_dim}"
     run = new_run(name, out, about, started=now())
-    where = given_folder(data_dir)
+    where = data_dir_words(data_dir)
     with closing(run), explain_interruption(run, settings, where):
         optimizer = OPTIMIZERS[settings.optimizer](settings.learning_rate)
         _train(run, vae, optimizer, settings, train_set, test_set, quiet, where, backend)
@@ -78,12 +78,12 @@ def resume(
     quiet: bool = False,
     backend: str | None = None,
 ) -> None:
-    """Go on with a run, bit for bit as if it had never stopped."""
+    """Continue the run in a folder, as if it had never stopped; `given` are changed settings."""
     backend = backend or fast.wanted_backend()
     say = silence if quiet else show
     run, vae, optimizer, header = open_run(folder)
     done = header["epoch"]
-    where = given_folder(data_dir)
+    where = data_dir_words(data_dir)
     with closing(run):
         settings = Settings.from_dict(header["settings"]).resumed(given, done)
         settings = with_known_names(settings)
@@ -116,7 +116,7 @@ def _train(
     backend: str,
     done: int = 0,
 ) -> None:
-    """Train the epochs after `done`, and say what came of it."""
+    """Train the epochs after `done`, save each one, and print the progress and a summary."""
     say = silence if quiet else show
     images = train_set.images, test_set.images
     say(plan(settings, train_set, test_set, vae, run, backend))
@@ -125,15 +125,15 @@ def _train(
     progress = Progress(settings.epochs, done, quiet)
     epochs = range(done + 1, settings.epochs + 1)
     bounds = floor_and_baseline(train_set, test_set)
-    if done:  # its pictures may be what could not be written
+    if done:  # the run may have stopped because these pictures could not be written
         draw(run, run.history, vae, test_set, settings, bounds)
     try:
         for epoch in train(vae, optimizer, *images, settings, epochs, progress.batch, backend):
-            epoch = epoch._replace(seconds=max(0.0, epoch.seconds))  # a clock may jump
+            epoch = epoch._replace(seconds=max(0.0, epoch.seconds))  # if a clock went backwards
             history = [*run.history, as_row(epoch)]
             try:
                 draw(run, history, vae, test_set, settings, bounds)
-            except Exception:  # an epoch is not lost over a picture
+            except Exception:  # without its pictures, the epoch is saved nevertheless
                 run.record(epoch, vae, optimizer)
                 raise
             run.record(epoch, vae, optimizer)
@@ -147,11 +147,11 @@ def _train(
         show(best_epoch(run.history))
     if quiet:
         show(f"results   {run.folder}")
-    say(what_next(run, settings, where))
+    say(next_steps(run, settings, where))
 
 
-def given_folder(data_dir: str | None) -> list[str | Path]:
-    """--data-dir for another command, if it was given for this one."""
+def data_dir_words(data_dir: str | None) -> list[str | Path]:
+    """The words of --data-dir for another command, if this one has got it."""
     return ["--data-dir", Path(data_dir)] if data_dir else []
 
 
@@ -168,9 +168,9 @@ def images_of(
     data_dir: str | None,
     report: Callable[[str], None],
 ) -> tuple[Dataset, Dataset]:
-    """The images of a run that is resumed; DataError if they are others now."""
+    """The images of a run that is resumed. Raises DataError if they have changed."""
     before = run.about["data"]
-    # Paths are kept as they were given; those in "data" hold in every folder.
+    # Settings have paths as the user wrote them; in "data" they are absolute.
     name = settings.dataset if "dataset" in given else before["name"]
     extra = settings.extra_data if "extra_data" in given else before.get("extra", "")
     train_set, test_set = load_again(name, extra, data_dir, report, settings.own_data)
@@ -193,7 +193,7 @@ def build(settings: Settings) -> VAE:
     except (MemoryError, ValueError) as error:
         sizes = f"--hidden {shown(settings.hidden_dims)} --latent-dim {settings.latent_dim}"
         raise OptionError(
-            f"a network of {sizes} needs more memory than there is.\nAsk for a smaller one."
+            f"a network of {sizes} needs more memory than there is.\nChoose a smaller one."
         ) from error
 
 
@@ -205,7 +205,7 @@ def draw(
     settings: Settings,
     bounds: Bounds,
 ) -> None:
-    """The pictures of the last epoch in history, if it is due for them, and the loss so far."""
+    """Save loss.png, and the pictures of the last epoch in history if it should have some."""
     epoch = len(history)
     if settings.pictures_every and epoch % settings.pictures_every == 0:
         save_pictures(run, epoch, vae, test_set, settings)
@@ -215,7 +215,7 @@ def draw(
 
 
 def save_pictures(run: Run, epoch: int, vae: VAE, test_set: Dataset, settings: Settings) -> None:
-    """100 draws from the prior, the same z in every epoch; 50 test images and their x_hat at mu."""
+    """Save 100 draws from the prior, the same z in every epoch, and 50 reconstructions at mu."""
     name = model_name(test_set.title, vae.latent_dim, epoch)
     samples = prior(vae, generator(settings.seed, Stream.SAMPLES), 100, 3, name)
     run.picture(f"images/sampled_epoch{epoch}.png", samples)
@@ -227,26 +227,26 @@ def save_pictures(run: Run, epoch: int, vae: VAE, test_set: Dataset, settings: S
 
 
 def short_name(dataset: Dataset) -> str:
-    """The name of a dataset as part of a folder's name."""
-    return dataset.name if dataset.name in DATASETS else Path(real(dataset.name)).stem
+    """The name of a dataset as part of a folder name."""
+    return dataset.name if dataset.name in DATASETS else Path(real_path(dataset.name)).stem
 
 
 def about_data(train_set: Dataset, test_set: Dataset, settings: Settings) -> dict[str, Any]:
     return {
-        "name": from_anywhere(train_set.name),
-        "extra": from_anywhere(settings.extra_data),
+        "name": absolute_name(train_set.name),
+        "extra": absolute_name(settings.extra_data),
         "source": train_set.source,
         **fingerprint(train_set, test_set),
     }
 
 
-def from_anywhere(dataset: str) -> str:
-    """The name of a dataset, or its path, in words that mean the same in every folder."""
-    return real(dataset) if dataset and is_path(dataset) else dataset
+def absolute_name(dataset: str) -> str:
+    """The name of a dataset, or its absolute path."""
+    return real_path(dataset) if dataset and is_path(dataset) else dataset
 
 
-def real(path: str) -> str:
-    """The path without links and from the root on, even where links go round in a circle."""
+def real_path(path: str) -> str:
+    """The absolute path without links, even where links form a circle."""
     return os.path.realpath(os.path.expanduser(path))
 
 
@@ -255,13 +255,13 @@ def now() -> str:
 
 
 def check_out(settings: Settings, out: str | None) -> None:
-    """Raise OptionError if the results would be among the pictures that are trained on."""
-    around = Path(real(out)).parents if out else ()
+    """Raise OptionError if the results would lie among the training images."""
+    around = Path(real_path(out)).parents if out else ()
     for name in (settings.dataset, settings.extra_data):
-        if name and is_path(name) and Path(real(name)) in around:
+        if name and is_path(name) and Path(real_path(name)) in around:
             raise OptionError(
-                f"{out} is inside {name}, whose pictures are trained on.\n"
-                "Choose another folder with --out, or leave --out away."
+                f"{out} is inside {name}, the folder of the training images.\n"
+                "Choose another folder with --out, or omit --out."
             )
 
 

@@ -1,4 +1,4 @@
-"""What does training tell people: before it begins, when it is cut short, and at the end?"""
+"""What does training print before it starts, when it is interrupted, and at the end?"""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from npvae.settings import Settings, option, shown
 from npvae.storage import checkpoint
 
 ROUNDING = 1e-4  # of a loss that is summed in float32
-FEW_STEPS = 300  # the defaults take 118 for an epoch of Fashion-MNIST
+FEW_STEPS = 300  # the default is 118 for each epoch of Fashion-MNIST
 
 
 def silence(text: str) -> None:
-    """Says nothing, for --quiet."""
+    """Print nothing, for --quiet."""
 
 
 def plan(
@@ -46,14 +46,14 @@ def plan(
     steps = ceil(images / settings.batch_size)
     held_out = f"{settings.validation:,} of the training images choose the best epoch"
     few = f"only {count_of(steps * settings.epochs, 'step')} in all: try a smaller --batch-size"
-    room = max(20, columns(sys.stdout) - 12)  # and not broken once more by `show`
+    room = max(20, columns(sys.stdout) - 12)  # so that `show` need not break these lines
     topics = {
         "data": [
             f"{train_set.name}: {len(train_set):,} training and {len(test_set):,} test images",
             train_set.source,
             *([held_out] if settings.validation else []),
         ],
-        "network": network(vae),
+        "network": network_table(vae),
         "training": [
             f"{count_of(settings.epochs, 'epoch')} of {count_of(steps, 'batch', 'es')} "
             f"of {settings.batch_size}, {settings.optimizer} {settings.learning_rate:g}, "
@@ -77,8 +77,8 @@ def count_of(number: int, what: str, plural: str = "s") -> str:
     return f"{number} {what}{'' if number == 1 else plural}"
 
 
-def network(vae: VAE) -> list[str]:
-    """The network layer by layer: shapes and parameter counts."""
+def network_table(vae: VAE) -> list[str]:
+    """The layers with their shapes and parameter counts."""
     notes = dict.fromkeys([*vae.encoder.layers, *vae.decoder.layers], vae.activation)
     notes[vae.to_log_var] = "z = mu + sigma * epsilon"
     notes[vae.to_logits] = "x_hat = sigmoid(logits)"
@@ -97,10 +97,10 @@ def network(vae: VAE) -> list[str]:
 def explain_interruption(
     run: Run, settings: Settings, where: Sequence[str | Path]
 ) -> Iterator[None]:
-    """Whatever cuts training short here: say what is left, and how to go on."""
+    """If training is interrupted in this context, report what was saved and how to continue."""
     try:
         yield
-    except (RunMoved, checkpoint.TooLong):  # there is no way on, but the one that they tell
+    except (RunMoved, checkpoint.TooLong):  # they say what to do themselves
         raise
     except DivergedError as error:
         smaller = replace(settings, learning_rate=settings.learning_rate / 10)
@@ -108,40 +108,43 @@ def explain_interruption(
         raise DivergedError(f"{error}\nStart again with:  {command}") from error
     except OutputError as error:
         what_and_why = str(error).splitlines()[:2]
-        lines = [*what_and_why, put_in_order(run, settings, where)]
+        lines = [*what_and_why, how_to_continue(run, settings, where)]
         raise OutputError("\n".join(lines)) from error
-    except (KeyboardInterrupt, OSError) as error:  # OSError: what is printed cannot be
-        left = isinstance(error, KeyboardInterrupt | BrokenPipeError)  # or nobody reads it
+    except (KeyboardInterrupt, OSError) as error:  # OSError: nothing can be printed
+        by_user = isinstance(error, KeyboardInterrupt | BrokenPipeError)
         with suppress(OSError):
-            how = "Interrupted" if left else "Stopped"
-            show(f"{how}. {put_in_order(run, settings, where)}", sys.stderr)
-        if isinstance(error, BrokenPipeError):  # not done, so no success
+            what = "Interrupted" if by_user else "Stopped"
+            show(f"{what}. {how_to_continue(run, settings, where)}", sys.stderr)
+        if isinstance(error, BrokenPipeError):  # the run is not complete, so this is no success
             raise KeyboardInterrupt from error
         raise
 
 
-def put_in_order(run: Run, settings: Settings, where: Sequence[str | Path]) -> str:
-    """Make metrics.csv agree with last.npz; the state of the run, and the command that goes on."""
+def how_to_continue(run: Run, settings: Settings, where: Sequence[str | Path]) -> str:
+    """What was saved and the command that resumes it. Makes metrics.csv agree with last.npz.
+
+    `where` are the words of --data-dir, if it was given.
+    """
     try:
         run.lock.check()
     except RunMoved as moved:
         return str(moved)
     last = checkpoint_of(run.folder)
     if not last.exists():
-        return "No epoch was finished: begin again with the same command."
+        return "No epoch was finished: start again with the same command."
     header, _ = checkpoint.load(last)
     with suppress(OutputError):
         run.rewrite_metrics(header["history"])
     state = f"The state after epoch {header['epoch']} is in {last}"
     if header["epoch"] == settings.epochs:
-        return f"{state}\nThat was the last one: the run is complete."
+        return f"{state}\nThat was the last epoch: the run is complete."
     before = Settings.from_dict(header["settings"])
-    changes = []  # which are not in the checkpoint yet, such as more epochs
+    changes = []  # settings that are not in the checkpoint yet, such as more epochs
     for name, value in asdict(settings).items():
         if value != getattr(before, name):
             changes += [option(name), shown(value)]
     command = terminal.command("train", "--resume", run.folder, *changes, *where)
-    return f"{state}\nGo on with:  {command}"
+    return f"{state}\nContinue with:  {command}"
 
 
 class Bounds(NamedTuple):
@@ -158,40 +161,40 @@ def floor_and_baseline(train_set: Dataset, test_set: Dataset) -> Bounds:
 
 
 def summary(test: Loss, bounds: Bounds) -> str:
-    """The test loss between its floor and its baseline."""
+    """The test loss of the last epoch, compared with its floor and its baseline."""
     floor, baseline = bounds
     beta = "" if test.beta == 1 else f"{test.beta:g} * "
     lines = [
         f"test loss {test.loss:7.2f} nats per image = bce {test.bce:.2f} + {beta}kl {test.kl:.2f}",
         f"floor     {floor:7.2f} the entropy of the test pixels: no model can go below",
-        f"baseline  {baseline:7.2f} always the mean training picture, nothing in z",
+        f"baseline  {baseline:7.2f} always the mean training image, nothing in z",
     ]
     if test.beta != 1:
         lines.append(f"-elbo     {-test.elbo:7.2f} bce + kl, comparable with floor and baseline")
     room = baseline - floor
     if -test.elbo < floor - ROUNDING * (1 + floor):
-        lines.append(f"{'':10}which is impossible: the loss is below the floor. Please report this")
+        lines.append(f"{'':10}The loss is below the floor, which is impossible: please report it.")
     elif room < ROUNDING * (1 + floor):
-        lines.append(f"{'':10}there is nothing to learn: the images equal their mean")
+        lines.append(f"{'':10}There is nothing to learn: every image equals the mean image.")
     elif -test.elbo < baseline:
         way = (baseline + test.elbo) / room
-        lines.append(f"{'':10}which is {way:.0%} of the way from the baseline to the floor")
+        lines.append(f"{'':10}That is {way:.0%} of the way from the baseline to the floor.")
     elif test.beta == 1:
-        lines.append(f"{'':10}which it does not reach yet: train for longer")
+        lines.append(f"{'':10}The loss is not below the baseline yet: train for longer.")
     return "\n".join(lines)
 
 
 def best_epoch(history: Sequence[Mapping[str, float]]) -> str:
-    """Which epoch --validation has kept, and what it is worth."""
+    """The epoch that --validation has kept in best.npz, and its test loss."""
     best = min(reversed(history), key=lambda row: row["validation_loss"])  # the last of equals
     loss, lowest = best["test_loss"], best["validation_loss"]
     which = f"after epoch {best['epoch']:.0f}, which has the lowest validation loss, {lowest:.2f};"
-    kept = "kept in best.npz, which evaluate.py and generate.py use"
+    kept = "kept in best.npz, which `evaluate` and `generate` use"
     return f"best      {loss:7.2f} {which}\n{'':17} {kept}"
 
 
-def what_next(run: Run, settings: Settings, where: Sequence[str | Path]) -> str:
-    """What one can do with a run that is done."""
+def next_steps(run: Run, settings: Settings, where: Sequence[str | Path]) -> str:
+    """What to do with a run that is complete."""
     lines = ["", "Next:"]
     newest = settings.epochs - settings.epochs % (settings.pictures_every or settings.epochs + 1)
     picture = run.folder / "images" / f"sampled_epoch{newest}.png"

@@ -229,14 +229,29 @@ def test_commands_are_for_the_python_that_runs_this(
     assert terminal.command("train.py").startswith(f"{word} ")
 
 
+@pytest.mark.parametrize(("module", "package"), [("numpy", "numpy"), ("PIL", "pillow")])
+@pytest.mark.parametrize("script", ["train.py", "generate.py"])
 def test_a_missing_package_is_named_with_what_installs_it(
-    capsys: pytest.CaptureFixture[str],
+    script: str, module: str, package: str, tmp_path: Path
 ) -> None:
-    assert ending(raising(ModuleNotFoundError("No module named 'PIL'", name="PIL"))) == 2
-    first, second = capsys.readouterr().err.splitlines()
-    assert first == "error: the Python package pillow is missing. Install it for this Python with"
+    """As in a clone whose packages nobody has installed yet."""
+    program = (
+        "import runpy, sys\n"
+        f"sys.modules[{module!r}] = None\n"  # so Python takes it for missing
+        f"sys.argv = {command(script)[1:]!r}\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    done = run([sys.executable, "-c", program], cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    first, second = done.stderr.splitlines()
+    why = f"error: the Python package {package} is missing."
+    assert first == f"{why} Install it for this Python with"
     assert second.endswith(" -m pip install numpy pillow numba")
+
+
+def test_an_unknown_module_is_a_bug(capsys: pytest.CaptureFixture[str]) -> None:
     assert ending(raising(ModuleNotFoundError("No module named 'x'", name="x"))) == 1
+    assert "bug" in capsys.readouterr().err
 
 
 def test_codes_of_success() -> None:

@@ -188,8 +188,8 @@ def test_kill_9_loses_no_finished_epoch_and_changes_nothing(
 
 
 def suggested(text: str) -> list[str]:
-    """The command after the words "Go on with:", as a shell would take it to pieces."""
-    found = re.search(r"Go on with: +python (.*)", text)
+    """The command after the words "Continue with:", as a shell would take it to pieces."""
+    found = re.search(r"Continue with: +python (.*)", text)
     assert found, text
     return shlex.split(found[1])
 

@@ -276,7 +276,7 @@ def test_the_examples_in_the_help_are_understood(script: str, forks: Forks) -> N
 @pytest.mark.parametrize(
     "line",
     [
-        "Go on with:  python scripts/train.py --resume 'a run'\"'\"'s place' --epochs 20",
+        "Continue with:  python scripts/train.py --resume 'a run'\"'\"'s place' --epochs 20",
         "  python3 'my scripts/generate.py' --checkpoint 'two words' traverse --index 7",
     ],
 )
