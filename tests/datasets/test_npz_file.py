@@ -240,7 +240,7 @@ MORE = RNG.integers(0, 256, (9, 28, 28), np.uint8)
     ],
 )
 def test_halves_by_their_usual_names(tmp_path: Path, names: tuple[str, ...]) -> None:
-    arrays = (IMAGES, LABELS.astype(np.int64), MORE, LABELS[:9, None])
+    arrays: tuple[NDArray[Any], ...] = (IMAGES, LABELS.astype(np.int64), MORE, LABELS[:9, None])
     own = Loaded(save(tmp_path / "a.npz", **dict(zip(names, arrays, strict=True))))
     np.testing.assert_array_equal(own.train.images, IMAGES)
     np.testing.assert_array_equal(own.test.images, MORE)
