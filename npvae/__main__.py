@@ -11,7 +11,7 @@ from npvae import __version__
 from npvae.commands import cli
 
 COMMANDS = (
-    *("train", "generate", "evaluate", "experiments"),
+    *("train", "generate", "evaluate", "compare", "experiments"),
     *("gradcheck", "compare_torch", "benchmark"),
 )
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from npvae import fast
+from npvae.commands.run_pictures import RunPictures
 from npvae.core.errors import DataError, OptionError
 from npvae.core.optimizer_base import Optimizer
 from npvae.core.random_streams import Stream, generator
@@ -20,13 +21,9 @@ from npvae.datasets.dataset import are_those_of, fingerprint
 from npvae.datasets.extra import load_again, load_with_extra
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
-from npvae.plots.image_grid import reconstruction_grid
-from npvae.plots.loss_curves import loss_curve
-from npvae.plots.samples import model_name, prior
 from npvae.runs.environment import versions
 from npvae.runs.fit import train
 from npvae.runs.messages import (
-    Bounds,
     best_epoch,
     explain_interruption,
     floor_and_baseline,
@@ -34,6 +31,7 @@ from npvae.runs.messages import (
     plan,
     silence,
     summary,
+    topics,
 )
 from npvae.runs.progress import Progress
 from npvae.runs.run_directory import Run, as_row, new_run, open_run
@@ -119,20 +117,23 @@ def _train(
     """Train the epochs after `done`, save each one, and print the progress and a summary."""
     say = silence if quiet else show
     images = train_set.images, test_set.images
-    say(plan(settings, train_set, test_set, vae, run, backend))
+    about = topics(settings, train_set, test_set, vae, run, backend)
+    say(plan(about))
     if fast.must_compile(backend):
         say("Compiling for this machine: some ten seconds, the first time only.\n")
+    facts = [(topic, "\n".join(about[topic])) for topic in about if topic != "results"]
     progress = Progress(settings.epochs, done, quiet)
     epochs = range(done + 1, settings.epochs + 1)
     bounds = floor_and_baseline(train_set, test_set)
+    draw = RunPictures(run, vae, settings, test_set, bounds, facts, where)
     if done:  # the run may have stopped because these pictures could not be written
-        draw(run, run.history, vae, test_set, settings, bounds)
+        draw(run.history, 0.0)
     try:
         for epoch in train(vae, optimizer, *images, settings, epochs, progress.batch, backend):
             epoch = epoch._replace(seconds=max(0.0, epoch.seconds))  # if a clock went backwards
             history = [*run.history, as_row(epoch)]
             try:
-                draw(run, history, vae, test_set, settings, bounds)
+                draw(history, epoch.seconds)
             except Exception:  # without its pictures, the epoch is saved nevertheless
                 run.record(epoch, vae, optimizer)
                 raise
@@ -147,7 +148,7 @@ def _train(
         show(best_epoch(run.history))
     if quiet:
         show(f"results   {run.folder}")
-    say(next_steps(run, settings, where))
+    say(next_steps(run, where, vae.latent_dim))
 
 
 def data_dir_words(data_dir: str | None) -> list[str | Path]:
@@ -195,35 +196,6 @@ def build(settings: Settings) -> VAE:
         raise OptionError(
             f"a network of {sizes} needs more memory than there is.\nChoose a smaller one."
         ) from error
-
-
-def draw(
-    run: Run,
-    history: Sequence[Mapping[str, float]],
-    vae: VAE,
-    test_set: Dataset,
-    settings: Settings,
-    bounds: Bounds,
-) -> None:
-    """Save loss.png, and the pictures of the last epoch in history if it should have some."""
-    epoch = len(history)
-    if settings.pictures_every and epoch % settings.pictures_every == 0:
-        save_pictures(run, epoch, vae, test_set, settings)
-    if settings.pictures_every:
-        name = model_name(test_set.title, vae.latent_dim)
-        run.picture("loss.png", loss_curve(history, name, *bounds))
-
-
-def save_pictures(run: Run, epoch: int, vae: VAE, test_set: Dataset, settings: Settings) -> None:
-    """Save 100 draws from the prior, the same z in every epoch, and 50 reconstructions at mu."""
-    name = model_name(test_set.title, vae.latent_dim, epoch)
-    samples = prior(vae, generator(settings.seed, Stream.SAMPLES), 100, 3, name)
-    run.picture(f"images/sampled_epoch{epoch}.png", samples)
-    originals = test_set.images[:50]
-    mu, _ = vae.encode(originals.reshape(len(originals), -1) / 255)
-    title = f"{name}: test images and their reconstructions"
-    pairs = reconstruction_grid(originals, vae.decode(mu), 3, title)
-    run.picture(f"images/rec_epoch{epoch}.png", pairs)
 
 
 def short_name(dataset: Dataset) -> str:

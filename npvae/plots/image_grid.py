@@ -141,10 +141,17 @@ def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
 
 
 def save_png(path: str | os.PathLike[str], picture: NDArray[np.uint8] | Image.Image) -> None:
-    """Write a picture, grey (H, W) or colour (H, W, 3) uint8, as PNG.
+    """Write a picture as PNG: see `png`. An existing file is replaced in one step.
 
-    An existing file is replaced in one step. Equal pixels give equal bytes.
     Raises ValueError for other pixels, OutputError if the file cannot be written.
+    """
+    save_bytes(path, png(picture))
+
+
+def png(picture: NDArray[np.uint8] | Image.Image) -> bytes:
+    """A picture, grey (H, W) or colour (H, W, 3) uint8, as PNG. Equal pixels give equal bytes.
+
+    Raises ValueError for other pixels.
     """
     pixels = np.asarray(picture)
     shape_is_right = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] == 3)
@@ -152,10 +159,10 @@ def save_png(path: str | os.PathLike[str], picture: NDArray[np.uint8] | Image.Im
         raise ValueError(
             f"a picture is (H, W) or (H, W, 3) of uint8, not {pixels.shape} of {pixels.dtype}"
         )
-    png = io.BytesIO()
     how = {"compress_type": ZLIB_RLE} if pixels.ndim == 2 else {"compress_level": 3}
-    Image.fromarray(pixels).save(png, format="PNG", **how)
-    save_bytes(path, png.getvalue())
+    data = io.BytesIO()
+    Image.fromarray(pixels).save(data, format="PNG", **how)
+    return data.getvalue()
 
 
 def save_bytes(path: str | os.PathLike[str], data: bytes) -> None:

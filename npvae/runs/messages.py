@@ -33,21 +33,31 @@ def silence(text: str) -> None:
     """Print nothing, for --quiet."""
 
 
-def plan(
+def plan(topics: Mapping[str, Sequence[str]]) -> str:
+    """What is about to happen, for people: the topics and their lines."""
+    lines = [
+        f"{topic if k == 0 else '':10}{line}"
+        for topic, text in topics.items()
+        for k, line in enumerate(text)
+    ]
+    return "\n".join([*lines, ""])
+
+
+def topics(
     settings: Settings,
     train_set: Dataset,
     test_set: Dataset,
     vae: VAE,
     run: Run,
     backend: str = "auto",
-) -> str:
-    """What is about to happen, for people."""
+) -> dict[str, list[str]]:
+    """The lines of the plan by topic: data, network, training and so on."""
     images = len(train_set) - settings.validation
     steps = ceil(images / settings.batch_size)
     held_out = f"{settings.validation:,} of the training images choose the best epoch"
     few = f"only {count_of(steps * settings.epochs, 'step')} in all: try a smaller --batch-size"
     room = max(20, columns(sys.stdout) - 12)  # so that `show` need not break these lines
-    topics = {
+    return {
         "data": [
             f"{train_set.name}: {len(train_set):,} training and {len(test_set):,} test images",
             train_set.source,
@@ -65,12 +75,6 @@ def plan(
         "backend": [fast.describe(backend)],
         "results": [str(run.folder)],
     }
-    lines = [
-        f"{topic if k == 0 else '':10}{line}"
-        for topic, text in topics.items()
-        for k, line in enumerate(text)
-    ]
-    return "\n".join([*lines, ""])
 
 
 def count_of(number: int, what: str, plural: str = "s") -> str:
@@ -193,17 +197,19 @@ def best_epoch(history: Sequence[Mapping[str, float]]) -> str:
     return f"best      {loss:7.2f} {which}\n{'':17} {kept}"
 
 
-def next_steps(run: Run, settings: Settings, where: Sequence[str | Path]) -> str:
+def next_steps(run: Run, where: Sequence[str | Path], latent_dim: int) -> str:
     """What to do with a run that is complete."""
-    lines = ["", "Next:"]
-    newest = settings.epochs - settings.epochs % (settings.pictures_every or settings.epochs + 1)
-    picture = run.folder / "images" / f"sampled_epoch{newest}.png"
-    if newest and picture.exists():
-        lines.append(f"  look at {picture}")
+    commands = [f"  {command}" for _, command in next_commands(run, where, latent_dim)]
+    return "\n".join(["", "Next:", f"  look at {run.folder / 'report.html'}", *commands])
+
+
+def next_commands(run: Run, where: Sequence[str | Path], latent_dim: int) -> list[tuple[str, str]]:
+    """The commands that fit a run with so many latents, each after its purpose."""
     which = [*([] if run.folder.parent == RUNS else ["--checkpoint", run.folder]), *where]
-    lines += [
-        f"  {terminal.command('generate', *which)}",
-        f"  {terminal.command('evaluate', *which)}",
-        f"  {terminal.command('gradcheck')}",
-    ]
-    return "\n".join(lines)
+    if latent_dim <= 2:
+        pictures = {"manifold": "the latent space, decoded", "scatter": "the codes of test images"}
+    else:
+        pictures = {"traverse": "what each latent does to an image"}
+    modes = {"explorer": "a page to play with the model", **pictures}
+    steps = [(f"{why}:", terminal.command("generate", mode, *which)) for mode, why in modes.items()]
+    return [*steps, ("what the model is worth:", terminal.command("evaluate", *which))]

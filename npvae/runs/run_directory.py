@@ -5,7 +5,9 @@
         metrics.csv    a row for each epoch, losses in nats per image
         last.npz       checkpoint of the last epoch: parameters, optimizer, epoch, history
         best.npz       checkpoint of the epoch with the lowest validation loss (--validation)
+        report.html    the page of the run: losses, pictures by epoch, what comes next
         loss.png       the loss curves
+        samples.gif    the samples, epoch by epoch; written after the last epoch
         images/        sampled_epoch%d.png, rec_epoch%d.png
         .lock          held by the process that trains there, see run_lock.py
 
@@ -18,6 +20,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from contextlib import ExitStack, closing, suppress
 from difflib import get_close_matches
@@ -34,7 +37,7 @@ from npvae.core.optimizer_base import Optimizer
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
-from npvae.plots.image_grid import save_png
+from npvae.plots.image_grid import save_bytes, save_png
 from npvae.runs import terminal
 from npvae.runs.fit import Epoch
 from npvae.runs.run_lock import FolderNotEmpty, Lock, create_numbered, lock_new
@@ -43,6 +46,7 @@ from npvae.storage import checkpoint
 from npvae.storage.files import read_text, remove_leftovers, write_bytes_safely
 
 RUNS = Path("runs")
+NUMBERED = re.compile(r"sampled_epoch(\d{1,9})\.png")
 COLUMNS = "epoch,train_bce,train_kl,train_loss,test_bce,test_kl,test_loss,seconds"
 
 
@@ -109,10 +113,18 @@ class Run:
                 "Free some space, or check the permissions of the folder."
             ) from error
 
-    def picture(self, name: str, pixels: NDArray[np.uint8] | Image.Image) -> None:
-        """Write a picture of the run, whole or not at all. Raises OutputError."""
+    def picture(self, name: str, picture: NDArray[np.uint8] | Image.Image | bytes) -> None:
+        """Write a picture or page of the run, whole or not at all. Raises OutputError."""
         self.lock.check()
-        save_png(self.folder / name, pixels)
+        if isinstance(picture, bytes):
+            save_bytes(self.folder / name, picture)
+        else:
+            save_png(self.folder / name, picture)
+
+    def epochs_with_pictures(self, last: int) -> list[int]:
+        """The epochs up to `last` that have their samples in images/, in order."""
+        found = (NUMBERED.fullmatch(path.name) for path in (self.folder / "images").iterdir())
+        return sorted(int(name[1]) for name in found if name and int(name[1]) <= last)
 
     def write_about(self, **more: Any) -> None:
         """Write run.json, keeping entries of before, such as when the run was started."""

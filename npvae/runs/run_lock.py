@@ -17,7 +17,8 @@ from typing import IO
 from npvae.core.errors import OutputError
 from npvae.storage.files import read_text
 
-UNFINISHED = {"run.json", ".lock", "images", "loss.png"}  # what a run has before its first epoch
+# What a run has before its first epoch is over.
+UNFINISHED = {"run.json", ".lock", "images", "loss.png", "samples.gif", "report.html"}
 FIRST_PICTURES = {"sampled_epoch1.png", "rec_epoch1.png"}
 
 

@@ -57,6 +57,7 @@ from tests.helpers import (
 TRAIN = str(ROOT / "scripts" / "train.py")
 RUN = ["--dataset", "digits.npz", "--epochs", "8", "--hidden", "8", "--batch-size", "64"]
 NAMES = {"run.json", "metrics.csv", "last.npz", "best.npz", "loss.png", ".lock", "images"}
+NAMES |= {"report.html", "samples.gif"}
 
 
 @pytest.fixture(autouse=True)
@@ -99,7 +100,12 @@ def straight(home: Path, forks: Forks) -> Straight:
 
 def assert_the_same(folder: Path, straight: Path) -> None:
     """All that a run leaves is the same, byte for byte, but for the seconds."""
-    for name in ("last.npz", "loss.png", *(f"images/{p.name}" for p in straight.glob("images/*"))):
+    for name in (
+        "last.npz",
+        "loss.png",
+        "samples.gif",
+        *(f"images/{p.name}" for p in straight.glob("images/*")),
+    ):
         assert (folder / name).read_bytes() == (straight / name).read_bytes(), name
     assert untimed(folder / "metrics.csv") == untimed(straight / "metrics.csv")
     assert all(float(row["seconds"] or 0) >= 0 for row in rows(folder / "metrics.csv"))
@@ -544,22 +550,26 @@ def cut_short(
     return caught.value
 
 
-# The files are run.json, then each epoch two pictures, the curve, the checkpoint and metrics.csv.
+# The files in the order in which a run of three epochs writes them.
+EPOCH = ["sampled", "rec", "loss", "report", "last", "metrics"]
+FILES = ["run.json", *EPOCH, *EPOCH, "sampled", "rec", "loss", "gif", "report", "last", "metrics"]
+
+
 @pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
 def test_whichever_file_cannot_be_replaced_the_run_can_be_taken_up_again(
     every: int, three: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    for which in range(1, 17, every):
+    for which in range(1, len(FILES) + 1, every):
         out = f"fault {which}"
         error = cut_short(out, which, full, monkeypatch)
         assert isinstance(error, OutputError)
         assert "No space left on device" in str(error)
         assert str(error).count("\n") <= 3
-        before, file = divmod(which - 2, 5)
+        before, file = FILES[: which - 1].count("last"), FILES[which - 1]
         done = epochs_in(Path(out))
         # An epoch is lost only with its checkpoint, not with a picture or metrics.csv.
-        assert done == (0 if which == 1 else before + (file != 3))
+        assert done == before + (file not in ("run.json", "last", "metrics"))
         if done == 3:
             assert "complete" in str(error)
             opened, *_ = open_run(out)
@@ -583,13 +593,14 @@ def test_ctrl_c_right_after_a_file_leaves_all_in_agreement(
     every: int, three: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
     """Right after last.npz, too, when metrics.csv is an epoch behind it."""
-    for which in range(5, 16, every):
+    first = FILES.index("last") + 1
+    for which in range(first, len(FILES) + 1, every):
         out = f"cut {which}"
         assert isinstance(
             cut_short(out, which, KeyboardInterrupt(), monkeypatch), KeyboardInterrupt
         )
         done = epochs_in(Path(out))
-        assert done == (which - 5) // 5 + 1
+        assert done == FILES[:which].count("last")
         assert len(rows(Path(out) / "metrics.csv")) == done
         if done < 3:
             training_run.resume(out, {}, None, quiet=True)
@@ -603,7 +614,7 @@ def test_best_without_last_is_an_epoch_too(
     """With --validation, best.npz comes before last.npz: in the first epoch there is only it."""
     settings = replace(THREE_EPOCHS, validation=50)
     training_run.start(settings, None, "validated", quiet=True)
-    cut_short("cut", 5, KeyboardInterrupt(), monkeypatch, settings)
+    cut_short("cut", FILES.index("last") + 1, KeyboardInterrupt(), monkeypatch, settings)
     assert {path.name for path in Path("cut").glob("*.npz")} == {"best.npz"}
     told = capsys.readouterr().err
     assert f"The state after epoch 1 is in {Path('cut/best.npz')}" in told

@@ -15,15 +15,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npvae.commands import training_run
+from npvae.commands import run_pictures, training_run
 from npvae.core.errors import DataError, OptionError
 from npvae.datasets import download, drawn_digits
-from npvae.evaluation import no_latent_loss, pixel_entropy
+from npvae.evaluation import kl_per_latent, no_latent_loss, pixel_entropy
 from npvae.plots.animation import samples_in
 from npvae.plots.image_grid import reconstruction_grid
 from npvae.plots.loss_curves import loss_curve
 from npvae.runs.environment import versions
-from npvae.runs.run_directory import load_model
+from npvae.runs.fit import Epoch
+from npvae.runs.run_directory import Run, load_model
 from npvae.settings import Settings
 from npvae.storage import checkpoint
 from tests.forks import Ending, interrupted, like_a_user, on_a_terminal, started
@@ -125,11 +126,11 @@ def test_the_summary_puts_the_loss_between_floor_and_baseline(
 def test_what_it_names_as_next_is_there(home: Path, printed: list[str]) -> None:
     summary = printed[0].partition("3/3")[2]
     scripts = re.findall(r"python (\S+\.py)", summary.partition("Next")[2])
-    pictures = re.findall(r"\S+\.png", summary)
+    pages = re.findall(r"\S+\.html", summary)
     assert len(scripts) >= 2
-    assert pictures
+    assert pages
     assert all((ROOT / script).is_file() for script in scripts)
-    assert all((home / picture).is_file() for picture in pictures)
+    assert all((home / page).is_file() for page in pages)
 
 
 def test_quiet_prints_results_alone(home: Path) -> None:
@@ -425,9 +426,46 @@ def test_pictures_come_as_often_as_asked(
     start(here, "run", epochs=epochs, pictures_every=every)
     found = sorted(Path("run/images").glob("sampled_epoch*.png"))
     assert [path.name for path in found] == [f"sampled_epoch{epoch}.png" for epoch in expected]
-    named = re.findall(r"\S+\.png", capsys.readouterr().out)
-    assert bool(named) is bool(expected)
-    assert all(Path(name).is_file() for name in named)
+    assert Path("run/samples.gif").exists() is (len(expected) > 1)
+    assert data_of(Path("run/report.html"))["pictures"] == expected
+
+
+def data_of(page: Path) -> Any:
+    """The numbers in a run's page."""
+    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text())
+    assert found
+    return json.loads(found[1])
+
+
+def test_the_page_of_a_run_is_complete_after_every_epoch_and_when_it_is_resumed(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = []
+    record = Run.record
+
+    def watched(self: Run, epoch: Epoch, *more: Any) -> None:
+        pages.append(data_of(self.folder / "report.html"))  # before last.npz, as all pictures
+        record(self, epoch, *more)
+
+    monkeypatch.setattr(Run, "record", watched)
+    start(here, "run", epochs=2, pictures_every=1)
+    training_run.resume("run", {"epochs": 4}, None)
+    for k, page in enumerate(pages, start=1):
+        assert [row["epoch"] for row in page["history"]] == list(range(1, k + 1))
+        assert page["pictures"] == list(range(1, k + 1))
+        assert page["epochs"] == (2 if k <= 2 else 4)
+        assert page["gif"] is (k >= 2)
+    vae, header = load_model("run/last.npz")
+    assert pages[-1]["history"] == header["history"]
+    _, test = digits(200, 60)
+    np.testing.assert_allclose(pages[-1]["kl"], kl_per_latent(vae, test), rtol=1e-6)
+    assert 0 < pages[-1]["floor"] < pages[-1]["baseline"]
+    for _, command_line in pages[-1]["next"]:
+        assert "--checkpoint run" in command_line
+    with Image.open("run/samples.gif") as picture:
+        assert (
+            getattr(picture, "n_frames", 1) == 4
+        )  # of all epochs, those before it was resumed too
 
 
 def test_the_curve_has_a_point_for_every_epoch(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -440,7 +478,7 @@ def test_the_curve_has_a_point_for_every_epoch(here: Path, monkeypatch: pytest.M
         assert 0 < bounds[0] < bounds[1]
         return loss_curve(history, name, *bounds)
 
-    monkeypatch.setattr(training_run, "loss_curve", curve)
+    monkeypatch.setattr(run_pictures, "loss_curve", curve)
     start(here, "run", epochs=3, pictures_every=2)
     assert drawn == [[1], [1, 2], [1, 2, 3]]
     training_run.resume("run", {"epochs": 4}, None)

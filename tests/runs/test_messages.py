@@ -83,17 +83,16 @@ def test_what_a_finished_run_suggests(
     _, out, err = request.getfixturevalue(which)
     assert err == ""
     following = out.partition("Next:")[2]
-    named = re.search(r"look at (.*\.png)$", following, re.MULTILINE)
+    named = re.search(r"look at (.*\.html)$", following, re.MULTILINE)
     assert named
     assert (home / named[1]).is_file()
-    generate, evaluate, gradcheck = commands(following)
-    assert [words[0] for words in (generate, evaluate, gradcheck)] == [
-        "generate.py",
-        "evaluate.py",
-        "gradcheck.py",
-    ]
+    explorer, traverse, evaluate = commands(following)
+    assert explorer[:2] == ["generate.py", "explorer"]
+    assert traverse[:2] == ["generate.py", "traverse"]
+    assert evaluate[0] == "evaluate.py"
     if which == "here":
-        ran(forks, *gradcheck)
+        ran(forks, *explorer)
+        ran(forks, *traverse)
     verdict = ran(forks, *evaluate).out
     path = verdict.splitlines()[0] if which == "elsewhere" else ""
     assert path in ("", "a run's place/last.npz") or path.startswith("model")

@@ -112,7 +112,13 @@ def test_a_run_that_never_finished_an_epoch_leaves_its_folder_to_others() -> Non
 
 def test_killed_in_its_first_epoch_it_may_leave_pictures_and_the_folder_is_free_again() -> None:
     new_run("unused", "mine", ABOUT).close()
-    for name in ("images/sampled_epoch1.png", "images/rec_epoch1.png", "loss.png", ".npvae-1.tmp"):
+    for name in (
+        "images/sampled_epoch1.png",
+        "images/rec_epoch1.png",
+        "loss.png",
+        "report.html",
+        ".npvae-1.tmp",
+    ):
         Path("mine", name).write_text("whatever")
         new_run("unused", "mine", ABOUT).close()
     for name in ("images/prior-001.png", "images/sampled_epoch2.png", "best.npz", "notes.txt"):

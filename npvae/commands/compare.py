@@ -1,0 +1,41 @@
+"""Runs side by side: settings that differ, curves over each other, samples of the same codes.
+
+Prints a table, and writes a page for the browser: the table, the curves over each other, and images
+decoded from the same codes z by each model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from npvae.commands import cli
+
+EXAMPLES = """examples:
+  python scripts/compare.py runs/mnist-z2-001 runs/mnist-z10-001
+  python scripts/compare.py runs/*
+"""
+
+
+def main(arguments: Sequence[str]) -> None:
+    parser = cli.Parser(__doc__, EXAMPLES)
+    add = parser.add_argument
+    add("runs", nargs="*", type=cli.some_text, metavar="RUN", help="folders of two or more runs")
+    out = "a folder, or a new .html file (default: the folder that holds the runs)"
+    add("--out", type=cli.some_text, metavar="PATH", help=out)
+    parser.add_common()
+    options = parser.parse_args(arguments)
+    if len(options.runs) < 2:
+        given = ", ".join(options.runs) or "none"
+        parser.error(f"argument RUN: a comparison takes two runs or more, not {given}")
+
+    from npvae.commands.comparison import Comparison, write_page
+    from npvae.runs.terminal import show
+
+    comparison = Comparison.of(options.runs)
+    if not options.quiet:
+        show(f"{comparison.table()}\n\n{comparison.same}")
+    path = write_page(comparison, options.seed, options.out)
+    if options.quiet:
+        print(path)
+    else:
+        show(f"page     {path}\n\nNext: open it in a browser\n  {path.resolve().as_uri()}")

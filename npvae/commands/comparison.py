@@ -1,0 +1,151 @@
+"""What `scripts/compare.py` does: the differences of trained models, as a table and as a page."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from npvae.core.errors import CheckpointError
+from npvae.plots.image_grid import image_grid, png, save_bytes
+from npvae.plots.report import ComparedRun, comparison_page
+from npvae.plots.validation import shortened
+from npvae.runs.trained_model import TrainedModel, new_file
+from npvae.settings import Settings, option, shown
+
+SAMPLES = 12  # in a row of the picture
+BANDS = 2  # of rows, each with other codes
+LOSSES = ("test bce", "test kl", "bce + kl", "test loss")
+NOT_COMPARED = ("epochs", "pictures_every")  # the epoch of each run has a column of its own
+
+
+class Comparison(NamedTuple):
+    """Several trained models, and how they differ."""
+
+    models: Sequence[TrainedModel]
+    columns: Sequence[str]
+    runs: Sequence[ComparedRun]
+    same: str  # what does not differ, in words
+
+    @classmethod
+    def of(cls, folders: Sequence[str]) -> Comparison:
+        """Load the runs. Raises CheckpointError if one is not there, or is no run."""
+        models = [TrainedModel(folder) for folder in folders]
+        histories = [history_of(model) for model in models]
+        settings = [settings_of(model) for model in models]
+        names = list(dict.fromkeys(name for known in settings for name in known))
+        differing = [name for name in names if len({known.get(name) for known in settings}) > 1]
+        columns = [*differing, "epoch", *LOSSES]
+        runs = [
+            ComparedRun(
+                folder,
+                name,
+                [*(known.get(k, "") for k in differing), *results(history[-1])],
+                history,
+            )
+            for folder, name, known, history in zip(
+                folders, short_names(models), settings, histories, strict=True
+            )
+        ]
+        common = {name: settings[0][name] for name in names if name not in differing}
+        return cls(models, columns, runs, what_is_the_same(common, differing))
+
+    def table(self) -> str:
+        """A line for each run: the first column flush left, the others flush right."""
+        rows = [["run", *self.columns], *([run.short, *run.values] for run in self.runs)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join([first.ljust(widths[0]), *map(str.rjust, rest, widths[1:])]).rstrip()
+            for first, *rest in rows
+        )
+
+
+def results(row: Mapping[str, float]) -> list[str]:
+    """The epoch of a row of the history, and its LOSSES."""
+    bce, kl = row["test_bce"], row["test_kl"]
+    return [f"{row['epoch']:.0f}", *(f"{x:.2f}" for x in (bce, kl, bce + kl, row["test_loss"]))]
+
+
+def history_of(model: TrainedModel) -> list[dict[str, float]]:
+    """Its epochs. Raises CheckpointError if the checkpoint is not that of a run."""
+    history = model.header.get("history")
+    if not isinstance(history, list) or not history:
+        raise CheckpointError(
+            f"{model.path} holds a model, but no history of its training.\n"
+            "Name the folder of a run."
+        )
+    return history
+
+
+def short_names(models: Sequence[TrainedModel]) -> list[str]:
+    """The folders of the runs: their last names, or their paths if two have the same one."""
+    folders = [model.path.parent for model in models]
+    names = [os.path.basename(os.path.abspath(folder)) for folder in folders]
+    return names if len(set(names)) == len(names) else [str(folder) for folder in folders]
+
+
+def settings_of(model: TrainedModel) -> dict[str, str]:
+    """The settings of a run as one types them, by the names of their options."""
+    values = {
+        **(model.header.get("settings") or {}),
+        "dataset": model.trained_on or "unknown",
+        "latent_dim": model.vae.latent_dim,
+        "hidden_dims": model.vae.hidden_dims,
+    }
+    return {
+        option(name).removeprefix("--"): as_typed(value)
+        for name, value in values.items()
+        if name not in NOT_COMPARED
+    }
+
+
+def as_typed(value: object) -> str:
+    return shown(tuple(value) if isinstance(value, list) else value) or "none"
+
+
+def what_is_the_same(common: dict[str, str], differing: Sequence[str]) -> str:
+    """The common settings that are not the default, and a warning where losses mislead."""
+    default = {
+        option(name).removeprefix("--"): as_typed(value)
+        for name, value in Settings().as_dict().items()
+    }
+    told = ", ".join(f"{name} {text}" for name, text in common.items() if default.get(name) != text)
+    words = f"The same in all: {told}; all other settings have their defaults."
+    words = words if told else "All other settings have their defaults."
+    if "dataset" in differing:
+        return f"{words} Losses on different data cannot be compared."
+    if "beta" in differing:
+        return f"{words} With different beta compare bce + kl, not the loss."
+    return words
+
+
+def write_page(comparison: Comparison, seed: int, out: str | None) -> Path:
+    """Write the page as a new file, and return its path. Raises OutputError."""
+    models, runs = comparison.models, comparison.runs
+    page = comparison_page(
+        f"{len(runs)} runs compared",
+        comparison.columns,
+        runs,
+        comparison.same,
+        samples(models, [run.short for run in runs], seed),
+        "each column is one code z, decoded by each run",
+    )
+    common = os.path.commonpath([model.path.parent.resolve().parent for model in models])
+    path = new_file(Path(out or os.path.relpath(common)), "comparison", ".html")
+    save_bytes(path, page.encode())
+    return path
+
+
+def samples(models: Sequence[TrainedModel], names: Sequence[str], seed: int) -> bytes:
+    """A PNG with a row for each run, in which each column is the same code z.
+
+    Models with fewer latents than others take the first part of each z.
+    """
+    latents = max(model.vae.latent_dim for model in models)
+    z = np.random.default_rng(seed).standard_normal((BANDS, SAMPLES, latents))
+    rows = [model.vae.decode(some[:, : model.vae.latent_dim]) for some in z for model in models]
+    labels = [shortened(name) for name in names] * BANDS
+    return png(image_grid(rows, labels, band=len(models)))

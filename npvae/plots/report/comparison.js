@@ -1,0 +1,36 @@
+// The page of a comparison: a row of the table and two curves for each run.
+"use strict";
+
+const data = JSON.parse(document.getElementById("data").textContent);
+const COLORS = ["#0a84d6", "#d55e00", "#009e73", "#cc79a7", "#a08600", "#7a5cff", "#8c6d4f", "#808080"];
+const color = (k) => COLORS[k % COLORS.length];
+const make = (name, properties) => Object.assign(document.createElement(name), properties);
+
+const columns = ["run", ...data.columns];
+const head = make("tr"), body = make("tbody");
+for (const name of columns) head.append(make("th", { textContent: name, scope: "col" }));
+data.runs.forEach((run, k) => {
+  const row = make("tr"), name = make("th", { scope: "row" }), key = make("span", { className: "key" });
+  key.style.background = color(k);
+  name.append(key, run.name);
+  row.append(name);
+  for (const value of run.values) row.append(make("td", { textContent: value }));
+  body.append(row);
+});
+const thead = make("thead");
+thead.append(head);
+document.getElementById("table").append(thead, body);
+document.getElementById("same").textContent = data.same;
+
+const curvesOf = (part) => ["train", "test"].flatMap((split) => data.runs.map((run, k) => ({
+  name: run.short,
+  kind: split,
+  color: color(k),
+  epochs: run.history.map((row) => row.epoch),
+  values: run.history.map((row) => row[`${split}_${part}`]),
+})));
+panels([
+  ["loss", "loss", curvesOf("loss")],
+  ["bce", "reconstruction (bce)", curvesOf("bce")],
+  ["kl", "KL divergence (kl)", curvesOf("kl")],
+]);

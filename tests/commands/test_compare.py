@@ -1,0 +1,123 @@
+"""scripts/compare.py shows what differs between runs, and samples of the same codes."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from base64 import b64decode
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from npvae.commands import comparison
+from npvae.commands.compare import main
+from npvae.commands.training_run import start
+from npvae.core.errors import CheckpointError, OutputError
+from npvae.model import VAE
+from npvae.plots.image_grid import to_uint8
+from npvae.runs.run_directory import load_model
+from npvae.settings import Settings
+from tests.helpers import digits_file
+from tests.plots.toys import find
+
+SMALL = Settings("digits.npz", hidden_dims=(8,), epochs=2, batch_size=50, pictures_every=0)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three runs."""
+    folder = tmp_path_factory.mktemp("compare")
+    digits_file(folder, 200, 60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for name, latents, epochs, beta in (("a", 3, 2, 1.0), ("b", 5, 3, 1.0), ("c", 3, 2, 4.0)):
+            changed = {"latent_dim": latents, "epochs": epochs, "beta": beta}
+            start(Settings(**{**SMALL.__dict__, **changed}), None, f"runs/{name}", quiet=True)
+    return folder
+
+
+@pytest.fixture
+def here(template: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    (tmp_path / "runs").symlink_to(template / "runs")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def data_of(page: str) -> Any:
+    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
+    return json.loads(found)
+
+
+def test_the_table_holds_what_differs_and_the_losses(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["runs/a", "runs/b", "--out", "page.html"])
+    said = capsys.readouterr().out
+    head, a, b, *_ = (line.split() for line in said.splitlines())
+    assert " ".join(head) == "run latent-dim epoch test bce test kl bce + kl test loss"
+    assert (a[:3], b[:3]) == (["a", "3", "2"], ["b", "5", "3"])
+    for row, name in ((a, "a"), (b, "b")):
+        last = load_model(f"runs/{name}/last.npz")[1]["history"][-1]
+        assert row[3:5] == [f"{last['test_bce']:.2f}", f"{last['test_kl']:.2f}"]
+        assert row[6] == f"{last['test_loss']:.2f}"
+    assert "hidden 8" in said
+    assert "beta" not in said
+    assert said.rstrip().endswith((here / "page.html").as_uri())
+    main(["runs/a", "runs/c", "--out", "other.html"])
+    assert "With different beta compare bce + kl" in capsys.readouterr().out
+
+
+def test_the_page_holds_every_history(here: Path) -> None:
+    main(["runs/a", "runs/b", "runs/c", "--quiet", "--out", "page.html"])
+    data = data_of(Path("page.html").read_text())
+    for run, name in zip(data["runs"], "abc", strict=True):
+        assert run["short"] == name
+        assert run["history"] == load_model(f"runs/{name}/last.npz")[1]["history"]
+        assert len(run["values"]) == len(data["columns"])
+
+
+def test_each_column_of_samples_is_one_code(here: Path) -> None:
+    """The model with fewer latents takes the first part of it."""
+    main(["runs/a", "runs/b", "--quiet", "--out", "page.html", "--seed", "4"])
+    (data,) = re.findall(r"data:image/png;base64,([^\"]+)", Path("page.html").read_text())
+    z = np.random.default_rng(4).standard_normal((comparison.BANDS, comparison.SAMPLES, 5))
+    with Image.open(io.BytesIO(b64decode(data))) as picture:
+        for run, latents in (("a", 3), ("b", 5)):
+            vae, _ = load_model(f"runs/{run}/last.npz")
+            x_hat = to_uint8(vae.decode(z[1, :, :latents]))
+            assert find(picture, x_hat[7].reshape(28, 28), 3)
+
+
+def test_by_default_it_is_a_new_file_beside_the_runs(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in (1, 2):
+        main(["runs/a", "runs/b", "--quiet"])
+        path = Path(capsys.readouterr().out.strip())
+        assert path.name == f"comparison-{number:03d}.html"
+        assert path.parent.resolve() == Path("runs").resolve()
+    with pytest.raises(OutputError, match="exists"):
+        main(["runs/a", "runs/b", "--out", str(path)])
+    for made in Path("runs").glob("*.html"):
+        made.unlink()
+
+
+def test_what_is_no_run_is_refused(here: Path) -> None:
+    VAE(784, (4,), 2).save("bare.npz")
+    with pytest.raises(CheckpointError, match="no history of its training"):
+        main(["runs/a", "bare.npz"])
+    with pytest.raises(CheckpointError, match="nothing"):
+        main(["runs/a", "nothing"])
+    with pytest.raises(SystemExit, match="2"):
+        main(["runs/a"])
+
+
+def test_runs_of_one_name_are_called_by_their_paths(here: Path) -> None:
+    (here / "more").mkdir()
+    (here / "more" / "a").symlink_to((here / "runs" / "c").resolve())
+    found = comparison.Comparison.of(["runs/a", "more/a"])
+    assert [run.short for run in found.runs] == ["runs/a", "more/a"]

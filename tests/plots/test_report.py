@@ -1,0 +1,97 @@
+"""The pages of a run and of a comparison hold what they were given, and nothing from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from base64 import b64encode
+from dataclasses import replace
+from typing import Any
+
+from npvae.plots.report import ComparedRun, Report, comparison_page, report_page
+
+
+def history(epochs: int) -> list[dict[str, float]]:
+    rows = []
+    for epoch in range(1, epochs + 1):
+        row: dict[str, float] = {"epoch": epoch}
+        for split in ("train", "test"):
+            bce, kl = 230.0 + 100 / epoch + (split == "test"), 15.0 - 3 / epoch
+            row |= {f"{split}_bce": bce, f"{split}_kl": kl, f"{split}_loss": bce + kl}
+        rows.append(row)
+    return rows
+
+
+REPORT = Report(
+    name="mnist, z = 3",
+    epochs=5,
+    history=history(4),
+    seconds=0.25,
+    floor=189.9,
+    baseline=385.0,
+    beta=1.0,
+    kl=[1.5, 0.001, 2.5],
+    active=[True, False, True],
+    kl_images=1000,
+    pictures=[1, 2, 4],
+    gif=False,
+    facts=[("data", "mnist: 60,000 training and 10,000 test images\nread from here")],
+    next=[("what it is worth:", "python scripts/evaluate.py --checkpoint 'a <b>'")],
+)
+
+
+def data_of(page: str) -> Any:
+    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
+    return json.loads(found)
+
+
+def test_the_page_holds_all_that_it_was_given() -> None:
+    data = data_of(report_page(REPORT))
+    assert data["history"] == REPORT.history
+    assert data["kl"] == REPORT.kl
+    assert data["next"] == [list(pair) for pair in REPORT.next]
+    assert (data["floor"], data["baseline"], data["pictures"]) == (189.9, 385.0, [1, 2, 4])
+
+
+def test_the_page_links_its_pictures_and_asks_for_nothing_else() -> None:
+    """By relative paths: so the folder can be moved. Without scripts it shows the newest ones."""
+    page = report_page(REPORT)
+    links = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert {"images/sampled_epoch4.png", "images/rec_epoch4.png", "loss.png"} <= set(links)
+    assert all(re.fullmatch(r"data:,|[\w/]+\.(png|gif|csv|json|html)", link) for link in links)
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_words_cannot_break_the_page() -> None:
+    page = report_page(replace(REPORT, name="</title><script>alert(1)</script>{{data}}"))
+    assert "<script>alert" not in page
+    assert data_of(page)["name"] == "</title><script>alert(1)</script>{{data}}"
+    assert page.count("</script>") == report_page(REPORT).count("</script>")
+
+
+def test_losses_that_are_not_finite_are_holes() -> None:
+    rows = [
+        {**row, "train_kl": bad} for row, bad in zip(history(2), (math.nan, math.inf), strict=True)
+    ]
+    data = data_of(report_page(replace(REPORT, history=rows)))
+    assert [row["train_kl"] for row in data["history"]] == [None, None]
+
+
+def test_a_run_without_pictures_has_a_page_too() -> None:
+    assert data_of(report_page(replace(REPORT, pictures=[])))["pictures"] == []
+
+
+def test_equal_reports_give_equal_pages() -> None:
+    assert report_page(REPORT) == report_page(replace(REPORT))
+
+
+def test_a_comparison_holds_its_runs_and_its_picture() -> None:
+    runs = [ComparedRun(f"runs/{name}", name, ["1", name], history(3)) for name in "ab"]
+    page = comparison_page("Two runs", ["beta", "loss"], runs, "all else", b"a picture", "of <z>")
+    data = data_of(page)
+    assert data["columns"] == ["beta", "loss"]
+    assert [run["values"] for run in data["runs"]] == [["1", "a"], ["1", "b"]]
+    assert data["same"] == "all else"
+    assert f"data:image/png;base64,{b64encode(b'a picture').decode()}" in page
+    assert "of &lt;z&gt;" in page

@@ -1,0 +1,134 @@
+"""The pages of runs in a real browser, opened from disk: no error, nothing asked of a network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from npvae.plots.image_grid import save_png
+from npvae.plots.report import ComparedRun, comparison_page, report_page
+from npvae.plots.samples import grid
+from tests.plots.test_report import REPORT, history
+from tests.plots.toys import noise
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium is installed")
+    with sync_api.sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu"]
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """A page of which any error, and any request but for files, fails the test."""
+    page, wrong = browser.new_page(), []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
+    page.on("request", lambda asked: wrong.append(asked.url) if "http" in asked.url else None)
+    yield page
+    page.close()
+    assert not wrong
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A run's folder with the pictures of epochs 1, 2 and 4."""
+    (tmp_path / "images").mkdir()
+    for epoch in REPORT.pictures:
+        for kind in ("sampled", "rec"):
+            path = tmp_path / "images" / f"{kind}_epoch{epoch}.png"
+            save_png(path, grid(noise(4, epoch), 1, f"{kind} {epoch}"))
+    return tmp_path
+
+
+def open_page(page: Any, folder: Path, text: str) -> None:
+    path = folder / "report.html"
+    path.write_text(text, "utf-8")
+    page.goto(path.as_uri())
+
+
+def test_the_slider_shows_the_pictures_and_losses_of_its_epoch(page: Any, folder: Path) -> None:
+    open_page(page, folder, report_page(REPORT))
+    assert page.get_attribute("#samples", "src") == "images/sampled_epoch4.png"
+    page.locator("#epoch").press("Home")
+    assert page.get_attribute("#samples", "src") == "images/sampled_epoch1.png"
+    assert page.get_attribute("#rec", "src") == "images/rec_epoch1.png"
+    row = REPORT.history[0]
+    assert f"epoch 1: test loss {row['test_loss']:.2f}" in page.inner_text("#epoch-words")
+    assert f"test {row['test_kl']:.2f}" in page.inner_text("#kl figcaption")
+    page.wait_for_function("document.getElementById('samples').naturalWidth > 100")
+
+
+def test_curves_floor_and_baseline_latents_and_commands_are_there(page: Any, folder: Path) -> None:
+    open_page(page, folder, report_page(REPORT))
+    for part in ("loss", "bce", "kl"):
+        assert page.locator(f"#{part} path.curve").count() == 2
+    assert page.locator("#loss line.dashed").count() == 2
+    assert "floor 189.90" in page.text_content("#loss")
+    assert page.locator("#kl-bars li").all_inner_texts()[0].startswith("z2")
+    assert page.locator("#kl-bars li.unused").all_inner_texts()[0].startswith("z1")
+    assert page.inner_text("#commands code") == REPORT.next[0][1]
+    share = (385.0 - REPORT.history[-1]["test_loss"]) / (385.0 - 189.9)
+    assert f"{share:.0%} of the way" in page.inner_text("#gauge")
+
+
+def test_while_the_run_lasts_it_reloads_and_keeps_the_chosen_epoch(page: Any, folder: Path) -> None:
+    open_page(page, folder, report_page(replace(REPORT, epochs=6)))
+    assert "refreshes itself" in page.inner_text("#status")
+    page.locator("#epoch").press("Home")
+    more = replace(REPORT, epochs=6, history=history(6), pictures=[1, 2, 4, 6])
+    for kind in ("sampled", "rec"):
+        shutil.copy(folder / f"images/{kind}_epoch4.png", folder / f"images/{kind}_epoch6.png")
+    (folder / "report.html").write_text(report_page(more), "utf-8")
+    page.wait_for_function("document.getElementById('status').textContent.includes('is done')")
+    assert page.get_attribute("#samples", "src") == "images/sampled_epoch1.png"
+    page.locator("#epoch").press("End")
+    assert page.get_attribute("#samples", "src") == "images/sampled_epoch6.png"
+
+
+def test_a_run_that_has_stopped_is_not_waited_for(page: Any, folder: Path) -> None:
+    (folder / "report.html").write_text(report_page(REPORT), "utf-8")
+    os.utime(folder / "report.html", (1e9, 1e9))  # written long ago
+    page.goto((folder / "report.html").as_uri())
+    assert "stopped before its last epoch" in page.inner_text("#status")
+
+
+def test_holes_and_runs_without_pictures_are_shown(page: Any, folder: Path) -> None:
+    rows = history(5)
+    rows[2] |= {"train_bce": float("nan"), "test_loss": float("inf"), "test_kl": 1e30}
+    open_page(page, folder, report_page(replace(REPORT, history=rows, pictures=[], beta=4.0)))
+    assert page.locator("#pictures").is_hidden()
+    assert page.get_attribute("#bce path.curve >> nth=0", "d").count("M") == 2
+    assert "test bce + kl" in page.inner_text("#gauge")
+
+
+@pytest.mark.parametrize("width", [360, 1400])
+def test_no_width_makes_it_scroll_sideways(width: int, page: Any, folder: Path) -> None:
+    page.set_viewport_size({"width": width, "height": 800})
+    open_page(page, folder, report_page(REPORT))
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_comparison_has_a_row_and_curves_for_each_run(page: Any, tmp_path: Path) -> None:
+    save_png(tmp_path / "samples.png", grid(noise(4), 1, ""))
+    runs = [ComparedRun(name, name, [name], history(n)) for n, name in enumerate("abc", start=2)]
+    picture = (tmp_path / "samples.png").read_bytes()
+    open_page(page, tmp_path, comparison_page("Three", ["beta"], runs, "", picture, "the same"))
+    assert page.locator("#table tbody tr").count() == 3
+    assert page.locator("#kl path.curve").count() == 6
+    page.wait_for_function("document.querySelector('img').naturalWidth > 0")
