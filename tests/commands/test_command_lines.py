@@ -54,7 +54,7 @@ generate.py: manifold --count [0] | manifold --scale [1.5] | prior [--index] 3 |
 experiments.py: [some] | presets [changes] | --seeds [0] | --seeds [1,2] | --jobs [0] | [--jobs]
 experiments.py: [--out]= | [--data-dir]= | --only-tables=[yes] | [--only] | all [--resume]
 benchmark.py: --rounds [0] | --batch-sizes [512,] | --batch-sizes [big] | --sweep=[3] | [--json]
-compare.py: one [RUN] | [--out] | one two [--checkpoint] three | one two --out=[]
+compare.py: [one] | [--out] | one two [--checkpoint] three | one two [--out]=
 compare_torch.py: --hidden [0] | --latent-dim [0] | --activation [swish] | --optimizer [adamw]
 compare_torch.py: --batch-size [none] | --beta [-0.1]
 gradcheck.py: --seed [0.5] | [--eps] 1e-5 | [everything]
