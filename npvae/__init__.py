@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         OutputError,
     )
     from npvae.datasets import Dataset, load_dataset
-    from npvae.gradcheck import check_everything
+    from npvae.gradcheck_vae import check_everything
     from npvae.losses import Loss
     from npvae.model import VAE
     from npvae.optimizers import SGD, Adam, Adamax, RMSProp
@@ -36,7 +36,7 @@ _HOMES = {
     "npvae.optimizers": ["Adam", "Adamax", "RMSProp", "SGD"],
     "npvae.datasets": ["Dataset", "load_dataset"],
     "npvae.runs.fit": ["Epoch", "fit"],
-    "npvae.gradcheck": ["check_everything"],
+    "npvae.gradcheck_vae": ["check_everything"],
     "npvae.plots.image_grid": ["image_grid", "reconstruction_grid", "save_png"],
     "npvae.core.errors": [
         *("NpvaeError", "OptionError", "DataError"),

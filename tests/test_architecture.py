@@ -18,6 +18,7 @@ LEVELS = [
     {"datasets", "optimizers"},
     {"model", "settings"},
     {"evaluation", "latent_space", "gradcheck", "training"},
+    {"gradcheck_vae"},
     {"fast", "mistakes"},
     {"plots"},
     {"runs"},

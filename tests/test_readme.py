@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from npvae import VAE
-from npvae.gradcheck import check_everything, table
+from npvae.commands.gradcheck_report import table
+from npvae.gradcheck_vae import check_everything
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "npvae" / "README.md", ROOT / "data" / "README.md"]

@@ -3,30 +3,30 @@
 The negative controls plant one mistake each and expect the check to find it, and to name it.
 """
 
-from collections.abc import Callable
+import doctest
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import pytest
 
-import npvae.gradcheck
+import npvae.gradcheck_vae
 import npvae.model
+from npvae.commands.gradcheck_report import cause, first_look, table
 from npvae.core.parameters import Array, NamedArrays, parameter_shapes
-from npvae.gradcheck import (
-    STEP,
-    TOLERANCE,
-    Check,
-    central_differences,
-    check,
+from npvae.gradcheck import STEP, TOLERANCE, Check, central_differences, check
+from npvae.gradcheck_vae import (
     check_activation,
+    check_bce,
     check_dense,
     check_everything,
-    check_losses,
+    check_kl,
     check_mlp,
     check_model,
+    check_parts,
     check_reparameterize,
     draw_away_from_kinks,
-    table,
+    parts,
 )
 from npvae.layers import ACTIVATIONS, Activation, Dense
 from npvae.losses import bce_with_logits_backward
@@ -42,6 +42,10 @@ def rng() -> np.random.Generator:
 
 def failed(checks: list[Check]) -> list[str]:
     return [check.what for check in checks if not check.passed]
+
+
+def all_passed(checks: Iterable[Check]) -> bool:
+    return all(check.passed for check in checks)
 
 
 # ------------------------------------------------------------------ what is right
@@ -64,7 +68,7 @@ def test_every_gradient_is_right_with_other_numbers(seed: int) -> None:
 
 
 def test_nothing_is_left_out(everything: list[Check]) -> None:
-    entries = {check.what: check.entries for check in everything}
+    entries = {check.what: check.analytic.size for check in everything}
     assert len(entries) == len(everything), "two checks have the same name"
     for name in ACTIVATIONS:
         assert f"{name}: y" in entries
@@ -137,16 +141,90 @@ def test_a_gradient_of_another_shape_is_refused() -> None:
         check("it", lambda: 0.0, np.ones(3), np.ones((3, 1)))
 
 
+RIGHT_CHECK = Check("a thing", np.full((2, 3), 0.5), np.full((2, 3), 0.5))
+
+
 def test_the_table_says_what_is_wrong_and_where() -> None:
-    right = Check("a thing", 6, 1e-10, (0, 1), 0.5, 0.5)
-    wrong = Check("another thing", 4, 1e-3, (2,), 0.2502, 0.25)
-    assert "WRONG" not in table([right])
-    assert table([right]).splitlines()[-1].startswith("all 1 right: 6 entries")
-    lines = table([right, wrong]).splitlines()
-    assert lines[2].startswith("another thing")
+    numeric = np.array([0.1, 0.2, 0.25, 0.0])
+    wrong = Check("kl: mu", numeric + 0.001 * np.eye(4)[2] * numeric, numeric)
+    assert "WRONG" not in table([RIGHT_CHECK])
+    assert table([RIGHT_CHECK]).splitlines()[-1].startswith("all 1 right: 6 entries")
+    lines = table([RIGHT_CHECK, wrong]).splitlines()
+    assert lines[2].startswith("kl: mu")
     assert lines[2].endswith("WRONG")
     assert all(text in lines[2] for text in ("1.0e-03", "(2,)", "0.2502", "0.2500"))
+    assert lines[2] in lines[3:]  # once more, where somebody looks who has scrolled down
+    assert lines[lines.index(lines[2], 3) + 1] == "  1 of 4 entries are wrong, the others are right"
     assert lines[-1].startswith("1 of 2 WRONG: 10 entries, worst relative error 1.0e-03")
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "words"),
+    [
+        (lambda n: -n, "the sign"),
+        (lambda n: 2 * n, "0.5 forgotten"),
+        (lambda n: n / 2, "half as large"),
+        (lambda n: 5 * n, "is 1/B forgotten"),
+        (lambda n: n / 5, "1/B counted twice"),
+        (lambda n: n / 0.7, "beta, which is 0.7 here, forgotten"),
+        (lambda n: 0.7 * n, "beta, which is 0.7 here, counted twice"),
+        (lambda n: 3 * n, "3 times the right one"),
+        (lambda n: n.T, "transposed"),
+        (lambda n: 0 * n, "a path missing"),
+        (lambda n: n * [1, 1, 2], "right in column 0, 1, wrong"),
+        (lambda n: n + np.eye(3), "3 of 9 entries are wrong"),
+        (lambda n: n + 1, "no simple factor"),
+        (lambda n: np.nan * n, "not a number"),
+    ],
+)
+def test_the_usual_causes_are_guessed(by_hand: Callable[[Array], Array], words: str) -> None:
+    numeric = rng().standard_normal((3, 3))
+    found = Check("it", by_hand(numeric), numeric)
+    assert not found.passed
+    assert words in cause(found)
+
+
+def test_a_matrix_that_is_not_square_can_be_transposed_too() -> None:
+    numeric = rng().standard_normal((2, 3))
+    wrong_places = np.ascontiguousarray(numeric.T).reshape(2, 3)
+    assert "transposed and reshaped" in cause(Check("it", wrong_places, numeric))
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (["dense: W", "vae relu 7: x"], "Begin with dense"),
+        (["vae relu 7: x", "vae relu 7: epsilon"], "test_meaning.py"),
+        (["vae relu 7: encoder.hidden0.W", "vae relu 7: decoder.logits.W"], "Begin at the loss"),
+        (["vae relu 7: encoder.hidden0.W", "vae relu 7: encoder.mu.b"], "two paths meet"),
+        (["vae relu 7: encoder.hidden0.W", "vae relu 7: x"], "is one missing?"),
+    ],
+)
+def test_where_to_look_first(rows: list[str], words: str) -> None:
+    wrong = [Check(row, np.ones(1), np.zeros(1)) for row in rows]
+    assert words in first_look(wrong)
+
+
+def test_the_example_for_your_own_layers_runs() -> None:
+    (example,) = doctest.DocTestFinder(recurse=False).find(check, "check")
+    assert len(example.examples) == 6
+    assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_parts_can_be_checked_alone_with_the_same_numbers(everything: list[Check]) -> None:
+    (alone,) = check_parts(["bce"])
+    (same,) = (check for check in everything if check.what == "bce: logits")
+    np.testing.assert_array_equal(alone.numeric, same.numeric)
+    assert {check.what.partition(":")[0] for check in everything} == set(parts())
+
+
+@pytest.mark.parametrize(
+    "text", ["vae relu", "kl: log_var", "elu 7-6: decoder", "reparam", "epsilon"]
+)
+def test_only_the_rows_with_a_text(text: str, everything: list[Check]) -> None:
+    expected = [check.what for check in everything if text in check.what]
+    assert [check.what for check in check_everything(only=text)] == expected != []
+    assert list(check_everything(only="no such row")) == []
 
 
 # ------------------------------------------------------------------ mistakes in the model
@@ -259,13 +337,13 @@ def test_a_wrong_sigma_is_found_unless_it_is_wrong_in_both_directions(
     def forward(mu: Array, log_var: Array, epsilon: Array) -> Array:
         return np.asarray(mu + np.exp(log_var) * epsilon)
 
-    for module in (npvae.model, npvae.gradcheck):
+    for module in (npvae.model, npvae.gradcheck_vae):
         monkeypatch.setattr(module, "reparameterize_backward", sigma_squared_backward)
     assert failed(list(check_reparameterize(rng()))) == ["reparameterize: log_var"]
     found = failed(check_deep())
     assert {f"vae relu 7-6: {name}" for name in ENCODER if "encoder.mu" not in name} <= set(found)
 
-    for module in (npvae.model, npvae.gradcheck):
+    for module in (npvae.model, npvae.gradcheck_vae):
         monkeypatch.setattr(module, "reparameterize", forward)
     assert failed(list(check_reparameterize(rng()))) == []
     assert failed(check_deep()) == ["vae relu 7-6: epsilon"]
@@ -290,7 +368,7 @@ def test_heads_whose_gradients_are_not_added_are_found(
 
     made: list[VAE] = []
     monkeypatch.setattr(Dense, "backward", backward)
-    monkeypatch.setattr(npvae.gradcheck, "VAE", make)
+    monkeypatch.setattr(npvae.gradcheck_vae, "VAE", make)
     found = failed(check_deep())
     assert found == [f"vae relu 7-6: {name}" for name in (*BEFORE_HEADS, "x")]
 
@@ -304,7 +382,7 @@ def test_a_missing_activation_derivative_is_found(
 ) -> None:
     straight = Activation(ACTIVATIONS[name].forward, lambda y, d_h: d_h)
     monkeypatch.setitem(ACTIVATIONS, name, straight)
-    assert not check_activation(name, straight, rng()).passed
+    assert not all_passed(check_activation(name, straight, rng()))
     assert len(failed(list(check_mlp(name, straight, rng())))) == 7
     found = failed(list(check_model(name, (7, 6), rng())))
     assert {f"vae {name} 7-6: {parameter}" for parameter in BEFORE_HEADS} <= set(found)
@@ -333,9 +411,11 @@ def test_a_wrong_dense_gradient_is_found(part: str, monkeypatch: pytest.MonkeyPa
 def test_a_wrong_gradient_of_bce_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     right = bce_with_logits_backward
     monkeypatch.setattr(
-        npvae.gradcheck, "bce_with_logits_backward", lambda *arguments: WRONG * right(*arguments)
+        npvae.gradcheck_vae,
+        "bce_with_logits_backward",
+        lambda *arguments: WRONG * right(*arguments),
     )
-    assert failed(list(check_losses(rng()))) == ["bce: logits"]
+    assert failed([*check_bce(rng()), *check_kl(rng())]) == ["bce: logits"]
 
 
 @pytest.mark.parametrize("which", ["mu", "log_var"])
@@ -343,14 +423,14 @@ def test_a_wrong_gradient_of_bce_is_found(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_wrong_gradient_of_mu_or_log_var_is_found(
     part: str, which: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right = getattr(npvae.gradcheck, f"{part}_backward")
+    right = getattr(npvae.gradcheck_vae, f"{part}_backward")
 
     def backward(*arguments: Array) -> tuple[Array, Array]:
         d_mu, d_log_var = right(*arguments)
         return (WRONG * d_mu, d_log_var) if which == "mu" else (d_mu, WRONG * d_log_var)
 
-    monkeypatch.setattr(npvae.gradcheck, f"{part}_backward", backward)
-    checks = [*check_losses(rng()), *check_reparameterize(rng())]
+    monkeypatch.setattr(npvae.gradcheck_vae, f"{part}_backward", backward)
+    checks = [*check_kl(rng()), *check_reparameterize(rng())]
     assert failed(checks) == [f"{part.removesuffix('_divergence')}: {which}"]
 
 
@@ -359,8 +439,8 @@ def test_a_wrong_slope_of_an_activation_is_found(name: str) -> None:
     right = ACTIVATIONS[name]
 
     mistaken = Activation(right.forward, lambda y, d_h: WRONG * right.backward(y, d_h))
-    assert check_activation(name, right, rng()).passed
-    assert not check_activation(name, mistaken, rng()).passed
+    assert all_passed(check_activation(name, right, rng()))
+    assert not all_passed(check_activation(name, mistaken, rng()))
 
 
 @pytest.mark.parametrize(
@@ -376,7 +456,7 @@ def test_a_likely_mistake_in_an_activation_is_found(
     name: str, backward: Callable[[Array, Array], Array], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mistaken = Activation(ACTIVATIONS[name].forward, backward)
-    assert not check_activation(name, mistaken, rng()).passed
+    assert not all_passed(check_activation(name, mistaken, rng()))
     assert len(failed(list(check_mlp(name, mistaken, rng())))) == 7
     monkeypatch.setitem(ACTIVATIONS, name, mistaken)
     assert f"vae {name} 7: x" in failed(list(check_model(name, (7,), rng())))

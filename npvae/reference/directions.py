@@ -1,0 +1,60 @@
+"""Is the gradient of the real network right, 784-128-10, with its trained weights?
+
+A central difference for each of its 200,000 parameters would take 400,000 forward passes. Along a
+direction u it takes two: (f(theta + step u) - f(theta - step u)) / (2 step) must be the sum of
+gradient * u. A wrong entry is missed only if u happens to be at right angles to what is wrong, and
+a random u is not. A few directions for each array tell in a second which array is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from npvae.core.parameters import Array
+from npvae.gradcheck import Check
+from npvae.model import VAE
+
+STEP = 1e-4  # along u, whose length is 1, so that single parameters move by far less
+
+
+def in_float64(vae: VAE) -> VAE:
+    """The same model in double precision."""
+    double = VAE(vae.input_dim, vae.hidden_dims, vae.latent_dim, vae.activation, np.float64)
+    double.parameters.flat[:] = vae.parameters.flat
+    return double
+
+
+def check_directions(
+    vae: VAE, x: Array, rng: np.random.Generator, directions: int = 4, beta: float = 0.7
+) -> Iterator[Check]:
+    """For every parameter of the model, derivatives of the loss of x (B, D) along directions.
+
+    Each `Check` holds `directions` numbers. A direction along which a unit crosses the kink of its
+    activation is drawn again: there is no derivative at a kink.
+    """
+    vae = in_float64(vae)
+    epsilon = vae.noise(len(x), rng)
+    _, gradients = vae.loss_and_gradients(x, epsilon, beta)
+
+    def look() -> tuple[float, Array]:
+        a = vae.forward(x, epsilon)
+        side = np.concatenate(a.y_enc + a.y_dec, axis=1) > 0
+        return vae.objective(a, beta).total, side
+
+    for name, theta in vae.parameters.items():
+        start = theta.copy()
+        found: list[tuple[float, float]] = []
+        while len(found) < directions:
+            u = rng.standard_normal(theta.shape)
+            u /= np.linalg.norm(u)
+            theta[:] = start + STEP * u
+            above, side_above = look()
+            theta[:] = start - STEP * u
+            below, side_below = look()
+            if np.array_equal(side_above, side_below):
+                found.append((float(np.vdot(gradients[name], u)), (above - below) / (2 * STEP)))
+        theta[:] = start
+        analytic, numeric = np.array(found).T
+        yield Check(name, analytic, numeric)
