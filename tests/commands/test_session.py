@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.forks import like_a_user
 from tests.helpers import ROOT, digits_file, environment, run
 
 SCRIPTS = str(ROOT / "scripts")
@@ -45,6 +47,12 @@ def state():
 
 before = state()
 """
+
+
+@pytest.fixture(autouse=True)
+def signals_count() -> Iterator[None]:
+    with like_a_user():
+        yield
 
 
 def session(body: str, folder: Path, *flags: str) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import shlex
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -125,7 +126,8 @@ def test_the_summary_puts_the_loss_between_floor_and_baseline(
 
 def test_what_it_names_as_next_is_there(home: Path, printed: list[str]) -> None:
     summary = printed[0].partition("3/3")[2]
-    scripts = re.findall(r"python (\S+\.py)", summary.partition("Next")[2])
+    following = summary.partition("Next")[2]
+    scripts = [shlex.split(line)[1] for line in re.findall("python .*", following)]
     pages = re.findall(r"\S+\.html", summary)
     assert len(scripts) >= 2
     assert pages
