@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that a clone works uninstalled
 
-from npvae.commands import cli, compare
+from npvae.commands import cli
 
 del sys.path[0]
-cli.run(compare.main)
+cli.run(cli.command("compare"))

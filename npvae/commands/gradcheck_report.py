@@ -20,24 +20,28 @@ FACTORS = {
 
 
 def table(checks: Sequence[Check]) -> str:
-    """One row for each array, with its worst entry; wrong rows again at the end."""
-    width = max(len(check.what) for check in checks)
-    lines = [f"{'gradient':{width}}  entries  worst error  at entry      by hand     numerically"]
-    lines += [row(check, width) for check in checks]
+    """One row for each array, with its worst entry; wrong rows again at the end. 60 columns."""
+    lines, group = [f"{'gradient':17}size   error  at         by hand    numeric"], ""
+    for check in checks:
+        before, _, _ = check.what.rpartition(": ")
+        if before != group:
+            group = before
+            lines += ["", group]
+        lines.append(row(check))
     wrong = [check for check in checks if not check.passed]
     if wrong:
         lines += ["", "What is wrong, and what it may be:"]
         for check in wrong:
-            lines += [row(check, width), f"  {cause(check)}"]
-        lines += ["", first_look(wrong), ""]
-    return "\n".join([*lines, summary(checks)])
+            lines += ["", check.what, row(check), f"  {cause(check)}"]
+        lines += ["", first_look(wrong)]
+    return "\n".join([*lines, "", summary(checks)])
 
 
-def row(check: Check, width: int) -> str:
-    by_hand, numerically = check.analytic[check.where], check.numeric[check.where]
-    text = f"{check.what:{width}}  {check.analytic.size:7}  {check.error:11.1e}"
-    text += f"  {check.where!s:9} {by_hand:+.7f}  {numerically:+.7f}"
-    return text if check.passed else f"{text}  WRONG"
+def row(check: Check) -> str:
+    name, at = check.what.rpartition(": ")[2], check.where
+    text = f"{name:17}{check.analytic.size:4}{check.error:8.1e}  {at!s:7}"
+    text += f"{check.analytic[at]:+11.5g}{check.numeric[at]:+11.5g}"
+    return text if check.passed else f"{text} WRONG"
 
 
 def summary(checks: Sequence[Check]) -> str:
@@ -45,7 +49,7 @@ def summary(checks: Sequence[Check]) -> str:
     entries = sum(check.analytic.size for check in checks)
     worst = max(check.error for check in checks)
     result = f"{wrong} of {len(checks)} WRONG" if wrong else f"all {len(checks)} right"
-    return f"{result}: {entries} entries, worst relative error {worst:.1e}, {TOLERANCE:g} allowed"
+    return f"{result}: {entries} entries, worst {worst:.1e}, allowed {TOLERANCE:g}"
 
 
 def cause(check: Check) -> str:

@@ -229,8 +229,10 @@ def test_commands_are_for_the_python_that_runs_this(
     assert terminal.command("train.py").startswith(f"{word} ")
 
 
-@pytest.mark.parametrize(("module", "package"), [("numpy", "numpy"), ("PIL", "pillow")])
-@pytest.mark.parametrize("script", ["train.py", "generate.py"])
+@pytest.mark.parametrize(
+    ("script", "module", "package"),
+    [*((script.name, "numpy", "numpy") for script in SCRIPTS), ("train.py", "PIL", "pillow")],
+)
 def test_a_missing_package_is_named_with_what_installs_it(
     script: str, module: str, package: str, tmp_path: Path
 ) -> None:
