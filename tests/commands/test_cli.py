@@ -19,7 +19,7 @@ from npvae.commands import cli
 from npvae.core import errors
 from npvae.runs import terminal
 from tests.forks import SIGNALS, like_a_user
-from tests.helpers import command, run
+from tests.helpers import SCRIPTS, command, run
 
 # ------------------------------------------------------------------ option types
 
@@ -237,10 +237,11 @@ def test_a_missing_package_is_named_with_what_installs_it(
     script: str, module: str, package: str, tmp_path: Path
 ) -> None:
     """As in a clone whose packages nobody has installed yet."""
+    words = command(script, *(["a", "b"] if script == "compare.py" else []))[1:]
     program = (
         "import runpy, sys\n"
         f"sys.modules[{module!r}] = None\n"  # so Python takes it for missing
-        f"sys.argv = {command(script)[1:]!r}\n"
+        f"sys.argv = {words!r}\n"
         "runpy.run_path(sys.argv[0], run_name='__main__')\n"
     )
     done = run([sys.executable, "-c", program], cwd=tmp_path)
