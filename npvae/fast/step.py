@@ -125,7 +125,8 @@ def train_batches(
     sharing = min(workers, B)  # so many workers share the images
     begin, end = shard(B, worker, sharing)
     low, high = shard(len(parameters), worker, workers)
-    theta, gradients = parameters[low:high], network.gradients[:, low:high]
+    theta = parameters[low:high]
+    slices = [borrowed(network.gradients[other], low, 1, high - low)[0] for other in range(sharing)]
     state_1, state_2 = rule.first[low:high], rule.second[low:high]
 
     # The arrays of the lesson, by the number of the layer: y = inputs @ W + b, h = activation(y).
@@ -204,13 +205,13 @@ def train_batches(
 
         if learning:  # Optimizer.update, of a slice
             for other in range(1, sharing - 1):
-                add(gradients[other], gradients[0])
+                add(slices[other], slices[0])
             t, rate = steps + batch - first + 1, data.learning_rate[batch]
-            g, kind, settings = gradients[0], rule.kind, rule.settings
+            g, kind, settings = slices[0], rule.kind, rule.settings
             if sharing == 1:
                 optimizer_step(kind, theta, g, None, state_1, state_2, t, rate, settings)
             else:
-                more = gradients[sharing - 1]
+                more = slices[sharing - 1]
                 optimizer_step(kind, theta, g, more, state_1, state_2, t, rate, settings)
         if not meet(network.counter, (meetings + 1) * workers, network.yield_address):
             return batch
