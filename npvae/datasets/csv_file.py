@@ -19,7 +19,7 @@ from npvae.core.errors import DataError
 from npvae.datasets.dataset import MAX_ITEMS, SIDE
 from npvae.datasets.halves import part_of_array
 from npvae.datasets.npz_file import Half
-from npvae.datasets.pixels import Place, to_images
+from npvae.datasets.pixels import UNSCALED, Place, Scaling, to_images
 from npvae.storage.files import brief, open_plain
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -34,7 +34,7 @@ def is_csv(path: Path) -> bool:
 
 
 def read_csv(
-    path: Path, resize: bool = False, note: Callable[[str], None] = lambda line: None
+    path: Path, scaling: Scaling = UNSCALED, note: Callable[[str], None] = lambda line: None
 ) -> list[Half]:
     """[all] of a table of numbers. Raises DataError."""
     try:
@@ -42,28 +42,29 @@ def read_csv(
             is_gzip = file.peek(2)[:2] == b"\x1f\x8b"
             raw = gzip.GzipFile(fileobj=file) if is_gzip else file
             text = io.TextIOWrapper(raw, "utf-8-sig", "replace")
-            return _read_table(path, text, resize, note)
+            return _read_table(path, text, scaling, note)
     except (OSError, EOFError, MemoryError) as error:
         why = getattr(error, "strerror", None) or str(error) or "there is not enough memory for it"
         raise DataError(f"{path}: cannot be read: {why}") from error
 
 
 def _read_table(
-    path: Path, file: io.TextIOBase, resize: bool, note: Callable[[str], None]
+    path: Path, file: io.TextIOBase, scaling: Scaling, note: Callable[[str], None]
 ) -> list[Half]:
     first = file.readline(_LINE)
     delimiter = max(",;\t ", key=first.count)
     cells = [_clean(cell) for cell in first.split(delimiter)]
     has_header = not all(map(_is_number, cells[1:]))  # the first may be a label, and a word
     names = [cell.lower() for cell in cells] if has_header else len(cells) * ["unknown"]
-    label, pixels = _columns(path, names, note)
+    lines = _lines(path, file, "" if has_header else first, delimiter, len(cells))
+    block = list(islice(lines, _BLOCK))
+    label, pixels = _columns(path, names, block, delimiter, note)
 
     words: list[str] = []
     blocks = []
-    lines = _lines(path, file, "" if has_header else first, delimiter, len(cells))
-    while block := list(islice(lines, _BLOCK)):
+    while block:
         if label is not None:
-            words += [_clean(line.split(delimiter, label + 1)[label]) for line in block]
+            words += [_cell(line, delimiter, label) for line in block]
         try:
             table = np.loadtxt(
                 block, np.float32, None, delimiter, usecols=pixels, ndmin=2, quotechar='"'
@@ -72,26 +73,30 @@ def _read_table(
             why = brief(str(error).partition(";")[0], 100)
             raise DataError(f"{path}: expected numbers in every row, found others: {why}") from None
         blocks.append(table)
+        block = list(islice(lines, _BLOCK))
     if not blocks:
         raise DataError(f"{path}: expected a row for each picture, found none.")
     images = np.concatenate(blocks)
     if (images == np.rint(images)).all() and np.abs(images).max() < 2**24:
         images = images.astype(np.int32)  # a table does not say whether 1 is a byte or a float
     place = _place(path, delimiter, has_header, pixels, label, images.dtype)
-    half = to_images(place, images.shape, images.dtype, [images], resize)
+    half = to_images(place, images.shape, images.dtype, [images], scaling)
     return [(half, place, None if label is None else _numbers_or_words(words))]
 
 
 def _columns(
-    path: Path, names: list[str], note: Callable[[str], None]
+    path: Path, names: list[str], rows: list[str], delimiter: str, note: Callable[[str], None]
 ) -> tuple[int | None, list[int]]:
     """Which column is the label, if any, and which are pixels. Raises DataError."""
     index = [k for k, name in enumerate(names) if name in _INDEX]
     labels = [k for k, name in enumerate(names) if part_of_array(name) == ("", "labels")]
     pixels = [k for k in range(len(names)) if k not in index and k not in labels[:1]]
     if not labels and isqrt(len(pixels)) ** 2 != len(pixels):
-        labels, pixels = pixels[:1], pixels[1:]
-        note("its first column is taken for the label")
+        # The first, unless it is the same in all rows, as the pixel in a corner is.
+        differs = [len({_cell(row, delimiter, pixels[k]) for row in rows}) > 1 for k in (0, -1)]
+        which = -1 if differs == [False, True] else 0
+        labels = [pixels.pop(which)]
+        note(f"its {'last' if which else 'first'} column is taken for the label")
     if len(pixels) < 2 or isqrt(len(pixels)) ** 2 != len(pixels):
         expected = f"a label and {SIDE * SIDE} pixels in each row"
         raise DataError(f"{path}: expected {expected}, found {len(names):,} columns.")
@@ -136,6 +141,10 @@ def _numbers_or_words(cells: list[str]) -> NDArray[Any]:
         return np.array(cells, np.float64)
     except ValueError:
         return np.array(cells)
+
+
+def _cell(line: str, delimiter: str, place: int) -> str:
+    return _clean(line.split(delimiter, place + 1)[place])
 
 
 def _clean(cell: str) -> str:

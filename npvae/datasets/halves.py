@@ -11,10 +11,10 @@ from typing import TypeVar
 from npvae.core.errors import DataError
 
 T = TypeVar("T")
-Part = tuple[str, str]  # the half: "train", "test", "val" or ""; and "images" or "labels"
+Part = tuple[str, str]  # the half: "train", "test", "val" or ""; and what is in it
 
 _HALVES = {
-    "train": "train|training|trn",
+    "train": "train|training|trn|background",
     "test": "test|testing|tst|t10k|evaluation|eval",
     "val": "validation|valid|val|dev",
 }
@@ -29,10 +29,19 @@ _ARRAY = (re.compile(f"({_HALF})?(set)?({_ROLE})"), re.compile(f"({_ROLE})({_HAL
 _IDX = re.compile(rf"(?P<prefix>.*?)({_HALF})[-_. ]?({_ROLE})[-_. ]idx\d?([-_. ]?\w+)?(\.gz)?")
 
 
-def half_of_folder(name: str) -> str | None:
-    """The half that a folder (or the first word of a file) is called after, if it is."""
-    match = _FOLDER.fullmatch(_plain(name))
-    return _meant(match, _HALVES) if match else None
+def half_of_folder(name: str) -> Part | None:
+    """The half that a folder (or a table) is called after, and the rest of its name.
+
+    "train" and "Training set" have no rest, "seg_train" has; None for "trainer".
+    """
+    words = re.findall("[a-z0-9]+", name.lower())
+    candidates = [("".join(words), "")]
+    if words:
+        candidates += [(words[0], "".join(words[1:])), (words[-1], "".join(words[:-1]))]
+    for word, rest in candidates:
+        if match := _FOLDER.fullmatch(word):
+            return _meant(match, _HALVES), rest
+    return None
 
 
 def part_of_array(name: str) -> Part | None:

@@ -20,9 +20,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from npvae.core.errors import DataError
 from npvae.datasets.dataset import MAX_ITEMS, SIDE
 from npvae.datasets.halves import choose_halves, half_of_folder
-from npvae.datasets.labels import NO_CLASS
+from npvae.datasets.labels import NO_CLASS, in_order
 from npvae.datasets.npz_file import Half
-from npvae.datasets.pixels import Bytes, Place, check_levels, fit, to_bytes
+from npvae.datasets.pixels import Bytes, Place, Scaling, check_levels, fit, to_bytes
 from npvae.storage.files import brief
 
 FORMATS = {
@@ -37,7 +37,16 @@ FORMATS = {
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 LITTER = {  # what systems leave in folders, besides all names that begin with a dot
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "__pycache__"),
-    *("@eadir", "@tmp", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "lost+found"),
+    *(
+        "@eadir",
+        "@tmp",
+        "@recycle",
+        "@recently-snapshot",
+        "#recycle",
+        "#snapshot",
+        "$recycle.bin",
+        "lost+found",
+    ),
     *("system volume information", "recycler"),
 }
 _MAX_BYTES = 10_000_000  # for one picture of 28 x 28, whatever else its file holds
@@ -61,7 +70,7 @@ class _OtherSize(Exception):
 
 def read_folder(
     folder: Path,
-    resize: bool,
+    scaling: Scaling,
     skip_broken: bool,
     report: Callable[[str], None],
     note: Callable[[str], None],
@@ -79,7 +88,7 @@ def read_folder(
                 f"pictures of {len(listing.deeper):,} deeper folders belong to the class above them"
             )
     if "" not in halves:
-        used = set(halves.values())
+        used = {path for half in halves.values() for path in (half, *half.parents)}
         unused = [path.name for path in visible(folder) if path not in used]
         if unused:
             note(f"left out: {_some(list(map(_name, unused)), 12)}")
@@ -89,7 +98,7 @@ def read_folder(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what Pillow minds in a picture it can read
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        return _Reader(folder, resize, skip_broken, note).read(chosen)
+        return _Reader(folder, scaling, skip_broken, note).read(chosen)
 
 
 # --- which files ---
@@ -121,23 +130,33 @@ def visible(folder: Path) -> list[Path]:
 
 def _halves(folder: Path) -> dict[str, Path]:
     """The folder of each half; or the whole folder as "". Raises DataError."""
-    folders = [path for path in visible(folder) if path.is_dir()]
-    halves: dict[str, Path] = {}
+    folders = visible_folders(folder)
+    groups: dict[str, dict[str, Path]] = {}  # halves by the rest of their names
     for path in folders:
-        half = half_of_folder(path.name)
-        if half in halves:
-            both = f"{_name(halves[half].name)} and {_name(path.name)}"
-            raise DataError(f"{folder}: expected one folder for each half, found {both}.")
-        if half:
+        if match := half_of_folder(path.name):
+            half, rest = match
+            halves = groups.setdefault(rest, {})
+            if half in halves:
+                both = f"{_name(halves[half].name)} and {_name(path.name)}"
+                raise DataError(f"{folder}: expected one folder for each half, found {both}.")
             halves[half] = path
     # With other folders beside it, `train` alone may be a class: trains, cars and ships.
-    if len(halves) > 1 or (halves and len(folders) == 1):
-        return halves
+    found = [
+        halves
+        for rest, halves in groups.items()
+        if len(halves) > 1 or (len(folders) == 1 and not rest)
+    ]
+    if len(found) > 1:
+        names = ", ".join(_name(path.name) for halves in found for path in halves.values())
+        raise DataError(f"{folder}: expected the halves of one dataset, found {names}.")
+    if found:
+        return {half: inner_folder(path) for half, path in found[0].items()}
     for path in folders:
-        if {"train", "test"} <= {half_of_folder(deeper.name) for deeper in visible_folders(path)}:
-            found = f"them in {_name(path.name)}"
+        inside = [half_of_folder(deeper.name) for deeper in visible_folders(path)]
+        if {("train", ""), ("test", "")} <= set(inside):
             raise DataError(
-                f"{folder}: expected train and test here, each with classes, found {found}."
+                f"{folder}: expected train and test here, each with classes, "
+                f"found them in {_name(path.name)}."
             )
     return {"": folder}
 
@@ -210,7 +229,7 @@ def _left_out(listing: Listing) -> str:
 def _classes(names: set[str]) -> str:
     if names == {NO_CLASS}:
         return "one class"
-    shown = ", ".join(map(_name, sorted(names)[:12])) + ", ..." * (len(names) > 12)
+    shown = ", ".join(map(_name, in_order(names)[:12])) + ", ..." * (len(names) > 12)
     return f"{len(names)} class{'es' * (len(names) > 1)} ({shown})"
 
 
@@ -226,9 +245,9 @@ class _Reader:
     """Reads pictures, and remembers what has to be said about them."""
 
     def __init__(
-        self, folder: Path, resize: bool, skip_broken: bool, note: Callable[[str], None]
+        self, folder: Path, scaling: Scaling, skip_broken: bool, note: Callable[[str], None]
     ) -> None:
-        self.folder, self.resize, self.skip_broken, self.note = folder, resize, skip_broken, note
+        self.folder, self.scaling, self.skip_broken, self.note = folder, scaling, skip_broken, note
         self.broken: list[str] = []
         self.other_sizes: list[str] = []
         self.frames = 0  # pictures with more than one
@@ -290,12 +309,13 @@ class _Reader:
         return images[sound], clear[sound], names[sound]
 
     def _read_picture(self, path: Path) -> tuple[Bytes, Bytes | None]:
-        size, most = path.stat().st_size, _MAX_BYTES_RESIZED if self.resize else _MAX_BYTES
-        if not 0 < size <= most:  # a single chunk of a PNG may be as long as the file
-            raise DataError("empty" if size == 0 else f"longer than {most:,} bytes")
+        length, most = path.stat().st_size, _MAX_BYTES_RESIZED if self.scaling.asked else _MAX_BYTES
+        if not 0 < length <= most:  # a single chunk of a PNG may be as long as the file
+            raise DataError("empty" if length == 0 else f"longer than {most:,} bytes")
         with Image.open(path, formats=tuple(FORMATS)) as file:  # reads no more than the header
-            if file.size != (SIDE, SIDE) and not self.resize:
-                raise _OtherSize("{} x {}".format(*file.size))
+            size = "{} x {}".format(*file.size)
+            if file.size != (SIDE, SIDE) and not self.scaling.asked:
+                raise _OtherSize(size)
             file.draft("RGB", (4 * SIDE, 4 * SIDE))  # a large JPEG is decoded at a fraction
             picture = ImageOps.exif_transpose(file)
             several = bool(getattr(file, "is_animated", False))
@@ -309,6 +329,8 @@ class _Reader:
             grey = Image.fromarray(premultiplied.astype(np.uint8))
             clear = 255 - fit(alpha, 0)
         self.frames += several
+        if size != f"{SIDE} x {SIDE}":
+            self.scaling.sizes[size] += 1
         return fit(grey, None if alpha is None else 0), clear
 
     def _place(self, suffix: str) -> Place:

@@ -55,7 +55,12 @@ def join_labels(
     for half in words:
         known, inverse = np.unique(half, return_inverse=True)
         indices.append(np.array([place_of[str(name)] for name in known], np.uint8)[inverse])
-    return indices, names
+    return indices, tuple(map(shown, names))
+
+
+def shown(name: str) -> str:
+    """The name of a class without what a terminal would obey."""
+    return name if name.isprintable() else ascii(name)[1:-1]
 
 
 def in_order(names: set[str]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from npvae.core.errors import DataError
 from npvae.datasets.halves import Part, choose_halves, part_of_array
 from npvae.datasets.labels import CLASSES, Labels
-from npvae.datasets.pixels import Bytes, Place, block_size, to_images
+from npvae.datasets.pixels import UNSCALED, Bytes, Place, Scaling, block_size, to_images
 from npvae.storage.files import Damaged, brief, open_plain, open_zip
 
 Half = tuple[Bytes, Place, Labels]  # images (N, 28, 28); where the labels stand; labels as found
@@ -30,7 +30,7 @@ _MAX_WORD = 256  # letters of a label
 
 
 def read_npz(
-    path: Path, resize: bool = False, note: Callable[[str], None] = lambda line: None
+    path: Path, scaling: Scaling = UNSCALED, note: Callable[[str], None] = lambda line: None
 ) -> list[Half]:
     """[all] or [train, test] of an .npz file. Raises DataError."""
     with _explained(path, "an .npz file"), open_plain(path) as file, open_zip(file) as archive:
@@ -44,17 +44,17 @@ def read_npz(
             note(f"left out: {len(unknown)} array{'s' * (len(unknown) > 1)} ({shown})")
         halves = {half: half for half, role in parts if role == "images"}
         return [
-            _read_half(path, archive, parts, half, resize)
+            _read_half(path, archive, parts, half, scaling)
             for half in choose_halves(path, halves, note)
         ]
 
 
-def read_npy(path: Path, resize: bool = False) -> list[Half]:
+def read_npy(path: Path, scaling: Scaling = UNSCALED) -> list[Half]:
     """[all] of an .npy file. Raises DataError."""
     script = f"import numpy as np; np.save({_new(path, '.npy')!r}, {{}})"
     place = Place(str(path), f"np.load({str(path)!r})", script)
     with _explained(path, "an .npy file"), open_plain(path) as file:
-        images = _read_images(place, file, os.fstat(file.fileno()).st_size, resize)
+        images = _read_images(place, file, os.fstat(file.fileno()).st_size, scaling)
     return [(images, place, None)]
 
 
@@ -105,7 +105,7 @@ def _new(path: Path, suffix: str) -> str:
 
 
 def _read_half(
-    path: Path, archive: zipfile.ZipFile, parts: dict[Part, str], half: str, resize: bool
+    path: Path, archive: zipfile.ZipFile, parts: dict[Part, str], half: str, scaling: Scaling
 ) -> Half:
     images_place, labels_place = (
         Place(
@@ -118,7 +118,7 @@ def _read_half(
     )
     member = f"{parts[half, 'images']}.npy"
     with _open(images_place, archive, member) as file:
-        images = _read_images(images_place, file, archive.getinfo(member).file_size, resize)
+        images = _read_images(images_place, file, archive.getinfo(member).file_size, scaling)
     if (half, "labels") not in parts:
         return images, labels_place, None
     member = f"{parts[half, 'labels']}.npy"
@@ -128,7 +128,7 @@ def _read_half(
     return images, labels_place, labels
 
 
-def _read_images(place: Place, file: IO[bytes], size: int, resize: bool) -> Bytes:
+def _read_images(place: Place, file: IO[bytes], size: int, scaling: Scaling) -> Bytes:
     shape, dtype, fortran = _read_header(place, file, size)
 
     def blocks() -> Iterator[NDArray[Any]]:
@@ -143,11 +143,11 @@ def _read_images(place: Place, file: IO[bytes], size: int, resize: bool) -> Byte
             else:
                 yield np.ascontiguousarray(whole[start : start + count])
 
-    return to_images(place, shape, dtype, blocks(), resize)
+    return to_images(place, shape, dtype, blocks(), scaling)
 
 
 def _read_labels(place: Place, file: IO[bytes], size: int, count: int) -> NDArray[Any]:
-    shape, dtype, fortran = _read_header(place, file, size)
+    shape, dtype, fortran = _read_header(place, file, size, are_labels=True)
     is_word = dtype.kind in "SU" and 1 <= dtype.itemsize <= 4 * _MAX_WORD
     if not 1 <= prod(shape) <= CLASSES * count or not (is_word or dtype.kind in "buif"):
         raise place.fault(
@@ -182,7 +182,7 @@ def _open(place: Place, archive: zipfile.ZipFile, member: str) -> IO[bytes]:
 
 
 def _read_header(
-    place: Place, file: IO[bytes], size: int
+    place: Place, file: IO[bytes], size: int, are_labels: bool = False
 ) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
     """Shape, dtype and whether columns come first, once they agree with the size of the file."""
     if np.lib.format.read_magic(file) != (1, 0):  # later versions may have headers of gigabytes
@@ -192,8 +192,9 @@ def _read_header(
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
     if dtype.char == "O" and place.script:
         load = place.script.replace(".npz')", ".npz', allow_pickle=True)", 1)
+        change = "{x}.astype(str)" if are_labels else "np.stack({x})"
         raise place._replace(script=load).fault(
-            "numbers or words", "Python objects, which may hold code", "{x}.astype(str)"
+            "numbers or words", "Python objects, which may hold code", change
         )
     if dtype.hasobject or not shape or min(shape) < 0:
         raise place.fault("an array of numbers", f"{dtype}, {shape}")

@@ -24,9 +24,10 @@ from npvae.datasets.idx import read_any
 from npvae.datasets.image_folder import SUFFIXES, read_folder, visible
 from npvae.datasets.labels import NO_CLASS, join_labels
 from npvae.datasets.npz_file import Half, read_npy, read_npz
-from npvae.datasets.pixels import Bytes, Place, to_images
+from npvae.datasets.pixels import Bytes, Place, Scaling, to_images
 
 HALVES = ("training", "test")
+_LIGHT_EDGE = 160  # grey levels of a light background: paper, not always well lit
 _DARK = 64  # pictures without a lighter pixel were hardly meant so
 _UNPACK = {".zip": "zipfile", ".tar": "tarfile", ".tgz": "tarfile", ".gz": "tarfile"}
 
@@ -48,9 +49,9 @@ def load_own_data(
     name: str, asked: Asked = AS_THEY_ARE, report: Note = lambda line: None
 ) -> tuple[Dataset, Dataset]:
     """Train and test from the path `name`. Raises DataError, naming the file that is at fault."""
-    path, notes = Path(os.path.expanduser(name)), list[str]()
+    path, notes, scaling = Path(os.path.expanduser(name)), list[str](), Scaling(asked.resize)
     try:
-        halves = _read(path, asked, report, notes.append)
+        halves = _read(path, asked, scaling, report, notes.append)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     unlabelled = [half for half, (*_, found) in zip(HALVES, halves, strict=False) if found is None]
@@ -66,33 +67,33 @@ def load_own_data(
         held_out = f"every tenth picture is held out for it ({len(images[1]):,} in all)"
         report(f"{path} has no test set of its own: {held_out}.")
     leaked = count_known(images[1], images[0])
-    if leaked and (images[0] != images[0][0]).any():
+    if leaked and (len(images[0]) == 1 or (images[0] != images[0][0]).any()):
         notes.append(f"{leaked:,} of {len(images[1]):,} test pictures are in the training set, too")
     for line in notes:
         warnings.warn(f"{path}: {line}", stacklevel=3)
-    done = ", scaled to 28 x 28" * asked.resize + ", inverted" * asked.invert
+    done = ", ".join(filter(None, [f"read from {path}", str(scaling), "inverted" * asked.invert]))
     train, test = (
-        Dataset(name, half, label, class_names, f"read from {path}{done}")
+        Dataset(name, half, label, class_names, done)
         for half, label in zip(images, labels, strict=True)
     )
     return train, test
 
 
-def _read(path: Path, asked: Asked, report: Note, note: Note) -> list[Half]:
+def _read(path: Path, asked: Asked, scaling: Scaling, report: Note, note: Note) -> list[Half]:
     """[all] or [train, test]."""
     suffix = path.suffix.lower()
     if path.is_dir():
         if files := _find_idx(path):
-            return _read_idx(path, files, asked.resize, note)
-        return _read_files(path, asked.resize, note) or read_folder(
-            path, asked.resize, asked.skip_broken, report, note
+            return _read_idx(path, files, scaling, note)
+        return _read_files(path, scaling, note) or read_folder(
+            path, scaling, asked.skip_broken, report, note
         )
     if path.is_file() and suffix == ".npz":
-        return read_npz(path, asked.resize, note)
+        return read_npz(path, scaling, note)
     if path.is_file() and suffix == ".npy":
-        return read_npy(path, asked.resize)
+        return read_npy(path, scaling)
     if path.is_file() and is_csv(path):
-        return read_csv(path, asked.resize, note)
+        return read_csv(path, scaling, note)
     to_do = "Save its pictures as .npz:  np.savez('own.npz', images=..., labels=...)"
     if part_of_idx(path.name) or suffix in SUFFIXES:
         to_do = f"Name its folder:  --dataset {path.parent}"
@@ -114,15 +115,23 @@ def _hold_out(path: Path, images: Bytes, labels: Bytes) -> tuple[list[Bytes], li
 
 def _oddities(halves: list[Bytes], inverted: bool) -> list[str]:
     """What looks like a mistake in all pictures together."""
-    first, count = halves[0][0], sum(map(len, halves))
-    if count > 1 and all((half == first).all() for half in halves):
-        return [f"all {count:,} pictures are equal: there is nothing to learn"]
+    train, count = halves[0], sum(map(len, halves))
+    if len(train) > 1 and (train == train[0]).all():
+        what = "" if all((half == train[0]).all() for half in halves) else "training "
+        number = len(train) if what else count
+        return [f"all {number:,} {what}pictures are equal: there is nothing to learn"]
     notes = []
-    top = max(int((255 - half if inverted else half).max()) for half in halves)
+    lightest, darkest = (
+        np.concatenate([find(half.reshape(len(half), -1), axis=1) for half in halves])
+        for find in (np.max, np.min)
+    )
+    top = 255 - int(darkest.min()) if inverted else int(lightest.max())
     if 1 < top < _DARK:
         notes.append(f"the lightest pixel is {top} of 255: times {255 // top} it would be white")
+    if blank := int(np.sum(lightest - darkest <= 1)):
+        notes.append(f"{blank:,} of {count:,} pictures are of one colour, without anything on them")
     edges = np.concatenate([_edges(half) for half in halves])
-    light, dark = int(np.sum(edges > 200)), int(np.sum(edges < 55))
+    light, dark = int(np.sum(edges > _LIGHT_EDGE)), int(np.sum(edges < 255 - _LIGHT_EDGE))
     if 2 * light > count:
         way_on = "leave --invert away" if inverted else "--invert makes it dark, as MNIST's is"
         notes.append(f"the background is light: {way_on}")
@@ -140,7 +149,7 @@ def _edges(images: Bytes) -> NDArray[np.float64]:
 # --- folders of arrays ---
 
 
-def _read_files(folder: Path, resize: bool, note: Note) -> list[Half]:
+def _read_files(folder: Path, scaling: Scaling, note: Note) -> list[Half]:
     """[all] or [train, test] of a folder of tables; [] if it is for others to read.
 
     Raises DataError for arrays in files of their own, with the line that makes one file of them.
@@ -148,12 +157,19 @@ def _read_files(folder: Path, resize: bool, note: Note) -> list[Half]:
     files = [path for path in visible(folder) if path.is_file()]
     if len(files) < len(visible(folder)) or any(path.suffix.lower() in SUFFIXES for path in files):
         return []
-    tables = {_last_words(path, half_of_folder) or "": path for path in files if is_csv(path)}
+    tables: dict[str, Path] = {}
+    for path in filter(is_csv, files):
+        match = half_of_folder(path.name.partition(".")[0])
+        half = match[0] if match else ""
+        if half in tables or ("" in (half, *tables) and tables):
+            both = f"{next(iter(tables.values()))} and {path}"
+            raise DataError(f"{folder}: expected one table for each half, found {both}.\nName one.")
+        tables[half] = path
     if tables:
         chosen = choose_halves(folder, tables, note)
         if unused := len(files) - len(chosen):
             note(f"left out: {unused} other file{'s' * (unused > 1)} beside the tables")
-        return [half for path in chosen for half in read_csv(path, resize, note)]
+        return [half for path in chosen for half in read_csv(path, scaling, note)]
     parts = [(_last_words(path, part_of_array), path) for path in files]
     arrays = {
         f"{'x' if role == 'images' else 'y'}_{half}" if half else role: path.name
@@ -198,27 +214,32 @@ def _find_idx(folder: Path) -> dict[Part, Path]:
         found = [(place, *item) for place in places for item in idx_files(place).items()]
         if len(found) > 1:
             names = ", ".join(str(place / prefix) for place, prefix, _ in found[:6])
+            own, first = f"{folder}-own", f"{found[0][0] / found[0][1]}*"
+            copy = (
+                f"import glob, os, shutil; os.mkdir({own!r}); "
+                f"[shutil.copy(file, {own!r}) for file in glob.glob({first!r})]"
+            )
             raise DataError(
                 f"{folder}: expected the IDX files of one dataset, found {len(found)}: {names}.\n"
-                "Name the folder of one, or put the files of one into a folder of their own."
+                f"Name the folder of one. This copies the files of the first to a folder:\n{copy}"
             )
         if found:
             return found[0][2]
     return {}
 
 
-def _read_idx(folder: Path, files: dict[Part, Path], resize: bool, note: Note) -> list[Half]:
+def _read_idx(folder: Path, files: dict[Part, Path], scaling: Scaling, note: Note) -> list[Half]:
     halves = {half: half for half, role in files if role == "images"}
     chosen = choose_halves(folder, halves, note)
     if any("emnist" in f"{folder.name}{path.name}".lower() for path in files.values()):
         note("EMNIST's pictures lie on their side; images.transpose(0, 2, 1) turns them")
-    return [_read_idx_half(files, half, resize) for half in chosen]
+    return [_read_idx_half(files, half, scaling) for half in chosen]
 
 
-def _read_idx_half(files: dict[Part, Path], half: str, resize: bool) -> Half:
+def _read_idx_half(files: dict[Part, Path], half: str, scaling: Scaling) -> Half:
     path, labels_path = files[half, "images"], files.get((half, "labels"))
     array = read_any(path)
-    images = to_images(_idx_place(path, array), array.shape, array.dtype, [array], resize)
+    images = to_images(_idx_place(path, array), array.shape, array.dtype, [array], scaling)
     if labels_path is None:
         return images, Place(str(path)), None
     labels = read_any(labels_path)

@@ -9,6 +9,7 @@ Nothing is scaled by guess: what does not fit is refused, with the line of Pytho
 Pictures of other sizes are scaled only where that was asked for.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from math import isqrt, prod
 from typing import Any, NamedTuple
@@ -41,6 +42,24 @@ class Place(NamedTuple):
         return DataError(f"{self.where}: expected {expected}, found {found}{way_on}")
 
 
+class Scaling:
+    """Whether pictures of other sizes are scaled to 28 x 28, and which of them were."""
+
+    def __init__(self, asked: bool = False) -> None:
+        self.asked, self.sizes = asked, Counter[str]()
+
+    def __str__(self) -> str:
+        """What was done, for people; empty if nothing was."""
+        if not self.sizes:
+            return ""
+        from_some = ", ".join(size for size, _ in self.sizes.most_common(3))
+        more = ", ..." * (len(self.sizes) > 3)
+        return f"{self.sizes.total():,} scaled to {SIDE} x {SIDE} (from {from_some}{more})"
+
+
+UNSCALED = Scaling()  # no other sizes
+
+
 def block_size(shape: tuple[int, ...]) -> int:
     """How many items of an array are read at once."""
     return max(1, _BLOCK // max(1, prod(shape[1:])))
@@ -51,7 +70,7 @@ def to_images(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     blocks: Iterable[NDArray[Any]],
-    resize: bool = False,
+    scaling: Scaling,
 ) -> Bytes:
     """Pictures (N, 28, 28) from an array of this shape and dtype, given block by block.
 
@@ -59,7 +78,7 @@ def to_images(
     """
     if dtype.kind not in "buif":
         raise place.fault("pixels as numbers", f"{dtype}")
-    height, width, channels = _layout(place, shape, resize)
+    height, width, channels = _layout(place, shape, scaling.asked)
     images, start, lightest = np.empty((shape[0], SIDE, SIDE), np.uint8), 0, 0.0
     for block in blocks:
         lightest = max(lightest, float(block.max()))
@@ -72,6 +91,7 @@ def to_images(
             images[start:end] = grey
         else:
             images[start:end] = [fit(Image.fromarray(picture)) for picture in grey]
+            scaling.sizes[f"{width} x {height}"] += len(block)
         start = end
     if dtype.kind == "f" and 0 < lightest < 1.5 / 255:
         found = f"0 to {lightest:.3g} (divided by 255 twice?)"

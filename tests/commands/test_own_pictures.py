@@ -53,7 +53,7 @@ def test_what_was_done_to_pictures_belongs_to_the_run(
     training_run.resume("run", {"epochs": 2}, None)
     assert "--resize --invert --skip-broken" in capsys.readouterr().out
     loaded, _ = TrainedModel("run").data
-    assert "scaled to 28 x 28, inverted" in loaded.source
+    assert loaded.source.endswith("59 scaled to 28 x 28 (from 56 x 56), inverted")
     assert np.abs(loaded.images[0].astype(int) - X[0]).max() <= 1
     with pytest.raises(OptionError, match=r"--invert cannot change .* it began with it"):
         training_run.resume("run", {"epochs": 3, "invert": False}, None)

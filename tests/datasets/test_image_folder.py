@@ -84,6 +84,9 @@ TRAIN_AND_TEST = [
     ("train", "val"),
     ("Training", "Validation"),
     ("trn", "t10k"),
+    ("seg_train", "seg_test"),
+    ("images_background", "images_evaluation"),
+    ("Train Split", "Test Split"),
 ]
 
 
@@ -116,6 +119,23 @@ def test_what_is_beside_train_and_test_is_said(tmp_path: Path) -> None:
     assert "left out: old, readme.md" in own.notes
     assert len(own.notes) == 2
     assert (len(own.train), len(own.test)) == (5, 5)
+
+
+def test_halves_may_be_wrapped_once_more(tmp_path: Path) -> None:
+    for name, start in (("training_set", 0), ("test_set", 10)):
+        for k, of in enumerate(("cats", "dogs")):
+            images = IMAGES[start + 5 * k : start + 5 * k + 5]
+            save_pictures(tmp_path / name / name / of, images)
+    own = Loaded(tmp_path)
+    assert (own.train.class_names, own.notes) == (("cats", "dogs"), [])
+    np.testing.assert_array_equal(own.test.images, IMAGES[10:20])
+
+
+def test_names_with_such_words_are_classes_where_they_differ_otherwise(tmp_path: Path) -> None:
+    names = ("bullet train", "test tube", "valley")
+    for k, name in enumerate(names):
+        save_pictures(tmp_path / name, IMAGES[5 * k : 5 * k + 5])
+    assert halves(tmp_path)[0].class_names == names
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:
@@ -323,7 +343,7 @@ def test_other_sizes_are_scaled_where_it_is_asked_for(tmp_path: Path) -> None:
         assert np.abs(scaled[:10] - 30).max() <= 3  # 80 x 40 becomes 28 x 14, on its own edge
         assert np.abs(scaled[12:16, 10:18] - 220).max() <= 3
         assert np.abs(scaled[19:] - 30).max() <= 3
-    assert own.train.source.endswith(", scaled to 28 x 28")
+    assert own.train.source.endswith(", 2 scaled to 28 x 28 (from 80 x 40)")
 
 
 def test_large_photographs_are_scaled(tmp_path: Path) -> None:

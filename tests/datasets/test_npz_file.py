@@ -139,7 +139,7 @@ def test_other_sizes_are_scaled_where_it_is_asked_for(tmp_path: Path) -> None:
     path = save(tmp_path / "own.npz", images=large)
     assert "found 56 x 56" in refused(path)
     own = Loaded(path, resize=True)
-    assert own.train.source == f"read from {path}, scaled to 28 x 28"
+    assert own.train.source == f"read from {path}, 25 scaled to 28 x 28 (from 56 x 56)"
     smooth = np.full((2, 56, 56), 90, np.uint8)
     smooth[:, 20:40, 20:40] = 200
     own = Loaded(save(path, images=smooth), resize=True)
@@ -212,6 +212,12 @@ def test_labels_that_one_line_converts(tmp_path: Path, labels: NDArray[Any], nam
     own = Loaded(tmp_path / "own-new.npz")
     assert own.train.class_names == tuple(names)
     np.testing.assert_array_equal(own.train.labels, np.delete(LABELS, [9, 19]))
+
+
+def test_names_for_the_terminal_are_not_obeyed(tmp_path: Path) -> None:
+    labels = np.array(["a", "\33[2J", "c"])[LABELS]
+    own = Loaded(save(tmp_path / "own.npz", images=IMAGES, labels=labels))
+    assert own.train.class_names == ("\\x1b[2J", "a", "c")
 
 
 def test_256_classes_at_most(tmp_path: Path) -> None:

@@ -86,7 +86,10 @@ def test_idx_files_that_are_not_clear(tmp_path: Path) -> None:
     assert len(halves(tmp_path / "MNIST")[0]) == 25
     save_idx(tmp_path / "both", "emnist-digits-HALF-ROLE-idxN-ubyte")
     save_idx(tmp_path / "both", "emnist-letters-HALF-ROLE-idxN-ubyte")
-    assert "emnist-digits-, " in refused(tmp_path / "both")
+    message = refused(tmp_path / "both")
+    assert "emnist-digits-, " in message
+    pasted(message)
+    assert len(Loaded(tmp_path / "both-own").train) == 25
 
 
 def test_idx_files_that_are_missing(tmp_path: Path) -> None:
@@ -122,7 +125,9 @@ def test_idx_files_that_one_line_converts(tmp_path: Path, suffix: str) -> None:
 def test_idx_pictures_of_other_sizes(tmp_path: Path) -> None:
     save_idx(tmp_path, "HALF-ROLE-idxN-ubyte", IMAGES.repeat(2, axis=1).repeat(2, axis=2))
     assert "found 56 x 56, (25, 56, 56).\n--resize scales them." in refused(tmp_path)
-    assert Loaded(tmp_path, resize=True).train.images.shape == (25, 28, 28)
+    own = Loaded(tmp_path, resize=True)
+    assert own.train.images.shape == (25, 28, 28)
+    assert own.train.source.endswith(", 25 scaled to 28 x 28 (from 56 x 56)")
 
 
 # ------------------------------------------------------------------ tables
@@ -178,6 +183,17 @@ def test_tables_of_words_and_of_nothing_but_pixels(tmp_path: Path) -> None:
     assert own.train.class_names == ("picture",)
 
 
+def test_a_label_in_the_last_column_is_known_by_the_corner_before_it(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv", last=True)
+    path.write_text(
+        "".join(f"0,{row.partition(',')[2]}\n" for row in path.read_text().splitlines())
+    )
+    own = Loaded(path)
+    assert own.notes == ["its last column is taken for the label"]
+    np.testing.assert_array_equal(own.images[:, 0, 1:], IMAGES[:, 0, 1:])
+    np.testing.assert_array_equal(own.train.labels, np.delete(LABELS, [9, 19]))
+
+
 def test_tables_that_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     rows = table(path, header=",".join(["label", *PIXELS])).read_text().splitlines()
@@ -214,6 +230,8 @@ def test_a_folder_of_tables(tmp_path: Path) -> None:
     own = Loaded(tmp_path)
     assert (len(own.train), len(own.test)) == (25, 4)
     assert own.notes[0] == "left out: 1 other file beside the tables"
+    table(tmp_path / "mnist_train.csv", header=header)
+    assert "expected one table for each half" in refused(tmp_path)
 
 
 # ------------------------------------------------------------------ other files
@@ -271,6 +289,16 @@ def test_pictures_that_are_all_equal_never_pass_in_silence(tmp_path: Path, level
         assert Loaded(path).notes == ["all 12 pictures are equal: there is nothing to learn"]
     path = save(tmp_path / "a.npz", images=np.repeat(IMAGES[:1], 3, axis=0))
     assert Loaded(path).notes == ["all 3 pictures are equal: there is nothing to learn"]
+    path = save(tmp_path / "a.npz", x_train=equal, x_test=IMAGES)
+    assert Loaded(path).notes == ["all 12 training pictures are equal: there is nothing to learn"]
+
+
+def test_pictures_of_one_colour_are_counted(tmp_path: Path) -> None:
+    """Such as those of one class that were saved as 0 and 1."""
+    images = np.concatenate([IMAGES, (IMAGES[:3] > 127).astype(np.uint8), IMAGES[:1] * 0 + 80])
+    assert Loaded(save(tmp_path / "a.npz", images=images)).notes == [
+        "4 of 29 pictures are of one colour, without anything on them"
+    ]
 
 
 def ink(count: int) -> NDArray[np.uint8]:
