@@ -12,7 +12,9 @@ from npvae.commands.gradcheck_report import table
 from npvae.gradcheck_vae import check_everything
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "npvae" / "README.md", ROOT / "data" / "README.md"]
+PAGES = [
+    ROOT / page for page in ("README.md", "npvae/README.md", "npvae/QUESTIONS.md", "data/README.md")
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

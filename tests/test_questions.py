@@ -1,0 +1,60 @@
+"""The answers in QUESTIONS.md: their code runs, their commands are understood, links arrive."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import npvae
+from npvae.datasets.drawn_digits import drawn_digits
+from tests.helpers import ROOT, run_script
+
+PAGE = (ROOT / "npvae" / "QUESTIONS.md").read_text()
+COMMANDS = [
+    shlex.split(line, comments=True)[1:]
+    for block in re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL)
+    for line in block.splitlines()
+    if "minimal_vae.py" not in line  # it has no options
+]
+
+
+def anchor(heading: str) -> str:
+    """As GitHub makes it."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def test_every_question_is_in_the_list_at_the_top() -> None:
+    headings = re.findall(r"^## (.*)$", PAGE, flags=re.MULTILINE)
+    listed = re.findall(r"\[([^]]+)\]\(#([^)]+)\)", PAGE.partition("\n## ")[0])
+    assert listed == [(heading, anchor(heading)) for heading in headings]
+    assert len(headings) == 10
+
+
+def test_the_code_runs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On few drawn digits, with an untrained model."""
+    monkeypatch.chdir(tmp_path)
+    Path("runs/five").mkdir(parents=True)
+    npvae.VAE().save("runs/five/last.npz")
+    monkeypatch.setattr(npvae, "load_dataset", lambda name: drawn_digits(train=60, test=40))
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
+        exec(compile(block.replace("10_000", "40"), "QUESTIONS.md", "exec"), names)
+    printed = [float(word) for word in re.findall(r"-?\d+\.\d+", capsys.readouterr().out)]
+    assert len(printed) == 2 + 5 + 3
+    assert np.isfinite(printed).all()
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_the_commands_are_understood(words: list[str], tmp_path: Path) -> None:
+    """All but for a last word, which is put there in order to be refused."""
+    script, *options = words
+    done = run_script(Path(script).name, *options, "--no-such-option", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "unrecognized arguments: --no-such-option" in done.stderr
