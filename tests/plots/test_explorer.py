@@ -19,6 +19,7 @@ from npvae.datasets.drawn_digits import drawn_digits
 from npvae.model import VAE
 from npvae.plots import explorer
 from npvae.plots.explorer import EXAMPLES, FOLDER, ModelOnPage, explorer_page
+from tests.plots.test_latent_scatter import EYES, oklab, rgb
 
 TEST = drawn_digits(train=1, test=300)[1]
 
@@ -150,6 +151,20 @@ def test_the_page_in_the_repository_is_up_to_date() -> None:
     data = data_of(page)
     assert data["examples"]["kind"] == "model"  # no images of the dataset
     assert [model["name"] for model in data["models"]] == ["fashion-mnist, z = 10, epoch 20"]
+
+
+@pytest.mark.parametrize(
+    ("eye", "apart"), [(eye, 0.15 if eye == "normal" else 0.1) for eye in EYES]
+)
+def test_every_eye_can_tell_the_colours_of_classes_apart(eye: str, apart: float) -> None:
+    """On black: none is dark. 0.02 is about the least difference that is seen at all."""
+    script = (FOLDER / "plane.js").read_text(encoding="utf-8")
+    colors = re.findall('"(#[0-9a-f]{6})"', script.partition("const COLORS")[2].partition(";")[0])
+    assert len(colors) == 10
+    lab = oklab(np.array([rgb(color) for color in colors]), eye)
+    distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
+    assert distance[~np.eye(10, dtype=bool)].min() > apart
+    assert lab[:, 0].min() > 0.5  # lightness, from 0 to 1
 
 
 def test_every_script_of_the_folder_is_in_the_page() -> None:
