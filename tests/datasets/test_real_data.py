@@ -32,7 +32,7 @@ def real(name: str) -> tuple[Dataset, Dataset]:
     return load_dataset(name, FOLDER)
 
 
-def tested(epoch: Epoch) -> Loss:
+def of_test_images(epoch: Epoch) -> Loss:
     assert epoch.test
     return epoch.test
 
@@ -60,12 +60,12 @@ def test_floor_and_baseline(name: str, floor: float, baseline: float) -> None:
 def test_two_epochs_of_the_default_settings() -> None:
     """One epoch: 298.5 to 300.9 over three seeds of the reference, 299.6 in the mean."""
     first, second = trained(2)
-    assert tested(first).loss == pytest.approx(299.6, abs=1.5)
-    assert tested(first).bce == pytest.approx(283.7, abs=3)
-    assert tested(first).kl == pytest.approx(15.9, abs=1.5)
+    assert of_test_images(first).loss == pytest.approx(299.6, abs=1.5)
+    assert of_test_images(first).bce == pytest.approx(283.7, abs=3)
+    assert of_test_images(first).kl == pytest.approx(15.9, abs=1.5)
     # An epoch's own mean still counts the first batches, at 543 nats.
-    assert tested(first).loss < first.train.loss < 400
-    assert tested(second).loss < tested(first).loss - 15
+    assert of_test_images(first).loss < first.train.loss < 400
+    assert of_test_images(second).loss < of_test_images(first).loss - 15
 
 
 @pytest.mark.slow
@@ -73,8 +73,10 @@ def test_two_epochs_of_the_default_settings() -> None:
 def test_twenty_epochs_of_the_default_settings(seed: int) -> None:
     """Of the reference: 259.5 to 260.5 after five epochs, 249.0 to 249.4 after twenty."""
     epochs = trained(20, seed)
-    assert tested(epochs[4]).loss == pytest.approx(260.0, abs=1.5)
-    assert tested(epochs[19]).loss == pytest.approx(249.3, abs=1.0)
+    assert of_test_images(epochs[4]).loss == pytest.approx(260.0, abs=1.5)
+    assert of_test_images(epochs[19]).loss == pytest.approx(249.3, abs=1.0)
     # What a last few batches gain in kl they lose in bce: it swings by half a nat between epochs.
-    assert tested(epochs[19]).kl == pytest.approx(15.2, abs=1.2)
-    assert epochs[19].train.loss < tested(epochs[19]).loss + 2  # no under-, and little overfitting
+    assert of_test_images(epochs[19]).kl == pytest.approx(15.2, abs=1.2)
+    assert (
+        epochs[19].train.loss < of_test_images(epochs[19]).loss + 2
+    )  # no under-, and little overfitting
