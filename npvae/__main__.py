@@ -12,7 +12,7 @@ from npvae.commands import cli
 
 COMMANDS = (
     *("train", "generate", "evaluate", "compare", "experiments"),
-    *("gradcheck", "compare_torch", "benchmark"),
+    *("gradcheck", "mistakes", "compare_torch", "benchmark"),
 )
 
 

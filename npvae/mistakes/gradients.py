@@ -107,7 +107,7 @@ GRADIENTS = (
         red="reparameterize, encoder, log_var, x",
     ),
     Mistake(
-        "gradient-without-1/B",
+        "gradient-summed",
         "The loss is a mean over the batch, its gradient is a sum.",
         where="1/B is left out of both halves, because the formulas are for one image.",
         sees="Nothing with Adam. With SGD it diverges.",
@@ -125,7 +125,7 @@ GRADIENTS = (
         meaning=("loss_is_a_mean_over_images",),
     ),
     Mistake(
-        "kl-gradient-without-1/B",
+        "kl-gradient-summed",
         "1/B is forgotten in the KL half of the gradient alone.",
         where="The two halves are written on different days.",
         sees="A loss of 388, hardly better than always the same picture.",

@@ -92,7 +92,7 @@ LOSSES = (
         meaning=("kl_is_the_mean_of_log_q_minus_log_p",),
     ),
     Mistake(
-        "kl-times-B/N",
+        "kl-times-batch-over-n",
         "kl is multiplied by batch size / number of images.",
         where="PyTorch-VAE has such a weight, M_N, and is asked about it again and again.",
         sees="The best loss of all: 25 nats better than right.",

@@ -1,0 +1,73 @@
+"""What goes wrong in a VAE, and what sees it: list the mistakes, run one, or guess."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from npvae.commands import cli
+
+EXAMPLES = """examples:
+  python scripts/mistakes.py
+  python scripts/mistakes.py exp-log-var-as-sigma
+  python scripts/mistakes.py --quiz
+"""
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = cli.Parser(__doc__, EXAMPLES)
+    parser.add_argument("name", nargs="?", metavar="NAME", help="run this mistake")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--all", action="store_true", help="run all, and print the tour's table")
+    what.add_argument("--quiz", action="store_true", help="see the symptoms, guess the mistake")
+    number = cli.whole_number(1)
+    help = "epochs of training (default: 3)"
+    parser.add_argument("--epochs", type=number, default=3, metavar="N", help=help)
+    help = "train on the first N images only, for a quick look"
+    parser.add_argument("--images", type=number, metavar="N", help=help)
+    help = "the picture: a .png file or a folder (default: this folder)"
+    parser.add_argument("--out", type=cli.some_text, metavar="PATH", help=help)
+    parser.add_data()
+    parser.add_common()
+    options = parser.parse_args(arguments)
+    if options.name and (options.all or options.quiz):
+        parser.error("a NAME, --all or --quiz, only one of them")
+
+    from npvae.mistakes import MISTAKES
+
+    if options.name and options.name not in MISTAKES:
+        close = get_close_matches(options.name, MISTAKES, n=1, cutoff=0.3)
+        meant = f". Did you mean {close[0]}?" if close else ""
+        parser.error(f"no mistake is called {options.name!r}{meant}")
+
+    from npvae.commands import mistakes_report as report
+    from npvae.runs.terminal import command, show, show_note
+
+    if options.quiz:
+        return report.quiz(options.seed)
+    if not options.name and not options.all:
+        show(f"{report.listed()}\n\nNext: run one.\n  {command('mistakes', next(iter(MISTAKES)))}")
+        return 0
+
+    from npvae.datasets import load_dataset
+    from npvae.plots.image_grid import save_png
+    from npvae.runs.trained_model import new_file
+    from npvae.settings import Settings
+
+    say = None if options.quiet else show_note
+    train, test = load_dataset(options.dataset or "auto", options.data_dir, say)
+    settings = Settings(epochs=options.epochs, seed=options.seed)
+    images = train.images[: options.images]
+    if options.all:
+        for line in report.tour_table(images, test.images, settings, test.title):
+            show(line)
+        return 0
+    mistake = MISTAKES[options.name]
+    if not options.quiet:
+        show(f"{report.explained(mistake)}\n")
+    text, picture = report.side_by_side(mistake, images, test.images, settings)
+    path = new_file(Path(options.out or "."), f"mistake-{mistake.name}", ".png")
+    save_png(path, picture)
+    show(f"{text}\nsamples of both: {path}")
+    return 0
