@@ -1,8 +1,8 @@
-"""Look into a trained model: pictures of what it sees and of what it makes up.
+"""Draw what a trained model makes up, and what it keeps of an image.
 
-Each mode writes one new picture, into images/ beside the model unless --out says otherwise, and
-prints its path. Nothing is overwritten. The same command gives the same picture. `explorer` writes
-a page in which the model can be played with.
+Each mode writes one new picture and prints its path. Pictures go into images/ beside the model, or
+where --out says. Nothing is overwritten. The same command gives the same picture. `explorer` writes
+a page on which you can play with the model.
 """
 
 from __future__ import annotations
@@ -26,43 +26,43 @@ EXAMPLES = """examples:
   python scripts/generate.py reconstruct --split train --index 0 7 9
   python scripts/generate.py class trouser --checkpoint runs/fashion-mnist-z10-001
 
-Every mode tells its options:  python scripts/generate.py traverse --help
+Each mode explains its options:  python scripts/generate.py traverse --help
 """
 
 MODES = {
-    "prior": "draws from the prior (the default)",
-    "reconstruct": "images beside what is decoded from their codes",
-    "digit": "draws that look like one digit",
-    "class": "draws that look like one class",
-    "interpolate": "from one image to another",
+    "prior": "samples from the prior (the default)",
+    "reconstruct": "images and their reconstructions",
+    "digit": "samples that look like one digit",
+    "class": "samples that look like one class",
+    "interpolate": "the path from one image to another",
     "traverse": "what each latent does to an image",
-    "manifold": "the plane of codes, decoded",
+    "manifold": "a plane of the latent space, decoded",
     "scatter": "the codes of the test images, coloured by class",
     "explorer": "a page for the browser, to play with the model",
 }
 
 NOT_CONDITIONAL = """
-The model itself is not conditional: it was never told a class and cannot be asked for one.
-In its place stands a Gaussian, fitted to the codes of the training images of the class. What
-is drawn from it mostly looks right; where two classes overlap, some draws look like the other."""
+The model is not conditional: it knows no classes. The codes come from a Gaussian that is fitted to
+the codes of the training images of the class. Where two classes overlap, some samples look like the
+other one, and a note says so."""
 
 MORE = {
     "prior": "",
-    "reconstruct": "\nThe code of an image is mu, the mean of q(z | x): nothing is random here.",
+    "reconstruct": "\nThe code of an image is mu, the mean of q(z | x): no noise is added.",
     "digit": NOT_CONDITIONAL,
     "class": NOT_CONDITIONAL,
     "interpolate": """
 Two paths: around the origin, through places where codes are common, and straight. --animate shows
 them as a GIF.""",
     "traverse": """
-A row for each latent: it goes from -3 to 3, the others stay at the image's mu. The rows are
-ordered by KL on the test images, in nats: how much the latent tells about an image. --animate
-moves all latents at once, a tile for each.""",
+In each row one latent goes from -3 to 3, and the others stay at the image's mu. The row with the
+greatest KL on the test images comes first: its latent tells most about an image. --animate moves
+all latents at once, a tile for each.""",
     "manifold": """
 The images stand at the quantiles of a standard normal, or evenly spaced with --range. With two
-latents, z0 and z1 span the plane. With more, it goes through the mean of the test images' codes,
+latents, z0 and z1 span the plane. With more, it goes through the mean of the test images' codes
 along their first two principal components, in standard deviations. With one, it is a strip.""",
-    "scatter": "\nWith more than two latents: in the plane of their greatest variance (PCA).",
+    "scatter": "\nWith more than two latents: the plane of the first two principal components.",
     "explorer": """
 One HTML file that holds the model itself: move its latents, draw an image and see it encoded. It
 opens by a double click, and needs no network. Several --checkpoint give a page that switches
@@ -72,10 +72,10 @@ between them. It becomes explorer.html in the folder of the (first) checkpoint."
 TAKE_A_NAME = ("--checkpoint", "--out", "--dataset", "--data-dir")  # even if it is that of a mode
 
 COUNTS = {
-    "prior": (100, "draws"),
+    "prior": (100, "samples"),
     "reconstruct": (10, "images, if no --index is given"),
-    "digit": (30, "draws"),
-    "class": (30, "draws"),
+    "digit": (30, "samples"),
+    "class": (30, "samples"),
     "interpolate": (11, "steps"),
     "traverse": (13, "steps"),
     "manifold": (20, "images a side"),
@@ -84,14 +84,21 @@ COUNTS = {
 ANIMATED = 25  # steps of an animation, if no --count is given
 
 NEXT = {
-    "prior": ("what does it keep of a real image?", "reconstruct --index 0"),
+    "prior": ("what does the model keep of a real image?", "reconstruct --index 0"),
     "reconstruct": ("what lies between two images?", "interpolate 0 1 --split train"),
-    "digit": ("has each class a place of its own?", "scatter"),
-    "class": ("has each class a place of its own?", "scatter"),
+    "digit": ("do the classes overlap?", "scatter"),
+    "class": ("do the classes overlap?", "scatter"),
     "interpolate": ("what is each latent for?", "traverse --index 0"),
-    "traverse": ("the space of codes, decoded", "manifold"),
-    "manifold": ("the same space, with the test images in it", "scatter"),
-    "scatter": ("what does it make up on its own?", "prior"),
+    "traverse": ("a plane of the latent space, decoded", "manifold"),
+    "manifold": ("where are the test images in this plane?", "scatter"),
+    "scatter": ("what does the model make up?", "prior"),
+}
+# With one or two latents the manifold shows everything, so it comes before the single images.
+NEXT_OF_FEW = {
+    **NEXT,
+    "prior": ("the latent space, decoded", "manifold"),
+    "scatter": NEXT["prior"],
+    "traverse": NEXT["scatter"],
 }
 
 
@@ -258,6 +265,6 @@ def main(arguments: Sequence[str]) -> None:
     if options.mode not in ("prior", "manifold") and (names := numbered(model.data[0])):
         say("names    " + ", ".join(f"#{number} is {name}" for number, name in names.items()))
 
-    why, command = NEXT[options.mode]
+    why, command = (NEXT if model.vae.latent_dim > 2 else NEXT_OF_FEW)[options.mode]
     given = cli.again(options, "checkpoint", "dataset", "data_dir", *cli.OWN_DATA)
     say(f"\nNext: {why}\n  {terminal.command('generate', *split(command), *given)}")

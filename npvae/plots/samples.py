@@ -33,7 +33,7 @@ from npvae.plots.validation import (
 )
 
 COLUMNS = 10
-WELL_SEPARATED = 0.75  # share of a class's draws that fit this class best
+WELL_SEPARATED = 0.75  # share of the samples of a class that fit this class best
 
 
 def model_name(dataset: str, latent_dim: int, epoch: int | None = None) -> str:
@@ -43,9 +43,9 @@ def model_name(dataset: str, latent_dim: int, epoch: int | None = None) -> str:
 
 
 def prior(vae: VAE, rng: np.random.Generator, count: int, scale: int, name: str) -> Image.Image:
-    """`count` draws from the prior, decoded."""
+    """`count` samples from the prior, decoded."""
     check_size(count, scale)
-    return grid(vae.sample(count, rng), scale, f"{name}: draws from the prior")
+    return grid(vae.sample(count, rng), scale, f"{name}: samples from the prior")
 
 
 def of_class(
@@ -57,7 +57,7 @@ def of_class(
     scale: int,
     name: str,
 ) -> tuple[Image.Image, str]:
-    """Draws that look like a class, and a warning, empty if the class is well separated.
+    """Samples that look like a class, and a warning, empty if the class is well separated.
 
     The codes come from a Gaussian fitted to the codes of the training images of the class; the
     model itself knows nothing of classes. Raises DataError for a class without images.
@@ -81,10 +81,10 @@ def of_class(
         others = np.where(np.arange(len(shares)) == label, 0, shares)
         rival = shortened(train.class_names[int(others.argmax())])
         warning = (
-            f"poorly separated: {1 - shares[label]:.0%} of such draws fit another class better, "
+            f"poorly separated: {1 - shares[label]:.0%} of such samples fit another class better, "
             f"{others.max():.0%} the class {rival}"
         )
-    title = f"{name}: draws like the class {picture_name(train, label)}"
+    title = f"{name}: samples like the class {picture_name(train, label)}"
     return grid(vae.decode(z), scale, title, warning), warning
 
 

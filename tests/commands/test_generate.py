@@ -8,12 +8,13 @@ import shlex
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from npvae.commands.generate import COUNTS, MODES, MORE, NEXT, main, parser, with_mode
+from npvae.commands.generate import COUNTS, MODES, MORE, NEXT, NEXT_OF_FEW, main, parser, with_mode
 from npvae.core.errors import CheckpointError, DataError, NpvaeError, OptionError, OutputError
 from npvae.datasets.dataset import fingerprint
 from npvae.datasets.drawn_digits import drawn_digits
@@ -127,9 +128,27 @@ def test_what_is_shown_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_each_next_command_is_one_that_works() -> None:
     assert set(MODES) == set(MORE)
-    assert set(PICTURES) == set(COUNTS) == set(NEXT) == set(ASKED)
-    for _, command in NEXT.values():
+    assert set(PICTURES) == set(COUNTS) == set(NEXT) == set(NEXT_OF_FEW) == set(ASKED)
+    for _, command in (*NEXT.values(), *NEXT_OF_FEW.values()):
         parser().parse_args(command.split())
+
+
+@pytest.mark.parametrize("following", [NEXT, NEXT_OF_FEW])
+def test_following_the_suggestions_leads_through_all_pictures(following: dict[str, Any]) -> None:
+    mode, seen = "prior", set[str]()
+    while mode not in seen:
+        seen.add(mode)
+        mode = following[mode][1].split()[0]
+    assert seen == {"prior", "reconstruct", "interpolate", "traverse", "manifold", "scatter"}
+    assert mode == "prior"
+
+
+def test_with_two_latents_the_manifold_comes_next(
+    here: Path, template: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_as_run(trained_a_little(2), here / "few" / "last.npz", template / "digits.npz")
+    main(["--count", "2", "--checkpoint", "few"])
+    assert "generate.py manifold --checkpoint few" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -153,7 +172,7 @@ def test_help_is_honest_about_classes(capsys: pytest.CaptureFixture[str]) -> Non
     for mode in ("digit", "class"):
         with pytest.raises(SystemExit, match="0"):
             main([mode, "--help"])
-        assert "The model itself is not conditional" in capsys.readouterr().out
+        assert "The model is not conditional" in capsys.readouterr().out
 
 
 # --- the same again ------------------------------------------------------------------------------
@@ -192,7 +211,9 @@ def test_it_warns_of_a_class_that_is_poorly_separated(
 ) -> None:
     """Trained for 20 steps, the model has hardly told the classes apart."""
     main(["digit", "4", "--count", "4"])
-    assert re.search(r"note     4 is poorly separated: \d+% of such draws", capsys.readouterr().out)
+    assert re.search(
+        r"note     4 is poorly separated: \d+% of such samples", capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("asked", ["prior", "digit 4"])

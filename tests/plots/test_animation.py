@@ -85,7 +85,9 @@ def test_small_changes_cost_nothing() -> None:
 def images(tmp_path: Path) -> Path:
     """A folder with the samples of epochs 1, 2 and 5."""
     for epoch in (1, 2, 5):
-        picture = grid(noise(100, epoch), 3, f"mnist, z = 10, epoch {epoch}: draws from the prior")
+        picture = grid(
+            noise(100, epoch), 3, f"mnist, z = 10, epoch {epoch}: samples from the prior"
+        )
         save_png(tmp_path / f"sampled_epoch{epoch}.png", picture)
     return tmp_path
 

@@ -62,7 +62,7 @@ def test_prior_shows_the_draws_of_the_generator(drawn: Drawn) -> None:
     np.testing.assert_array_equal(
         np.concatenate(drawn["rows"]), vae.sample(23, np.random.default_rng(5))
     )
-    assert drawn["title"] == f"{NAME}: draws from the prior"
+    assert drawn["title"] == f"{NAME}: samples from the prior"
     prior(vae, np.random.default_rng(5), 400, 1, NAME)
     assert [len(row) for row in drawn["rows"]] == 20 * [20]
 
