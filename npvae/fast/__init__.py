@@ -68,11 +68,11 @@ def must_compile(backend: str) -> bool:
     return program("float32").must_compile()
 
 
-def describe(backend: str) -> str:
-    """What trains here, in a line: for people."""
+def describe(backend: str, vae: VAE, optimizer: type[Optimizer]) -> str:
+    """What trains this model here, in a line for people."""
     from npvae.fast.threads import cores
 
-    if why := why_not(backend):
+    if why := why_not(backend) or why_not_for(vae, optimizer()):
         return f"NumPy ({why})"
     number = cores()
     return f"engine: compiled by Numba, {number} worker{'s' * (number != 1)}"

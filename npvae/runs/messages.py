@@ -18,6 +18,7 @@ from npvae.datasets import Dataset
 from npvae.evaluation import no_latent_loss, pixel_entropy
 from npvae.losses import Loss
 from npvae.model import VAE
+from npvae.optimizers import OPTIMIZERS
 from npvae.runs import terminal
 from npvae.runs.run_directory import RUNS, Run, checkpoint_of
 from npvae.runs.run_lock import RunMoved
@@ -72,7 +73,7 @@ def topics(
         ],
         "options": wrap(settings.options(), room, break_on_hyphens=False) or ["all defaults"],
         "losses": ["in nats per image: bce (pixels) + beta * kl (code)"],
-        "backend": [fast.describe(backend)],
+        "backend": [fast.describe(backend, vae, OPTIMIZERS[settings.optimizer])],
         "results": [str(run.folder)],
     }
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from npvae import VAE, Adam
-from npvae.fast import jit
+from npvae.fast import describe, jit
 
 if jit.WHY_NOT:
     pytest.skip(f"there is no engine: {jit.WHY_NOT}", allow_module_level=True)
@@ -357,3 +357,14 @@ def test_what_has_decayed_to_almost_nothing_is_nothing() -> None:
     assert (m[0] > 0).all()
     train(engine)
     assert not m[0].any()
+
+
+def test_the_plan_says_what_trains_a_model_that_the_engine_does_not_know() -> None:
+    class Another(VAE):
+        pass
+
+    assert describe("numpy", VAE(), Adam) == "NumPy (as asked for)"
+    known, unknown = (describe("auto", kind(), Adam) for kind in (VAE, Another))
+    assert unknown.startswith("NumPy (")
+    if known.startswith("engine"):
+        assert unknown == "NumPy (the engine does not know this kind of model)"
