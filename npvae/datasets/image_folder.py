@@ -49,6 +49,7 @@ LITTER = {  # what systems leave in folders, besides all names that begin with a
     ),
     *("system volume information", "recycler"),
 }
+_TEXT = (_NOWHERE := "links that lead nowhere", ".txt", ".md", ".json", ".xml", ".csv", ".pdf")
 _MAX_BYTES = 10_000_000  # for one picture of 28 x 28, whatever else its file holds
 _MAX_BYTES_RESIZED = 100_000_000
 _MAX_DEPTH = 16  # of folders
@@ -66,6 +67,10 @@ class Listing:
 
 class _OtherSize(Exception):
     """A picture that is not 28 x 28."""
+
+
+class _OtherRange(Exception):
+    """A picture whose pixels have to be converted; its argument is the error to be raised."""
 
 
 def read_folder(
@@ -186,11 +191,22 @@ def list_pictures(folder: Path) -> Listing:
         found = f"{len(listing.pictures):,}"
         if left_out := _left_out(listing):
             found += f", and {left_out}"
-        raise DataError(
-            f"{folder}: expected 1 to {MAX_ITEMS:,} pictures, found {found}.\n"
-            f"A picture ends in {', '.join(SUFFIXES)}."
-        )
+        expected = f"{folder}: expected 1 to {MAX_ITEMS:,} pictures, found {found}"
+        raise DataError(f"{expected}.\n{_way_on(folder, listing)}")
     return listing
+
+
+def _way_on(folder: Path, listing: Listing) -> str:
+    """How files of other kinds become pictures, if Pillow reads them."""
+    kinds = [kind for kind, _ in listing.files.most_common() if kind not in _TEXT]
+    if not kinds:
+        return f"A picture ends in {', '.join(SUFFIXES)}."
+    suffix = kinds[0] if kinds[0].startswith(".") else ""
+    return (
+        "This converts what Pillow can read:\nfrom pathlib import Path; from PIL import Image\n"
+        f"for p in [*Path({str(folder)!r}).rglob({f'*{suffix}'!r})]: "
+        "p.is_file() and Image.open(p).save(f'{p}.png')"
+    )
 
 
 def _add(listing: Listing, paths: list[Path] | Iterator[Path], name: str) -> None:
@@ -198,7 +214,7 @@ def _add(listing: Listing, paths: list[Path] | Iterator[Path], name: str) -> Non
         if path.suffix.lower() in SUFFIXES and path.is_file():
             listing.pictures.append((path, name))
         else:
-            kind = "links that lead nowhere" if path.is_symlink() else path.suffix.lower()
+            kind = _NOWHERE if path.is_symlink() else path.suffix.lower()
             listing.files[kind or "no suffix"] += 1
 
 
@@ -281,7 +297,8 @@ class _Reader:
                 images += clear
             place = self._place(listing.pictures[0][0].suffix)
             check_levels(place, images)
-            read.append((images, place, names))
+            flat = bool((names == NO_CLASS).all())  # or the class of a folder of that name
+            read.append((images, place, None if flat else names))
         return read
 
     def _read_half(self, listing: Listing) -> tuple[Bytes, Bytes, NDArray[Any]]:
@@ -296,6 +313,8 @@ class _Reader:
                 if behind is not None:
                     clear[k] = behind
                 sound[k] = True
+            except _OtherRange as error:
+                raise error.args[0] from None
             except _OtherSize as error:
                 self.other_sizes.append(f"{_name(name)} ({error})")
             except UnidentifiedImageError:
@@ -319,7 +338,10 @@ class _Reader:
             file.draft("RGB", (4 * SIDE, 4 * SIDE))  # a large JPEG is decoded at a fraction
             picture = ImageOps.exif_transpose(file)
             several = bool(getattr(file, "is_animated", False))
-            grey, alpha = _grey(picture)
+            try:
+                grey, alpha = _grey(self._place(path.suffix)._replace(where=str(path)), picture)
+            except DataError as error:
+                raise _OtherRange(error) from error
         clear = None
         if alpha is not None:
             opacity = np.asarray(alpha).astype(np.uint32)
@@ -342,18 +364,13 @@ class _Reader:
         return Place(str(self.folder), "np.array(Image.open(p))", f"{imports}\n{each}")
 
 
-def _grey(picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """A picture in grey, and its opacity, if any of it is transparent."""
+def _grey(place: Place, picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+    """A picture in grey, and its opacity, if any of it is transparent. Raises DataError."""
     if picture.mode[0] in "IF":
         values = np.asarray(picture)
-        if picture.mode[0] == "F":
-            place = Place("its pixels")
-            return Image.fromarray(to_bytes(place, values)), None
-        if values.min() < 0 or values.max() > 65535:
-            raise DataError("its pixels have more than 16 bits")
-        return Image.fromarray(
-            ((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
-        ), None
+        if picture.mode[0] == "I":
+            values = values / 65535  # 16 bits
+        return Image.fromarray(to_bytes(place, values)), None
     if not picture.has_transparency_data:
         return picture.convert("L"), None
     colour = picture.convert("RGBA")

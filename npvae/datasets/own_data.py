@@ -184,6 +184,10 @@ def _read_files(folder: Path, scaling: Scaling, note: Note) -> list[Half]:
             "This makes one .npz of them:\n"
             f"import numpy as np; d = {f'{folder}/'!r}; np.savez({f'{folder}.npz'!r}, {joined})"
         )
+    if others := [path for path in files if path.suffix.lower() in (".npy", ".npz")]:
+        raise DataError(
+            f"{folder}: expected pictures, found arrays.\nName their file:  --dataset {others[0]}"
+        )
     return []
 
 

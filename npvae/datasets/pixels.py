@@ -25,6 +25,7 @@ from npvae.datasets.dataset import MAX_ITEMS, SIDE
 Bytes = NDArray[np.uint8]
 
 MAX_SIDE = 4096  # of a picture that is scaled
+_STRETCHED = "({x} - {x}.min()) / ({x}.max() - {x}.min())"
 _BLOCK = 512 * SIDE * SIDE  # pixels that are converted at once
 
 
@@ -123,7 +124,8 @@ def _layout(place: Place, shape: tuple[int, ...], resize: bool) -> tuple[int, in
         raise place.fault("the pictures along the first axis", found, "{x}.T")
     if len(rest) == 3 and 4 in (rest[0], rest[-1]):
         change = "{x}[..., :3]" if rest[-1] == 4 else "{x}[:, :3]"
-        raise place.fault("grey pictures, or red, green and blue", found, change)
+        expected = "grey pictures, or red, green and blue without opacity"
+        raise place.fault(expected, found, change)
     if rest == [3 * SIDE * SIDE]:
         raise place.fault("grey pictures", found, f"{{x}}.reshape(-1, {SIDE}, {SIDE}, 3)")
     channels = 3 if len(rest) == 3 and 3 in (rest[0], rest[-1]) else 1
@@ -151,7 +153,9 @@ def to_bytes(place: Place, pixels: NDArray[Any]) -> Bytes:
         low, high = float(pixels.min()), float(pixels.max())
     if pixels.dtype.kind in "ui":
         if low < 0 or high > 255:
-            change = "{x} / {x}.max()" if low >= 0 else "{x}.astype(np.uint8)"
+            change = "{x} / {x}.max()" if low >= 0 else _STRETCHED
+            if low < 0 and high - low <= 255:  # bytes with a sign, or moved
+                change = "{x}.view(np.uint8)" if pixels.dtype == np.int8 else "{x} - {x}.min()"
             raise place.fault("whole numbers from 0 to 255", f"{low:g} to {high:g}", change)
         return pixels.astype(np.uint8)
     if np.isnan([low, high]).any():
@@ -173,7 +177,7 @@ def _rescaling(low: float, high: float) -> str:
         return "{x} + 0.5"
     if max(-low, high) <= 1.001:
         return "({x} + 1) / 2"
-    return "({x} - {x}.min()) / ({x}.max() - {x}.min())"
+    return _STRETCHED
 
 
 def _grey(pixels: Bytes) -> Bytes:

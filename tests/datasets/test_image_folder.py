@@ -173,7 +173,40 @@ def test_a_folder_of_other_files_says_what_it_holds(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     message = refused(tmp_path)
     assert "found 0, and 4 files (.tga, .heic, no suffix), 1 folder without pictures (a)" in message
-    assert ".png, " in message
+    assert "rglob('*.tga')" in message
+    shutil.rmtree(tmp_path / "a")
+    for path in tmp_path.iterdir():
+        path.rename(tmp_path / "readme.txt")
+    assert "A picture ends in .png, " in refused(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".tga", ""])
+def test_other_kinds_are_refused_with_the_line_that_converts_them(
+    tmp_path: Path, suffix: str
+) -> None:
+    save_pictures(tmp_path / "a", IMAGES, suffix, format="TGA")
+    pasted(refused(tmp_path))
+    own = Loaded(tmp_path)
+    np.testing.assert_array_equal(own.images, IMAGES)
+    assert own.notes == [f"left out: 25 files ({suffix or 'no suffix'})"]
+
+
+def test_float_pictures_of_another_range_are_refused_with_the_line_that_converts_them(
+    tmp_path: Path,
+) -> None:
+    save_pictures(tmp_path / "a", IMAGES.astype(np.float32), ".tif")
+    message = refused(tmp_path)
+    assert "000.tif: expected floats from 0 to 1, found 0 to 255." in message
+    pasted(message)
+    np.testing.assert_array_equal(Loaded(tmp_path).images, IMAGES)
+
+
+def test_a_test_set_without_classes_is_said(tmp_path: Path) -> None:
+    save_pictures(tmp_path / "train" / "a", IMAGES[:10])
+    save_pictures(tmp_path / "test", IMAGES[10:])
+    own = Loaded(tmp_path)
+    assert own.notes == ["the test set has no labels: its class is called picture"]
+    assert own.train.class_names == ("a", "picture")
 
 
 def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

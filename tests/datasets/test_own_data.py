@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -252,15 +253,16 @@ def test_a_folder_of_arrays_is_refused_with_the_line_that_joins_them(
     ):
         saved = np.save if suffix == ".npy" else np.savez_compressed
         saved(folder / f"kmnist-{name}{suffix}", array)
+    if suffix == ".npz":
+        assert "images=a['arr_0']" in refused(folder / "kmnist-train-imgs.npz")
     pasted(refused(folder))
     own = Loaded(Path("kmnist.npz"))
     np.testing.assert_array_equal(own.train.images, IMAGES)
     np.testing.assert_array_equal(own.test.labels, LABELS[:9])
-    assert (
-        "images=a['arr_0']" in refused(folder / "kmnist-train-imgs.npz")
-        if suffix == ".npz"
-        else True
-    )
+    for path in folder.iterdir():
+        path.unlink()
+    shutil.move("kmnist.npz", "kmnist/own.npz")
+    assert "Name their file:  --dataset kmnist/own.npz" in refused(folder)
 
 
 @pytest.mark.parametrize(
