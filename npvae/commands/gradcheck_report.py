@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from npvae.core.parameters import Array
 from npvae.gradcheck import TOLERANCE, Check
 
 FACTORS = {
@@ -72,18 +73,19 @@ def cause(check: Check) -> str:
             return "transposed"
         if same(by_hand, right.T.reshape(right.shape)):
             return "transposed and reshaped: the right numbers in the wrong places"
-        good = [k for k in range(right.shape[1]) if same(by_hand[:, k], right[:, k], right)]
-        if good:
-            return f"right in column {', '.join(map(str, good))}, wrong in the others"
-    count = int((check.errors > TOLERANCE).sum())
-    if count < right.size:
-        return f"{count} of {right.size} entries are wrong, the others are right"
+    live = np.atleast_2d((right != 0) | (by_hand != 0))  # a unit that is off has no gradient
+    wrong = np.atleast_2d(check.errors > TOLERANCE)
+    columns = np.flatnonzero(live.any(axis=0))
+    good = [int(k) for k in columns if not wrong[:, k].any()]
+    if good and right.ndim == 2:
+        return f"right in column {', '.join(map(str, good))}, wrong in the others"
+    if wrong.sum() < live.sum():
+        return f"{wrong.sum()} of {live.sum()} entries are wrong, the others are right"
     return "no simple factor: another formula, or a sum with a term missing"
 
 
-def same(a: np.ndarray, b: np.ndarray, scale: np.ndarray | None = None) -> bool:
-    largest = np.abs(b if scale is None else scale).max()
-    return bool(np.abs(a - b).max() <= 1e-5 * largest)
+def same(a: Array, b: Array) -> bool:
+    return bool(np.abs(a - b).max() <= 1e-5 * np.abs(b).max())
 
 
 def first_look(wrong: Sequence[Check]) -> str:

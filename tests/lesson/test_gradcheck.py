@@ -155,7 +155,7 @@ def test_the_table_says_what_is_wrong_and_where() -> None:
     assert row.split() == ["mu", "4", "1.0e-03", "(2,)", "+0.25025", "+0.25", "WRONG"]
     where, again, cause, *_, last = second.strip().splitlines()
     assert (where, again) == ("kl: mu", row)  # once more, for a reader who has scrolled down
-    assert cause == "  1 of 4 entries are wrong, the others are right"
+    assert cause == "  1 of 3 entries are wrong, the others are right"
     assert last == "1 of 2 WRONG: 10 entries, worst 1.0e-03, allowed 1e-07"
 
 
@@ -183,6 +183,13 @@ def test_the_usual_causes_are_guessed(by_hand: Callable[[Array], Array], words: 
     found = Check("it", by_hand(numeric), numeric)
     assert not found.passed
     assert words in cause(found)
+
+
+def test_units_that_are_off_say_nothing_of_the_cause() -> None:
+    """Their column is 0 in both, and right by accident."""
+    numeric = rng().standard_normal((3, 3)) * [1, 0, 1]
+    assert "no simple factor" in cause(Check("it", numeric + np.array([1, 0, 1]), numeric))
+    assert "right in column 0, wrong" in cause(Check("it", numeric + np.array([0, 0, 1]), numeric))
 
 
 def test_a_matrix_that_is_not_square_can_be_transposed_too() -> None:
