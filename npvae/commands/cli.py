@@ -1,8 +1,8 @@
-"""What all commands have in common: how options are read and how errors are told.
+"""What all commands share: reading options, reporting errors, exit codes.
 
-Exit codes: 0 done, 1 a bug of ours, 2 bad option, 3 data, 4 checkpoint, 5 diverged, 6 output folder
-or disk, 129, 130 and 143 for signals. An error is at most four lines; --debug shows the traceback.
-Nothing heavy is imported here, so that --help and bad options answer at once.
+Exit codes: 0 done, 1 a bug in npvae, 2 bad option, 3 data, 4 checkpoint, 5 diverged, 6 output
+folder or disk, 129, 130 and 143 for signals. An error takes four lines at most; --debug shows the
+traceback. This module imports nothing heavy, so that --help and bad options answer at once.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from npvae.runs.terminal import program, show
 PACKAGES = {"numpy": "numpy", "PIL": "pillow", "numba": "numba"}  # by the names of their modules
 OWN_DATA = {
     "resize": "scale pictures of your own to 28 x 28",
-    "invert": "make black white and white black in pictures of your own",
-    "skip_broken": "leave out pictures of your own that cannot be read",
+    "invert": "swap black and white in pictures of your own",
+    "skip_broken": "omit pictures of your own that cannot be read",
 }
 
 
 class Parser(argparse.ArgumentParser):
-    """Says in one line what is wrong with an option."""
+    """An argument parser that reports errors in one line, with a hint at what was meant."""
 
     def __init__(self, description: str | None, epilog: str | None = None, **more: Any) -> None:
         called = program()
         more.setdefault("prog", called)
-        if epilog and "npvae " in called:  # then the examples are in the same form
+        if epilog and "npvae " in called:  # the examples get the same form
             epilog = re.sub(r"python \S+\.py", called, epilog)
         super().__init__(
             description=description,
@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
         self._negative_number_matcher = re.compile(r"-([\d.]|inf)")  # -1e-3 is a value, too
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As of argparse, but words that are not known are an error here, with a hint."""
+        """The same as in argparse, but an unknown word is an error here, with a hint."""
         known, words = self._option_string_actions, []
         for word in args:
             words.append(respelled(word, known))
@@ -92,38 +92,41 @@ class Parser(argparse.ArgumentParser):
             type=whole_number(0),
             default=seed,
             metavar="N",
-            help="of all randomness (default: 0)",
+            help="seed of all random numbers (default: 0)",
         )
         self.add_argument("--quiet", action="store_true", help="print results and errors only")
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
     def add_data(self, default: str = "auto") -> None:
-        """--dataset and --data-dir; `default` says what is taken if none is named."""
+        """--dataset, --data-dir and what to do to the user's own pictures.
+
+        `default` says which dataset is used if none is named.
+        """
         self.add_argument(
             "--dataset",
             type=some_text,
             metavar="NAME",
             help="fashion-mnist, mnist, drawn-digits, a folder of pictures, a file (.npz, .npy, "
             ".csv), or auto: "
-            f"Fashion-MNIST, or drawn-digits where that cannot be had (default: {default})",
+            f"Fashion-MNIST, or drawn-digits if that is not available (default: {default})",
         )
         self.add_argument(
             "--data-dir",
             type=some_text,
             metavar="FOLDER",
-            help="where the dataset's files are or go "
-            "(default: $NPVAE_DATA_DIR, else data/ of a clone or ~/.cache/npvae)",
+            help="where the files of the dataset are, or will be downloaded to "
+            "(default: $NPVAE_DATA_DIR, otherwise data/ of a clone or ~/.cache/npvae)",
         )
         self.add_own_data()
 
     def add_own_data(self) -> None:
-        """--resize, --invert and --skip-broken, for pictures of the user's own."""
+        """--resize, --invert and --skip-broken, for the user's own pictures."""
         for name, help in OWN_DATA.items():
             self.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=help)
 
 
 def whole_number(low: int) -> Callable[[str], int]:
-    """An option's type: a whole number, `low` or more."""
+    """Type of an option: a whole number, at least `low`."""
 
     def parse(text: str) -> int:
         try:
@@ -139,7 +142,7 @@ def whole_number(low: int) -> Callable[[str], int]:
 
 
 def number(low: float, above: bool = False) -> Callable[[str], float]:
-    """An option's type: a finite number, `low` or more; or more than `low`, if `above`."""
+    """Type of an option: a finite number, at least `low`, or greater than `low` if `above`."""
 
     def parse(text: str) -> float:
         try:
@@ -155,7 +158,7 @@ def number(low: float, above: bool = False) -> Callable[[str], float]:
 
 
 def sizes(text: str) -> tuple[int, ...]:
-    """An option's type: sizes such as 128 or 512,256."""
+    """Type of an option: sizes such as 128 or 512,256."""
     parts = text.split(",")
     if not all(part.isdecimal() and 0 < int(part) < 2**31 for part in parts):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of sizes such as 256,128")
@@ -163,19 +166,19 @@ def sizes(text: str) -> tuple[int, ...]:
 
 
 def some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
-    """An option's type: one or more of the known words, such as shift,flip; in the known order."""
+    """Type of an option: some of the known words, such as shift,flip, returned in known order."""
 
     def parse(text: str) -> tuple[str, ...]:
         words = text.split(",")
         if len(set(words)) < len(words) or not set(words) <= set(known):
-            raise argparse.ArgumentTypeError(f"{text!r} is not some of {','.join(known)}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not a selection of {','.join(known)}")
         return tuple(word for word in known if word in words)
 
     return parse
 
 
-def again(options: argparse.Namespace, *names: str) -> list[str | Path]:
-    """These options, paths or flags, as far as they were given: for another command."""
+def given_words(options: argparse.Namespace, *names: str) -> list[str | Path]:
+    """Those of these options (paths or flags) that were given, as words for another command."""
     words: list[str | Path] = []
     for name, value in vars(options).items():
         if name in names and value:
@@ -184,21 +187,21 @@ def again(options: argparse.Namespace, *names: str) -> list[str | Path]:
 
 
 def own_data(options: argparse.Namespace) -> dict[str, bool]:
-    """What is to be done to pictures of the user's own, as `load_dataset` takes it."""
+    """What to do to the user's own pictures, as keywords of `load_dataset`."""
     return {name: getattr(options, name) for name in OWN_DATA}
 
 
 def some_text(text: str) -> str:
-    """An option's type: anything but nothing; ~ is the home folder, as in --out=~/run."""
+    """Type of an option: any text that is not empty. ~ is the home folder, as in --out=~/run."""
     if not text:
         raise argparse.ArgumentTypeError("'' is empty")
     return os.path.expanduser(text)
 
 
 def command(name: str) -> Callable[[Sequence[str]], int | None]:
-    """The main of a command, whose module is imported when it is called.
+    """The main of a command, whose module is imported only when main is called.
 
-    So a missing package is reported as any other error, and Ctrl-C during the import as well.
+    So a missing package, or Ctrl-C during the import, is reported like any other error.
     """
 
     def main(arguments: Sequence[str]) -> int | None:
@@ -209,7 +212,7 @@ def command(name: str) -> Callable[[Sequence[str]], int | None]:
 
 
 def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
-    """Call main with the command line, and exit with its code. A session gets its process back."""
+    """Call main with the command line and exit with its code; put back what main has changed."""
     signals = Signals(is_alone())
     with nullcontext() if signals.alone else restored():
         try:
@@ -263,7 +266,7 @@ def _explain(error: Exception) -> tuple[int, str]:
             f"{python} -m pip install {' '.join(PACKAGES.values())}"
         )
     if isinstance(error, MemoryError):
-        return 2, f"there is not enough memory for this: ask for less.\n{error}".rstrip()
+        return 2, f"there is not enough memory for this.\n{error}".rstrip()
     bug = "This is a bug in npvae. --debug shows where it happened."
     return 1, f"{type(error).__name__}: {error}\n{bug}"
 
@@ -273,13 +276,13 @@ def _check_current_folder() -> None:
         os.getcwd()
     except OSError as error:
         raise OutputError(
-            "the current folder has been removed.\nGo to one that exists, and call this again."
+            "the current folder was removed.\nChange to another folder, and run this again."
         ) from error
 
 
 def _prepare_streams() -> None:
-    """Rather a "?" than an error over a letter, and nowhere rather than no stream at all."""
-    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  open to the end
+    """Letters that a terminal lacks become escapes. Missing streams, as of pythonw, go nowhere."""
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  kept open
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -301,10 +304,10 @@ def _flush(code: int, alone: bool) -> int:
 
 
 def _print_error(text: str) -> None:
-    with suppress(OSError):  # the terminal is gone
+    with suppress(OSError):  # the terminal is closed
         show(text, sys.stderr)
 
 
 def _show_warning(signals: Signals, message: Warning | str, *rest: Any, **named: Any) -> None:
-    if not signals.number:  # or it is the complaint of what was cut off in the middle
+    if not signals.number:  # code that was interrupted may warn, too
         _print_error(f"note: {str(message).splitlines()[0]}")

@@ -72,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
     show(f"model    {trained.path} ({trained.name})")
     show(table(report))
     if not options.quiet:
-        which = cli.again(options, "checkpoint", "dataset", "data_dir", *cli.OWN_DATA)
+        which = cli.given_words(options, "checkpoint", "dataset", "data_dir", *cli.OWN_DATA)
         index = min(7, len(test) - 1)
         following = terminal.command("generate", "traverse", "--index", index, *which)
         show(f"\nNext: what does each latent mean?\n  {following}")

@@ -1,9 +1,8 @@
 """What is each choice worth? Many training runs, several seeds each, side by side.
 
-An experiment is a command line of train.py, run as anybody would run it, in a folder of its own.
-The folders are all that is kept: what is there already is not run again, unless its settings are
-no longer those of the experiment: then nothing is done at all. What was interrupted is resumed.
-experiment_tables.py shows what is there. See also scripts/experiments.py.
+An experiment is a command line of `train` with its own run directory. Finished runs are not
+repeated and interrupted ones are resumed. If a directory holds a run of other settings, nothing is
+trained at all. experiment_tables.py prints the results.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from npvae.runs.progress import clock
 from npvae.runs.terminal import columns, is_live, show
 from npvae.settings import PRESETS, Settings, option, shown
 
-# Single changes to the tutorial preset; values are written as settings.shown writes them.
+# Single changes of the tutorial preset; values are spelled as settings.shown spells them.
 CHANGES = (
     "--activation leaky_relu",
     "--activation elu",
@@ -51,25 +50,25 @@ CHANGES = (
     "--beta 2",
 )
 
-DIVERGED = 5  # the exit code of train.py
+DIVERGED = 5  # the exit code of `train`
 
 
-def chosen(which: str) -> list[str]:
-    """The options of the experiments of the group "presets", "changes" or "all"."""
+def option_lines(which: str) -> list[str]:
+    """The options of each experiment in the group "presets", "changes" or "all"."""
     presets = [f"--preset {name}" for name in PRESETS]
     changes = [f"--preset tutorial {change}".strip() for change in ("", *CHANGES)]
     return {"presets": presets, "changes": changes, "all": presets + changes[1:]}[which]
 
 
-def typed(settings: Settings) -> dict[str, str]:
-    """Each option of train.py with its value as one types it, but for how often to draw."""
+def option_values(settings: Settings) -> dict[str, str]:
+    """Each option of `train` with its value as one types it, except --pictures-every."""
     values = asdict(settings).items()
     return {option(name): shown(value) for name, value in values if name != "pictures_every"}
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """One run of train.py with these options and this seed, in a folder inside `place`."""
+    """One run of `train` with these options and this seed, in a folder inside `place`."""
 
     options: str
     seed: int
@@ -87,7 +86,7 @@ class Experiment:
 
     @property
     def rows(self) -> list[dict[str, str]]:
-        """Its metrics.csv, as far as it has come."""
+        """The rows of its metrics.csv so far."""
         try:
             return list(csv.DictReader(io.StringIO((self.folder / "metrics.csv").read_text())))
         except OSError:
@@ -95,30 +94,30 @@ class Experiment:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What train.py makes of its options today, as `typed`."""
+        """The settings of its options today, as in `option_values`."""
         words = [*split(self.options), "--seed", str(self.seed)]
         given = dict(zip(words[::2], words[1::2], strict=True))
-        return {**typed(PRESETS[given.pop("--preset")]), **given}
+        return {**option_values(PRESETS[given.pop("--preset")]), **given}
 
     @property
     def epochs(self) -> int:
-        """How many it is to have."""
+        """How many epochs it trains."""
         return int(self.settings["--epochs"])
 
     @property
     def done(self) -> bool:
-        """Raises OutputError if the folder holds a run of other settings."""
+        """Whether it is finished. Raises OutputError if the folder holds another run."""
         self.check()
         return self.diverged or len(self.rows) == self.epochs
 
     def check(self) -> None:
-        """Raise OutputError if what the folder holds is not this experiment: presets may change."""
+        """Raise OutputError if the folder holds another run, as after a change of the presets."""
         kept = ("last.npz", "metrics.csv", "diverged.txt")
         if not any((self.folder / name).exists() for name in kept):
             return
         try:
             about = json.loads((self.folder / "run.json").read_text())
-            was = typed(Settings.from_dict(about["settings"]))
+            was = option_values(Settings.from_dict(about["settings"]))
         except (OSError, ValueError, KeyError, TypeError):
             was = {}
         differences = [
@@ -129,15 +128,15 @@ class Experiment:
         if differences:
             more = "; ..." if len(differences) > 3 else "."
             raise OutputError(
-                f"{self.folder} holds a run of other settings than {self.options} has now.\n"
-                f"It began with {'; '.join(differences[:3])}{more}\n"
+                f"{self.folder} holds a run with other settings than {self.options} has now.\n"
+                f"It started with {'; '.join(differences[:3])}{more}\n"
                 "Remove it, or choose another folder with --out."
             )
 
     def start(
         self, train: Sequence[str], data_dir: str | None, threads: int
     ) -> subprocess.Popen[str]:
-        """Begin or resume it; the words `train` call the training command."""
+        """Start or resume it; the words `train` call the training command."""
         if (self.folder / "last.npz").exists():
             words = ["--resume", str(self.folder), "--epochs", str(self.epochs)]
         else:
@@ -154,23 +153,23 @@ class Experiment:
         )
 
     def end(self, process: subprocess.Popen[str]) -> None:
-        """Take note of how it ended. Raises NpvaeError if it has failed."""
+        """Record that it diverged, if it did. Raises NpvaeError if it failed."""
         _, said = process.communicate()
         if process.returncode == DIVERGED:
             (self.folder / "diverged.txt").write_text(said)
-        elif process.returncode and not self.done:  # a kill at the last instant may be no failure
+        elif process.returncode and not self.done:  # killed after its last epoch, it is done
             code = process.returncode
             last_words = "\n".join(said.strip().splitlines()[-3:])
-            error = NpvaeError(f"train.py {self.options} (exit code {code}) failed:\n{last_words}")
+            error = NpvaeError(f"train {self.options} failed (exit code {code}):\n{last_words}")
             error.exit_code = max(1, code)
             raise error
 
 
 def finished(place: Path) -> list[Experiment]:
-    """All that is done in this folder, whichever were asked for. Raises OutputError as `done`."""
+    """All finished experiments in this folder. Raises OutputError as `done` does."""
     tails = {folder.name.rpartition("-seed-")[2] for folder in place.glob("*-seed-*")}
     seeds = sorted({int(tail) for tail in tails if tail.isdecimal()})
-    known = [Experiment(options, seed, place) for seed in seeds for options in chosen("all")]
+    known = [Experiment(options, seed, place) for seed in seeds for options in option_lines("all")]
     return [run for run in known if run.done]
 
 
@@ -181,9 +180,9 @@ def train_all(
     data_dir: str | None = None,
     quiet: bool = False,
 ) -> None:
-    """Run all that is not done yet, `jobs` at a time. Raises NpvaeError.
+    """Train all unfinished experiments, `jobs` at a time. Raises NpvaeError.
 
-    `train` are the words that call the training command.
+    The words `train` call the training command.
     """
     waiting = [experiment for experiment in experiments if not experiment.done]
     progress = Progress(waiting, len(experiments), quiet)
@@ -202,10 +201,10 @@ def train_all(
             progress.draw(running)
     except KeyboardInterrupt:
         progress.clear()
-        show("Interrupted: what is done is kept, and the same command goes on.", sys.stderr)
+        show("Interrupted. Finished epochs are kept; the same command continues.", sys.stderr)
         raise
     finally:
-        for process in running.values():  # after an error, or Ctrl-C: they save what they have
+        for process in running.values():  # after an error or Ctrl-C; they keep finished epochs
             process.terminate()
         for process in running.values():
             process.wait()
@@ -213,7 +212,7 @@ def train_all(
 
 
 class Progress:
-    """A line for each run that has ended and, on a terminal, one that moves."""
+    """Prints a line for each run that has ended and, on a terminal, a moving line."""
 
     def __init__(self, waiting: Sequence[Experiment], count: int, quiet: bool) -> None:
         self.waiting, self.count, self.quiet = list(waiting), count, quiet

@@ -1,7 +1,7 @@
-"""What have the experiments come to? One table of all runs for a machine, two for people.
+"""What did the experiments find? A CSV file of all runs, and two tables in Markdown.
 
-In nats per image and seconds of training; what is less than twice the noise is said to be noise.
-The runs are those of experiments.py.
+Losses are in nats per image, times in seconds of training. Differences below two standard errors
+are marked as noise. The runs are those of experiment_runs.py.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from npvae.core.errors import OutputError
 from npvae.settings import PRESETS
 from npvae.storage.files import write_bytes_safely
 
-# Test losses of the same settings elsewhere, in nats per image: as published, and in PyTorch.
+# Test losses of the same settings elsewhere, in nats per image: published ones, and in PyTorch.
 PUBLISHED = {"vae-generate": 1200.6, "vae-opt": 2926.4}
 PYTORCH = {"tutorial": 244.0, "vae-generate": 104.75, "vae-opt": 102.54}
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the runs of the same options came to, in nats per image and seconds of training."""
+    """The result of all runs with the same options, in nats per image and seconds of training."""
 
     options: str
-    losses: list[float]  # test bce + kl of each seed: without beta, so that all can be compared
-    diverged: int  # how many further seeds
+    losses: list[float]  # test bce + kl of each seed; without beta, so all are comparable
+    diverged: int  # number of further seeds that diverged
     bce: float
     kl: float
     seconds: float
@@ -48,7 +48,7 @@ class Outcome:
 
 
 def outcomes(finished: Sequence[Experiment]) -> dict[str, Outcome]:
-    """What these runs came to, by their options."""
+    """The results of these runs, by their options."""
     found: dict[str, Outcome] = {}
     for options in dict.fromkeys(run.options for run in finished):
         runs = [run for run in finished if run.options == options]
@@ -81,7 +81,7 @@ def write_csv(finished: Sequence[Experiment], path: Path) -> None:
 
 
 def presets_table(found: Mapping[str, Outcome]) -> str:
-    """The presets beside the figures of others, in Markdown."""
+    """The presets beside published losses, as a table in Markdown."""
     lines = [
         "| preset | test bce | kl | loss: mean | of seeds | seconds | PyTorch | published |",
         "| --- | ---: | ---: | ---: | --- | ---: | ---: | ---: |",
@@ -100,15 +100,15 @@ def presets_table(found: Mapping[str, Outcome]) -> str:
 
 
 def changes_table(found: Mapping[str, Outcome]) -> str:
-    """Each change beside the tutorial, best first, in Markdown.
+    """Each change beside the tutorial preset, best first, as a table in Markdown.
 
-    Two means of n seeds differ by chance by about sd * sqrt(2 / n), where sd is how much seeds of
-    the same settings differ: here the root of the mean variance over all rows. What is less than
-    twice that is called noise.
+    The standard error of the difference of two means over n seeds is sd * sqrt(2 / n). sd is the
+    standard deviation over seeds, pooled over all rows. Differences below two standard errors are
+    marked as noise.
     """
     start = "--preset tutorial"
     if start not in found:
-        return "The preset itself, to compare with, has no finished run yet."
+        return "There is no finished run of the preset itself yet, so there is nothing to compare."
     base = found[start]
     rows = [found[f"{start} {change}"] for change in CHANGES if f"{start} {change}" in found]
     variances = [variance(row.losses) for row in (base, *rows) if len(row.losses) > 1]
@@ -119,17 +119,19 @@ def changes_table(found: Mapping[str, Outcome]) -> str:
     ]
     for row in sorted([base, *rows], key=lambda row: row.loss):
         difference = row.loss - base.loss
-        verdict = "helps" if difference < 0 else "hurts"
+        effect = "helps" if difference < 0 else "hurts"
         if abs(difference) < noise or not variances:
-            verdict = "noise" if variances else ""
+            effect = "noise" if variances else ""
         change = f"`{row.options.removeprefix(start).strip()}`"
         if row is base:
-            change, verdict = "(the preset itself)", ""
+            change, effect = "(the preset itself)", ""
         figures = f"{row.bce:.2f} | {row.kl:.2f} | {row.loss:.2f} | {row.spread}"
         if not row.losses:
             figures, difference = " | | | diverged", math.inf
-        lines.append(f"| {change} | {figures} | {difference:+.2f} | {verdict} |")
+        lines.append(f"| {change} | {figures} | {difference:+.2f} | {effect} |")
     lines.append(
-        f"\nWithin {noise:.2f} nats is noise." if variances else "\nOne seed tells no noise."
+        f"\nDifferences below {noise:.2f} nats are noise."
+        if variances
+        else "\nWith one seed, the noise is unknown."
     )
     return "\n".join(lines)

@@ -1,6 +1,6 @@
 """What is each choice worth? Train every preset, and every single change of the tutorial.
 
-Takes hours; may be stopped and started again at any time, and goes on where it was.
+This takes hours. You can stop it at any time; the same command continues where it stopped.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from npvae.runs import terminal
 
 EXAMPLES = """examples:
   python scripts/experiments.py presets              train the presets, three seeds each
-  python scripts/experiments.py changes --jobs 2     and the changes, two runs at a time
-  python scripts/experiments.py all --only-tables    from the runs that are there
+  python scripts/experiments.py changes --jobs 2     train the changes, two runs at a time
+  python scripts/experiments.py all --only-tables    print the tables of the finished runs
 """
 
 
@@ -23,15 +23,16 @@ def main(arguments: Sequence[str]) -> None:
     parser = cli.Parser(__doc__, EXAMPLES)
     parser.add_argument("which", nargs="?", default="all", choices=("presets", "changes", "all"))
     whole = cli.whole_number(1)
-    help = "runs of each, with seeds 0, 1, ... (default: 3)"
+    help = "runs of each experiment, with seeds 0, 1, ... (default: 3)"
     parser.add_argument("--seeds", type=whole, default=3, metavar="N", help=help)
-    help = "runs at the same time, which share the cores (default: 1)"
+    help = "how many runs train at the same time and share the cores (default: 1)"
     parser.add_argument("--jobs", type=whole, default=1, metavar="N", help=help)
-    help = "for the runs and experiments.csv (default: runs/experiments)"
+    help = "folder of the runs and of experiments.csv (default: runs/experiments)"
     out = "runs/experiments"
     parser.add_argument("--out", type=cli.some_text, default=out, metavar="FOLDER", help=help)
-    parser.add_argument("--data-dir", type=cli.some_text, metavar="FOLDER", help="of the datasets")
-    parser.add_argument("--only-tables", action="store_true", help="train nothing")
+    help = "where the files of the datasets are"
+    parser.add_argument("--data-dir", type=cli.some_text, metavar="FOLDER", help=help)
+    parser.add_argument("--only-tables", action="store_true", help="print the tables only")
     parser.add_argument("--quiet", action="store_true", help="print results and errors only")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(arguments)
@@ -39,12 +40,12 @@ def main(arguments: Sequence[str]) -> None:
     from npvae.commands import experiment_tables as tables
 
     place = Path(options.out)
-    finished = experiment_runs.finished(place)  # now, so that hours are not wasted if it complains
+    finished = experiment_runs.finished(place)  # raises OutputError before hours are spent
     if not options.only_tables:
         runs = [
             experiment_runs.Experiment(line, seed, place)
             for seed in range(options.seeds)
-            for line in experiment_runs.chosen(options.which)
+            for line in experiment_runs.option_lines(options.which)
         ]
         train = terminal.words("train")
         experiment_runs.train_all(runs, train, options.jobs, options.data_dir, options.quiet)

@@ -266,5 +266,5 @@ def main(arguments: Sequence[str]) -> None:
         say("names    " + ", ".join(f"#{number} is {name}" for number, name in names.items()))
 
     why, command = (NEXT if model.vae.latent_dim > 2 else NEXT_OF_FEW)[options.mode]
-    given = cli.again(options, "checkpoint", "dataset", "data_dir", *cli.OWN_DATA)
+    given = cli.given_words(options, "checkpoint", "dataset", "data_dir", *cli.OWN_DATA)
     say(f"\nNext: {why}\n  {terminal.command('generate', *split(command), *given)}")

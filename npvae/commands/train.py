@@ -21,7 +21,7 @@ EPILOG = """examples:
   python scripts/train.py --preset tuned --seed 1
   python scripts/train.py --dataset my-pictures/ --hidden 256,128 --out runs/mine
 
-presets, any part of which further options change:
+presets; other options change single settings of them:
 """
 
 
@@ -43,27 +43,27 @@ def parser() -> cli.Parser:
     option("extra_data", help, type=cli.some_text, metavar="NAME")
     help = f"move each training image at random: some of {','.join(AUGMENTATIONS)}"
     option("augment", help, type=some, metavar="WAYS")
-    option("latent_dim", "size of the code z", type=whole)
+    option("latent_dim", "size of the latent code z", type=whole)
     option("hidden_dims", "sizes of the encoder's hidden layers", type=cli.sizes)
-    option("activation", "of the hidden layers", choices=ACTIVATIONS)
+    option("activation", "activation of the hidden layers", choices=ACTIVATIONS)
     option("epochs", "passes over the training images", type=whole)
-    option("batch_size", "images for each step", type=whole)
+    option("batch_size", "images per mini-batch", type=whole)
     option("optimizer", "how a gradient becomes a step", choices=OPTIMIZERS)
-    option("learning_rate", "of the optimizer", type=above)
-    option("schedule", "how the learning rate falls", choices=SCHEDULES)
+    option("learning_rate", "size of the optimizer's steps", type=above)
+    option("schedule", "how the learning rate decreases", choices=SCHEDULES)
     option("warmup", "epochs in which the learning rate rises from 0", type=rate)
     option("beta", "weight of the KL divergence", type=rate)
     option("kl_warmup", "epochs in which beta rises from 0", type=rate)
-    option("validation", "training images held out", type=cli.whole_number(0))
+    option("validation", "training images held out for validation", type=cli.whole_number(0))
     option("pictures_every", "epochs between pictures, 0 for none", type=cli.whole_number(0))
 
     start = parser.add_mutually_exclusive_group()
-    start.add_argument("--preset", choices=PRESETS, help="begin with these settings, see below")
-    help = "go on with the run in this folder"
+    start.add_argument("--preset", choices=PRESETS, help="start from these settings, see below")
+    help = "continue the run in this folder"
     start.add_argument("--resume", type=cli.some_text, metavar="RUN", help=help)
     help = "auto, compiled loops where they can run, or numpy, the source as you read it"
     parser.add_argument("--backend", choices=fast.BACKENDS, help=help)
-    help = "of the run (default: a new one in runs/)"
+    help = "the run directory (default: a new one in runs/)"
     parser.add_argument("--out", type=cli.some_text, metavar="FOLDER", help=help)
     parser.add_common(seed=argparse.SUPPRESS)
     return parser
@@ -74,7 +74,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     train = parser()
     options = train.parse_args(arguments)
     if "resume" in options and "out" in options:
-        train.error("argument --out: not allowed with --resume, which goes on where the run is")
+        train.error("argument --out: not allowed with --resume, which writes to the run's folder")
     return options
 
 

@@ -1,16 +1,16 @@
-"""How is a trained model kept, so that it is never lost and never silently wrong?
+"""How is a trained model saved so that it is never lost and never silently wrong?
 
-A checkpoint is a plain .npz file, for anybody to read with `np.load`:
+A checkpoint is a plain .npz file, which `np.load` can read:
 
     header                JSON text (a 0-d string array): what `save` was given, the version of
                           the format, and for each other array its dtype, shape and SHA-256
     digest                SHA-256 of the header's text
     encoder.hidden0.W     an array by its name, little-endian, in C order, not compressed
-    ...                   and so on; what the names mean is the business of who saved them
+    ...                   and so on
 
-Saving replaces the old file by a complete new one, or leaves it alone. Loading unpickles nothing,
-believes nothing, and allocates no more than a few times the file: each array must have the digest
-that the header says, and the header its own. Whatever is wrong with it, it is a CheckpointError.
+Saving replaces the old file by a complete new one, or leaves it unchanged. Loading unpickles
+nothing and allocates at most a few times the size of the file. The header must have its digest, and
+each array the digest in the header. Anything wrong with the file raises CheckpointError.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ from npvae.storage.files import (
 
 VERSION = 1
 DTYPES = ("<f4", "<f8")
-MAX_HEADER = 1 << 24  # characters: a run of 50,000 epochs
-MAX_VALUES = 1 << 20  # in it, of any kind: some hundred bytes and a microsecond for each
+MAX_HEADER = 1 << 24  # characters, enough for 50,000 epochs
+MAX_VALUES = 1 << 20  # in the header; each costs about 100 bytes and a microsecond
 MAX_DIMENSIONS = 64  # as in NumPy
 NOT_OURS = "it is an .npz file, but not a checkpoint of npvae"
 
@@ -48,13 +48,13 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 class TooLong(OutputError):
-    """What could be written, but not read again."""
+    """A checkpoint that could be written, but would be refused by `load`."""
 
 
 def save(path: str | Path, header: Mapping[str, Any], arrays: Arrays) -> None:
-    """Write header (anything JSON can hold) and float arrays, whole or not at all.
+    """Write a header (anything that JSON can hold) and float arrays, whole or not at all.
 
-    Raises OutputError if the file cannot be written; what was there before is then untouched.
+    Raises OutputError if the file cannot be written; then an existing file is unchanged.
     """
     arrays = {name: little_endian(array) for name, array in arrays.items()}
     contents = {
@@ -66,26 +66,26 @@ def save(path: str | Path, header: Mapping[str, Any], arrays: Arrays) -> None:
     if is_too_long(text) or sum(50 + len(name) for name in arrays) > MAX_DIRECTORY:
         raise TooLong(
             f"the checkpoint {path} could not be written: its header is too long.\n"
-            "What it held before is untouched. Start a new run: of fewer epochs, or fewer layers."
+            "An existing file is unchanged. Start a new run with fewer epochs or layers."
         )
     digest = sha256(text.encode()).hexdigest()
     buffer = io.BytesIO()
     members = {"header": np.array(text), "digest": np.array(digest), **arrays}
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, array in members.items():
-            # A fixed date: the same state gives the same bytes.
+            # Its date is fixed, so that equal states give equal bytes.
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), npy_bytes(array))
     try:
         write_bytes_safely(path, buffer.getvalue())
     except OSError as error:
         raise OutputError(
             f"the checkpoint {path} could not be written: {error.strerror or error}\n"
-            "What it held before is untouched. Make room for it, or see who may write there."
+            "An existing file is unchanged. Free some space, or check the permissions there."
         ) from error
 
 
 def load(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Header and arrays exactly as they were saved; CheckpointError if that is not possible."""
+    """Header and arrays exactly as they were saved. Raises CheckpointError if they are not."""
     try:
         with open_plain(path) as file:
             return _load(file)
@@ -94,10 +94,10 @@ def load(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     except Damaged as damage:
         _refuse(path, str(damage))
     except OSError as error:
-        _refuse(path, error.strerror or str(error), "Is it a file that you may read?")
+        _refuse(path, error.strerror or str(error), "Name a file that you are allowed to read.")
     except MemoryError:
-        _refuse(path, "there is not enough memory for it")
-    except Exception:  # zipfile, json and NumPy raise a dozen kinds for broken bytes
+        _refuse(path, "there is not enough memory to load it", "Close other programs first.")
+    except Exception:  # zipfile, json and NumPy raise a dozen kinds for damaged bytes
         _refuse(path, "it is damaged")
 
 
@@ -111,7 +111,7 @@ def file_in(path: str | Path) -> Path:
 
 
 def _refuse(
-    path: str | Path, why: str, what_to_do: str = "Use another one, or train again."
+    path: str | Path, why: str, what_to_do: str = "Use another checkpoint, or train again."
 ) -> NoReturn:
     raise CheckpointError(f"the checkpoint {path} cannot be used: {why}.\n{what_to_do}") from None
 
@@ -132,7 +132,7 @@ def _load(file: BinaryIO) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         header = _header(archive)
         contents = header.pop("arrays")
         if set(members) != {f"{name}.npy" for name in ("header", "digest", *contents)}:
-            raise Damaged("it lacks an array or has one too many")
+            raise Damaged("an array is missing, or there is one too many")
         return header, {name: _array(archive, name, **about) for name, about in contents.items()}
 
 
@@ -141,7 +141,7 @@ def _header(archive: zipfile.ZipFile) -> dict[str, Any]:
     if _text(archive, "digest") != sha256(text.encode()).hexdigest():
         raise Damaged("its header is not what was saved")
     if is_too_long(text):
-        raise Damaged("its header is too long to be true")
+        raise Damaged("its header is too long")
     header: dict[str, Any] = json.loads(text)
     if header["format"] != "npvae checkpoint":
         raise Damaged(NOT_OURS)
@@ -154,9 +154,9 @@ def _header(archive: zipfile.ZipFile) -> dict[str, Any]:
 def _text(archive: zipfile.ZipFile, name: str) -> str:
     shape, dtype, data = _npy(archive, name, most=4 * MAX_HEADER + 1)
     if len(data) > 4 * MAX_HEADER:
-        raise Damaged(f"its {name} is too long to be true")
+        raise Damaged(f"its {name} is too long")
     if shape != () or dtype != np.dtype(f"<U{len(data) // 4}"):
-        raise Damaged(f"its {name} is not a plain text")
+        raise Damaged(f"its {name} is not plain text")
     return data.decode("utf-32-le")
 
 
@@ -179,7 +179,7 @@ def _array(
 def _npy(
     archive: zipfile.ZipFile, name: str, most: int
 ) -> tuple[tuple[int, ...], np.dtype[Any], bytes]:
-    """Shape, dtype and at most so many bytes of a member, which need not go together."""
+    """Shape, dtype and at most `most` bytes of a member. Whether they agree is not checked here."""
     with archive.open(f"{name}.npy") as file:
         magic = np.lib.format.read_magic(file)
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
@@ -193,7 +193,7 @@ def _digest(data: bytes) -> str:
 
 
 def is_too_long(header: str) -> bool:
-    """Whether it could cost more than a second or two to read, and some 200 MB."""
+    """Whether reading it could take more than two seconds or 200 MB."""
     return len(header) > MAX_HEADER or sum(map(header.count, "[{,")) > MAX_VALUES
 
 

@@ -1,10 +1,9 @@
-"""How does a file get written whole or not at all, and opened without believing what it says?
+"""How is a file written whole or not at all, and opened without trusting its contents?
 
-The bytes go to a temporary file in the same folder, are forced to the disk, and only then take
-the name in one step: whoever opens the file, at whatever instant the program died, finds either
-all of the old bytes or all of the new. Pictures (`image_grid.py`) and checkpoints (`checkpoint.py`)
-are written through here. Checkpoints and datasets are opened through here: only plain files, and
-archives only if their table of contents is of a sane length.
+The bytes are written to a temporary file in the same folder and forced to the disk. Then that file
+is renamed in one step. So even if the program is killed, the file has all of the old bytes or all
+of the new ones. Pictures and checkpoints are written this way. Checkpoints and datasets are opened
+with the functions below: plain files only, and archives only if their directory is short enough.
 """
 
 from __future__ import annotations
@@ -20,29 +19,29 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
-MAX_DIRECTORY = 1 << 23  # bytes of a zip's table of contents, for a hundred thousand members
-MAX_TEXT = 1 << 24  # bytes of a text that we read: a metrics.csv of 100,000 epochs
-STALE = 3600.0  # seconds: no write of ours takes that long
+MAX_DIRECTORY = 1 << 23  # bytes of a zip file's central directory, for 100,000 members
+MAX_TEXT = 1 << 24  # bytes of a text file, for a metrics.csv of 100,000 epochs
+STALE = 3600.0  # seconds; no write takes that long
 
 
 class Damaged(Exception):
-    """What is wrong with a file, in words for people."""
+    """What is wrong with a file, in words for the user."""
 
 
 # ------------------------------------------------------------------ writing
 
 
 def write_bytes_safely(path: str | os.PathLike[str], data: bytes, durable: bool = True) -> None:
-    """Write `data` to `path`, replacing what was there, whole or not at all.
+    """Write `data` to `path`, whole or not at all, and replace an existing file.
 
-    With `durable` the bytes have reached the disk on return, for files that cannot be made anew:
-    that takes milliseconds. Raises OSError (no such folder, no permission, full disk); then the old
-    file is as it was and no temporary file is left behind.
+    With `durable`, the bytes have reached the disk when this returns, which takes milliseconds.
+    Raises OSError (no such folder, no permission, disk full); then the old file is unchanged and no
+    temporary file is left.
     """
     path = Path(path)
     temporary = path.parent / f".npvae-{secrets.token_hex(8)}.tmp"
     try:
-        with open(temporary, "xb") as file:  # mode "x": fails rather than share a name
+        with open(temporary, "xb") as file:  # mode "x" fails if the name exists
             file.write(data)
             file.flush()
             if durable:
@@ -58,7 +57,7 @@ def write_bytes_safely(path: str | os.PathLike[str], data: bytes, durable: bool 
 
 
 def _sync_folder(folder: Path) -> None:
-    """Force the new name to the disk; some systems cannot open folders, and do well without."""
+    """Force the new name to the disk. Some systems cannot open folders, and need not."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -68,7 +67,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of processes that were killed while they wrote."""
+    """Remove old temporary files of processes that were killed while writing."""
     with contextlib.suppress(OSError):
         for temporary in folder.glob(".npvae-*.tmp"):
             if time.time() - temporary.stat().st_mtime > STALE:
@@ -79,9 +78,9 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def open_plain(path: str | os.PathLike[str]) -> io.BufferedReader:
-    """Open a file for reading, if it is one: a pipe keeps us waiting, and a device never ends.
+    """Open a plain file for reading. A pipe could block for ever, and a device need not end.
 
-    Raises OSError.
+    Raises OSError, for anything but a plain file as well.
     """
     mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
@@ -91,19 +90,17 @@ def open_plain(path: str | os.PathLike[str]) -> io.BufferedReader:
 
 
 def read_text(path: str | os.PathLike[str]) -> str:
-    """A text that we wrote, if it is a plain file, and no more of it than there can be.
-
-    Raises OSError and UnicodeDecodeError.
-    """
+    """The text of a plain file, at most MAX_TEXT bytes. Raises OSError and UnicodeDecodeError."""
     with open_plain(path) as file:
         return file.read(MAX_TEXT).decode()
 
 
 def open_zip(file: BinaryIO) -> zipfile.ZipFile:
-    """The archive in a file, once its last bytes show how long its table of contents is.
+    """The zip archive in a file, if its central directory is at most MAX_DIRECTORY bytes.
 
-    For zipfile reads a table of any length, and makes an object of every entry: a file of 50 MB
-    would cost 300 MB and six seconds. Raises Damaged and zipfile.BadZipFile.
+    Its last bytes say how long it is. Python's zipfile reads a directory of any length and makes an
+    object of each entry, so a file of 50 MB would take 300 MB and six seconds. Raises Damaged and
+    zipfile.BadZipFile.
     """
     is_zip = file.read(4) == b"PK\3\4"
     size = file.seek(0, os.SEEK_END)
@@ -111,19 +108,19 @@ def open_zip(file: BinaryIO) -> zipfile.ZipFile:
     end = file.read().rjust(98, b"\0")
     if not is_zip:
         raise Damaged("it is not an .npz file")
-    if end[76:80] != b"PK\5\6" or end[96:] != b"\0\0":  # 22 bytes, the last of them: no comment
+    if end[76:80] != b"PK\5\6" or end[96:] != b"\0\0":  # the last 22 bytes; no comment follows
         raise Damaged("it is cut short or damaged")
     length = int.from_bytes(end[88:92], "little")
-    if end[56:60] == b"PK\6\7":  # more than 2 GB: 56 bytes with larger numbers, 20 to find them
+    if end[56:60] == b"PK\6\7":  # zip64, as above 2 GB: 56 bytes of larger numbers, 20 to find them
         length = int.from_bytes(end[40:48], "little")
         if end[:4] != b"PK\6\6" or int.from_bytes(end[64:72], "little") != size - 98:
             raise Damaged("it is cut short or damaged")
     if length > MAX_DIRECTORY:
-        raise Damaged("its table of contents is too long to be true")
+        raise Damaged("its table of contents is too long")
     return zipfile.ZipFile(file)
 
 
 def brief(what: object, length: int = 40) -> str:
-    """Something out of a file, to be shown: it may be long, or meant for the terminal."""
+    """Contents of a file for a message, shortened, and without control characters."""
     text = ascii(what)
     return text if len(text) <= length else f"{text[: length - 3]}..."

@@ -82,12 +82,12 @@ class StoredModel:
         except (KeyError, TypeError, ValueError):
             raise CheckpointError(
                 f"the checkpoint {path} does not hold a VAE: its arrays do not fit its settings.\n"
-                "Use another one, or train again."
+                "Use another checkpoint, or train again."
             ) from None
         if not np.isfinite(model.parameters.flat).all():
             raise CheckpointError(
                 f"the checkpoint {path} holds weights that are infinite or not a number.\n"
-                "Nothing can be made with them: use another one, or train again."
+                "Nothing can be made with them: use another checkpoint, or train again."
             )
         return model
 

@@ -62,7 +62,7 @@ def test_some_of_the_known_words_in_the_known_order() -> None:
     assert parse("shift") == ("shift",)
     assert parse("flip,shift") == ("shift", "flip")
     for text in ("", ",", "shift,", "shift,shift", "shift flip", "SHIFT", "spin"):
-        with pytest.raises(Exception, match="is not some of shift,rotate,flip") as caught:
+        with pytest.raises(Exception, match="is not a selection of shift,rotate,flip") as caught:
             parse(text)
         assert repr(text) in str(caught.value)
 
@@ -177,7 +177,7 @@ def test_errors_of_the_system_say_of_what(capsys: pytest.CaptureFixture[str]) ->
 def test_too_little_memory_is_no_bug(capsys: pytest.CaptureFixture[str]) -> None:
     assert ending(raising(MemoryError("Unable to allocate 7 TiB"))) == 2
     assert capsys.readouterr().err == (
-        "error: there is not enough memory for this: ask for less.\nUnable to allocate 7 TiB\n"
+        "error: there is not enough memory for this.\nUnable to allocate 7 TiB\n"
     )
 
 
@@ -206,7 +206,7 @@ def test_a_current_folder_that_has_been_removed(script: str, tmp_path: Path) -> 
     done = run(["sh", "-c", f"mkdir gone && cd gone && rmdir ../gone && {words}"], cwd=tmp_path)
     assert done.returncode == 6
     assert done.stderr == (
-        "error: the current folder has been removed.\nGo to one that exists, and call this again.\n"
+        "error: the current folder was removed.\nChange to another folder, and run this again.\n"
     )
 
 

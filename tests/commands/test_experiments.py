@@ -16,7 +16,7 @@ from statistics import variance
 import pytest
 
 from npvae.commands import experiment_runs
-from npvae.commands.experiment_runs import CHANGES, Experiment, chosen
+from npvae.commands.experiment_runs import CHANGES, Experiment, option_lines
 from npvae.commands.experiment_tables import (
     Outcome,
     changes_table,
@@ -99,24 +99,24 @@ def test_runs_are_run_once_resumed_and_told(here: Path, capsys: pytest.CaptureFi
 
 def test_a_run_that_fails_ends_it_with_what_it_said(here: Path) -> None:
     wrong = Experiment("--preset tutorial --dataset nowhere.npz --epochs 1", 0, Path("runs"))
-    with pytest.raises(NpvaeError, match=r"failed:\nerror: .*nowhere"):
+    with pytest.raises(NpvaeError, match=r"failed .exit code 3.:\nerror: .*nowhere"):
         experiment_runs.train_all([wrong], TRAIN)
 
 
 def test_every_experiment_is_a_command_line_with_a_folder_of_its_own() -> None:
-    lines = chosen("all")
+    lines = option_lines("all")
     assert len(lines) == len(PRESETS) + len(CHANGES)
-    assert chosen("changes")[0] == "--preset tutorial" == chosen("presets")[0]
+    assert option_lines("changes")[0] == "--preset tutorial" == option_lines("presets")[0]
     folders = {Experiment(line, seed, Path()).folder for line in lines for seed in range(3)}
     assert len(folders) == 3 * len(lines)
     assert Experiment("--preset tuned --epochs 7", 0, Path()).epochs == 7
     assert Experiment("--preset tuned", 0, Path()).epochs == PRESETS["tuned"].epochs
 
 
-@pytest.mark.parametrize("options", chosen("all"))
+@pytest.mark.parametrize("options", option_lines("all"))
 def test_the_settings_are_those_that_train_makes_of_the_options(options: str) -> None:
     run = Experiment(options, 7, Path())
-    assert run.settings == experiment_runs.typed(meant(run))
+    assert run.settings == experiment_runs.option_values(meant(run))
 
 
 @pytest.fixture
@@ -142,12 +142,12 @@ def test_a_run_of_other_settings_is_refused(
     with pytest.raises(NpvaeError) as refused:
         experiment_runs.train_all([run], TRAIN)
     assert str(refused.value) == (
-        f"{run.folder} holds a run of other settings than --preset tutorial --hidden 128,128 has "
-        "now.\nIt began with --augment none, not flip; --batch-size 512, not 64.\n"
+        f"{run.folder} holds a run with other settings than --preset tutorial --hidden 128,128 has "
+        "now.\nIt started with --augment none, not flip; --batch-size 512, not 64.\n"
         "Remove it, or choose another folder with --out."
     )
     for words in ("changes --only-tables", "presets"):  # the latter before anything is trained
-        with pytest.raises(NpvaeError, match="holds a run of other settings"):
+        with pytest.raises(NpvaeError, match="holds a run with other settings"):
             main([*words.split(), "--out", str(tmp_path)])
 
 
@@ -167,7 +167,7 @@ def test_the_table_of_all_runs_has_all_that_are_finished(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whichever were asked for this time, and however many seeds."""
-    asked = [Experiment(options, 0, tmp_path) for options in chosen("presets")]
+    asked = [Experiment(options, 0, tmp_path) for options in option_lines("presets")]
     change = f"--preset tutorial {CHANGES[0]}"
     more = [Experiment("--preset tutorial", 1, tmp_path), Experiment(change, 12, tmp_path)]
     for run in (*asked, *more, Experiment("--preset tutorial --epochs 3", 0, tmp_path)):
@@ -216,7 +216,7 @@ def test_an_interruption_says_that_nothing_is_lost(tmp_path: Path) -> None:
     said, complained = process.communicate(timeout=30)
     assert process.returncode == 143
     assert said == ""
-    assert complained == "Interrupted: what is done is kept, and the same command goes on.\n"
+    assert complained == "Interrupted. Finished epochs are kept; the same command continues.\n"
     assert len(list(tmp_path.rglob("saved"))) == 2
 
 
