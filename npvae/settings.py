@@ -109,7 +109,7 @@ class Settings:
                     began = "with it" if before else "without it"
                 raise OptionError(
                     f"{option(name)} cannot change when a run is resumed: it began {began}.\n"
-                    f"{why}Leave {option(name)} away, or start a new run."
+                    f"{why}Omit {option(name)}, or start a new run."
                 )
         settings = replace(self, **given)
         if settings.epochs <= epochs_done:

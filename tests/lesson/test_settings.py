@@ -198,7 +198,7 @@ def test_what_it_may_not(field: Any) -> None:
     said = str(refusal.value)
     option = settings.option(field.name)
     assert said.startswith(f"{option} cannot change when a run is resumed: it began with ")
-    assert said.endswith(f"Leave {option} away, or start a new run.")
+    assert said.endswith(f"Omit {option}, or start a new run.")
     assert len(said.splitlines()) <= 4
 
 

@@ -175,7 +175,7 @@ def test_a_change_that_a_resumed_run_does_not_allow(forks: Forks) -> None:
     ran(forks, "train.py", "--dataset", "digits.npz", *SMALL, "--out", "changed")
     arguments = ["--resume", "changed", "--epochs", "3"]
     refused = ran(forks, "train.py", *arguments, "--latent-dim", "3", code=2)
-    assert "Leave --latent-dim away, or start a new run." in refused.err
+    assert "Omit --latent-dim, or start a new run." in refused.err
     ran(forks, "train.py", *arguments)
 
 
