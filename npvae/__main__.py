@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from npvae import __version__
 from npvae.commands import cli
+from npvae.fast.threads import free_blas_threads
 
 COMMANDS = (
     *("train", "generate", "evaluate", "compare", "experiments"),
@@ -34,6 +35,8 @@ def dispatch(arguments: Sequence[str]) -> int | None:
     if not command:
         parser.print_help()
         return 0
+    if command != "train":
+        free_blas_threads()
     outcome: int | None = modules[command].main(arguments[1:])
     return outcome
 

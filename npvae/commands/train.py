@@ -1,4 +1,5 @@
 """Train a variational autoencoder and look at what it has learned."""
+# ruff: noqa: E402  what BLAS shall do has to be said before NumPy is imported
 
 from __future__ import annotations
 
@@ -6,6 +7,10 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
+
+from npvae.fast.threads import limit_blas_threads
+
+limit_blas_threads()
 
 from npvae import fast, settings
 from npvae.commands import cli

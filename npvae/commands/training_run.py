@@ -19,6 +19,7 @@ from npvae.core.random_streams import Stream, generator
 from npvae.datasets import DATASETS, Dataset, is_path, known_name
 from npvae.datasets.dataset import are_those_of, fingerprint
 from npvae.datasets.extra import load_again, load_with_extra
+from npvae.fast.threads import free_blas_threads
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
 from npvae.runs.environment import versions
@@ -119,6 +120,8 @@ def _train(
     images = train_set.images, test_set.images
     about = topics(settings, train_set, test_set, vae, run, backend)
     say(plan(about))
+    if fast.why_not(backend):
+        free_blas_threads()  # the lesson trains: products take all cores
     if fast.must_compile(backend):
         say("Compiling for this machine: some ten seconds, the first time only.\n")
     facts = [(topic, "\n".join(about[topic])) for topic in about if topic != "results"]

@@ -1,0 +1,64 @@
+"""The benchmark runs from end to end, on a few images; its figures mean nothing here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from npvae.commands.benchmark import main
+from npvae.reference import benchmark
+from tests.reference.test_baselines import pictures, write_idx
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    write_idx(tmp_path / "train-images-idx3-ubyte.gz", pictures(70))
+    write_idx(tmp_path / "t10k-images-idx3-ubyte.gz", pictures(10))
+    return str(tmp_path)
+
+
+def test_every_program_that_is_there_is_timed(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark, "PROGRAMS", ("products", "npvae", "nobody"))
+    monkeypatch.setattr(benchmark, "SWEEPS", {"hidden": (4, 8)})
+    real: Any = benchmark.run
+
+    def run(program: str, *arguments: Any, **options: Any) -> Any:
+        """`nobody` lacks a package."""
+        return None if program == "nobody" else real(program, *arguments, **options)
+
+    monkeypatch.setattr(benchmark, "run", run)
+    path = tmp_path / "figures.json"
+    main(
+        ["--data", data, "--batch-sizes", "32,16", "--rounds", "2", "--sweep", "--json", str(path)]
+    )
+    figures = json.loads(path.read_text())
+    assert list(figures["compared"]) == ["32", "16"]
+    for rows in figures["compared"].values():
+        assert [row["program"] for row in rows] == ["products", "npvae"]
+        for row in rows:
+            assert row["seconds"] > 0
+            assert row["from"] <= row["npvae_takes"] <= row["to"]
+        assert rows[1]["npvae_takes"] == 1
+    assert [row["hidden"] for row in figures["sweep"]["hidden"]] == [4, 8]
+    out = capsys.readouterr().out
+    assert "batch 32: seconds per epoch, medians of 2 rounds" in out
+    assert figures["machine"]["cpu"] in out
+
+
+def test_by_default_it_compares_small_batches_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[int] = []
+
+    def compare(data: str | None, batch_size: int, *_: object) -> dict[str, list[float]]:
+        seen.append(batch_size)
+        return {"npvae": [1.0]}
+
+    monkeypatch.setattr(benchmark, "compare", compare)
+    main([])
+    assert seen == [512, 128, 64, 32]
