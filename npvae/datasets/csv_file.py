@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from npvae.core.errors import DataError
 from npvae.datasets.dataset import MAX_ITEMS, SIDE
 from npvae.datasets.halves import part_of_array
-from npvae.datasets.npz_file import Half
+from npvae.datasets.labels import Half
 from npvae.datasets.pixels import UNSCALED, Place, Scaling, to_images
 from npvae.storage.files import brief, open_plain
 

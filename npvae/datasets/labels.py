@@ -19,6 +19,7 @@ CLASSES = 256  # a label is one byte
 NO_CLASS = "picture"  # the class of pictures without labels
 
 Labels = NDArray[Any] | None
+Half = tuple[Bytes, Place, Labels]  # images (N, 28, 28); where the labels stand; labels as found
 
 
 def join_labels(

@@ -19,11 +19,9 @@ from numpy.typing import NDArray
 
 from npvae.core.errors import DataError
 from npvae.datasets.halves import Part, choose_halves, part_of_array
-from npvae.datasets.labels import CLASSES, Labels
+from npvae.datasets.labels import CLASSES, Half
 from npvae.datasets.pixels import UNSCALED, Bytes, Place, Scaling, block_size, to_images
 from npvae.storage.files import Damaged, brief, open_plain, open_zip
-
-Half = tuple[Bytes, Place, Labels]  # images (N, 28, 28); where the labels stand; labels as found
 
 _MAX_WHOLE = 1 << 29  # bytes of an array that cannot be read in blocks
 _MAX_WORD = 256  # letters of a label

@@ -1,9 +1,10 @@
 """How do a user's own pictures come in? From a folder of pictures or of IDX files, or from a file.
 
-The kind of file decides who reads it: `image_folder.py`, `idx.py`, `npz_file.py`, `csv_file.py`.
-What is a picture, and what is a label, `pixels.py` and `labels.py` decide for all of them. Where
-there is no test set, every tenth picture is held out. Nothing is resized, inverted or left out
-without being asked for and said; what looks like a mistake is a warning.
+The kind of file decides which module reads it: `image_folder.py`, `idx_folder.py`, `npz_file.py` or
+`csv_file.py`. For all of them `pixels.py` decides what a picture is, `labels.py` what a label is,
+and `halves.py` knows the usual names. Without a test set, every tenth picture is held out. Nothing
+is resized, inverted or left out unless asked for, and then a line says so; what looks like a
+mistake is a warning.
 """
 
 import os
@@ -19,12 +20,13 @@ from numpy.typing import NDArray
 from npvae.core.errors import DataError
 from npvae.datasets.csv_file import is_csv, read_csv
 from npvae.datasets.dataset import Dataset, count_known
-from npvae.datasets.halves import Part, choose_halves, half_of_folder, part_of_array, part_of_idx
-from npvae.datasets.idx import read_any
-from npvae.datasets.image_folder import SUFFIXES, read_folder, visible
-from npvae.datasets.labels import NO_CLASS, join_labels
-from npvae.datasets.npz_file import Half, read_npy, read_npz
-from npvae.datasets.pixels import Bytes, Place, Scaling, to_images
+from npvae.datasets.halves import choose_halves, half_of_folder, part_of_array, part_of_idx
+from npvae.datasets.idx_folder import find_idx, read_idx
+from npvae.datasets.image_folder import read_folder, visible
+from npvae.datasets.labels import NO_CLASS, Half, join_labels
+from npvae.datasets.npz_file import read_npy, read_npz
+from npvae.datasets.picture_reader import SUFFIXES
+from npvae.datasets.pixels import Bytes, Scaling
 
 HALVES = ("training", "test")
 _LIGHT_EDGE = 160  # grey levels of a light background: paper, not always well lit
@@ -83,8 +85,8 @@ def _read(path: Path, asked: Asked, scaling: Scaling, report: Note, note: Note) 
     """[all] or [train, test]."""
     suffix = path.suffix.lower()
     if path.is_dir():
-        if files := _find_idx(path):
-            return _read_idx(path, files, scaling, note)
+        if files := find_idx(path):
+            return read_idx(path, files, scaling, note)
         return _read_files(path, scaling, note) or read_folder(
             path, scaling, asked.skip_broken, report, note
         )
@@ -195,68 +197,3 @@ def _last_words(path: Path, known: Callable[[str], Any]) -> Any:
     """What the last words of a file's name mean: those of kmnist-train-imgs.npz, train imgs."""
     words = re.split("[-_. ]+", re.sub(r"(\.\w+)?\.\w+$", "", path.name))
     return next(filter(None, (known("".join(words[k:])) for k in range(len(words)))), None)
-
-
-# --- IDX files, as MNIST, Fashion-MNIST, EMNIST and KMNIST come ---
-
-
-def idx_files(folder: Path) -> dict[str, dict[Part, Path]]:
-    """The IDX files in a folder by prefix and part; of two spellings the first."""
-    found: dict[str, dict[Part, Path]] = {}
-    there = visible(folder) if folder.is_dir() else []
-    for path in sorted(there, key=lambda path: path.suffix != ".gz"):  # that has a checksum
-        if path.is_file() and (match := part_of_idx(path.name)):
-            found.setdefault(match[0], {}).setdefault(match[1], path)
-    return found
-
-
-def _find_idx(folder: Path) -> dict[Part, Path]:
-    """The IDX files of a dataset here, in raw/, or in <some folder>/ or <some folder>/raw/."""
-    deeper = [path for path in visible(folder) if path.is_dir()]
-    below = [place for path in deeper for place in (path, path / "raw")]
-    for places in ([folder, folder / "raw"], below):
-        found = [(place, *item) for place in places for item in idx_files(place).items()]
-        if len(found) > 1:
-            names = ", ".join(str(place / prefix) for place, prefix, _ in found[:6])
-            own, first = f"{folder}-own", f"{found[0][0] / found[0][1]}*"
-            copy = (
-                f"import glob, os, shutil; os.mkdir({own!r}); "
-                f"[shutil.copy(file, {own!r}) for file in glob.glob({first!r})]"
-            )
-            raise DataError(
-                f"{folder}: expected the IDX files of one dataset, found {len(found)}: {names}.\n"
-                f"Name the folder of one. This copies the files of the first to a folder:\n{copy}"
-            )
-        if found:
-            return found[0][2]
-    return {}
-
-
-def _read_idx(folder: Path, files: dict[Part, Path], scaling: Scaling, note: Note) -> list[Half]:
-    halves = {half: half for half, role in files if role == "images"}
-    chosen = choose_halves(folder, halves, note)
-    if any("emnist" in f"{folder.name}{path.name}".lower() for path in files.values()):
-        note("EMNIST's pictures lie on their side; images.transpose(0, 2, 1) turns them")
-    return [_read_idx_half(files, half, scaling) for half in chosen]
-
-
-def _read_idx_half(files: dict[Part, Path], half: str, scaling: Scaling) -> Half:
-    path, labels_path = files[half, "images"], files.get((half, "labels"))
-    array = read_any(path)
-    images = to_images(_idx_place(path, array), array.shape, array.dtype, [array], scaling)
-    if labels_path is None:
-        return images, Place(str(path)), None
-    labels = read_any(labels_path)
-    return images, _idx_place(labels_path, labels), labels
-
-
-def _idx_place(path: Path, array: NDArray[Any]) -> Place:
-    """Where the array of an IDX file is converted: in place, to bytes."""
-    file = f"{'gzip.' if path.suffix == '.gz' else ''}open({str(path)!r}"
-    data = f"np.frombuffer({file}, 'rb').read(), {array.dtype.str!r}, offset={4 + 4 * array.ndim})"
-    script = (
-        f"import gzip, numpy as np; a = {data}.reshape({array.shape}); b = {{}}; "
-        f"{file}, 'wb').write(bytes((0, 0, 8, b.ndim)) + np.array(b.shape, '>u4').tobytes() "
-        "+ b.astype('u1').tobytes())"
-    )
-    return Place(str(path), "a", script)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npvae.datasets import image_folder
+from npvae.datasets import picture_reader
 from tests.datasets.own import IMAGES, Bytes, Loaded, halves, pasted, refused, save_pictures
 
 INK = np.zeros((20, 28, 28), np.uint8)  # a bright bar on black, a little different in each
@@ -448,7 +448,7 @@ def test_nothing_is_left_when_all_are_broken(tmp_path: Path) -> None:
 def test_files_too_long_for_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_pictures(tmp_path, IMAGES[:3])
     assert len(halves(tmp_path)[0]) == 2
-    monkeypatch.setattr(image_folder, "_MAX_BYTES", 700)
+    monkeypatch.setattr(picture_reader, "_MAX_BYTES", 700)
     assert "3 broken: 000.png (longer than 700 bytes), " in refused(tmp_path)
 
 

@@ -1,0 +1,83 @@
+"""Where are the IDX files of a user's dataset, and which is which?
+
+As MNIST, Fashion-MNIST, EMNIST and KMNIST come: under the names that `halves.py` knows, here or
+where torchvision unpacks them. What is in them, `idx.py` reads.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from npvae.core.errors import DataError
+from npvae.datasets.halves import Part, choose_halves, part_of_idx
+from npvae.datasets.idx import read_any
+from npvae.datasets.image_folder import visible
+from npvae.datasets.labels import Half
+from npvae.datasets.pixels import Place, Scaling, to_images
+
+Note = Callable[[str], None]
+
+
+def _idx_files(folder: Path) -> dict[str, dict[Part, Path]]:
+    """The IDX files in a folder by prefix and part; of two spellings the first."""
+    found: dict[str, dict[Part, Path]] = {}
+    there = visible(folder) if folder.is_dir() else []
+    for path in sorted(there, key=lambda path: path.suffix != ".gz"):  # that has a checksum
+        if path.is_file() and (match := part_of_idx(path.name)):
+            found.setdefault(match[0], {}).setdefault(match[1], path)
+    return found
+
+
+def find_idx(folder: Path) -> dict[Part, Path]:
+    """The IDX files of a dataset here, in raw/, or in <some folder>/ or <some folder>/raw/."""
+    deeper = [path for path in visible(folder) if path.is_dir()]
+    below = [place for path in deeper for place in (path, path / "raw")]
+    for places in ([folder, folder / "raw"], below):
+        found = [(place, *item) for place in places for item in _idx_files(place).items()]
+        if len(found) > 1:
+            names = ", ".join(str(place / prefix) for place, prefix, _ in found[:6])
+            own, first = f"{folder}-own", f"{found[0][0] / found[0][1]}*"
+            copy = (
+                f"import glob, os, shutil; os.mkdir({own!r}); "
+                f"[shutil.copy(file, {own!r}) for file in glob.glob({first!r})]"
+            )
+            raise DataError(
+                f"{folder}: expected the IDX files of one dataset, found {len(found)}: {names}.\n"
+                f"Name the folder of one. This copies the files of the first to a folder:\n{copy}"
+            )
+        if found:
+            return found[0][2]
+    return {}
+
+
+def read_idx(folder: Path, files: dict[Part, Path], scaling: Scaling, note: Note) -> list[Half]:
+    """[all] or [train, test] of the files that `find_idx` found. Raises DataError."""
+    halves = {half: half for half, role in files if role == "images"}
+    chosen = choose_halves(folder, halves, note)
+    if any("emnist" in f"{folder.name}{path.name}".lower() for path in files.values()):
+        note("EMNIST's pictures lie on their side; images.transpose(0, 2, 1) turns them")
+    return [_read_idx_half(files, half, scaling) for half in chosen]
+
+
+def _read_idx_half(files: dict[Part, Path], half: str, scaling: Scaling) -> Half:
+    path, labels_path = files[half, "images"], files.get((half, "labels"))
+    array = read_any(path)
+    images = to_images(_idx_place(path, array), array.shape, array.dtype, [array], scaling)
+    if labels_path is None:
+        return images, Place(str(path)), None
+    labels = read_any(labels_path)
+    return images, _idx_place(labels_path, labels), labels
+
+
+def _idx_place(path: Path, array: NDArray[Any]) -> Place:
+    """Where the array of an IDX file is converted: in place, to bytes."""
+    file = f"{'gzip.' if path.suffix == '.gz' else ''}open({str(path)!r}"
+    data = f"np.frombuffer({file}, 'rb').read(), {array.dtype.str!r}, offset={4 + 4 * array.ndim})"
+    script = (
+        f"import gzip, numpy as np; a = {data}.reshape({array.shape}); b = {{}}; "
+        f"{file}, 'wb').write(bytes((0, 0, 8, b.ndim)) + np.array(b.shape, '>u4').tobytes() "
+        "+ b.astype('u1').tobytes())"
+    )
+    return Place(str(path), "a", script)
