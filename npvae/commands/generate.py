@@ -194,7 +194,7 @@ def draw(options: argparse.Namespace, model: TrainedModel) -> Image.Image | byte
     mode, vae, name = options.mode, model.vae, model.name
     animate = getattr(options, "animate", False)
     count = options.count or (ANIMATED if animate else COUNTS[mode][0])
-    scale = options.scale or (5 if animate else 3)
+    scale = options.scale or (4 if animate else 3)
     rng = np.random.default_rng(options.seed)
     if mode == "prior":
         return samples.prior(vae, rng, count, scale, name)

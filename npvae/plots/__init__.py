@@ -1,1 +1,5 @@
-"""Pictures, drawn with Pillow: image grids, loss curves, scatter plots, the manifold, and axes."""
+"""Pictures, drawn with Pillow, and pages for the browser.
+
+Image grids, samples, paths through the latent space, the manifold, scatter plots, loss curves,
+animations; the page of a run (`report/`) and the explorer (`explorer/`).
+"""

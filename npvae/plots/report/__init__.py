@@ -16,7 +16,7 @@ import math
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def report_page(report: Report) -> str:
         for kind in ("sampled", "rec")
     )
     words = {"title": report.name, "samples": sampled, "rec": rec}
-    return page("page.html", words, asdict(report))
+    return page("page.html", words, vars(report))
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def comparison_page(
     samples_words: str,
 ) -> str:
     """The HTML text of a comparison; the picture of samples is part of it."""
-    data = {"columns": columns, "runs": [asdict(run) for run in runs], "same": same}
+    data = {"columns": columns, "runs": [vars(run) for run in runs], "same": same}
     samples = b64encode(samples_png).decode()
     words = {"title": title, "samples": samples, "samples_words": samples_words}
     return page("comparison.html", words, data)
