@@ -6,7 +6,6 @@ models here are numbers that float16 holds exactly, so that page and Python have
 
 from __future__ import annotations
 
-import shutil
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,14 +23,6 @@ from npvae.latent_space import lerp, slerp
 from npvae.model import VAE
 from npvae.plots.explorer import ModelOnPage, explorer_page
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
 DIGITS = drawn_digits(train=1, test=120)[1]
 TEST = Dataset("digits", DIGITS.images, DIGITS.labels, tuple("abcdefghij"), "")
 
@@ -59,17 +50,6 @@ MODELS = [
     model(5, latent_dim=1),
 ]
 VAE_1 = MODELS[0].vae
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        chromium = CHROMIUM or playwright.chromium.executable_path  # its own, if it has one
-        if not Path(chromium).exists():
-            pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-        browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS.split())
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

@@ -17,21 +17,6 @@ from npvae.plots.samples import grid
 from tests.plots.test_report import REPORT, history
 from tests.plots.toys import noise
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright drives the browser")
-
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium is installed")
-    with sync_api.sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
-
 
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
