@@ -71,7 +71,7 @@ class Settings:
         return {name: getattr(self, name) for name in OWN_DATA}
 
     def as_dict(self) -> dict[str, Any]:
-        return {name: listed(value) for name, value in asdict(self).items()}
+        return {name: as_json(value) for name, value in asdict(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
@@ -87,7 +87,7 @@ class Settings:
         for field in fields(self):
             value = getattr(self, field.name)
             if value != field.default:
-                words += [option(field.name), *([] if value is True else [quote(shown(value))])]
+                words += [option(field.name), *([] if value is True else [quote(spelled(value))])]
         return " ".join(words)
 
     def resumed(self, given: Mapping[str, Any], epochs_done: int) -> Settings:
@@ -104,7 +104,7 @@ class Settings:
             if name not in free and value != getattr(self, name):
                 why = f"The {self.schedule} schedule depends on it. " if name == "epochs" else ""
                 before = getattr(self, name)
-                began = f"with {shown(before) or 'none'}, not {shown(value) or 'none'}"
+                began = f"with {spelled(before) or 'none'}, not {spelled(value) or 'none'}"
                 if type(before) is bool:
                     began = "with it" if before else "without it"
                 raise OptionError(
@@ -128,14 +128,14 @@ def option(name: str) -> str:
     return "--hidden" if name == "hidden_dims" else f"--{name.replace('_', '-')}"
 
 
-def shown(value: Any) -> str:
+def spelled(value: Any) -> str:
     """A value as one types it."""
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
-def listed(value: Any) -> Any:
+def as_json(value: Any) -> Any:
     """What JSON makes of a value: it has no tuples."""
     return list(value) if isinstance(value, tuple) else value
 

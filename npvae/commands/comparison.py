@@ -14,7 +14,7 @@ from npvae.plots.image_grid import image_grid, png, save_bytes
 from npvae.plots.report import ComparedRun, comparison_page
 from npvae.plots.validation import shortened
 from npvae.runs.trained_model import TrainedModel, new_file
-from npvae.settings import Settings, option, shown
+from npvae.settings import Settings, option, spelled
 
 SAMPLES = 12  # in a row of the picture
 BANDS = 2  # of rows, each with other codes
@@ -103,7 +103,7 @@ def settings_of(model: TrainedModel) -> dict[str, str]:
 
 
 def as_typed(value: object) -> str:
-    return shown(tuple(value) if isinstance(value, list) else value) or "none"
+    return spelled(tuple(value) if isinstance(value, list) else value) or "none"
 
 
 def what_is_the_same(common: dict[str, str], differing: Sequence[str]) -> str:

@@ -24,9 +24,9 @@ from npvae.core.errors import NpvaeError, OutputError
 from npvae.fast.threads import cores
 from npvae.runs.progress import clock
 from npvae.runs.terminal import columns, is_live, show
-from npvae.settings import PRESETS, Settings, option, shown
+from npvae.settings import PRESETS, Settings, option, spelled
 
-# Single changes of the tutorial preset; values are spelled as settings.shown spells them.
+# Single changes of the tutorial preset; values are spelled as settings.spelled spells them.
 CHANGES = (
     "--activation leaky_relu",
     "--activation elu",
@@ -63,7 +63,7 @@ def option_lines(which: str) -> list[str]:
 def option_values(settings: Settings) -> dict[str, str]:
     """Each option of `train` with its value as one types it, except --pictures-every."""
     values = asdict(settings).items()
-    return {option(name): shown(value) for name, value in values if name != "pictures_every"}
+    return {option(name): spelled(value) for name, value in values if name != "pictures_every"}
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ def parser() -> cli.Parser:
     parser.add_data()
 
     def option(setting: str, help: str, **more: Any) -> None:
-        default = settings.shown(getattr(Settings, setting)) or "none"
+        default = settings.spelled(getattr(Settings, setting)) or "none"
         more = {"metavar": "N", **more} if "type" in more else more
         name, help = settings.option(setting), f"{help} (default: {default})"
         names = [name, "--lr"] if setting == "learning_rate" else [name]

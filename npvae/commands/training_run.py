@@ -37,7 +37,7 @@ from npvae.runs.messages import (
 from npvae.runs.progress import Progress
 from npvae.runs.run_directory import Run, as_row, new_run, open_run
 from npvae.runs.terminal import show, show_note
-from npvae.settings import Settings, shown
+from npvae.settings import Settings, spelled
 
 
 def start(
@@ -195,7 +195,7 @@ def build(settings: Settings) -> VAE:
     try:
         return VAE(784, settings.hidden_dims, settings.latent_dim, settings.activation, rng=rng)
     except (MemoryError, ValueError) as error:
-        sizes = f"--hidden {shown(settings.hidden_dims)} --latent-dim {settings.latent_dim}"
+        sizes = f"--hidden {spelled(settings.hidden_dims)} --latent-dim {settings.latent_dim}"
         raise OptionError(
             f"a network of {sizes} needs more memory than there is.\nChoose a smaller one."
         ) from error

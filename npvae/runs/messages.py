@@ -23,7 +23,7 @@ from npvae.runs import terminal
 from npvae.runs.run_directory import RUNS, Run, checkpoint_of
 from npvae.runs.run_lock import RunMoved
 from npvae.runs.terminal import columns, show
-from npvae.settings import Settings, option, shown
+from npvae.settings import Settings, option, spelled
 from npvae.storage import checkpoint
 
 ROUNDING = 1e-4  # of a loss that is summed in float32
@@ -72,7 +72,7 @@ def topics(
             *([few] if steps * settings.epochs < FEW_STEPS and settings.batch_size > 1 else []),
         ],
         "options": wrap(settings.options(), room, break_on_hyphens=False) or ["all defaults"],
-        "losses": ["in nats per image: bce (pixels) + beta * kl (code)"],
+        "losses": ["in nats per image: bce (pixels) + beta * kl (latent code)"],
         "backend": [fast.describe(backend, vae, OPTIMIZERS[settings.optimizer])],
         "results": [str(run.folder)],
     }
@@ -147,7 +147,7 @@ def how_to_continue(run: Run, settings: Settings, where: Sequence[str | Path]) -
     changes = []  # settings that are not in the checkpoint yet, such as more epochs
     for name, value in asdict(settings).items():
         if value != getattr(before, name):
-            changes += [option(name), shown(value)]
+            changes += [option(name), spelled(value)]
     command = terminal.command("train", "--resume", run.folder, *changes, *where)
     return f"{state}\nContinue with:  {command}"
 

@@ -68,7 +68,7 @@ def test_a_number_is_not_used_again_and_a_thousand_is_no_end() -> None:
     assert new_run("a-z10", None, ABOUT).folder.name == "a-z10-1001"
 
 
-@pytest.mark.parametrize("name", ["my [set] *", "dätä set", "digits.v2", "-z10", "100%"])
+@pytest.mark.parametrize("name", ["my [set] **", "a?", "dätä set", "digits.v2", "-z10", "100%"])
 def test_odd_names_are_names_too(name: str) -> None:
     first, second = (new_run(name, None, ABOUT).folder for _ in range(2))
     assert (first.name, second.name) == (f"{name}-001", f"{name}-002")
@@ -282,12 +282,6 @@ def test_validation_adds_columns_at_the_end_and_keeps_the_best_epoch() -> None:
     assert checkpoint.load(run.folder / "last.npz")[0]["epoch"] == 4
 
 
-def test_without_validation_there_is_no_best() -> None:
-    run = new_run("a-z10", None, ABOUT)
-    run.record(an_epoch(1), small_vae(), Adam())
-    assert not (run.folder / "best.npz").exists()
-
-
 def test_a_run_that_dies_between_two_files_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever the writing of epoch 2 stops: after resuming, all is as if it had not."""
 
@@ -433,17 +427,6 @@ def test_a_run_gives_back_its_model() -> None:
     assert header["history"][0]["train_bce"] == 300.0625
     again = VAE.load(run.folder / "last.npz")
     assert again.parameters.flat.tobytes() == vae.parameters.flat.tobytes()
-
-
-def test_equal_states_give_equal_bytes() -> None:
-    one, other = recorded("a-z10"), recorded("b-z10")
-    assert (one.folder / "last.npz").read_bytes() == (other.folder / "last.npz").read_bytes()
-
-
-def test_a_run_in_use_is_not_opened_a_second_time() -> None:
-    run = recorded()
-    with pytest.raises(OutputError, match="another process"):
-        open_run(run.folder)
 
 
 def test_a_run_that_is_resumed_keeps_others_out_until_it_is_closed() -> None:

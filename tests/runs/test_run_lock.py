@@ -206,14 +206,6 @@ def test_both_ways_to_say_that_the_lock_is_taken(
         open_run("mine")
 
 
-def test_numbered_folders_whatever_the_name_means_elsewhere() -> None:
-    for name in ("a**b", "a?", "[x]"):
-        for number in (1, 2):
-            run = new_run(name, None, ABOUT)
-            assert run.folder == Path(f"runs/{name}-00{number}")
-            run.close()
-
-
 @pytest.mark.usefixtures("time_limit")
 @pytest.mark.parametrize("name", ["metrics.csv", "run.json"])
 def test_texts_that_are_no_files_keep_nobody_waiting(name: str) -> None:
