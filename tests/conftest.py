@@ -18,6 +18,8 @@ import pytest
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # As in a virtual environment that is active: suggested commands then begin with the word python.
 os.environ["PATH"] = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
+# A test never finds the datasets that the user has for Keras.
+os.environ["KERAS_HOME"] = os.devnull
 
 # Signals, terminals and forks as Unix has them are not to be had elsewhere.
 UNIX = ("tests.forks", "import fcntl", "import pty", "signal.SIGALRM", "signal.SIGKILL")

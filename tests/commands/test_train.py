@@ -496,6 +496,7 @@ def test_without_a_network_it_draws_digits_and_says_so_in_one_line(
     few = drawn_digits.drawn_digits(train=200, test=60)
     monkeypatch.setattr(drawn_digits, "drawn_digits", lambda: few)
     monkeypatch.delenv("NPVAE_DATA_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(here.parent))  # where the user may have Fashion-MNIST
     small = Settings(epochs=1, hidden_dims=(8,), pictures_every=0)
     with pytest.warns(UserWarning, match="Fashion-MNIST .* using drawn-digits") as caught:
         training_run.start(small, "empty data folder", None)
