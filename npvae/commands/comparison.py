@@ -13,6 +13,7 @@ from npvae.core.errors import CheckpointError
 from npvae.plots.image_grid import image_grid, png, save_bytes
 from npvae.plots.report import ComparedRun, comparison_page
 from npvae.plots.validation import shortened
+from npvae.runs.run_directory import find_checkpoint
 from npvae.runs.trained_model import TrainedModel, new_file
 from npvae.settings import Settings, option, spelled
 
@@ -33,7 +34,7 @@ class Comparison(NamedTuple):
     @classmethod
     def of(cls, folders: Sequence[str]) -> Comparison:
         """Load the runs. Raises CheckpointError if one is not there, or is no run."""
-        models = [TrainedModel(folder) for folder in folders]
+        models = [TrainedModel(find_checkpoint(folder)) for folder in folders]  # not the best epoch
         histories = [history_of(model) for model in models]
         settings = [settings_of(model) for model in models]
         names = list(dict.fromkeys(name for known in settings for name in known))

@@ -19,6 +19,7 @@ from npvae.plots.image_grid import reconstruction_grid
 from npvae.plots.loss_curves import loss_curve
 from npvae.plots.report import Report, report_page
 from npvae.plots.samples import model_name, prior
+from npvae.runs import terminal
 from npvae.runs.messages import Bounds, next_commands
 from npvae.runs.run_directory import Run
 from npvae.settings import Settings
@@ -66,6 +67,7 @@ class RunPictures(NamedTuple):
             gif=(run.folder / "samples.gif").exists(),
             facts=self.facts,
             next=next_commands(run, self.where, vae.latent_dim),
+            resume=terminal.command("train", "--resume", run.folder, *self.where),
         )
         run.picture("report.html", report_page(report).encode())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from npvae.model import VAE
 from npvae.plots.image_grid import to_uint8
 from npvae.runs.run_directory import load_model
 from npvae.settings import Settings
+from npvae.storage import checkpoint
 from tests.helpers import digits_file
 from tests.plots.toys import find
 
@@ -121,3 +123,12 @@ def test_runs_of_one_name_are_called_by_their_paths(here: Path) -> None:
     (here / "more" / "a").symlink_to((here / "runs" / "c").resolve())
     found = comparison.Comparison.of(["runs/a", "more/a"])
     assert [run.short for run in found.runs] == ["runs/a", "more/a"]
+
+
+def test_histories_are_whole_even_if_an_earlier_epoch_was_the_best(here: Path) -> None:
+    (here / "kept").mkdir()
+    shutil.copy("runs/a/last.npz", "kept/last.npz")
+    header, arrays = checkpoint.load("runs/a/last.npz")
+    checkpoint.save("kept/best.npz", {**header, "history": header["history"][:1]}, arrays)
+    found = comparison.Comparison.of(["kept", "runs/a"])
+    assert [len(run.history) for run in found.runs] == [2, 2]

@@ -38,6 +38,7 @@ REPORT = Report(
     gif=False,
     facts=[("data", "mnist: 60,000 training and 10,000 test images\nread from here")],
     next=[("what it is worth:", "python scripts/evaluate.py --checkpoint 'a <b>'")],
+    resume="python scripts/train.py --resume here",
 )
 
 

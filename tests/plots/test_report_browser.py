@@ -91,6 +91,7 @@ def test_a_run_that_has_stopped_is_not_waited_for(page: Any, folder: Path) -> No
     os.utime(folder / "report.html", (1e9, 1e9))  # written long ago
     page.goto((folder / "report.html").as_uri())
     assert "stopped before its last epoch" in page.inner_text("#status")
+    assert page.locator("#commands code").all_inner_texts() == [REPORT.resume, REPORT.next[0][1]]
 
 
 def test_holes_and_runs_without_pictures_are_shown(page: Any, folder: Path) -> None:

@@ -43,6 +43,7 @@ class Report:
     gif: bool  # whether there is a samples.gif
     facts: Sequence[tuple[str, str]]  # what is trained: topics and what there is to say of them
     next: Sequence[tuple[str, str]]  # why, and the command
+    resume: str  # the command that continues the run if it has stopped
 
 
 def report_page(report: Report) -> str:

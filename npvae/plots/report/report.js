@@ -92,7 +92,8 @@ for (const k of order) {
   $("kl-bars").append(row);
 }
 for (const [name, text] of data.facts) $("facts").append(make("dt", { textContent: name }), make("dd", { textContent: text, className: name === "network" ? "code" : "" }));
-for (const [why, command] of data.next) {
+const stopped = done || running ? [] : [["continue the run:", data.resume]];
+for (const [why, command] of [...stopped, ...data.next]) {
   const item = make("li", { textContent: why });
   item.append(make("code", { textContent: command }));
   $("commands").append(item);
