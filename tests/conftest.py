@@ -58,7 +58,7 @@ def collected() -> Iterator[None]:
 
 @pytest.fixture
 def time_limit() -> Iterator[None]:
-    """What would wait for ever, as at a pipe that nobody writes to, fails after half a minute."""
+    """What would wait for ever, as at a pipe that nobody writes to, fails after five minutes."""
     if os.name != "posix":
         pytest.skip("pipes and alarms are those of Unix")
 
@@ -66,7 +66,7 @@ def time_limit() -> Iterator[None]:
         pytest.fail("it waits for ever")  # which no `except Exception` of ours takes for a fault
 
     before = signal.signal(signal.SIGALRM, late)
-    signal.alarm(30)
+    signal.alarm(300)
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)

@@ -24,10 +24,9 @@ from fcntl import ioctl
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.helpers import ROOT, command, environment
+from tests.helpers import HANGS_AFTER, ROOT, command, environment
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-HANGS_AFTER = 300.0  # seconds: no script here takes that long on any machine
 
 # Reads [script, arguments, folder, signal, delay] by the line; runs each in a fork of itself.
 FORKER = """

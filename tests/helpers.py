@@ -19,6 +19,8 @@ from npvae.datasets.drawn_digits import drawn_digits
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted({*(ROOT / "scripts").glob("*.py")} - {ROOT / "scripts" / "minimal_vae.py"})
 
+HANGS_AFTER = 300.0  # seconds: nothing here takes that long, however busy the machine is
+
 Bytes = NDArray[np.uint8]
 Tally = Callable[[str, str], None]  # see conftest.py
 
@@ -60,7 +62,7 @@ def run_script(
     script: str, *arguments: str | Path, cwd: Path, **changes: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a script to its end in the folder cwd, its output piped."""
-    return run(command(script, *arguments), cwd=cwd, env=environment(**changes), timeout=120)
+    return run(command(script, *arguments), cwd=cwd, env=environment(**changes))
 
 
 def run(
@@ -69,7 +71,7 @@ def run(
     env: dict[str, str] | None = None,
     given: str = "",
     stdout: int = subprocess.PIPE,
-    timeout: float | None = 60,
+    timeout: float | None = HANGS_AFTER,
 ) -> subprocess.CompletedProcess[str]:
     """The same with any command line; on stdin it gets what is given, and then the end."""
     return subprocess.run(

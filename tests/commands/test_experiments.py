@@ -5,10 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import math
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from statistics import variance
@@ -28,7 +31,7 @@ from npvae.commands.experiments import main
 from npvae.commands.train import parsed
 from npvae.core.errors import NpvaeError
 from npvae.settings import PRESETS, Settings
-from tests.helpers import ROOT, command, digits_file, environment
+from tests.helpers import HANGS_AFTER, ROOT, command, digits_file, environment
 
 TRAIN = command("train.py")
 BASE = "--preset tutorial --dataset digits.npz --hidden 5 --latent-dim 2"
@@ -194,7 +197,7 @@ signal.signal(signal.SIGTERM, save)
 folder = Path(sys.argv[sys.argv.index("--out") + 1])
 folder.mkdir(parents=True)
 (folder / "started").touch()
-time.sleep(60)
+time.sleep(600)
 """
 
 
@@ -208,12 +211,17 @@ def test_an_interruption_says_that_nothing_is_lost(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
+        start_new_session=True,
     )
-    until = time.monotonic() + 30
-    while len(list(tmp_path.rglob("started"))) < 2 and time.monotonic() < until:
-        time.sleep(0.02)
-    process.terminate()
-    said, complained = process.communicate(timeout=30)
+    try:
+        until = time.monotonic() + HANGS_AFTER
+        while len(list(tmp_path.rglob("started"))) < 2 and time.monotonic() < until:
+            time.sleep(0.02)
+        process.terminate()
+        said, complained = process.communicate(timeout=HANGS_AFTER)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 143
     assert said == ""
     assert complained == "Interrupted. Finished epochs are kept; the same command continues.\n"

@@ -36,7 +36,6 @@ from npvae.settings import Settings
 from npvae.storage import checkpoint
 from npvae.training import Plan, plan_epoch
 from tests.forks import (
-    HANGS_AFTER,
     SIGNALS,
     Ending,
     Forks,
@@ -44,6 +43,7 @@ from tests.forks import (
     like_a_user,
 )
 from tests.helpers import (
+    HANGS_AFTER,
     ROOT,
     Tally,
     command,
@@ -646,7 +646,7 @@ def as_a_plain_user(
     """Run it with a home that cannot be written, and heed the modes of all folders."""
     words = [*PLAIN_USER, sys.executable, str(script), *map(str, arguments)]
     env = environment(HOME="/proc", XDG_CACHE_HOME="", **changes)
-    return run(words, cwd=cwd, env=env, timeout=300)
+    return run(words, cwd=cwd, env=env)
 
 
 @contextmanager

@@ -29,6 +29,7 @@ from npvae.settings import Settings
 from npvae.storage import checkpoint
 from tests.forks import interrupted, like_a_user, on_a_terminal, started
 from tests.helpers import (
+    HANGS_AFTER,
     ROOT,
     command,
     digits,
@@ -268,7 +269,7 @@ def test_a_reader_who_leaves_gets_no_traceback(home: Path, tmp_path: Path) -> No
     child.stdout.close()
     child.stdout = None  # closed: communicate would not take it
     try:
-        _, err = child.communicate(timeout=60)
+        _, err = child.communicate(timeout=HANGS_AFTER)
     finally:
         child.kill()
     assert child.returncode == 130  # interrupted: it is not done

@@ -23,7 +23,7 @@ from npvae.runs.fit import Epoch
 from npvae.runs.run_directory import Run, find_checkpoint, load_model, new_run, open_run
 from npvae.runs.run_lock import Lock
 from npvae.storage import checkpoint
-from tests.helpers import environment, rows
+from tests.helpers import HANGS_AFTER, environment, rows
 
 ABOUT: dict[str, Any] = {"settings": {"seed": 3}, "data": {"name": "x"}, "versions": {"numpy": "1"}}
 # A run's lock is held for as long as the run lives, and here that is until it is collected.
@@ -218,7 +218,8 @@ def test_processes_never_share_a_folder() -> None:
         assert child.stdin is not None
         child.stdin.write("go\n")
         child.stdin.flush()
-    folders = [folder for child in children for folder in child.communicate(timeout=60)[0].split()]
+    printed = [child.communicate(timeout=HANGS_AFTER)[0] for child in children]
+    folders = [folder for text in printed for folder in text.split()]
     assert len(folders) == len(set(folders)) == 40
 
 

@@ -25,7 +25,7 @@ from npvae.runs.fit import Epoch
 from npvae.runs.run_directory import new_run, open_run
 from npvae.storage import checkpoint
 from npvae.storage.files import STALE, open_plain, write_bytes_safely
-from tests.helpers import environment, rows
+from tests.helpers import HANGS_AFTER, environment, rows
 
 Tally = Callable[[str, str], None]
 
@@ -239,7 +239,7 @@ def child(code: str, *arguments: str | Path) -> str:
     """What Python prints when it runs this code."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(
-        command, env=environment(), capture_output=True, text=True, check=True, timeout=300
+        command, env=environment(), capture_output=True, text=True, check=True, timeout=HANGS_AFTER
     ).stdout
 
 

@@ -45,7 +45,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="li
 Make = Callable[[Path], object]  # writes a file or a folder to the path
 
 SECONDS = 5  # of the processor: on a busy machine the clock says more
-WAITING = 60
+WAITING = 300
 MEMORY = 1 << 30  # bytes of address space, NumPy and all
 SMALL, LARGE = 16, 250  # MiB of memory that a file may cost before it is refused
 
