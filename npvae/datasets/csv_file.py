@@ -53,6 +53,7 @@ def _read_table(
 ) -> list[Half]:
     first = file.readline(_LINE)
     delimiter = max(",;\t ", key=first.count)
+    first = _trimmed(first, delimiter)
     cells = [_clean(cell) for cell in first.split(delimiter)]
     has_header = not all(map(_is_number, cells[1:]))  # the first may be a label, and a word
     names = [cell.lower() for cell in cells] if has_header else len(cells) * ["unknown"]
@@ -110,7 +111,8 @@ def _lines(
 ) -> Iterator[str]:
     """The rows of numbers, each with the same number of columns. Raises DataError."""
     rows = chain([first], iter(lambda: file.readline(_LINE), ""))
-    for row, line in enumerate(filter(str.strip, rows), start=1):
+    trimmed = (_trimmed(line, delimiter) for line in rows)
+    for row, line in enumerate(filter(str.strip, trimmed), start=1):
         if line.count(delimiter) != columns - 1:
             found = f"{line.count(delimiter) + 1:,} in row {row:,}"
             raise DataError(f"{path}: expected {columns:,} columns, found {found}.")
@@ -141,6 +143,11 @@ def _numbers_or_words(cells: list[str]) -> NDArray[Any]:
         return np.array(cells, np.float64)
     except ValueError:
         return np.array(cells)
+
+
+def _trimmed(line: str, delimiter: str) -> str:
+    """The line without its end, before which some programs put one more delimiter."""
+    return line.rstrip("\r\n").rstrip(delimiter)
 
 
 def _cell(line: str, delimiter: str, place: int) -> str:

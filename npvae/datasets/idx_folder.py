@@ -36,6 +36,11 @@ def find_idx(folder: Path) -> dict[Part, Path]:
     below = [place for path in deeper for place in (path, path / "raw")]
     for places in ([folder, folder / "raw"], below):
         found = [(place, *item) for place in places for item in _idx_files(place).items()]
+        together = {part: path for *_, files in found for part, path in files.items()}
+        if len({prefix for _, prefix, _ in found}) == 1 and len(together) == sum(
+            len(files) for *_, files in found
+        ):  # one set, perhaps each file in a folder of its own
+            return together
         if len(found) > 1:
             names = ", ".join(str(place / prefix) for place, prefix, _ in found[:6])
             own, first = f"{folder}-own", f"{found[0][0] / found[0][1]}*"
@@ -47,8 +52,6 @@ def find_idx(folder: Path) -> dict[Part, Path]:
                 f"{folder}: expected the IDX files of one dataset, found {len(found)}: {names}.\n"
                 f"Name the folder of one. This copies the files of the first to a folder:\n{copy}"
             )
-        if found:
-            return found[0][2]
     return {}
 
 

@@ -6,6 +6,7 @@ words                       the names of the classes, numbers in their order
 none                        one class for all: "picture"
 """
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ def join_labels(
         np.full(count, NO_CLASS) if labels is None else labels.astype(str)
         for (_, _, count), labels in zip(halves, found, strict=True)
     ]
-    names = in_order({str(name) for half in words for name in np.unique(half)})
+    names = in_order({shown(name) for half in words for name in np.unique(half)})
     if len(names) > CLASSES:
         where = halves[0][0].where
         raise DataError(f"{where}: expected at most {CLASSES} classes, found {len(names):,}.")
@@ -55,12 +56,13 @@ def join_labels(
     indices = []
     for half in words:
         known, inverse = np.unique(half, return_inverse=True)
-        indices.append(np.array([place_of[str(name)] for name in known], np.uint8)[inverse])
-    return indices, tuple(map(shown, names))
+        indices.append(np.array([place_of[shown(name)] for name in known], np.uint8)[inverse])
+    return indices, names
 
 
 def shown(name: str) -> str:
-    """The name of a class without what a terminal would obey."""
+    """The name of a class: accents as one letter, and nothing that a terminal would obey."""
+    name = unicodedata.normalize("NFC", str(name))
     return name if name.isprintable() else ascii(name)[1:-1]
 
 

@@ -5,6 +5,7 @@ If not, an OptionError names what there is instead. Next: samples.py, which make
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 
 from npvae.core.errors import OptionError
@@ -20,6 +21,7 @@ def class_label(dataset: Dataset, name: str) -> int:
 
     A class whose name cannot be drawn may be called by the number that stands for it in pictures.
     """
+    name = unicodedata.normalize("NFC", name)
     if name in dataset.class_names:
         return dataset.class_names.index(name)
     names = [known.lower() for known in dataset.class_names]

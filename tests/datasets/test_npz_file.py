@@ -223,6 +223,12 @@ def test_names_for_the_terminal_are_not_obeyed(tmp_path: Path) -> None:
     assert own.train.class_names == ("\\x1b[2J", "a", "c")
 
 
+def test_accents_are_the_same_however_they_are_written(tmp_path: Path) -> None:
+    labels = np.array(["carr\u00e9s", "carre\u0301s", "rond"])[LABELS]
+    own = Loaded(save(tmp_path / "own.npz", images=IMAGES, labels=labels))
+    assert own.train.class_names == ("carr\u00e9s", "rond")
+
+
 def test_256_classes_at_most(tmp_path: Path) -> None:
     labels = np.arange(25, dtype=np.uint8) + 231
     assert (

@@ -93,6 +93,15 @@ def test_idx_files_that_are_not_clear(tmp_path: Path) -> None:
     assert len(Loaded(tmp_path / "both-own").train) == 25
 
 
+def test_each_idx_file_may_lie_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    save_idx(tmp_path, "HALF-ROLE-idxN-ubyte")
+    for path in list(tmp_path.iterdir()):
+        path.rename(tmp_path / "file")
+        path.mkdir()
+        (tmp_path / "file").rename(path / path.name)
+    np.testing.assert_array_equal(Loaded(tmp_path).test.images, MORE)
+
+
 def test_idx_files_that_are_missing(tmp_path: Path) -> None:
     save_idx(tmp_path, "HALF-ROLE-idxN-ubyte")
     (tmp_path / "t10k-labels-idx1-ubyte").unlink()
@@ -182,6 +191,12 @@ def test_tables_of_words_and_of_nothing_but_pixels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(own.images, IMAGES)
     assert own.notes == ["left out: 1 column that number the rows"]
     assert own.train.class_names == ("picture",)
+
+
+def test_a_delimiter_at_the_end_of_each_row(tmp_path: Path) -> None:
+    path = table(tmp_path / "a.csv")
+    path.write_text(path.read_text().replace("\n", ",\r\n"))
+    np.testing.assert_array_equal(Loaded(path).images, IMAGES)
 
 
 def test_a_label_in_the_last_column_is_known_by_the_corner_before_it(tmp_path: Path) -> None:
