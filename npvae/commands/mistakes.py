@@ -56,7 +56,8 @@ def main(arguments: Sequence[str]) -> int:
     from npvae.settings import Settings
 
     say = None if options.quiet else show_note
-    train, test = load_dataset(options.dataset or "auto", options.data_dir, say)
+    own_data = cli.own_data(options)
+    train, test = load_dataset(options.dataset or "auto", options.data_dir, say, **own_data)
     settings = Settings(epochs=options.epochs, seed=options.seed)
     images = train.images[: options.images]
     if options.all:

@@ -12,9 +12,10 @@ from npvae.mistakes import MISTAKES
 from npvae.mistakes.mistake import Mistake
 from npvae.mistakes.trial import Trial, findings, trial
 from npvae.plots.image_grid import image_grid
+from npvae.runs.terminal import show
 from npvae.settings import Settings
 
-NOISE = 0.64  # nats: two standard errors of a difference of two test losses
+NOISE = 1.0  # nats: about what runs with other seeds differ by after three epochs
 
 
 def listed() -> str:
@@ -87,15 +88,15 @@ def quiz(seed: int, ask: Callable[[str], str] = input) -> int:
     """Symptoms first; the answer is one of three. It ends after the last, or at an empty line."""
     rng = np.random.default_rng(seed)
     names, right, asked = list(MISTAKES), 0, 0
-    print("What is wrong? Answer 1, 2 or 3; an empty line ends the quiz.")
+    show("What is wrong? Answer 1, 2 or 3; an empty line ends the quiz.")
     for name in rng.permutation(names):
         mistake = MISTAKES[name]
         others = rng.choice([other for other in names if other != name], 2, replace=False)
         choices = rng.permutation([name, *others])
-        print(f"\nWhat you see: {mistake.sees}")
-        print(f"Gradient check: {f'WRONG in {mistake.red}' if mistake.red else 'passes'}.")
+        show(f"\nWhat you see: {mistake.sees}")
+        show(f"Gradient check: {f'WRONG in {mistake.red}' if mistake.red else 'passes'}.")
         for number, choice in enumerate(choices, start=1):
-            print(f"  {number}  {MISTAKES[choice].what}")
+            show(f"  {number}  {MISTAKES[choice].what}")
         try:
             answer = ask("> ").strip()
         except EOFError:
@@ -105,6 +106,6 @@ def quiz(seed: int, ask: Callable[[str], str] = input) -> int:
         asked += 1
         hit = answer in ("1", "2", "3") and choices[int(answer) - 1] == name
         right += hit
-        print(f"{'Right' if hit else 'No'}: {mistake.what} {mistake.why}\n{mistake.diff}")
-    print(f"\n{right} of {asked} right.")
+        show(f"{'Right' if hit else 'No'}: {mistake.what}\n{mistake.why}\n\n{mistake.diff}")
+    show(f"\n{right} of {asked} right.")
     return 0

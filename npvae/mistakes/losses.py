@@ -10,7 +10,7 @@ LOSSES = (
         "sigmoid-before-logits",
         "A sigmoid stands in front of a loss that expects logits.",
         where="BCEWithLogitsLoss behind a sigmoid layer; asked again and again.",
-        sees="A loss of 535 that hardly falls.",
+        sees="A loss of 534 that hardly falls.",
         why="The loss takes x_hat for a logit between 0 and 1. So the darkest pixel it can imagine "
         "is 0.5, and black cannot be drawn.",
         edits=(
@@ -74,7 +74,7 @@ LOSSES = (
         "kl-mean-over-latents",
         "kl is a mean over the latents, bce a sum over the pixels.",
         where="torch.mean over everything in the KL term; seen in public code.",
-        sees="A much better loss: 21 nats.",
+        sees="A much better loss: 20 nats.",
         why="The mean divides kl by Z, which is the same as beta = 0.1, and the printed kl is a "
         "tenth of what the codes cost.",
         edits=(
@@ -172,7 +172,8 @@ LOSSES = (
     Mistake(
         "sum-over-the-batch",
         "Loss and gradient are sums over the batch: 1/B is forgotten in both.",
-        where="reduction='sum' without a division, as in the VAE of pytorch/examples.",
+        where="reduction='sum' without a division; the VAE of pytorch/examples divides when "
+        "it prints.",
         sees="A training loss of 137,000. Adam learns as if nothing were wrong.",
         why="The loss depends on the batch size, and no two runs compare. With SGD the learning "
         "rate means B times as much.",

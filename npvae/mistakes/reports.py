@@ -25,7 +25,7 @@ REPORTS = (
     Mistake(
         "mean-of-batch-means",
         "The test loss is the mean of the batches' means, though the last batch is shorter.",
-        where="test_loss / len(loader), as in a PyTorch tutorial for a while.",
+        where="test_loss / len(loader), as in the MNIST program of pytorch/examples for a while.",
         sees="Nothing here: the last batch of 272 images counts as much as 512.",
         why="A mean of means is the mean only where all batches have the same size. With a last "
         "batch of one image, this image counts as much as 512 others.",

@@ -4,6 +4,7 @@ The negative controls plant one mistake each and expect the check to find it, an
 """
 
 import doctest
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -31,6 +32,7 @@ from npvae.gradcheck_vae import (
 from npvae.layers import ACTIVATIONS, Activation, Dense
 from npvae.losses import bce_with_logits_backward
 from npvae.model import VAE, Activations, Gradients
+from tests.helpers import ROOT
 
 RIGHT = 1.0
 WRONG = 1.001  # by 0.1 %
@@ -217,6 +219,16 @@ def test_the_example_for_your_own_layers_runs() -> None:
     (example,) = doctest.DocTestFinder(recurse=False).find(check, "check")
     assert len(example.examples) == 6
     assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_the_example_of_the_tour_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    """A layer of your own, and a check that finds a mistake in it."""
+    page = (ROOT / "npvae" / "README.md").read_text()
+    (code,) = (c for c in re.findall(r"```python\n(.*?)```", page, re.S) if "gradcheck" in c)
+    exec(code, {})
+    assert capsys.readouterr().out.startswith("True ")
+    exec(code.replace("d_h * h", "d_h"), {})
+    assert capsys.readouterr().out.startswith("False ")
 
 
 def test_parts_can_be_checked_alone_with_the_same_numbers(everything: list[Check]) -> None:
