@@ -91,6 +91,7 @@ def short_names(models: Sequence[TrainedModel]) -> list[str]:
 def settings_of(model: TrainedModel) -> dict[str, str]:
     """The settings of a run as one types them, by the names of their options."""
     values = {
+        **Settings().as_dict(),  # for settings that are younger than the run
         **(model.header.get("settings") or {}),
         "dataset": model.trained_on or "unknown",
         "latent_dim": model.vae.latent_dim,
@@ -104,6 +105,8 @@ def settings_of(model: TrainedModel) -> dict[str, str]:
 
 
 def as_typed(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return spelled(tuple(value) if isinstance(value, list) else value) or "none"
 
 

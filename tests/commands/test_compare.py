@@ -132,3 +132,11 @@ def test_histories_are_whole_even_if_an_earlier_epoch_was_the_best(here: Path) -
     checkpoint.save("kept/best.npz", {**header, "history": header["history"][:1]}, arrays)
     found = comparison.Comparison.of(["kept", "runs/a"])
     assert [len(run.history) for run in found.runs] == [2, 2]
+
+
+def test_a_setting_that_is_younger_than_a_run_had_its_default(here: Path) -> None:
+    (here / "old").mkdir()
+    header, arrays = checkpoint.load("runs/a/last.npz")
+    settings = {name: value for name, value in header["settings"].items() if name != "augment"}
+    checkpoint.save("old/last.npz", {**header, "settings": settings}, arrays)
+    assert "augment" not in comparison.Comparison.of(["old", "runs/a"]).columns
