@@ -163,7 +163,7 @@ def to_bytes(place: Place, pixels: NDArray[Any]) -> Bytes:
     if low < -ROUNDING or high > 1 + ROUNDING:
         change = _rescaling(low, high) if np.isfinite([low, high]).all() else ""
         raise place.fault("floats from 0 to 1", f"{low:g} to {high:.7g}", change)
-    rounded: Bytes = np.rint(pixels.astype(np.float64).clip(0, 1) * 255).astype(np.uint8)
+    rounded: Bytes = np.rint(pixels.astype(np.float64) * 255).astype(np.uint8)
     return rounded
 
 

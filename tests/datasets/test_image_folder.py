@@ -136,6 +136,9 @@ def test_names_with_such_words_are_classes_where_they_differ_otherwise(tmp_path:
     for k, name in enumerate(names):
         save_pictures(tmp_path / name, IMAGES[5 * k : 5 * k + 5])
     assert halves(tmp_path)[0].class_names == names
+    for name in names[1:]:
+        shutil.rmtree(tmp_path / name)
+    assert halves(tmp_path)[0].class_names == ("bullet train",)
 
 
 def test_a_class_may_be_called_train(tmp_path: Path) -> None:

@@ -190,6 +190,7 @@ def test_labels_that_mean_classes(tmp_path: Path, labels: NDArray[Any], names: s
         (LABELS + 0.5, "found fractions"),
         (np.full(25, np.nan), "NaN"),
         (np.full((25, 3), 1 / 3), "found float64, (25, 3)"),
+        (np.full((25, 3), 1), "found int64, (25, 3)"),
         (LABELS.astype(complex), "found complex128"),
         (np.array([f"class {k}" for k in range(25)] * 11), "found 275"),
         (np.full((25, 2, 2), 1), "found int64, (25, 2, 2)"),
