@@ -72,9 +72,9 @@ REPORTS = (
         "logits-as-pixels",
         "The decoder's logits are drawn as if they were pixels.",
         where="A loss on logits has no sigmoid in the model, and the drawing forgets it, too.",
-        sees="The right loss. Samples are hard black and white.",
-        why="A logit is any number; clipped or stretched to [0, 1], greys turn white or black. "
-        "What is drawn is x_hat = sigmoid(logits).",
+        sees="The right loss. Samples that are mostly black, with hard edges.",
+        why="A logit is any number, and below 0 for every pixel darker than 0.5. Clipped to "
+        "[0, 1], these are black and many others white. What is drawn is x_hat = sigmoid(logits).",
         edits=(
             Edit(
                 "model.VAE.decode",
