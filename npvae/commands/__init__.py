@@ -1,1 +1,1 @@
-"""One module for each script: its options and what it does; exit codes and signals."""
+"""One module per command: its options and what it does; exit codes, signals, hints."""

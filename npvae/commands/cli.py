@@ -294,7 +294,7 @@ def _flush(code: int, alone: bool) -> int:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except OSError as error:  # nobody reads it, or the disk is full
+        except OSError as error:  # the reader has left, or the disk is full
             if alone:  # Python would complain once more when it ends
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             if code == 0 and not isinstance(error, BrokenPipeError):

@@ -1,7 +1,7 @@
-"""What does a command leave behind in its process? Nothing, if the process goes on after it.
+"""What does a command leave behind in its process? Nothing, if the process continues after it.
 
 `python scripts/train.py` has a process of its own. Under `%run` in IPython, `runpy`, a debugger or
-`python -i` a session goes on, and it needs its signal handlers, hooks, streams, warnings and
+`python -i` a session continues, and it needs its signal handlers, hooks, streams, warnings and
 environment variables as they were.
 """
 
@@ -38,7 +38,7 @@ def restored() -> Iterator[None]:
     hook, show, environment = sys.unraisablehook, warnings.showwarning, dict(os.environ)
     streams = sys.stdout, sys.stderr
     errors = [getattr(stream, "errors", None) for stream in streams]
-    with warnings.catch_warnings():  # so that a note appears again that a command before has shown
+    with warnings.catch_warnings():  # so that notes of an earlier command can appear again
         try:
             yield
         finally:

@@ -67,7 +67,7 @@ class Signals:
         if isinstance(lost.exc_value, Interrupted) and hasattr(signal, "setitimer"):
             signal.signal(signal.SIGALRM, self.raise_again)
             signal.setitimer(signal.ITIMER_REAL, 0.01)
-        elif not self.number:  # complaints of code that was interrupted interest nobody
+        elif not self.number:  # interrupted code may complain: that is no news
             self.hook(lost)
 
     def raise_again(self, number: int, frame: FrameType | None) -> None:

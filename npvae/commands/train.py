@@ -1,5 +1,5 @@
 """Train a variational autoencoder and look at what it has learned."""
-# ruff: noqa: E402  what BLAS shall do has to be said before NumPy is imported
+# ruff: noqa: E402  BLAS reads its settings when NumPy is imported
 
 from __future__ import annotations
 
