@@ -1,9 +1,11 @@
 """Which class does each picture belong to? One rule for whatever labels come as.
 
-whole numbers, 0 to 255     label k is the class "k"; floats without a fraction, too
-one-hot rows (N, K)         the place of the 1
-words                       the names of the classes, numbers in their order
-none                        one class for all: "picture"
+    whole numbers, 0 to 255     label k is the class "k"; floats without a fraction, too
+    one-hot rows (N, K)         the place of the 1
+    words                       the names of the classes, numbers in their order
+    none                        one class for all: "picture"
+
+The halves of a dataset are judged together, so that a class has the same number in both.
 """
 
 import unicodedata

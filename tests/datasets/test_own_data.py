@@ -335,9 +335,9 @@ def test_a_light_background_is_said(tmp_path: Path) -> None:
     assert own.notes == []
     assert own.train.source == f"read from {path}, inverted"
     np.testing.assert_array_equal(own.images, images)
-    some = np.where(np.arange(20)[:, None, None] < 6, 255 - images, images)
+    some = np.where(np.arange(20)[:, None, None] < 8, 255 - images, images)
     assert Loaded(save(path, images=some)).notes == [
-        "6 of 20 pictures have a light background, the others not"
+        "8 of 20 pictures have a light background, the others not"
     ]
 
 
