@@ -12,6 +12,7 @@ Everything here is about arrays of latent codes; `plots/` turns them into pictur
 from __future__ import annotations
 
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ from npvae.core.validation import check_images
 from npvae.datasets.minibatches import pixel_batches
 from npvae.model import VAE
 
-Floats = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
 
 
 def encode_all(vae: VAE, images: NDArray[np.uint8], batch_size: int = 500) -> tuple[Array, Array]:
@@ -112,4 +113,4 @@ def principal_plane(codes: Array) -> tuple[Floats, Floats]:
     Returns (N, 2) coordinates around the mean, and the share of the variance along each axis (2,).
     """
     mean, axes, variance = principal_axes(codes)
-    return (codes - mean) @ axes.T, variance[:2] / max(variance.sum(), 1e-300)
+    return (codes - mean) @ axes.T, variance[:2] / max(float(variance.sum()), 1e-300)

@@ -120,7 +120,8 @@ def test_it_runs_on_idx_files_and_draws_a_picture(tmp_path: Path, page: Any) -> 
     picture = tmp_path / "minimal_vae.png"
     with Image.open(picture) as image:
         assert (image.size, image.mode) == ((840, 420), "L")
-        assert image.getextrema()[1] > 100  # something is on it
+        extrema: Any = image.getextrema()
+        assert extrema[1] > 100  # something is on it
     picture.unlink()
     found = run_script(PAGE.name, cwd=tmp_path, NPVAE_DATA_DIR=str(tmp_path))
     for done in named, found:

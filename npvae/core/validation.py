@@ -50,7 +50,7 @@ def validate(
         raise ValueError(f"{name} must hold pixels in [0, 1], not from {low:.7g} to {high:.7g}")
     if pixels and (low < 0 or high > 1):
         array = array.clip(0, 1)
-    if max(-low, high) > float(np.finfo(dtype).max):
+    if max(-low, high) > float(np.finfo(np.dtype(dtype).name).max):
         raise ValueError(f"{name} holds numbers too large for {np.dtype(dtype)}")
     return np.require(array, dtype, ["C", "W"])
 

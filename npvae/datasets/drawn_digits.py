@@ -10,6 +10,8 @@ Only + - * / sqrt and comparisons are used, which IEEE 754 rounds in one way: eq
 bytes on every machine. `pen_strokes.py` holds the forms.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -77,7 +79,8 @@ def _smooth(points: NDArray[np.float64], pieces: int = 4) -> Floats:
     t = (np.arange(pieces) / pieces)[:, None]
     curve = (p2 - p0 + (2 * p0 - 5 * p1 + 4 * p2 - p3 + (3 * (p1 - p2) + p3 - p0) * t) * t) * t
     curve = (p1 + 0.5 * curve).reshape(len(points), -1, 2)
-    return np.concatenate([curve, points[:, -1:]], axis=1).astype(np.float32)
+    whole: NDArray[Any] = np.concatenate([curve, points[:, -1:]], axis=1)
+    return whole.astype(np.float32)
 
 
 def _distance(strokes: list[Floats]) -> Floats:

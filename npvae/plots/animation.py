@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ def gif(frames: Sequence[Image.Image], held: Sequence[int] = (-1,), step: int = 
     """An animation of grey frames of one size; those with an index in `held` stay longer."""
     top = LEVELS - 1
     palette = [grey for k in range(LEVELS) for grey in 3 * [round(255 * k / top)]]
-    shown = np.full((frames[0].height, frames[0].width), -2.0)
+    shown: NDArray[Any] = np.full((frames[0].height, frames[0].width), -2.0)
     indexed = []
     for frame in frames:
         levels = np.asarray(frame) * (top / 255)

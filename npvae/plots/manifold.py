@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from npvae.datasets.dataset import SIDE
-from npvae.latent_space import encode_all, normal_quantiles, principal_axes
+from npvae.latent_space import Floats, encode_all, normal_quantiles, principal_axes
 from npvae.model import VAE
 from npvae.plots.image_grid import image_grid
 from npvae.plots.validation import check_size
@@ -23,9 +23,9 @@ from npvae.plots.validation import check_size
 class Plane(NamedTuple):
     """The codes center + a * right + b * up; a and b count standard deviations."""
 
-    center: NDArray[np.float64]  # (Z,)
-    right: NDArray[np.float64]  # (Z,)
-    up: NDArray[np.float64] | None  # (Z,); None for a line
+    center: Floats  # (Z,)
+    right: Floats  # (Z,)
+    up: Floats | None  # (Z,); None for a line
     words: str
 
 
@@ -42,7 +42,7 @@ def principal_plane(vae: VAE, images: NDArray[np.uint8]) -> Plane:
     principal components; one step is a standard deviation of the codes."""
     mean, axes, variance = principal_axes(encode_all(vae, images)[0])
     right, up = axes * np.sqrt(variance[:2, np.newaxis])
-    first, second = variance[:2] / max(variance.sum(), 1e-300)
+    first, second = variance[:2] / max(float(variance.sum()), 1e-300)
     words = (
         f"principal component 1 of mu to the right ({first:.0%} of the variance), "
         f"2 upwards ({second:.0%})"

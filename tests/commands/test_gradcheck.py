@@ -12,6 +12,7 @@ from PIL import Image
 
 from npvae.commands import gradcheck
 from npvae.core.errors import OptionError
+from npvae.core.parameters import Array
 from npvae.gradcheck import TOLERANCE, Check
 from npvae.model import VAE
 from npvae.optimizers import Adam
@@ -75,7 +76,7 @@ def test_the_trace_of_a_random_batch(capsys: pytest.CaptureFixture[str]) -> None
 
 @pytest.mark.parametrize("example", [worked_example(), random_example(1)], ids=["worked", "random"])
 def test_the_trace_leaves_nothing_out_and_adds_up(
-    example: tuple[VAE, np.ndarray, np.ndarray],
+    example: tuple[VAE, Array, Array],
 ) -> None:
     vae, x, epsilon = example
     forward, backward = trace(*example)

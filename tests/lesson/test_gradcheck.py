@@ -118,7 +118,7 @@ def test_parameters_are_drawn_until_no_unit_is_near_its_kink(near: float) -> Non
     parameters, draws = NamedArrays({"layer.b": (1,)}, float), [near, near, 101 * STEP, 7.0]
 
     class Dice(np.random.Generator):
-        def normal(self, *_: Any) -> Any:
+        def normal(self, *_: Any, **__: Any) -> Any:
             return draws.pop(0)
 
     dice = Dice(np.random.PCG64(0))

@@ -173,7 +173,8 @@ def three_layers() -> tuple[MLP, NamedArrays, NamedArrays]:
 
 def test_an_mlp_is_its_layers_one_after_the_other() -> None:
     mlp, parameters, gradients = three_layers()
-    x, d_h = np.random.default_rng(2).normal(0, 1, (7, 4)), np.ones((7, 2))
+    x = np.random.default_rng(2).normal(0, 1, (7, 4))
+    d_h: Array = np.ones((7, 2))
     y: list[Array] = []
     h = [x]
     for k in range(3):

@@ -393,7 +393,8 @@ def test_save_and_load_to_the_bit(tmp_path: Path, hidden_dims: tuple[int, ...], 
 
 
 def test_sizes_may_be_numpy_integers(tmp_path: Path) -> None:
-    vae = VAE(12, tuple(np.array([7])), np.int64(3))
+    three: Any = np.int64(3)
+    vae = VAE(12, tuple(np.array([7])), three)
     vae.save(tmp_path / "model.npz")
     assert VAE.load(tmp_path / "model.npz").settings == vae.settings
 

@@ -2,9 +2,11 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from npvae.core.errors import OutputError
@@ -231,7 +233,7 @@ def test_a_pillow_image_is_saved_too_and_equal_pixels_give_equal_bytes(tmp_path:
         np.zeros((0, 4), dtype=np.uint8),
     ],
 )
-def test_what_is_no_picture_is_not_written(tmp_path: Path, pixels: np.ndarray) -> None:
+def test_what_is_no_picture_is_not_written(tmp_path: Path, pixels: NDArray[Any]) -> None:
     with pytest.raises(ValueError, match=r"\(H, W\) or \(H, W, 3\)"):
         save_png(tmp_path / "picture.png", pixels)
     assert list(tmp_path.iterdir()) == []

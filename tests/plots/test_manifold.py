@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from npvae.core.errors import OptionError
+from npvae.core.parameters import Array
 from npvae.latent_space import normal_quantiles, principal_axes
 from npvae.plots import manifold as module
 from npvae.plots.axes import MARGIN
@@ -24,8 +25,9 @@ UNIT = np.eye(2)
 def test_each_tile_is_its_place_decoded(latent_dim: int, reach: float | None) -> None:
     """In the picture itself: rows run downwards, the second direction upwards."""
     vae = model(latent_dim)
+    center: Array = np.zeros(2)
     if latent_dim == 2:
-        plane, center, right, up = latent_plane(2), np.zeros(2), UNIT[0], UNIT[1]
+        plane, right, up = latent_plane(2), UNIT[0], UNIT[1]
     else:
         plane = principal_plane(vae, TEST.images)
         center, axes, variance = principal_axes(vae.encode(x_of(TEST.images))[0])
