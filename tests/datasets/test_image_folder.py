@@ -91,8 +91,7 @@ TRAIN_AND_TEST = [
 
 
 @pytest.mark.parametrize("names", TRAIN_AND_TEST, ids="-".join)
-@pytest.mark.parametrize("classes", [("",), ("a", "b")])
-@pytest.mark.parametrize("wrapped", [False, True])
+@pytest.mark.parametrize(("classes", "wrapped"), [(("",), False), (("a", "b"), True)])
 def test_halves_by_their_usual_names(
     tmp_path: Path, names: tuple[str, str], classes: tuple[str, ...], wrapped: bool
 ) -> None:
