@@ -226,6 +226,8 @@ def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
             signals.over = True
     if signals.pending:  # it was meant for the session as well
         signal.raise_signal(signals.pending)
+    if code and "npvae.runs.mpi" in sys.modules:
+        sys.modules["npvae.runs.mpi"].end_all(code)
     sys.exit(code)
 
 

@@ -25,6 +25,7 @@ EPILOG = """examples:
   python scripts/train.py --dataset mnist --latent-dim 2
   python scripts/train.py --preset tuned --seed 1
   python scripts/train.py --dataset my-pictures/ --hidden 256,128 --out runs/mine
+  mpiexec -n 4 python scripts/train.py --epochs 20
 
 presets; other options change single settings of them:
 """
@@ -89,9 +90,14 @@ def main(arguments: Sequence[str]) -> None:
     data_dir, quiet = options.get("data_dir"), options.get("quiet", False)
     backend = options.get("backend")
     from npvae.commands import training_run
+    from npvae.runs import mpi
 
-    if "resume" in options:
-        training_run.resume(options["resume"], given, data_dir, quiet, backend)
-    else:
-        chosen = replace(PRESETS.get(options.get("preset", ""), Settings()), **given)
-        training_run.start(chosen, data_dir, options.get("out"), quiet, backend)
+    ranks = mpi.join()
+    with mpi.together(ranks):
+        if ranks and ranks.rank:
+            training_run.follow(ranks)
+        elif "resume" in options:
+            training_run.resume(options["resume"], given, data_dir, quiet, backend, ranks)
+        else:
+            chosen = replace(PRESETS.get(options.get("preset", ""), Settings()), **given)
+            training_run.start(chosen, data_dir, options.get("out"), quiet, backend, ranks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -34,6 +35,7 @@ from npvae.runs.messages import (
     summary,
     topics,
 )
+from npvae.runs.mpi import Ranks
 from npvae.runs.progress import Progress
 from npvae.runs.run_directory import Run, as_row, new_run, open_run
 from npvae.runs.terminal import show, show_note
@@ -46,6 +48,7 @@ def start(
     out: str | None,
     quiet: bool = False,
     backend: str | None = None,
+    ranks: Ranks | None = None,
 ) -> None:
     """Train a new run in the folder `out`, by default the next one in runs/."""
     settings = with_known_names(settings)
@@ -60,14 +63,14 @@ def start(
     about = {
         "settings": settings.as_dict(),
         "data": about_data(train_set, test_set, settings),
-        "versions": versions(backend),
+        "versions": versions(backend, ranks.size if ranks else 1),
     }
     name = f"{short_name(train_set)}-z{settings.latent_dim}"
     run = new_run(name, out, about, started=now())
     where = data_dir_words(data_dir)
     with closing(run), explain_interruption(run, settings, where):
         optimizer = OPTIMIZERS[settings.optimizer](settings.learning_rate)
-        _train(run, vae, optimizer, settings, train_set, test_set, quiet, where, backend)
+        _train(run, vae, optimizer, settings, train_set, test_set, quiet, where, backend, ranks)
 
 
 def resume(
@@ -76,6 +79,7 @@ def resume(
     data_dir: str | None,
     quiet: bool = False,
     backend: str | None = None,
+    ranks: Ranks | None = None,
 ) -> None:
     """Continue the run in a folder, as if it had never stopped; `given` are changed settings."""
     backend = backend or fast.wanted_backend()
@@ -89,18 +93,30 @@ def resume(
         with explain_interruption(run, settings, where):
             report = silence if quiet else show_note
             train_set, test_set = images_of(run, settings, given, data_dir, report)
-            before = run.about["versions"]
+            before, today = run.about["versions"], versions(backend, ranks.size if ranks else 1)
             others = [
                 f"{what} is {now_is}, it was {before[what]}"
-                for what, now_is in versions(backend).items()
+                for what, now_is in today.items()
                 if now_is != before.get(what, now_is)
             ]
             if others:
                 show_note(f"note: last digits may differ: {'; '.join(others)}", sys.stderr)
             run.about["settings"] = settings.as_dict()
-            run.write_about(resumed=now(), resumed_after_epoch=done, resumed_with=versions(backend))
+            run.write_about(resumed=now(), resumed_after_epoch=done, resumed_with=today)
             say(f"Resuming {run.folder} after epoch {done}.\n")
-            _train(run, vae, optimizer, settings, train_set, test_set, quiet, where, backend, done)
+            _train(
+                run,
+                vae,
+                optimizer,
+                settings,
+                train_set,
+                test_set,
+                quiet,
+                where,
+                backend,
+                ranks,
+                done,
+            )
 
 
 def _train(
@@ -113,26 +129,33 @@ def _train(
     quiet: bool,
     where: Sequence[str | Path],
     backend: str,
+    ranks: Ranks | None = None,
     done: int = 0,
 ) -> None:
     """Train the epochs after `done`, save each one, and print the progress and a summary."""
     say = silence if quiet else show
     images = train_set.images, test_set.images
-    about = topics(settings, train_set, test_set, vae, run, backend)
+    about = topics(settings, train_set, test_set, vae, run, backend, ranks.size if ranks else 1)
     say(plan(about))
-    if fast.why_not(backend):
+    if fast.why_not(backend) and not ranks:
         free_blas_threads()  # the lesson trains: products take all cores
     if fast.must_compile(backend):
         say("Compiling for this machine: some ten seconds, the first time only.\n")
     facts = [(topic, "\n".join(about[topic])) for topic in about if topic != "results"]
     progress = Progress(settings.epochs, done, quiet)
     epochs = range(done + 1, settings.epochs + 1)
+    if ranks:
+        header = {**run.about, "model": vae.settings, "optimizer": optimizer.settings}
+        arrays = {**vae.parameters, **optimizer.state_arrays}
+        ranks.comm.bcast((header, arrays, epochs, where, backend))
     bounds = floor_and_baseline(train_set, test_set)
     draw = RunPictures(run, vae, settings, test_set, bounds, facts, where)
     if done:  # the run may have stopped because these pictures could not be written
         draw(run.history, 0.0)
     try:
-        for epoch in train(vae, optimizer, *images, settings, epochs, progress.batch, backend):
+        for epoch in train(
+            vae, optimizer, *images, settings, epochs, progress.batch, backend, ranks
+        ):
             epoch = epoch._replace(seconds=max(0.0, epoch.seconds))  # if a clock went backwards
             history = [*run.history, as_row(epoch)]
             try:
@@ -152,6 +175,31 @@ def _train(
     if quiet:
         show(f"results   {run.folder}")
     say(next_steps(run, where, vae.latent_dim))
+
+
+def follow(ranks: Ranks) -> None:
+    """Train with rank 0, which has read the settings; write and print nothing.
+
+    The images are read here, too, after rank 0 has downloaded them. Raises DataError if they are
+    others on this machine.
+    """
+    header, arrays, epochs, where, backend = ranks.comm.bcast(None)
+    settings, data = Settings.from_dict(header["settings"]), header["data"]
+    vae = VAE.from_checkpoint("of rank 0", header, arrays)
+    optimizer = OPTIMIZERS[header["optimizer"]["name"]].from_state(
+        header["optimizer"], arrays, vae.parameters
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # rank 0 shows what there is to note
+        data_dir = str(where[1]) if where else None
+        train_set, test_set = load_again(
+            data["name"], data["extra"], data_dir, silence, settings.own_data
+        )
+        if not are_those_of(data, train_set, test_set):
+            raise DataError(f"{data['name']} on this machine are not the images of rank 0.")
+        images = train_set.images, test_set.images
+        for _ in train(vae, optimizer, *images, settings, epochs, None, backend, ranks):
+            pass
 
 
 def data_dir_words(data_dir: str | None) -> list[str | Path]:

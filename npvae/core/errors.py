@@ -34,6 +34,14 @@ class DivergedError(NpvaeError):
     exit_code = 5
 
 
+class RankError(NpvaeError):
+    """Another process of the same training has failed, and has said why."""
+
+    def __init__(self, rank: int, exit_code: int) -> None:
+        super().__init__(f"rank {rank} has failed, so all ranks end.")
+        self.rank, self.exit_code = rank, exit_code
+
+
 class OutputError(NpvaeError):
     """An output folder that is taken or cannot be written, or a full disk."""
 

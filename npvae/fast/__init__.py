@@ -21,6 +21,7 @@ instead, if so.
     atomics.py   what Numba cannot say: a call of BLAS, and where threads meet
     blas.py      the BLAS of NumPy: where its functions are, and how many threads it uses
     jit.py       compiling, once, and the cache
+    ranks.py     workers that are processes of MPI, on one machine or several
     threads.py   how many cores there are
 """
 
@@ -68,12 +69,14 @@ def must_compile(backend: str) -> bool:
     return program("float32").must_compile()
 
 
-def describe(backend: str, vae: VAE, optimizer: type[Optimizer]) -> str:
-    """What trains this model here, in a line for people."""
+def describe(backend: str, vae: VAE, optimizer: type[Optimizer], ranks: int = 1) -> str:
+    """What trains this model here, in a line for people; `ranks` processes together."""
     from npvae.fast.threads import cores
 
     if why := why_not(backend) or why_not_for(vae, optimizer()):
-        return f"NumPy ({why})"
+        return f"NumPy ({why})" + (f", MPI: {ranks} ranks" if ranks > 1 else "")
+    if ranks > 1:
+        return f"engine: compiled by Numba, MPI: {ranks} ranks, each a worker"
     number = cores()
     return f"engine: compiled by Numba, {number} worker{'s' * (number != 1)}"
 

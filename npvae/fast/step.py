@@ -104,6 +104,17 @@ def work(
     return stopped
 
 
+def step(gradient: Any, more: Any, rate: float, network: Network, rule: Rule) -> None:
+    """Optimizer.update with the sum of two gradients (P,) from elsewhere; numbers as in `work`."""
+    mode = float_mode()
+    set_float_mode(mode | FLUSH)
+    t, state = rule.t[0] + 1, (rule.first, rule.second)
+    theta, kind, settings = network.parameters, rule.kind, rule.settings
+    optimizer_step(kind, theta, gradient, more, state[0], state[1], t, rate, settings)
+    rule.t[0] = t
+    set_float_mode(mode)
+
+
 @jit
 def train_batches(
     worker: int, first: int, last: int, batch_size: int, network: Network, rule: Rule, data: Batches

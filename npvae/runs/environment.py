@@ -14,10 +14,10 @@ from npvae import __version__, fast
 from npvae.fast.threads import cores
 
 
-def versions(backend: str = "auto") -> dict[str, str]:
+def versions(backend: str = "auto", ranks: int = 1) -> dict[str, str]:
     """Versions and machine, by name. Where all are equal, runs of equal settings are bit-identical.
 
-    Where one differs, the last digits may differ.
+    Where one differs, the last digits may differ. `ranks` processes train together, see mpi.py.
     """
     found = {"npvae": __version__, "python": platform.python_version()}
     for name in ("numpy", "numba", "pillow"):
@@ -26,7 +26,7 @@ def versions(backend: str = "auto") -> dict[str, str]:
         except PackageNotFoundError:
             found[name] = "missing"
     trains = "numpy" if fast.why_not(backend) else "engine"
-    return {**found, "backend": trains, "blas": blas(), "cores": str(cores())}
+    return {**found, "backend": trains, "blas": blas(), "cores": str(cores()), "ranks": str(ranks)}
 
 
 def blas() -> str:

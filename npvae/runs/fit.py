@@ -24,6 +24,7 @@ from npvae.evaluation import average_loss
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
+from npvae.runs.mpi import DataParallel, Ranks
 from npvae.settings import Settings
 from npvae.training import plan_epoch, train_epoch
 
@@ -66,11 +67,13 @@ def train(
     epochs: range,
     report: Report | None = None,
     backend: str | None = None,
+    ranks: Ranks | None = None,
 ) -> Iterator[Epoch]:
     """Train on images (N, ...), bytes, epoch by epoch; the caller may stop after any of them.
 
     `backend` is "auto", the engine where it can run, or "numpy", the lesson; by default what the
-    environment variable NPVAE_BACKEND says. Both give the same numbers but for rounding.
+    environment variable NPVAE_BACKEND says. Both give the same numbers but for rounding. `ranks`
+    are the processes that train this model together, if there are several; all call this alike.
 
     The optimizer's learning rate is set as settings say. Raises ValueError for images that are not
     bytes, and DivergedError if a loss is not finite; what was yielded before is still good.
@@ -79,7 +82,8 @@ def train(
     if test_images is not None:
         check_images(test_images)
     indices, held_out = train_validation_split(len(images), settings.validation, settings.seed)
-    engine = start_engine(vae, optimizer, images, backend)
+    engine = start_engine(vae, optimizer, images, backend, ranks)
+    model = DataParallel(vae, ranks) if ranks else vae
 
     def mean_loss(images: Images, rng: np.random.Generator) -> Loss:
         if engine is None:
@@ -92,7 +96,7 @@ def train(
         try:
             with np.errstate(all="ignore"):  # an overflow shows in the loss, which is checked
                 if engine is None:
-                    losses = train_epoch(vae, optimizer, images, plan, settings)
+                    losses = train_epoch(model, optimizer, images, plan, settings)
                 else:
                     losses = engine.train_epoch(plan, settings)
                 sizes = batch_sizes(len(indices), settings.batch_size)
@@ -117,19 +121,29 @@ def train(
 
 
 def start_engine(
-    vae: VAE, optimizer: Optimizer, images: Images, backend: str | None
+    vae: VAE,
+    optimizer: Optimizer,
+    images: Images,
+    backend: str | None,
+    ranks: Ranks | None = None,
 ) -> Engine | None:
-    """The engine, or None if the lesson has to train this model."""
-    if fast.why_not(backend or fast.wanted_backend()) or fast.why_not_for(vae, optimizer):
-        return None
-    from npvae.fast.engine import Engine
-    from npvae.fast.jit import CannotCompile
+    """The engine, or None if the lesson has to train this model, on this rank or on another."""
+    engine: Engine | None = None
+    if not (fast.why_not(backend or fast.wanted_backend()) or fast.why_not_for(vae, optimizer)):
+        from npvae.fast.engine import Engine
+        from npvae.fast.jit import CannotCompile
+        from npvae.fast.ranks import RankEngine
 
-    try:
-        return Engine(vae, optimizer, images)
-    except CannotCompile as error:
-        warnings.warn(f"NumPy trains, without the engine: {error}", stacklevel=3)
+        try:
+            if ranks:
+                engine = RankEngine(vae, optimizer, images, None, ranks)
+            else:
+                engine = Engine(vae, optimizer, images)
+        except CannotCompile as error:
+            warnings.warn(f"NumPy trains, without the engine: {error}", stacklevel=3)
+    if ranks and not ranks.meet(engine is not None).all():
         return None
+    return engine
 
 
 def batch_sizes(count: int, batch_size: int) -> list[int]:

@@ -13,7 +13,7 @@ from textwrap import wrap
 from typing import NamedTuple
 
 from npvae import fast
-from npvae.core.errors import DivergedError, OutputError
+from npvae.core.errors import DivergedError, OutputError, RankError
 from npvae.datasets import Dataset
 from npvae.evaluation import no_latent_loss, pixel_entropy
 from npvae.losses import Loss
@@ -51,6 +51,7 @@ def topics(
     vae: VAE,
     run: Run,
     backend: str = "auto",
+    ranks: int = 1,
 ) -> dict[str, list[str]]:
     """The lines of the plan by topic: data, network, training and so on."""
     images = len(train_set) - settings.validation
@@ -73,7 +74,7 @@ def topics(
         ],
         "options": wrap(settings.options(), room, break_on_hyphens=False) or ["all defaults"],
         "losses": ["in nats per image: bce (pixels) + beta * kl (latent code)"],
-        "backend": [fast.describe(backend, vae, OPTIMIZERS[settings.optimizer])],
+        "backend": [fast.describe(backend, vae, OPTIMIZERS[settings.optimizer], ranks)],
         "results": [str(run.folder)],
     }
 
@@ -115,6 +116,10 @@ def explain_interruption(
         what_and_why = str(error).splitlines()[:2]
         lines = [*what_and_why, how_to_continue(run, settings, where)]
         raise OutputError("\n".join(lines)) from error
+    except RankError as error:
+        how = how_to_continue(run, settings, where)
+        error.args = (f"{error}\n{how}",)
+        raise
     except (KeyboardInterrupt, OSError) as error:  # OSError: nothing can be printed
         by_user = isinstance(error, KeyboardInterrupt | BrokenPipeError)
         with suppress(OSError):

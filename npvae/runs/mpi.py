@@ -1,0 +1,165 @@
+"""How do several processes train one model? `mpiexec -n 4 python scripts/train.py ...`
+
+A gradient is a sum over images, so it can be added up anywhere. MPI numbers its processes: each is
+a *rank*. Every rank makes the same plan of an epoch, with the same permutation and noise. Of each
+batch it takes its shard and computes the gradient. The ranks add up their gradients, and every rank
+makes the same step, so they all keep the same parameters. Rank 0 alone prints, writes and draws.
+
+In the lesson a `DataParallel` model does this inside training.train_epoch. In the engine the
+workers are ranks instead of threads: see fast/ranks.py. A rank computes on one core.
+
+Nothing of MPI is imported unless mpiexec has started this process.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from npvae.core.errors import DivergedError, NpvaeError, OptionError, RankError
+from npvae.core.parameters import Array, NamedArrays
+from npvae.fast.blas import one_thread
+from npvae.losses import Loss
+from npvae.model import VAE
+from npvae.runs.terminal import show_note
+
+# How the launchers of MPICH (and Intel, Microsoft, Slurm) and of Open MPI number their processes.
+NUMBERS = (("PMI_SIZE", "PMI_RANK"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"))
+PATIENCE = 5.0  # seconds that other ranks wait for rank 0 to explain an error, then they end all
+
+
+def join() -> Ranks | None:
+    """All ranks, if mpiexec has started several. Raises OptionError if they cannot be reached."""
+    found = (tuple(os.environ.get(name, "") for name in names) for names in NUMBERS)
+    size, rank = next((map(int, pair) for pair in found if all(map(str.isdecimal, pair))), (1, 0))
+    if size == 1:
+        return None
+    why = ""
+    try:
+        from mpi4py import MPI
+
+        comm: Any = MPI.COMM_WORLD
+        if comm.size != size:
+            why = "mpi4py belongs to another MPI than this mpiexec and sees only one process"
+    except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py finds no library of MPI
+        why = f"mpi4py cannot be used: {error}".splitlines()[0]
+    if why and rank:
+        raise SystemExit(OptionError.exit_code)  # rank 0 explains it
+    if why:
+        raise OptionError(
+            f"mpiexec has started {size} processes, but {why}.\n"
+            f"Install both for this Python with  {sys.executable} -m pip install mpi4py mpich\n"
+            f"and start with the mpiexec in {os.path.dirname(sys.executable)}."
+        )
+    return Ranks(comm)
+
+
+class Ranks:
+    """The processes that train together; `rank` is the number of this one, of `size` in all.
+
+    `comm` is a communicator of mpi4py.
+    """
+
+    def __init__(self, comm: Any) -> None:
+        self.comm, self.rank, self.size = comm, int(comm.rank), int(comm.size)
+
+    def shard(self, count: int) -> slice:
+        """This rank's part of so many images; of fewer images than ranks, some ranks get none."""
+        return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def meet(self, *numbers: float, failed: int = 0) -> NDArray[np.float64]:
+        """The numbers of all ranks (size, n), by rank; at most three.
+
+        `failed` is the exit code of a rank that has failed. Then all others raise RankError.
+        """
+        own, all_of_them = np.zeros(4), np.empty((self.size, 4))
+        own[0], own[1 : 1 + len(numbers)] = failed, numbers
+        self.comm.Allgather(own, all_of_them)
+        codes = all_of_them[:, 0].astype(int)
+        if codes.any() and not failed:
+            raise RankError(int(codes.argmax()), int(codes.max()))
+        return all_of_them[:, 1 : 1 + len(numbers)]
+
+    def add_up(self, own: Array) -> Array:
+        """The sum of all ranks' arrays (n,), in the order of the ranks.
+
+        As inside MPI's Allreduce, each rank adds up one piece and gives it to all. So twice the
+        array travels, however many ranks there are. MPI would choose the order of the sum itself.
+        """
+        length = -(-len(own) // self.size)  # of a piece, rounded up
+        pieces = np.zeros((self.size, length), own.dtype)
+        pieces.reshape(-1)[: len(own)] = own
+        mine = np.empty_like(pieces)  # mine[r] is my piece of rank r's array
+        self.comm.Alltoall(pieces, mine)
+        total = mine[0]
+        for other in mine[1:]:
+            total += other
+        self.comm.Allgather(total, pieces)
+        return pieces.reshape(-1)[: len(own)]
+
+
+class DataParallel(VAE):
+    """`vae` itself, its very arrays; but loss and gradients are added up from the ranks' shards."""
+
+    def __init__(self, vae: VAE, ranks: Ranks) -> None:
+        self.__dict__.update(vars(vae))
+        self.ranks = ranks
+
+    def loss_and_gradients(
+        self, x: ArrayLike, epsilon: ArrayLike, beta: float = 1.0, *more: Any
+    ) -> tuple[Loss, NamedArrays]:
+        x, epsilon = np.asarray(x), np.asarray(epsilon)
+        shard = self.ranks.shard(len(x))
+        share, own = (shard.stop - shard.start) / len(x), Loss(0.0, 0.0, beta)
+        gradients = NamedArrays(self.parameters.shapes, self.dtype)
+        if share:
+            of_shard = (given[shard] for given in more)
+            own, gradients = super().loss_and_gradients(x[shard], epsilon[shard], beta, *of_shard)
+        bce, kl = self.ranks.meet(share * own.bce, share * own.kl).sum(axis=0)
+        gradients.flat[:] = self.ranks.add_up(share * gradients.flat)
+        return Loss(float(bce), float(kl), beta), gradients
+
+
+@contextmanager
+def together(ranks: Ranks | None) -> Iterator[None]:
+    """In this context an error of one rank ends all, once rank 0 has said how to continue.
+
+    Signals are the business of rank 0: the others go on until it ends them.
+    """
+    if ranks is None:
+        yield
+        return
+    try:
+        with one_thread():
+            if ranks.rank:
+                for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+                    if hasattr(signal, name):
+                        signal.signal(getattr(signal, name), signal.SIG_IGN)
+            yield
+    except Exception as error:
+        if ranks.rank == 0:
+            raise
+        code = error.exit_code if isinstance(error, NpvaeError) else 1
+        if not isinstance(error, DivergedError | RankError):  # which rank 0 gets as well
+            show_note(f"rank {ranks.rank}: {type(error).__name__}: {error}", sys.stderr)
+            if "--debug" in sys.argv:
+                traceback.print_exc()
+            ranks.meet(failed=code)
+        raise SystemExit(code) from error
+
+
+def end_all(code: int) -> None:
+    """End all ranks with this exit code, as one that has failed leaves the others waiting."""
+    if (mpi4py := sys.modules.get("mpi4py.MPI")) and mpi4py.COMM_WORLD.size > 1:
+        if mpi4py.COMM_WORLD.rank:
+            time.sleep(PATIENCE)
+        mpi4py.COMM_WORLD.Abort(code)
