@@ -1,0 +1,216 @@
+"""Several processes train one model as one process would, and end together."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from npvae import fast
+from npvae.core.errors import OptionError
+from npvae.runs.mpi import join
+from npvae.storage import checkpoint
+from tests.helpers import digits_file, environment, run_script
+
+MPIEXEC = shutil.which("mpiexec")
+HANGS_AFTER = 300.0  # seconds: generous, for a machine that is busy
+needs_mpi = [
+    pytest.mark.skipif(not importlib.util.find_spec("mpi4py"), reason="mpi4py is not installed"),
+    pytest.mark.skipif(MPIEXEC is None, reason="mpiexec is not installed"),
+]
+
+
+def mpiexec(ranks: int, program: str, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
+    """So many processes of a Python program, in the folder cwd."""
+    (cwd / "program.py").write_text(program)
+    return subprocess.Popen(
+        [str(MPIEXEC), "-n", str(ranks), sys.executable, "program.py", *arguments],
+        cwd=cwd,
+        env=environment(PYTHONUNBUFFERED="1"),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+# ------------------------------------------------------------------ the same weights
+
+# Trains twice with all ranks, and once in one process; 50 images leave a last batch of 2, in which
+# one of three ranks has no image.
+COMPARE = """
+import json
+import numpy as np
+from npvae import VAE
+from npvae.datasets.drawn_digits import drawn_digits
+from npvae.fast import why_not
+from npvae.optimizers import OPTIMIZERS
+from npvae.runs import fit, mpi
+from npvae.settings import Settings
+
+ranks = mpi.join()
+train_set, test_set = drawn_digits(train=50, test=30)
+found = {}
+
+def trained(dtype, backend, optimizer, ranks):
+    vae = VAE(784, (16,), 3, dtype=dtype, rng=0)
+    settings = Settings(epochs=2, batch_size=16, optimizer=optimizer, augment=("shift",))
+    optimizer = OPTIMIZERS[optimizer](1e-3)
+    images = train_set.images, test_set.images
+    epochs = list(fit.train(
+        vae, optimizer, *images, settings, range(1, 3), backend=backend, ranks=ranks
+    ))
+    return vae.parameters.flat.copy(), [[e.train.total, e.test.total] for e in epochs]
+
+for backend in ["numpy"] + ["auto"] * (not why_not("auto")):
+    for dtype in ("float64", "float32"):
+        for optimizer in OPTIMIZERS:
+            together, losses = trained(dtype, backend, optimizer, ranks)
+            others = ranks.comm.allgather(together.tobytes())
+            alone, expected = trained(dtype, backend, optimizer, None)  # OMP_NUM_THREADS workers
+            found[f"{backend} {dtype} {optimizer}"] = {
+                "one model": len(set(others)) == 1,
+                "equal": together.tobytes() == alone.tobytes(),
+                "weights": float(abs(together - alone).max() / abs(alone).max()),
+                "losses": float((abs(np.subtract(losses, expected)) / expected).max()),
+            }
+if ranks.rank == 0:
+    print(json.dumps(found))
+"""
+
+
+@pytest.mark.parametrize("ranks", [pytest.param(n, marks=needs_mpi) for n in (2, 3)])
+def test_ranks_train_the_model_that_one_process_trains(
+    ranks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the engine to the last bit, as its workers add up the same shards in the same order.
+
+    The lesson sums over the whole batch in one product, so there the order differs: by rounding in
+    float64. In float32 Adam turns a gradient that is all rounding, such as 1e-9, into a step of the
+    learning rate, whose sign is then open; eight steps bound that by 8 * 2 * 1e-3 at most.
+    """
+    monkeypatch.setenv("OMP_NUM_THREADS", str(ranks))
+    child = mpiexec(ranks, COMPARE, cwd=tmp_path)
+    out, err = child.communicate(timeout=HANGS_AFTER)
+    assert child.returncode == 0, err
+    found = json.loads(out)
+    assert len(found) == (8 if fast.why_not("auto") else 16)
+    for name, row in found.items():
+        assert row["one model"], name
+        if name.startswith("auto"):
+            assert row["equal"], (name, row)
+        assert row["weights"] < (1e-12 if "float64" in name else 16e-3), (name, row)
+        assert row["losses"] < (1e-12 if "float64" in name else 1e-4), (name, row)
+
+
+# ------------------------------------------------------------------ the same end
+
+TRAIN = """
+import os, sys
+from pathlib import Path
+from npvae.commands import cli
+
+rank = os.environ.get("PMI_RANK") or os.environ["OMPI_COMM_WORLD_RANK"]
+Path(f"rank{rank}.pid").write_text(str(os.getpid()))
+if rank == "1" and "--debug" in sys.argv:  # fails after so many batches
+    from npvae.runs.mpi import DataParallel
+    right, calls = DataParallel.loss_and_gradients, []
+
+    def wrong(*arguments):
+        calls.append(1)
+        if len(calls) > 25:
+            raise MemoryError("no memory is left here")
+        return right(*arguments)
+
+    DataParallel.loss_and_gradients = wrong
+cli.run(cli.command("train"))
+"""
+OPTIONS = [
+    "--epochs",
+    "900",
+    "--batch-size",
+    "20",
+    "--hidden",
+    "16",
+    "--pictures-every",
+    "0",
+    "--out",
+    "run",
+]
+
+
+@pytest.mark.parametrize("ranks", [pytest.param(2, marks=needs_mpi)])
+def test_a_rank_that_is_killed_ends_all_and_loses_no_epoch(ranks: int, tmp_path: Path) -> None:
+    data = str(digits_file(tmp_path, train=400))
+    child = mpiexec(ranks, TRAIN, "--dataset", data, *OPTIONS, cwd=tmp_path)
+    assert child.stdout is not None
+    printed = 0
+    for line in child.stdout:
+        if epoch := re.match(r" +(\d+)/900", line):
+            printed = int(epoch[1])
+        if printed == 2:
+            break
+    os.kill(int((tmp_path / "rank1.pid").read_text()), signal.SIGKILL)
+    out, err = child.communicate(timeout=HANGS_AFTER)
+    assert child.returncode, err
+    printed = max([printed, *map(int, re.findall(r"^ +(\d+)/900", out, flags=re.MULTILINE))])
+    header, before = checkpoint.load(tmp_path / "run" / "last.npz")
+    done = header["epoch"]
+    assert done >= printed
+    assert header["versions"]["ranks"] == "2"
+
+    more = str(done + 1)
+    resumed = run_script("train.py", "--resume", "run", "--epochs", more, cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "last digits may differ: ranks is 1, it was 2" in resumed.stderr
+    header, after = checkpoint.load(tmp_path / "run" / "last.npz")
+    assert header["epoch"] == done + 1
+    assert not np.array_equal(before["decoder.logits.W"], after["decoder.logits.W"])
+
+
+@pytest.mark.parametrize("ranks", [pytest.param(2, marks=needs_mpi)])
+def test_an_error_on_one_rank_ends_all_and_rank_0_says_how_to_continue(
+    ranks: int, tmp_path: Path
+) -> None:
+    data = str(digits_file(tmp_path, train=200))  # ten batches: the error comes in epoch 3
+    child = mpiexec(ranks, TRAIN, "--debug", "--dataset", data, *OPTIONS, cwd=tmp_path)
+    out, err = child.communicate(timeout=HANGS_AFTER)
+    assert child.returncode == 1, err
+    assert "rank 1: MemoryError: no memory is left here" in err
+    assert "rank 1 has failed, so all ranks end." in err
+    assert re.search(r"The state after epoch 2 is in run.last.npz\nContinue with: .*--resume", err)
+    assert out.count("epoch  ") == 1  # rank 0 alone prints
+    assert checkpoint.load(tmp_path / "run" / "last.npz")[0]["epoch"] == 2
+
+
+# ------------------------------------------------------------------ without MPI
+
+
+def test_without_mpiexec_nothing_of_mpi_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PMI_SIZE", "PMI_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(sys.modules, "mpi4py", None)  # its import would fail
+    assert join() is None
+
+
+def test_under_mpiexec_without_mpi4py_rank_0_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    monkeypatch.setenv("PMI_SIZE", "2")
+    monkeypatch.setenv("PMI_RANK", "0")
+    with pytest.raises(OptionError, match=r"started 2 processes.*\n.*pip install mpi4py mpich"):
+        join()
+    monkeypatch.setenv("PMI_RANK", "1")
+    with pytest.raises(SystemExit) as end:
+        join()
+    assert end.value.code == 2
