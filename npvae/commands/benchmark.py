@@ -16,6 +16,7 @@ from npvae.storage.files import write_bytes_safely
 EXAMPLES = """examples:
   python scripts/benchmark.py                        compare
   python scripts/benchmark.py --sweep --json b.json  and how it grows with every size
+  python scripts/benchmark.py --mpi                  what a second process gains
 """
 
 
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--batch-sizes", type=cli.sizes, default=sizes, metavar="N", help=help)
     help = "measure how time and memory grow, too: a few minutes"
     parser.add_argument("--sweep", action="store_true", help=help)
+    help = "measure what a second process gains instead (needs mpi4py and mpiexec)"
+    parser.add_argument("--mpi", action="store_true", help=help)
     help = "write all figures here as JSON"
     parser.add_argument("--json", type=cli.some_text, metavar="FILE", help=help)
     parser.add_argument("--quiet", action="store_true", help="print results and errors only")
@@ -46,6 +49,15 @@ def main(arguments: Sequence[str]) -> None:
 
     from npvae.reference import benchmark
 
+    if options.mpi:
+        from npvae.reference import mpi_times
+
+        one, two = (mpi_times.measured(ranks, options.batch_sizes) for ranks in (1, 2))
+        print(mpi_times.table(one, two))
+        if options.json:
+            text = json.dumps({"1 rank": one, "2 ranks": two}, indent=2)
+            write_bytes_safely(options.json, text.encode() + b"\n")
+        return
     say = (lambda line: None) if options.quiet else (lambda line: print(f"... {line}", flush=True))
     about = benchmark.machine()
     for name, value in about.items():
