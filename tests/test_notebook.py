@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
 import io
 import json
 import re
@@ -29,6 +31,16 @@ def test_it_is_kept_without_outputs_and_in_short_cells() -> None:
     texts = "".join("".join(cell["source"]) for cell in notebook["cells"])
     for link in re.findall(r"\]\(([^)#\s]+)\)", texts):
         assert (PATH.parent / link).is_file()
+
+
+def test_what_it_imports_exists() -> None:
+    """So that a moved function is noticed without nbclient, too."""
+    for cell in cells(json.loads(PATH.read_text(encoding="utf-8"))):
+        lines = [line for line in cell["source"] if not line.startswith("%")]
+        for node in ast.walk(ast.parse("".join(lines))):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("npvae"):
+                module = importlib.import_module(str(node.module))
+                assert all(hasattr(module, alias.name) for alias in node.names)
 
 
 @pytest.fixture(scope="module")
