@@ -5,8 +5,8 @@ float64 with step 1e-5 this central difference is off by about step^2 f''' / 6 +
 some 1e-10. So each entry of each gradient is computed a second time, from nothing but forward
 passes, and has to agree to 1e-7 of the largest entry of its array.
 
-A gradient check compares backward with forward, so it accepts a wrong forward: mistakes/ shows what
-that can do, and tests/test_meaning.py what helps. `check` is for your own layers as well.
+A gradient check compares backward with forward, so it accepts a wrong forward. mistakes/ shows what
+that can do; tests/test_meaning.py finds such mistakes. `check` works for your own layers, too.
 Next: gradcheck_vae.py, all checks of this VAE.
 """
 
@@ -40,7 +40,7 @@ class Check:
 
     @property
     def error(self) -> float:
-        """That of the worst entry."""
+        """The error of the worst entry."""
         return float(self.errors.max())
 
     @property
@@ -54,7 +54,7 @@ class Check:
 
 
 def central_differences(f: Callable[[], float], theta: Array, step: float = STEP) -> Array:
-    """d f / d theta for every entry of theta, which f reads and which is put back as it was."""
+    """d f / d theta for every entry of theta. f reads theta, which is restored in the end."""
     gradient = np.empty_like(theta)
     for index in np.ndindex(theta.shape):
         value = theta[index]
@@ -71,7 +71,7 @@ def check(what: str, f: Callable[[], float], theta: Array, analytic: Array) -> C
     """Compare the analytic gradient of f with central differences, entry by entry.
 
     f reads theta, an array of float64, and returns a number. To check a layer, let this number be
-    the sum of d_h * h, with any d_h: its gradient is what backward makes of d_h. For example:
+    the sum of d_h * h, with any d_h: its gradient is what backward returns for d_h. For example:
 
         >>> import numpy as np
         >>> from npvae.gradcheck import check

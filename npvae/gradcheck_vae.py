@@ -1,11 +1,12 @@
 """All gradient checks of this VAE, bottom-up.
 
-Each activation, a dense layer, several in a row, each loss, the reparameterization, the whole
-model, for parameters and inputs alike. Sizes are small, biases not zero, the noise is frozen, the
-upstream gradients are random, and no activation is near its kink, where there is no derivative.
+They check each activation, a dense layer, several in a row, each loss, the reparameterization and
+the whole model, for parameters and inputs. Sizes are small, biases not zero, the noise is fixed.
+The upstream gradients `d_h` and `d_y`, which a layer gets from the next one, are random. No unit is
+near its kink, where there is no derivative.
 
-The x and epsilon of a model see a little more than backward: `check_model` states their gradients
-from what x and epsilon mean, not from the code under test. Next: mistakes/.
+The rows x and epsilon of a model see a little more than backward: `check_model` states their
+gradients from what x and epsilon mean, not from the code under test. Next: mistakes/.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ Part: TypeAlias = Callable[[np.random.Generator], Iterator[Check]]
 
 
 def parts() -> dict[str, Part]:
-    """All checks by name, from the bottom up. Each makes its rows from a generator."""
+    """All checks by name, from the bottom up. Each draws its numbers from a generator."""
     found: dict[str, Part] = {}
     for name, activation in ACTIVATIONS.items():
         found[name] = partial(check_activation, name, activation)
@@ -71,7 +72,7 @@ def check_everything(seed: int = 0, only: str = "") -> Iterator[Check]:
 def check_activation(
     name: str, activation: Activation, rng: np.random.Generator
 ) -> Iterator[Check]:
-    """y, on both sides of the kink and at least 0.05 away from it."""
+    """The gradient for y, on both sides of the kink and at least 0.05 away from it."""
     y: Array = rng.uniform(0.05, 2, (5, 6)) * rng.choice([-1, 1], (5, 6))
     d_h = rng.standard_normal((5, 6))
 
@@ -82,7 +83,7 @@ def check_activation(
 
 
 def check_dense(rng: np.random.Generator) -> Iterator[Check]:
-    """W, b and x of one layer."""
+    """The gradients for W, b and x of one layer."""
     parameters = NamedArrays({"layer.W": (4, 3), "layer.b": (3,)}, float)
     layer = Dense(parameters, parameters.copy(), "layer")
     parameters.flat[:] = rng.standard_normal(15)
@@ -98,7 +99,7 @@ def check_dense(rng: np.random.Generator) -> Iterator[Check]:
 
 
 def check_mlp(name: str, activation: Activation, rng: np.random.Generator) -> Iterator[Check]:
-    """Three layers in a row: every parameter, and the input."""
+    """The gradients for every parameter and the input of three layers in a row."""
     shapes: dict[str, tuple[int, ...]] = {}
     for k, (n_in, n_out) in enumerate([(4, 5), (5, 3), (3, 2)]):
         shapes |= {f"layer{k}.W": (n_in, n_out), f"layer{k}.b": (n_out,)}

@@ -1,10 +1,10 @@
-"""What can one do with latent codes?
+"""What can you do with latent codes?
 
     encode_all          where are all the images in latent space?
-    gaussian_of_class   where are the images of one class?
-    slerp               a path from one code to another, around the origin
+    gaussian_of_class   where are the images of one class? `draw_codes` draws new codes there
+    slerp               a path from one code to another, around the origin; `lerp` is straight
     normal_quantiles    points that divide the prior into equal shares
-    principal_axes      the directions in which the codes vary most
+    principal_axes      the directions in which the codes vary most; `principal_plane` projects
 
 Everything here is about arrays of latent codes; `plots/` turns them into pictures.
 """

@@ -144,6 +144,6 @@ def reparameterize(mu: Array, log_var: Array, epsilon: Array) -> Array:
 def reparameterize_backward(d_z: Array, log_var: Array, epsilon: Array) -> tuple[Array, Array]:
     """d_mu = d_z and d_log_var = d_z * epsilon * 0.5 * sigma, all (B, Z).
 
-    Because d sigma / d log_var = d exp(0.5 * log_var) / d log_var = 0.5 * sigma.
+    Here d sigma / d log_var = d exp(0.5 * log_var) / d log_var = 0.5 * sigma.
     """
     return d_z, d_z * epsilon * 0.5 * np.exp(0.5 * log_var)

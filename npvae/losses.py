@@ -41,7 +41,7 @@ class Loss(NamedTuple):
         return self.bce + self.beta * self.kl
 
     @property
-    def loss(self) -> float:  # the same, by another name
+    def loss(self) -> float:  # the same number, under the name of the formula above
         return self.total
 
     @property
@@ -74,7 +74,7 @@ def bce_with_logits(logits: Array, x: Array) -> Array:
 def bce_with_logits_backward(d_bce: Array | float, logits: Array, x: Array) -> Array:
     """d_logits (B, D) = d_bce * (x_hat - x).
 
-    Because softplus'(l) = exp(l) / (1 + exp(l)) = sigmoid(l), and the derivative of x * l is x.
+    The derivative of softplus(l) is exp(l) / (1 + exp(l)) = sigmoid(l), that of x * l is x.
     `d_bce` is d loss / d bce: a number such as 1/B, or one for each image, (B, 1).
     """
     return d_bce * (sigmoid(logits) - x)
@@ -85,8 +85,8 @@ def kl_divergence(mu: Array, log_var: Array) -> Array:
 
         kl = sum over latents of 0.5 * (mu^2 + sigma^2 - 1 - log_var)
 
-    The mean of log q(z) - log p(z) = 0.5 * (z^2 - epsilon^2 - log_var) over z from q, where those
-    of epsilon^2 and z^2 are 1 and mu^2 + sigma^2 (Kingma and Welling 2014, appendix B).
+    It is the mean over q of log q(z) - log p(z) = 0.5 * (z^2 - epsilon^2 - log_var). The mean of
+    epsilon^2 is 1, that of z^2 is mu^2 + sigma^2 (Kingma and Welling 2014, appendix B).
     """
     return np.sum(0.5 * (mu**2 + np.exp(log_var) - 1 - log_var), axis=1)
 
@@ -94,6 +94,6 @@ def kl_divergence(mu: Array, log_var: Array) -> Array:
 def kl_divergence_backward(d_kl: Array | float, mu: Array, log_var: Array) -> tuple[Array, Array]:
     """d_mu = d_kl * mu and d_log_var = d_kl * 0.5 * (sigma^2 - 1), both (B, Z).
 
-    Because d sigma^2 / d log_var = sigma^2. Both are 0 at mu = 0, sigma = 1: the prior.
+    Here d sigma^2 / d log_var = sigma^2. Both are 0 at mu = 0, sigma = 1: the prior.
     """
     return d_kl * mu, d_kl * 0.5 * (np.exp(log_var) - 1)

@@ -54,7 +54,7 @@ class Activations(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """The gradient of each: d_mu is d loss / d mu. Of hidden layers, d_h of the last one."""
+    """Gradients by name: d_mu is d loss / d mu; d_h_enc, d_h_dec are of the last hidden layer."""
 
     d_logits: Array  # (B, D)
     d_h_dec: Array  # (B, H)

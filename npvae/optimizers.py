@@ -10,7 +10,7 @@ Adam keeps two running means for every parameter theta, of its gradient and of t
 
 (Kingma and Ba 2015, algorithm 1.) Where gradients keep their sign, a step has the size of
 `learning_rate`, however large or small they are; otherwise it is smaller. Three relatives follow,
-as PyTorch has them. `update` calls `step` for all parameters: see core/optimizer_base.py.
+with the formulas of PyTorch. `update` calls `step` for all parameters: see core/optimizer_base.py.
 Next: schedules.py.
 """
 
@@ -60,7 +60,7 @@ class Adamax(Adam):
 class RMSProp(Optimizer):
     """The gradient divided by the root of its running mean square (Hinton 2012, lecture 6e).
 
-    v is not corrected for its beginning at 0: the first steps are up to 1 / sqrt(1 - decay) times
+    v starts at 0 and is not corrected for it: the first steps are up to 1 / sqrt(1 - decay) times
     as large. (The decay is PyTorch's; the lecture has 0.9.)
     """
 

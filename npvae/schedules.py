@@ -5,8 +5,8 @@ fall, as one of three schedules says. It may rise at first, while the optimizer 
 gradients yet. Beta may begin at 0, so that z learns to carry information before it has to pay for
 it: one remedy for posterior collapse (Bowman et al. 2016, section 3.1).
 
-The rate of a step is learning_rate * schedule * ramp: a schedule falls from the beginning, also
-while the ramp still rises. Time is measured in epochs: 2.5 is the middle of the third one.
+The rate of a step is learning_rate * schedule * ramp. So the schedule falls from the beginning,
+even while the ramp still rises. Time is measured in epochs: 2.5 is the middle of the third one.
 Next: training.py.
 """
 
@@ -52,7 +52,7 @@ def learning_rate(
     """The learning rate of the step from time `begin` to time `end` of a training of `epochs`.
 
     The schedule is read at the beginning of the step and the warm-up at its end, because a first
-    step of length 0 would be wasted. A training beyond `epochs` keeps the last rate; never 0.
+    step of length 0 would be wasted. After `epochs` the last rate stays. It is never quite 0.
     """
     factor = SCHEDULES[schedule](min(1.0, begin / epochs)) * ramp(end, warmup)
     return max(base * factor, sys.float_info.min)

@@ -1,7 +1,7 @@
 """Mistakes in backward: gradients that are not the derivative of the loss.
 
 Adam hides them well: it divides every gradient by its usual size, so that a wrong one still moves
-every weight. The gradient check finds them all. Next: latents.py, what it cannot find.
+every weight. The gradient check finds all but the last. Next: latents.py, what it cannot find.
 """
 
 from npvae.mistakes.mistake import Edit, Mistake

@@ -1,8 +1,8 @@
 """Mistakes in the formulas: forward is wrong, and backward is the exact derivative of the wrong.
 
-The gradient check compares the two, so it passes every parameter. What sees them is meaning.py,
-and of the gradient check only the rows x and epsilon, whose gradients it states from what they
-mean. These concern the latent code; losses.py has those of the loss.
+The gradient check compares the two, so it passes every parameter. meaning.py sees these mistakes.
+Of the gradient check only the rows x and epsilon do: it states their gradients from what they mean.
+These mistakes concern the latent code. Next: losses.py, those in the loss.
 """
 
 from npvae.mistakes.mistake import Edit, Mistake

@@ -1,8 +1,8 @@
 """Does each formula mean what it says? What a gradient check cannot know.
 
-A derivative is compared with its function; a meaning has to be stated a second time, in other
-words. Each check here is one sentence about a VAE, its name, and answers whether the sentence is
-true of the lesson as it runs. Where a quantity is estimated from n draws, five standard errors are
+A derivative can be compared with its function. A meaning has to be stated a second time, in other
+words. The name of each check here is a sentence about a VAE. The check returns whether it is true
+of the lesson as it runs. Where a quantity is estimated from n draws, five standard errors are
 allowed. tests/test_meaning.py asks more, and more precisely. Next: meaning_of_training.py.
 """
 

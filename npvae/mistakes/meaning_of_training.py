@@ -1,4 +1,7 @@
-"""Does training do what it says, and is what is reported what it is called? As meaning.py."""
+"""Does training do what it says, and does a report mean its name? More checks as in meaning.py.
+
+Next: program.py, the training that makes the mistakes.
+"""
 
 from __future__ import annotations
 

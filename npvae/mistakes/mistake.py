@@ -1,8 +1,8 @@
 """What is a mistake? A line of the lesson, and the wrong line that other programs have instead.
 
 `planted` puts a mistake into the running program and takes it out again. It compiles the function
-of the lesson with the wrong line, and lends the result to that function for a while. So whoever
-calls the function gets the wrong one, and no file is changed. Next: gradients.py, the first dozen.
+of the lesson with the wrong line, and gives the result to that function as its code. So all callers
+get the wrong function, and no file is changed. Next: gradients.py, the first ten.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Mistake(NamedTuple):
     what: str  # the mistake, in a sentence
     where: str  # it is commonly made
     sees: str  # what a user sees
-    why: str
+    why: str  # it happens
     edits: tuple[Edit, ...]
     red: str = ""  # rows of the gradient check, as `trial.red_rows` names them
     meaning: tuple[str, ...] = ()  # the checks of meaning.py that fail

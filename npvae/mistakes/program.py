@@ -1,6 +1,6 @@
 """The program that makes the mistakes: the loop of training.py, and a test loss after each epoch.
 
-It is pure NumPy, so that every line of the lesson is in it and none of the engine.
+It is pure NumPy: it runs every line of the lesson, and none of the engine. Next: trial.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Mistakes in what is reported: the model is right, the number or the picture is not.
 
-Next: meaning.py, what notices all of this.
+Next: meaning.py, which sees all these mistakes.
 """
 
 from npvae.mistakes.mistake import Edit, Mistake

@@ -1,6 +1,6 @@
 """Mistakes around the model: the optimizer, the loop and the data.
 
-To the gradient check all is well: every gradient is right. Next: reports.py.
+The gradient check passes, because every gradient is right. Next: reports.py.
 """
 
 from npvae.mistakes.mistake import Edit, Mistake
@@ -46,7 +46,7 @@ OPTIMIZER = (
         "adam-counts-tensors",
         "Adam's t rises with every array of parameters, not with every step.",
         where="t += 1 stands inside the loop over the parameters.",
-        sees="A better loss than right: nine nats, after three epochs.",
+        sees="A better loss than right: eight nats, after three epochs.",
         why="The corrections fade ten times too early, so that the steps of the first epoch are "
         "too long. Here longer steps happen to help; a larger learning rate would help as well.",
         edits=(

@@ -51,7 +51,7 @@ def trial(
     settings: Settings,
     samples: int = 10,
 ) -> Trial:
-    """Train with a mistake, or without, and look at the result with both eyes."""
+    """Train with a mistake, or without; compute the loss with the wrong and the right program."""
     seed = settings.seed
     with planted(mistake) if mistake else nullcontext():
         vae = VAE(images[0].size, rng=generator(seed, Stream.WEIGHTS))
@@ -72,7 +72,7 @@ def findings(mistake: Mistake | None, seed: int = 0) -> Findings:
 
 
 def passes(check: Callable[[], bool]) -> bool:
-    """Whether the sentence is true; one that cannot even be asked is not."""
+    """Whether the sentence is true. If the check raises ValueError, it is not."""
     try:
         return check()
     except ValueError:
