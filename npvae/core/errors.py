@@ -35,11 +35,7 @@ class DivergedError(NpvaeError):
 
 
 class RankError(NpvaeError):
-    """Another process of the same training has failed, and has said why."""
-
-    def __init__(self, rank: int, exit_code: int) -> None:
-        super().__init__(f"rank {rank} has failed, so all ranks end.")
-        self.rank, self.exit_code = rank, exit_code
+    """Another process of the same training has failed, and has said why; it brings its code."""
 
 
 class OutputError(NpvaeError):

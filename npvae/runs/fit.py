@@ -132,10 +132,11 @@ def start_engine(
     if not (fast.why_not(backend or fast.wanted_backend()) or fast.why_not_for(vae, optimizer)):
         from npvae.fast.engine import Engine
         from npvae.fast.jit import CannotCompile
-        from npvae.fast.ranks import RankEngine
 
         try:
             if ranks:
+                from npvae.fast.ranks import RankEngine
+
                 engine = RankEngine(vae, optimizer, images, None, ranks)
             else:
                 engine = Engine(vae, optimizer, images)

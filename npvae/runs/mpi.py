@@ -86,7 +86,9 @@ class Ranks:
         self.comm.Allgather(own, all_of_them)
         codes = all_of_them[:, 0].astype(int)
         if codes.any() and not failed:
-            raise RankError(int(codes.argmax()), int(codes.max()))
+            error = RankError(f"rank {codes.argmax()} has failed, so all ranks end.")
+            error.exit_code = int(codes.max())
+            raise error
         return all_of_them[:, 1 : 1 + len(numbers)]
 
     def add_up(self, own: Array) -> Array:

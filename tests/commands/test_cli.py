@@ -72,6 +72,7 @@ def test_some_of_the_known_words_in_the_known_order() -> None:
 EXIT_CODES = {
     "NpvaeError": 1,
     "OptionError": 2,
+    "RankError": 1,
     "DataError": 3,
     "CheckpointError": 4,
     "DivergedError": 5,
