@@ -1,4 +1,4 @@
-"""npvae: the variational autoencoder one can read, run and trust.
+"""npvae: the variational autoencoder that you can read, run and trust.
 
     from npvae import VAE, Adam, load_dataset
 

@@ -28,7 +28,7 @@ class Plan(NamedTuple):
     betas: list[float]  # (K,)
     learning_rates: list[float]  # (K,)
     noise: np.random.Generator  # draws epsilon, one batch after another
-    warps: np.random.Generator  # draws the maps of the augmentation, likewise
+    warps: np.random.Generator  # likewise, the random shifts and so on of the augmentation
 
 
 def plan_epoch(indices: Indices, settings: Settings, epoch: int) -> Plan:
