@@ -3,7 +3,7 @@
 A loss says little by itself: is 249 nats good? Two numbers make it readable. Both are computed from
 the data alone. No model can go below the entropy of the grey pixels (the floor). A model that does
 not use z can do little better than to predict the mean training image (the baseline).
-Next: latent_space.py.
+A conditional model needs the labels (N,) of the images everywhere. Next: latent_space.py.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from npvae.core.parameters import Array
 from npvae.core.validation import check_images
-from npvae.datasets.minibatches import Images, pixel_batches
+from npvae.datasets.minibatches import Images, Labels, pixel_batches
 from npvae.layers import reparameterize
 from npvae.losses import Loss, bce_with_logits, kl_divergence
 from npvae.model import VAE
@@ -23,7 +23,11 @@ Floats = NDArray[np.float64]
 
 @np.errstate(all="ignore")  # an overflow shows in the losses
 def losses_per_image(
-    vae: VAE, images: Images, epsilon: Array, batch_size: int = 500
+    vae: VAE,
+    images: Images,
+    epsilon: Array,
+    batch_size: int = 500,
+    labels: Labels = None,
 ) -> tuple[Floats, Floats]:
     """bce and kl (N,) of images (N, ...), bytes, in nats, with the noise epsilon (N, Z)."""
     check_images(images)
@@ -32,23 +36,34 @@ def losses_per_image(
     if epsilon.shape != (len(images), vae.latent_dim):
         raise ValueError(f"epsilon must have shape {(len(images), vae.latent_dim)}")
     bce, kl = np.empty(len(images)), np.empty(len(images))
-    for batch, x in pixel_batches(images, batch_size, vae.dtype):
-        a = vae.forward(x, epsilon[batch])
+    for batch, x, c in pixel_batches(images, batch_size, vae.dtype, labels):
+        a = vae.forward(x, epsilon[batch], c)
         bce[batch] = bce_with_logits(a.logits, x)
         kl[batch] = kl_divergence(a.mu, a.log_var)
     return bce, kl
 
 
 def average_loss(
-    vae: VAE, images: Images, rng: np.random.Generator, beta: float = 1.0, batch_size: int = 500
+    vae: VAE,
+    images: Images,
+    rng: np.random.Generator,
+    beta: float = 1.0,
+    batch_size: int = 500,
+    labels: Labels = None,
 ) -> Loss:
     """The mean loss of images (N, ...), with one draw of epsilon for each, in nats per image."""
     epsilon = vae.noise(len(images), rng)
-    return Loss.of_batch(*losses_per_image(vae, images, epsilon, batch_size), beta)
+    bce, kl = losses_per_image(vae, images, epsilon, batch_size, labels)
+    return Loss.of_batch(bce, kl, beta)
 
 
 def iwae_bound(
-    vae: VAE, images: Images, samples: int, rng: np.random.Generator, batch_size: int = 500
+    vae: VAE,
+    images: Images,
+    samples: int,
+    rng: np.random.Generator,
+    batch_size: int = 500,
+    labels: Labels = None,
 ) -> Floats:
     """The importance-weighted bound on log p(x) (N,) of images (N, ...), with K = samples, in nats.
 
@@ -63,36 +78,41 @@ def iwae_bound(
     if samples < 1:
         raise ValueError(f"samples must be 1 or more, not {samples}")
     bound = np.empty(len(images))
-    for batch, x in pixel_batches(images, batch_size, vae.dtype):
-        mu, log_var = vae.encode(x)
+    for batch, x, c in pixel_batches(images, batch_size, vae.dtype, labels):
+        mu, log_var = vae.encode(x, c)
         total = np.full(len(x), -np.inf)
         for _ in range(samples):
             epsilon = vae.noise(len(x), rng)
             z = reparameterize(mu, log_var, epsilon)
-            bce = bce_with_logits(vae.decode_logits(z), x)
+            bce = bce_with_logits(vae.decode_logits(z, c), x)
             log_w = 0.5 * np.sum(epsilon**2 - z**2 + log_var, axis=1, dtype=np.float64) - bce
             total = np.logaddexp(total, log_w)
         bound[batch] = total - np.log(samples)
     return bound
 
 
-def reconstruction_error(vae: VAE, images: Images, batch_size: int = 500) -> float:
+def reconstruction_error(
+    vae: VAE, images: Images, batch_size: int = 500, labels: Labels = None
+) -> float:
     """The mean of (x - x_hat)^2 over pixels and images (N, ...); x_hat is decoded from mu."""
     check_images(images)
     total = 0.0
-    for _, x in pixel_batches(images, batch_size, vae.dtype):
-        mu, _ = vae.encode(x)
-        total += float(np.sum((x - vae.decode(mu)) ** 2, dtype=np.float64))
+    for _, x, c in pixel_batches(images, batch_size, vae.dtype, labels):
+        mu, _ = vae.encode(x, c)
+        total += float(np.sum((x - vae.decode(mu, c)) ** 2, dtype=np.float64))
     return total / images.size
 
 
-def active_units(vae: VAE, images: Images, batch_size: int = 500) -> NDArray[np.bool_]:
+def active_units(
+    vae: VAE, images: Images, batch_size: int = 500, labels: Labels = None
+) -> NDArray[np.bool_]:
     """Which latents are active (Z,): the variance of mu over images (N, ...) is above 0.01.
 
     The others hardly depend on the image; most of them are the prior (Burda et al. 2016).
     """
     check_images(images)
-    mu = np.concatenate([vae.encode(x)[0] for _, x in pixel_batches(images, batch_size, vae.dtype)])
+    batches = pixel_batches(images, batch_size, vae.dtype, labels)
+    mu = np.concatenate([vae.encode(x, c)[0] for _, x, c in batches])
     active: NDArray[np.bool_] = mu.var(axis=0) > 0.01
     return active
 
@@ -131,14 +151,16 @@ def no_latent_loss(train_images: Images, test_images: Images) -> float:
     return float(np.sum(-x * np.log(p) - (1 - x) * np.log(1 - p)))
 
 
-def kl_per_latent(vae: VAE, images: Images, batch_size: int = 500) -> NDArray[np.float64]:
+def kl_per_latent(
+    vae: VAE, images: Images, batch_size: int = 500, labels: Labels = None
+) -> NDArray[np.float64]:
     """The KL of each latent (Z,), in nats, averaged over images (N, ...).
 
     `kl_divergence` is the sum over latents. A latent that the model does not use has a KL near 0.
     """
     check_images(images)
     kl = np.zeros(vae.latent_dim)
-    for _, x in pixel_batches(images, batch_size, vae.dtype):
-        mu, log_var = vae.encode(x)
+    for _, x, c in pixel_batches(images, batch_size, vae.dtype, labels):
+        mu, log_var = vae.encode(x, c)
         kl += np.sum(0.5 * (mu**2 + np.exp(log_var) - 1 - log_var), axis=0)  # over the images
     return kl / len(images)

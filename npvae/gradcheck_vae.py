@@ -52,6 +52,7 @@ def parts() -> dict[str, Part]:
         found[f"vae {name} {'-'.join(map(str, hidden_dims))}"] = partial(
             check_model, name, hidden_dims
         )
+    found["vae conditional 7-6"] = partial(check_model, "relu", (7, 6), num_classes=4)
     return found
 
 
@@ -152,18 +153,23 @@ def check_reparameterize(rng: np.random.Generator) -> Iterator[Check]:
 
 
 def check_model(
-    activation: str, hidden_dims: tuple[int, ...], rng: np.random.Generator, beta: float = 0.7
+    activation: str,
+    hidden_dims: tuple[int, ...],
+    rng: np.random.Generator,
+    beta: float = 0.7,
+    num_classes: int = 0,
 ) -> Iterator[Check]:
     """Every parameter of a whole VAE, its input x and its noise epsilon; beta is not 1."""
-    vae = VAE(12, hidden_dims, 3, activation, float, rng)
+    vae = VAE(12, hidden_dims, 3, activation, float, rng, num_classes)
     x, epsilon = rng.random((5, 12)), rng.standard_normal((5, 3))
+    c = rng.integers(0, num_classes, 5) if num_classes else None
 
     def before_activations() -> Array:
-        a = vae.forward(x, epsilon)
+        a = vae.forward(x, epsilon, c)
         return np.concatenate(a.y_enc + a.y_dec, axis=1)
 
     draw_away_from_kinks(before_activations, vae.parameters, rng)
-    a = vae.forward(x, epsilon)
+    a = vae.forward(x, epsilon, c)
     d = vae.backward(a, beta)
     gradients = vae.gradients.copy()
     # x reaches the loss through the encoder and, as the target, directly: bce = softplus(logits) -
@@ -172,9 +178,10 @@ def check_model(
     d_epsilon = d.d_z * np.exp(0.5 * a.log_var)
 
     def f() -> float:
-        return vae.objective(vae.forward(x, epsilon), beta).total
+        return vae.objective(vae.forward(x, epsilon, c), beta).total
 
-    title = f"vae {activation} {'-'.join(map(str, hidden_dims))}"
+    kind = "conditional" if num_classes else activation
+    title = f"vae {kind} {'-'.join(map(str, hidden_dims))}"
     for name, theta in vae.parameters.items():
         yield check(f"{title}: {name}", f, theta, gradients[name])
     yield check(f"{title}: x", f, x, d_x)

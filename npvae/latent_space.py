@@ -19,16 +19,22 @@ from numpy.typing import NDArray
 
 from npvae.core.parameters import Array
 from npvae.core.validation import check_images
-from npvae.datasets.minibatches import pixel_batches
+from npvae.datasets.minibatches import Labels, pixel_batches
 from npvae.model import VAE
 
 Floats = NDArray[np.floating[Any]]
 
 
-def encode_all(vae: VAE, images: NDArray[np.uint8], batch_size: int = 500) -> tuple[Array, Array]:
-    """mu and log_var (N, Z) of q(z | x) for uint8 images (N, ...), a batch at a time."""
+def encode_all(
+    vae: VAE, images: NDArray[np.uint8], batch_size: int = 500, labels: Labels = None
+) -> tuple[Array, Array]:
+    """mu and log_var (N, Z) of q(z | x) for uint8 images (N, ...), a batch at a time.
+
+    A conditional model needs the labels (N,).
+    """
     check_images(images)
-    codes = [vae.encode(x) for _, x in pixel_batches(images, batch_size, vae.dtype)]
+    batches = pixel_batches(images, batch_size, vae.dtype, labels)
+    codes = [vae.encode(x, c) for _, x, c in batches]
     return np.concatenate([mu for mu, _ in codes]), np.concatenate(
         [log_var for _, log_var in codes]
     )

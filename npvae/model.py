@@ -1,12 +1,12 @@
 """How does an image go through the network, and how does its gradient come back?
 
-         x (B, D) pixels in [0, 1]
+         x (B, D) pixels in [0, 1]           x_c (B, D + C): beside it its class, one-hot
          |  encoder: Dense + activation
        h_enc (B, H)
        /    \\                              two heads
      mu      log_var (B, Z)                q(z | x) = N(mu, sigma^2)
        \\    /  z = mu + sigma * epsilon     the draw, with noise from outside
-         z (B, Z)
+         z (B, Z)                            z_c (B, Z + C): likewise
          |  decoder: Dense + activation
        h_dec (B, H)
          |
@@ -15,17 +15,17 @@
        loss = bce(logits, x) + beta * kl(mu, log_var)
 
 `forward` goes down and names every value; `backward` comes up and computes the gradient of each.
-B images, D pixels, H hidden, Z latents. Next: gradcheck.py: is backward right?
+B images, D pixels, H hidden, Z latents, C classes (or 0). Next: gradcheck.py: is backward right?
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from npvae.core.parameters import Array, NamedArrays, parameter_shapes
-from npvae.core.validation import check_beta, check_choice, check_network, validate
+from npvae.core.parameters import Array, NamedArrays
+from npvae.core.validation import Classes, check_beta, check_choice, one_hot, validate
 from npvae.layers import ACTIVATIONS, MLP, Dense, reparameterize, reparameterize_backward
 from npvae.losses import (
     Loss,
@@ -42,12 +42,14 @@ class Activations(NamedTuple):
     """Every value that `forward` computes for one batch, by name."""
 
     x: Array  # (B, D)
+    x_c: Array  # (B, D + C)
     epsilon: Array  # (B, Z)
     y_enc: list[Array]  # (B, H) for each hidden layer, before its activation
     h_enc: list[Array]  # (B, H) the same, after it
     mu: Array  # (B, Z)
     log_var: Array  # (B, Z)
     z: Array  # (B, Z)
+    z_c: Array  # (B, Z + C)
     y_dec: list[Array]  # (B, H) as in the encoder
     h_dec: list[Array]  # (B, H)
     logits: Array  # (B, D)
@@ -69,10 +71,11 @@ class VAE(StoredModel):
     """A VAE with any number of hidden layers; the decoder mirrors the encoder.
 
     dtype is float32 (to train) or float64 (to check); rng, a Generator or a seed, draws weights.
-    `parameters` and `gradients` map names to live arrays: "encoder.hidden0.W" (D, H),
-    "encoder.hidden0.b" (H,), ..., "encoder.mu.W" (H, Z), "encoder.log_var.W", "decoder.hidden0.W"
-    (Z, H), ..., "decoder.logits.W" (H, D), "decoder.logits.b" (D,). Public methods but forward,
-    objective and backward raise ValueError for other shapes, NaN, or pixels outside [0, 1].
+    With num_classes C > 0 it is conditional: c, a label below C for each image, (B,), is required.
+    `parameters` and `gradients` map names to live arrays: "encoder.hidden0.W" (D + C, H),
+    "encoder.hidden0.b" (H,), "encoder.mu.W" (H, Z), "decoder.hidden0.W" (Z + C, H), and so on.
+    Public methods raise ValueError for shapes, pixels or classes that do not fit; objective and
+    backward check nothing, and forward checks the classes alone.
     """
 
     def __init__(
@@ -83,27 +86,19 @@ class VAE(StoredModel):
         activation: str = "relu",
         dtype: DTypeLike = np.float32,
         rng: np.random.Generator | int = 0,
+        num_classes: int = 0,
     ) -> None:
-        check_network(input_dim, hidden_dims, latent_dim, dtype)
         check_choice("activation", activation, ACTIVATIONS)
-        self.input_dim, self.latent_dim = int(input_dim), int(latent_dim)
-        self.hidden_dims = tuple(int(size) for size in hidden_dims)
-        self.activation, self.dtype = activation, np.dtype(dtype)
-        shapes = parameter_shapes(input_dim, hidden_dims, latent_dim)
-        self.parameters = NamedArrays(shapes, self.dtype)
-        self.gradients = NamedArrays(shapes, self.dtype)
+        super().__init__(input_dim, hidden_dims, latent_dim, activation, dtype, num_classes)
 
         def dense(name: str) -> Dense:
             return Dense(self.parameters, self.gradients, name)
 
-        def mlp(name: str) -> MLP:
-            layers = [dense(f"{name}.hidden{k}") for k in range(len(hidden_dims))]
-            return MLP(layers, ACTIVATIONS[activation])
-
-        self.encoder = mlp("encoder")
+        numbers, activated = range(len(hidden_dims)), ACTIVATIONS[activation]
+        self.encoder = MLP([dense(f"encoder.hidden{k}") for k in numbers], activated)
         self.to_mu = dense("encoder.mu")
         self.to_log_var = dense("encoder.log_var")
-        self.decoder = mlp("decoder")
+        self.decoder = MLP([dense(f"decoder.hidden{k}") for k in numbers], activated)
         self.to_logits = dense("decoder.logits")
 
         encoder = [*self.encoder.layers, self.to_mu, self.to_log_var]
@@ -112,15 +107,18 @@ class VAE(StoredModel):
         for layer in self.layers:
             layer.initialize(rng)
 
-    def forward(self, x: Array, epsilon: Array) -> Activations:
-        """All values for x (B, D) and epsilon (B, Z)."""
-        y_enc, h_enc = self.encoder.forward(x)
+    def forward(self, x: Array, epsilon: Array, c: Classes = None) -> Activations:
+        """All values for x (B, D), epsilon (B, Z) and, in a conditional model, labels c (B,)."""
+        c = one_hot(c, self.num_classes, len(x), self.dtype)
+        x_c = np.hstack([x, c])
+        y_enc, h_enc = self.encoder.forward(x_c)
         mu = self.to_mu.forward(h_enc[-1])
         log_var = self.to_log_var.forward(h_enc[-1])
         z = reparameterize(mu, log_var, epsilon)
-        y_dec, h_dec = self.decoder.forward(z)
+        z_c = np.hstack([z, c])
+        y_dec, h_dec = self.decoder.forward(z_c)
         logits = self.to_logits.forward(h_dec[-1])
-        return Activations(x, epsilon, y_enc, h_enc, mu, log_var, z, y_dec, h_dec, logits)
+        return Activations(x, x_c, epsilon, y_enc, h_enc, mu, log_var, z, z_c, y_dec, h_dec, logits)
 
     def objective(self, a: Activations, beta: float = 1.0) -> Loss:
         """The loss of a batch: the mean over its images of bce + beta * kl."""
@@ -131,10 +129,10 @@ class VAE(StoredModel):
         d_bce = 1 / len(a.x)  # 1/B, because the objective is a mean over the batch
         d_kl = beta / len(a.x)
 
-        # From the loss through the decoder to z.
+        # From the loss through the decoder to z; the class beside it is given, not computed.
         d_logits = bce_with_logits_backward(d_bce, a.logits, a.x)
         d_h_dec = self.to_logits.backward(a.h_dec[-1], d_logits)
-        d_z = self.decoder.backward(a.z, a.y_dec, a.h_dec, d_h_dec)
+        d_z = self.decoder.backward(a.z_c, a.y_dec, a.h_dec, d_h_dec)[:, : self.latent_dim]
 
         # Two paths meet at mu and log_var: from the pixels through z, and from the KL divergence.
         d_mu_z, d_log_var_z = reparameterize_backward(d_z, a.log_var, a.epsilon)
@@ -148,48 +146,49 @@ class VAE(StoredModel):
         d_h_enc = d_h_enc_mu + d_h_enc_log_var
 
         # Through the encoder to the pixels.
-        d_x = self.encoder.backward(a.x, a.y_enc, a.h_enc, d_h_enc)
+        d_x = self.encoder.backward(a.x_c, a.y_enc, a.h_enc, d_h_enc)[:, : self.input_dim]
         return Gradients(d_logits, d_h_dec, d_z, d_mu, d_log_var, d_h_enc, d_x)
 
     def loss_and_gradients(
-        self, x: ArrayLike, epsilon: ArrayLike, beta: float = 1.0
+        self, x: ArrayLike, epsilon: ArrayLike, beta: float = 1.0, c: Classes = None
     ) -> tuple[Loss, NamedArrays]:
         """The loss of images x (B, D) with noise epsilon (B, Z), and a copy of all gradients."""
-        a = self._checked_forward(x, epsilon, beta)
+        a = self._checked(x, epsilon, beta, c)
         self.backward(a, beta)
         return self.objective(a, beta), self.gradients.copy()
 
-    def loss(self, x: ArrayLike, epsilon: ArrayLike, beta: float = 1.0) -> Loss:
+    def loss(self, x: ArrayLike, epsilon: ArrayLike, beta: float = 1.0, c: Classes = None) -> Loss:
         """The loss alone, for images that are not trained on."""
-        return self.objective(self._checked_forward(x, epsilon, beta), beta)
+        return self.objective(self._checked(x, epsilon, beta, c), beta)
 
-    def _checked_forward(self, x: ArrayLike, epsilon: ArrayLike, beta: float) -> Activations:
+    def _checked(self, x: ArrayLike, epsilon: ArrayLike, beta: float, c: Classes) -> Activations:
         check_beta(beta)
         x = validate(x, "x", self.input_dim, self.dtype, pixels=True)
         epsilon = validate(epsilon, "epsilon", self.latent_dim, self.dtype, rows=len(x))
-        return self.forward(x, epsilon)
+        return self.forward(x, epsilon, c)
 
-    def encode(self, x: ArrayLike) -> tuple[Array, Array]:
+    def encode(self, x: ArrayLike, c: Classes = None) -> tuple[Array, Array]:
         """mu and log_var (B, Z) of q(z | x) for images x (B, D) with pixels in [0, 1]."""
         x = validate(x, "x", self.input_dim, self.dtype, pixels=True)
-        _, h_enc = self.encoder.forward(x)
+        c = one_hot(c, self.num_classes, len(x), self.dtype)
+        _, h_enc = self.encoder.forward(np.hstack([x, c]))
         return self.to_mu.forward(h_enc[-1]), self.to_log_var.forward(h_enc[-1])
 
-    def decode_logits(self, z: ArrayLike) -> Array:
+    def decode_logits(self, z: ArrayLike, c: Classes = None) -> Array:
         """logits (B, D) for latent codes z (B, Z)."""
         z = validate(z, "z", self.latent_dim, self.dtype)
-        _, h_dec = self.decoder.forward(z)
+        c = one_hot(c, self.num_classes, len(z), self.dtype)
+        _, h_dec = self.decoder.forward(np.hstack([z, c]))
         return self.to_logits.forward(h_dec[-1])
 
-    def decode(self, z: ArrayLike) -> Array:
+    def decode(self, z: ArrayLike, c: Classes = None) -> Array:
         """x_hat (B, D), the probability of white for each pixel, for latent codes z (B, Z)."""
-        return sigmoid(self.decode_logits(z))
+        return sigmoid(self.decode_logits(z, c))
 
     def noise(self, count: int, rng: np.random.Generator | int) -> Array:
         """Standard normal numbers (count, Z): an epsilon to train with, or a z to decode."""
-        dtype: Any = self.dtype
-        return np.random.default_rng(rng).standard_normal((count, self.latent_dim), dtype)
+        return np.random.default_rng(rng).standard_normal((count, self.latent_dim), self.dtype)
 
-    def sample(self, count: int, rng: np.random.Generator | int) -> Array:
+    def sample(self, count: int, rng: np.random.Generator | int, c: Classes = None) -> Array:
         """x_hat (count, D) for z drawn from the prior: images that the model makes up."""
-        return self.decode(self.noise(count, rng))
+        return self.decode(self.noise(count, rng), c)

@@ -27,6 +27,7 @@ class Settings:
     invert: bool = False  # black becomes white,
     skip_broken: bool = False  # and those that cannot be read are left out
     augment: tuple[str, ...] = ()  # what is done to each training image, some of AUGMENTATIONS
+    conditional: bool = False  # encoder and decoder are given the class of each image
     latent_dim: int = 10
     hidden_dims: tuple[int, ...] = (128,)
     activation: str = "relu"
@@ -57,7 +58,7 @@ class Settings:
             and all(type(n) is int and n >= 0 for n in at_least_0)
             and all(0 <= rate < math.inf for rate in rates)
             and self.learning_rate > 0
-            and all(type(flag) is bool for flag in self.own_data.values())
+            and all(type(flag) is bool for flag in (self.conditional, *self.own_data.values()))
             and all(getattr(self, name) in known for name, known in words.items())
             and set(self.augment) <= set(AUGMENTATIONS)
             and bool(self.dataset and self.hidden_dims)

@@ -14,7 +14,7 @@ import numpy as np
 from npvae.core.optimizer_base import Optimizer
 from npvae.core.random_streams import Stream, generator
 from npvae.datasets.augmentation import random_warps, warp
-from npvae.datasets.minibatches import Images, Indices, minibatches, to_pixels
+from npvae.datasets.minibatches import Images, Indices, Labels, minibatches, to_pixels
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.schedules import learning_rate, ramp
@@ -45,9 +45,9 @@ def plan_epoch(indices: Indices, settings: Settings, epoch: int) -> Plan:
 
 
 def train_epoch(
-    vae: VAE, optimizer: Optimizer, images: Images, plan: Plan, settings: Settings
+    vae: VAE, optimizer: Optimizer, images: Images, labels: Labels, plan: Plan, settings: Settings
 ) -> Iterator[Loss]:
-    """One step for each mini-batch of images (N, ...), bytes.
+    """One step for each mini-batch of images (N, ...), bytes, and, in a conditional model, labels.
 
     Yields the loss of each before its gradients are used, so that the caller can stop in time.
     """
@@ -58,7 +58,8 @@ def train_epoch(
         else:
             x = to_pixels(images[batch], vae.dtype)
         epsilon = vae.noise(len(x), plan.noise)
-        loss, gradients = vae.loss_and_gradients(x, epsilon, plan.betas[k])
+        c = None if labels is None else labels[batch]
+        loss, gradients = vae.loss_and_gradients(x, epsilon, plan.betas[k], c)
         yield loss
         optimizer.learning_rate = plan.learning_rates[k]
         optimizer.update(vae.parameters, gradients)

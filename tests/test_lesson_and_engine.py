@@ -31,6 +31,8 @@ if jit.WHY_NOT:
 from npvae.fast.engine import Engine
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 16), np.uint8)  # 4 x 4
+CLASSES = 4
+LABELS = np.random.default_rng(2).integers(0, CLASSES, 40, np.uint8)
 WORKERS = (1, 2, 3, 5)
 
 
@@ -63,11 +65,15 @@ class Task(NamedTuple):
 
 
 def untrained(
-    dtype: str, hidden: tuple[int, ...] = (7,), activation: str = "relu", seed: int = 5
+    dtype: str,
+    hidden: tuple[int, ...] = (7,),
+    activation: str = "relu",
+    seed: int = 5,
+    num_classes: int = 0,
 ) -> VAE:
     """Untrained, but with biases, so that no gradient is special."""
     rng = np.random.default_rng(seed)
-    vae = VAE(16, hidden, 3, activation=activation, dtype=dtype, rng=rng)
+    vae = VAE(16, hidden, 3, activation, dtype, rng, num_classes)
     vae.parameters.flat[:] += rng.normal(0, 0.1, vae.parameters.flat.shape)
     return vae
 
@@ -82,7 +88,8 @@ def by_the_lesson(vae: VAE, optimizer: Optimizer, task: Task) -> Array:
         else:
             x = warp(images, task.warps[batch], vae.dtype)
         epsilon = task.epsilon[batch].astype(vae.dtype)
-        loss, gradients = vae.loss_and_gradients(x, epsilon, float(task.betas[k]))
+        c = vae.classes(LABELS[task.indices[batch]])
+        loss, gradients = vae.loss_and_gradients(x, epsilon, float(task.betas[k]), c)
         optimizer.learning_rate = float(task.learning_rates[k])
         optimizer.update(vae.parameters, gradients)
         losses.append((loss.bce, loss.kl))
@@ -90,7 +97,7 @@ def by_the_lesson(vae: VAE, optimizer: Optimizer, task: Task) -> Array:
 
 
 def by_the_engine(vae: VAE, optimizer: Optimizer, task: Task, workers: int) -> Array:
-    engine = Engine(vae, optimizer, IMAGES, workers=workers)
+    engine = Engine(vae, optimizer, IMAGES, vae.classes(LABELS), workers)
     portions = [np.stack(portion, axis=1) for portion in engine.train(*task)]
     return np.concatenate(portions)
 
@@ -116,15 +123,18 @@ def test_the_engine_computes_what_the_lesson_does(
 ) -> None:
     """Every dtype, activation and optimizer, one to three hidden layers, with and without warps.
 
+    The deep ones are conditional as well.
     One image at a time, fewer images than workers, a last batch that is shorter, and long ones.
     """
     sizes = [((7,), 5, 1), ((7, 6), 10, 2), ((7, 6, 5), 32, 7), ((7,), 130, 30)]
     for number, (hidden, count, batch_size) in enumerate(sizes):
         task = Task.of(count, batch_size, warped=number % 2 == 1)
-        lesson, rule = untrained(dtype, hidden, activation), OPTIMIZERS[optimizer]()
+        network: dict[str, Any] = {"hidden": hidden, "activation": activation}
+        network["num_classes"] = CLASSES if len(hidden) > 1 else 0
+        lesson, rule = untrained(dtype, **network), OPTIMIZERS[optimizer]()
         expected = results(lesson, rule, by_the_lesson(lesson, rule, task))
         for workers in WORKERS:
-            vae, same_rule = untrained(dtype, hidden, activation), OPTIMIZERS[optimizer]()
+            vae, same_rule = untrained(dtype, **network), OPTIMIZERS[optimizer]()
             found = results(vae, same_rule, by_the_engine(vae, same_rule, task, workers))
             assert (same_rule.t, same_rule.learning_rate) == (rule.t, rule.learning_rate)
             for name, array in expected.items():
@@ -231,16 +241,18 @@ EVERYTHING = Settings(
 )
 
 
+@pytest.mark.parametrize("num_classes", [0, CLASSES])
 @pytest.mark.parametrize("settings", [Settings(batch_size=16), EVERYTHING], ids=["plain", "all"])
 @pytest.mark.parametrize("dtype", TOLERANCE)
-def test_epochs_are_those_of_the_lesson(dtype: str, settings: Settings) -> None:
+def test_epochs_are_those_of_the_lesson(dtype: str, settings: Settings, num_classes: int) -> None:
     """The same plan: order, noise, warps, and what is scheduled; of 32 of the 40 images."""
     indices = np.arange(8, 40)
-    lesson, vae, rule, same_rule = untrained(dtype), untrained(dtype), Adam(), Adam()
-    engine = Engine(vae, same_rule, IMAGES, workers=2)
+    lesson, vae = (untrained(dtype, num_classes=num_classes) for _ in range(2))
+    rule, same_rule, labels = Adam(), Adam(), vae.classes(LABELS)
+    engine = Engine(vae, same_rule, IMAGES, labels, workers=2)
     for epoch in range(1, 4):
         plans = [plan_epoch(indices, settings, epoch) for _ in range(2)]
-        expected = list(train_epoch(lesson, rule, IMAGES, plans[0], settings))
+        expected = list(train_epoch(lesson, rule, IMAGES, labels, plans[0], settings))
         found = list(engine.train_epoch(plans[1], settings))
         near = TOLERANCE[dtype] * epoch
         np.testing.assert_allclose(np.array(found), np.array(expected), rtol=near, atol=near)

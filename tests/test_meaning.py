@@ -264,9 +264,9 @@ def test_x_hat_is_the_sigmoid_of_the_logits_and_a_probability(dtype: Any) -> Non
 class Listening(VAE):
     """Keeps the codes it is asked to decode."""
 
-    def decode(self, z: Any) -> Array:
+    def decode(self, z: Any, c: Any = None) -> Array:
         self.heard = np.asarray(z)
-        return super().decode(z)
+        return super().decode(z, c)
 
 
 def test_samples_are_decoded_from_a_standard_normal() -> None:

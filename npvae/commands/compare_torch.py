@@ -30,6 +30,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--batch-size", type=size, default=64, metavar="N", help=help)
     help = "weight of the KL divergence (default: 0.7, because 1 would hide a missing factor)"
     parser.add_argument("--beta", type=cli.number(0), default=0.7, metavar="N", help=help)
+    help = "classes of a conditional VAE (default: 0, none)"
+    parser.add_argument("--classes", type=cli.whole_number(0), default=0, metavar="N", help=help)
     parser.add_common()
     options = parser.parse_args(arguments)
 
@@ -44,8 +46,9 @@ def main(arguments: Sequence[str]) -> int:
     from npvae.reference.pytorch import compare, example, table
 
     sizes = options.hidden, options.latent_dim, options.batch_size
-    vae, x, epsilon = example(*sizes, options.activation, options.seed)
-    rows = compare(vae, x, epsilon, options.beta, optimizer=options.optimizer)
+    vae, x, epsilon = example(*sizes, options.activation, options.seed, options.classes)
+    c = vae.classes(numpy.arange(len(x), dtype=numpy.uint8) % max(1, options.classes))
+    rows = compare(vae, x, epsilon, options.beta, optimizer=options.optimizer, c=c)
     report = table(rows)
     if options.quiet:
         print(report.splitlines()[-1])
@@ -53,6 +56,7 @@ def main(arguments: Sequence[str]) -> int:
         network = "-".join(map(str, (784, *options.hidden, options.latent_dim)))
         print(f"npvae {npvae.__version__}, NumPy {numpy.__version__}, PyTorch {torch.__version__}")
         print(f"{network}, {options.batch_size} images, beta {options.beta:g}, seed {options.seed}")
-        print(f"{options.activation}, {options.optimizer}\n")
+        classes = f", conditional on {options.classes} classes" if options.classes else ""
+        print(f"{options.activation}, {options.optimizer}{classes}\n")
         print(report)
     return 0 if all(row.passed for row in rows) else 1

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from npvae.core.errors import CheckpointError
+from npvae.core.parameters import Array
+from npvae.model import VAE
 from npvae.plots.image_grid import image_grid, png, save_bytes
 from npvae.plots.report import ComparedRun, comparison_page
 from npvae.plots.validation import shortened
@@ -146,10 +148,17 @@ def write_page(comparison: Comparison, seed: int, out: str | None) -> Path:
 def samples(models: Sequence[TrainedModel], names: Sequence[str], seed: int) -> bytes:
     """A PNG with a row for each run, in which each column is the same code z.
 
-    Models with fewer latents than others take the first part of each z.
+    Models with fewer latents than others take the first part of each z. A conditional model takes
+    its classes in turn.
     """
     latents = max(model.vae.latent_dim for model in models)
     z = np.random.default_rng(seed).standard_normal((BANDS, SAMPLES, latents))
-    rows = [model.vae.decode(some[:, : model.vae.latent_dim]) for some in z for model in models]
+    rows = [decoded(model.vae, some[:, : model.vae.latent_dim]) for some in z for model in models]
     labels = [shortened(name) for name in names] * BANDS
     return png(image_grid(rows, labels, band=len(models)))
+
+
+def decoded(vae: VAE, z: Array) -> Array:
+    """x_hat (B, D) for z (B, Z)."""
+    c = np.arange(len(z)) % vae.num_classes if vae.num_classes else None
+    return vae.decode(z, c)

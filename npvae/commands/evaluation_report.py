@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from npvae import evaluation
+from npvae.commands.agreement import agreement
 from npvae.core.errors import CheckpointError
 from npvae.datasets import Dataset
 from npvae.evaluation import Floats
@@ -33,13 +34,16 @@ def evaluation_report(
     train, test = train_set.images, test_set.images
     if binarize:
         train, test = evaluation.binarized(train, rng), evaluation.binarized(test, rng)
-    bce, kl = evaluation.losses_per_image(vae, test, vae.noise(len(test), rng))
-    bound = evaluation.iwae_bound(vae, test[:bound_images], samples, rng)
+    labels = vae.classes(test_set.labels)
+    some = vae.classes(test_set.labels[:bound_images])
+    bce, kl = evaluation.losses_per_image(vae, test, vae.noise(len(test), rng), labels=labels)
+    bound = evaluation.iwae_bound(vae, test[:bound_images], samples, rng, labels=some)
     if not np.isfinite([(bce + kl).mean(), bound.mean()]).all():
         raise CheckpointError(
             "the loss of the model on these images is not finite. The model was trained on other\n"
             "images, or its training diverged. Use another checkpoint."
         )
+    agreed = agreement(vae, train_set, test_set, seed)
     return {
         "dataset": test_set.name,
         "binarized": binarize,
@@ -53,11 +57,12 @@ def evaluation_report(
             "images": len(bound),
             "loss_of_these": float((bce + kl)[: len(bound)].mean()),
         },
-        "mean_squared_error": evaluation.reconstruction_error(vae, test),
+        "mean_squared_error": evaluation.reconstruction_error(vae, test, labels=labels),
         "floor": evaluation.pixel_entropy(test),
         "baseline": evaluation.no_latent_loss(train, test),
-        "kl_per_latent": evaluation.kl_per_latent(vae, test).tolist(),
-        "active": evaluation.active_units(vae, test).tolist(),
+        "kl_per_latent": evaluation.kl_per_latent(vae, test, labels=labels).tolist(),
+        "agreement": agreed and agreed._asdict(),
+        "active": evaluation.active_units(vae, test, labels=labels).tolist(),
     }
 
 
@@ -66,6 +71,17 @@ def mean_and_error(values: Floats) -> dict[str, float | None]:
     count = len(values)
     error = float(values.std(ddof=1) / np.sqrt(count)) if count > 1 else None
     return {"mean": float(values.mean()), "standard_error": error}
+
+
+def agreement_rows(prior: float | None, fitted: float, test_images: float) -> list[str]:
+    """Of draws of a class, how many a linear classifier takes for it: see agreement.py."""
+    rows = [
+        f"{'agreement':12} {fitted:8.1%} {'':9} "
+        f"draws of a class that look like it (test images: {test_images:.1%}); z fitted"
+    ]
+    if prior is not None:
+        rows.append(f"{'':12} {prior:8.1%} {'':9} the same with z from the prior")
+    return rows
 
 
 def table(report: dict[str, Any]) -> str:
@@ -91,11 +107,13 @@ def table(report: dict[str, Any]) -> str:
         title = "-log p(x) <=" if name == "nll_bound" else name
         mean, error = report[name]["mean"], report[name]["standard_error"]
         lines.append(row(title, f"{mean:.2f}", note, error))
+    agreed = report["agreement"]
     lines += [
         row("", f"{bound['loss_of_these']:.2f}", "the loss of these images"),
         row("floor", f"{report['floor']:.2f}", "the entropy of the pixels"),
         row("baseline", f"{report['baseline']:.2f}", "always the mean training image"),
         row("mse", f"{report['mean_squared_error']:.4f}", "mean squared error per pixel"),
+        *(agreement_rows(**agreed) if agreed else []),
         "",
         f"{sum(report['active'])} of {len(report['active'])} latents are active; their KL:",
     ]

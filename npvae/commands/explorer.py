@@ -33,6 +33,11 @@ def write_explorer(options: argparse.Namespace) -> None:
         for path in options.checkpoint or [None]
     ]
     for model in models:
+        if model.vae.num_classes:
+            raise OptionError(
+                f"the page knows no classes, and the model in {model.path} is conditional.\n"
+                "generate.py styles shows what it makes of one code in every class."
+            )
         say(f"model    {model.path} ({model.name})")
     differences = what_differs(models)
     on_page = [

@@ -34,6 +34,7 @@ MODES = {
     "reconstruct": "images and their reconstructions",
     "digit": "samples that look like one digit",
     "class": "samples that look like one class",
+    "styles": "one code in every class of a conditional model",
     "interpolate": "the path from one image to another",
     "traverse": "what each latent does to an image",
     "manifold": "a plane of the latent space, decoded",
@@ -41,16 +42,20 @@ MODES = {
     "explorer": "a page for the browser, to play with the model",
 }
 
-NOT_CONDITIONAL = """
-The model is not conditional: it knows no classes. The codes come from a Gaussian that is fitted to
-the codes of the training images of the class. Where two classes overlap, some samples look like the
-other one, and a note says so."""
+OF_CLASS = """
+A model of `train.py --conditional` draws the class that is asked for, with z from the prior. Any
+other model knows no classes: the codes come from a Gaussian that is fitted to the codes of the
+training images of the class. Where two classes overlap, some samples look like the other one, and a
+note says so."""
 
 MORE = {
     "prior": "",
-    "reconstruct": "\nThe code of an image is mu, the mean of q(z | x): no noise is added.",
-    "digit": NOT_CONDITIONAL,
-    "class": NOT_CONDITIONAL,
+    "reconstruct": """
+The code of an image is mu, the mean of q(z | x): no noise is added. --as draws the same code as
+another class: this handwriting, as a 7.""",
+    "digit": OF_CLASS,
+    "class": OF_CLASS,
+    "styles": "\nEach row is one z from the prior, each column a class of a conditional model.",
     "interpolate": """
 Two paths: around the origin, through places where codes are common, and straight. --animate shows
 them as a GIF.""",
@@ -76,6 +81,7 @@ COUNTS = {
     "reconstruct": (10, "images, if no --index is given"),
     "digit": (30, "samples"),
     "class": (30, "samples"),
+    "styles": (10, "codes"),
     "interpolate": (11, "steps"),
     "traverse": (13, "steps"),
     "manifold": (20, "images a side"),
@@ -88,6 +94,7 @@ NEXT = {
     "reconstruct": ("what lies between two images?", "interpolate 0 1 --split train"),
     "digit": ("do the classes overlap?", "scatter"),
     "class": ("do the classes overlap?", "scatter"),
+    "styles": ("what does it keep of a real image?", "reconstruct --index 0"),
     "interpolate": ("what is each latent for?", "traverse --index 0"),
     "traverse": ("a plane of the latent space, decoded", "manifold"),
     "manifold": ("where are the test images in this plane?", "scatter"),
@@ -100,6 +107,9 @@ NEXT_OF_FEW = {
     "scatter": NEXT["prior"],
     "traverse": NEXT["scatter"],
 }
+
+DOES_Z_HOLD_STYLE = ("does z hold the style alone?", "styles")
+NEXT_OF_CONDITIONAL = dict.fromkeys(("prior", "digit", "class"), DOES_Z_HOLD_STYLE)
 
 
 class ModeParser(cli.Parser):
@@ -128,10 +138,14 @@ def parser() -> cli.Parser:
             add("index", type=number, nargs=2, metavar="N", help="from which image to which")
         elif name == "reconstruct":
             add("--index", type=number, nargs="+", metavar="N", help="the numbers of images")
+            another = "draw them as another class, with a conditional model"
+            add("--as", dest="name", default="", metavar="NAME", help=another)
         elif name == "traverse":
             add("--index", type=number, default=0, metavar="N", help="of the image (default: 0)")
         if name == "manifold":
+            of_class = "of a conditional model (default: its first class)"
             evenly = "evenly spaced from -R to R (default: quantiles of a normal)"
+            add("--class", dest="name", default="", metavar="NAME", help=of_class)
             add("--range", type=cli.number(0, above=True), metavar="R", help=evenly)
         if name in ("interpolate", "traverse"):
             add("--animate", action="store_true", help="a GIF that goes there and back")
@@ -190,6 +204,7 @@ def draw(options: argparse.Namespace, model: TrainedModel) -> Image.Image | byte
     from npvae.plots import latent_scatter, latent_walks, samples
     from npvae.plots.animation import there_and_back
     from npvae.plots.manifold import latent_plane, manifold, principal_plane
+    from npvae.plots.validation import check_conditional, class_label, picture_name
 
     mode, vae, name = options.mode, model.vae, model.name
     animate = getattr(options, "animate", False)
@@ -199,14 +214,25 @@ def draw(options: argparse.Namespace, model: TrainedModel) -> Image.Image | byte
     if mode == "prior":
         return samples.prior(vae, rng, count, scale, name)
     if mode == "manifold":
-        few = vae.latent_dim <= 2
-        plane = latent_plane(vae.latent_dim) if few else principal_plane(vae, model.data[1].images)
+        c = None
+        if options.name:
+            check_conditional(vae, "--class")
+        if vae.num_classes:
+            c = class_label(model.data[0], options.name) if options.name else 0
+            name = f"{name}, class {picture_name(model.data[0], c)}"
+        if vae.latent_dim <= 2:
+            plane = latent_plane(vae.latent_dim)
+        else:
+            test = model.data[1]
+            plane = principal_plane(vae, test.images, vae.classes(test.labels))
         model.report(f"plane    {plane.words}")
-        return manifold(vae, plane, count, options.scale or 2, name, options.range)
+        return manifold(vae, plane, count, options.scale or 2, name, options.range, c)
 
     train, test = model.data
     if mode == "scatter":
         return latent_scatter.codes(vae, test, "test", count, options.scale or 1, name)
+    if mode == "styles":
+        return samples.styles(vae, train, rng, count, scale, name)
     if mode in ("digit", "class"):
         picture, warning = samples.of_class(vae, train, options.name, rng, count, scale, name)
         if warning:
@@ -222,12 +248,13 @@ def draw(options: argparse.Namespace, model: TrainedModel) -> Image.Image | byte
     if mode == "interpolate":
         return latent_walks.interpolate(*asked, index, count, scale, name)
     if mode == "traverse" and animate:
-        frames = latent_walks.animate_traversal(*asked, index, test.images, count, scale, name)
+        frames = latent_walks.animate_traversal(*asked, index, test, count, scale, name)
         return there_and_back(frames)
     if mode == "traverse":
-        return latent_walks.traverse(*asked, index, test.images, count, scale, name)
+        return latent_walks.traverse(*asked, index, test, count, scale, name)
     index = index or range(min(count, len(images)))
-    return samples.reconstruct(*asked, index, options.scale or (8 if len(index) == 1 else 3), name)
+    scale = options.scale or (8 if len(index) == 1 else 3)
+    return samples.reconstruct(*asked, index, scale, name, options.name)
 
 
 def file_name(options: argparse.Namespace, model: TrainedModel) -> str:
@@ -266,5 +293,7 @@ def main(arguments: Sequence[str]) -> None:
         say("names    " + ", ".join(f"#{number} is {name}" for number, name in names.items()))
 
     why, command = (NEXT if model.vae.latent_dim > 2 else NEXT_OF_FEW)[options.mode]
+    if model.vae.num_classes and options.mode in NEXT_OF_CONDITIONAL:
+        why, command = NEXT_OF_CONDITIONAL[options.mode]
     given = cli.given_words(options, "checkpoint", "dataset", "data_dir", *cli.OWN_DATA)
     say(f"\nNext: {why}\n  {terminal.command('generate', *split(command), *given)}")

@@ -52,6 +52,7 @@ class RunPictures(NamedTuple):
             if len(frames) > 1:
                 run.picture("samples.gif", gif(frames))
         some = self.test_set.images[:KL_IMAGES]
+        labels = vae.classes(self.test_set.labels[:KL_IMAGES])
         report = Report(
             name=name,
             epochs=settings.epochs,
@@ -60,13 +61,13 @@ class RunPictures(NamedTuple):
             floor=self.bounds.floor,
             baseline=self.bounds.baseline,
             beta=settings.beta,
-            kl=kl_per_latent(vae, some).tolist(),
-            active=active_units(vae, some).tolist(),
+            kl=kl_per_latent(vae, some, labels=labels).tolist(),
+            active=active_units(vae, some, labels=labels).tolist(),
             kl_images=len(some),
             pictures=pictures,
             gif=(run.folder / "samples.gif").exists(),
             facts=self.facts,
-            next=next_commands(run, self.where, vae.latent_dim),
+            next=next_commands(run, self.where, vae),
             resume=terminal.command("train", "--resume", run.folder, *self.where),
         )
         run.picture("report.html", report_page(report).encode())
@@ -78,7 +79,8 @@ def save_pictures(run: Run, epoch: int, vae: VAE, test_set: Dataset, settings: S
     samples = prior(vae, generator(settings.seed, Stream.SAMPLES), 100, 3, name)
     run.picture(f"images/sampled_epoch{epoch}.png", samples)
     originals = test_set.images[:50]
-    mu, _ = vae.encode(originals.reshape(len(originals), -1) / 255)
+    c = vae.classes(test_set.labels[:50])
+    mu, _ = vae.encode(originals.reshape(len(originals), -1) / 255, c)
     title = f"{name}: test images and their reconstructions"
-    pairs = reconstruction_grid(originals, vae.decode(mu), 3, title)
+    pairs = reconstruction_grid(originals, vae.decode(mu, c), 3, title)
     run.picture(f"images/rec_epoch{epoch}.png", pairs)

@@ -49,6 +49,8 @@ def parser() -> cli.Parser:
     option("extra_data", help, type=cli.some_text, metavar="NAME")
     help = f"move each training image at random: some of {','.join(AUGMENTATIONS)}"
     option("augment", help, type=some, metavar="WAYS")
+    help = "encoder and decoder are given the class of each image"
+    option("conditional", help, action="store_true")
     option("latent_dim", "size of the latent code z", type=whole)
     option("hidden_dims", "sizes of the encoder's hidden layers", type=cli.sizes)
     option("activation", "activation of the hidden layers", choices=ACTIVATIONS)

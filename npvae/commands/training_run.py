@@ -18,7 +18,7 @@ from npvae.core.errors import DataError, OptionError
 from npvae.core.optimizer_base import Optimizer
 from npvae.core.random_streams import Stream, generator
 from npvae.datasets import DATASETS, Dataset, is_path, known_name
-from npvae.datasets.dataset import are_those_of, fingerprint
+from npvae.datasets.dataset import are_those_of, fingerprint, fingerprint_of_labels
 from npvae.datasets.extra import load_again, load_with_extra
 from npvae.fast.threads import free_blas_threads
 from npvae.model import VAE
@@ -59,7 +59,7 @@ def start(
         settings.dataset, settings.extra_data, data_dir, report, settings.own_data
     )
     check_validation(settings, train_set)
-    vae = build(settings)
+    vae = build(settings, number_of_classes(settings, train_set))
     about = {
         "settings": settings.as_dict(),
         "data": about_data(train_set, test_set, settings),
@@ -135,6 +135,7 @@ def _train(
     """Train the epochs after `done`, save each one, and print the progress and a summary."""
     say = silence if quiet else show
     images = train_set.images, test_set.images
+    labels = vae.classes(train_set.labels), vae.classes(test_set.labels)
     about = topics(settings, train_set, test_set, vae, run, backend, ranks.size if ranks else 1)
     say(plan(about))
     if fast.why_not(backend) and not ranks:
@@ -154,7 +155,7 @@ def _train(
         draw(run.history, 0.0)
     try:
         for epoch in train(
-            vae, optimizer, *images, settings, epochs, progress.batch, backend, ranks
+            vae, optimizer, *images, settings, epochs, progress.batch, backend, ranks, *labels
         ):
             epoch = epoch._replace(seconds=max(0.0, epoch.seconds))  # if a clock went backwards
             history = [*run.history, as_row(epoch)]
@@ -174,7 +175,7 @@ def _train(
         show(best_epoch(run.history))
     if quiet:
         show(f"results   {run.folder}")
-    say(next_steps(run, where, vae.latent_dim))
+    say(next_steps(run, where, vae))
 
 
 def follow(ranks: Ranks) -> None:
@@ -198,7 +199,8 @@ def follow(ranks: Ranks) -> None:
         if not are_those_of(data, train_set, test_set):
             raise DataError(f"{data['name']} on this machine are not the images of rank 0.")
         images = train_set.images, test_set.images
-        for _ in train(vae, optimizer, *images, settings, epochs, None, backend, ranks):
+        labels = vae.classes(train_set.labels), vae.classes(test_set.labels)
+        for _ in train(vae, optimizer, *images, settings, epochs, None, backend, ranks, *labels):
             pass
 
 
@@ -232,16 +234,39 @@ def images_of(
             f"the images are not those that {run.folder} was trained on.\n"
             f"Name the right ones with --dataset{more}, or their folder with --data-dir."
         )
+    if "labels" in before and before["labels"] != fingerprint_of_labels(train_set, test_set):
+        raise DataError(
+            f"the labels are not those that {run.folder} was trained on.\n"
+            "A conditional model depends on them: put back the right ones, or start a new run."
+        )
     if {"dataset", "extra_data"} & set(given):
         run.about["data"] = about_data(train_set, test_set, settings)
     return train_set, test_set
 
 
-def build(settings: Settings) -> VAE:
+def number_of_classes(settings: Settings, train_set: Dataset) -> int:
+    """Those that the model is given: 0 unless it is conditional. OptionError without labels."""
+    count = len(train_set.class_names)
+    if settings.conditional and count < 2:
+        raise OptionError(
+            f"--conditional needs the class of each image, and {train_set.name} has no labels.\n"
+            "Give it some, such as a folder for each class, or omit --conditional."
+        )
+    return count if settings.conditional else 0
+
+
+def build(settings: Settings, num_classes: int = 0) -> VAE:
     """The untrained model of these settings. Raises OptionError if it is too large."""
     rng = generator(settings.seed, Stream.WEIGHTS)
     try:
-        return VAE(784, settings.hidden_dims, settings.latent_dim, settings.activation, rng=rng)
+        return VAE(
+            784,
+            settings.hidden_dims,
+            settings.latent_dim,
+            settings.activation,
+            rng=rng,
+            num_classes=num_classes,
+        )
     except (MemoryError, ValueError) as error:
         sizes = f"--hidden {spelled(settings.hidden_dims)} --latent-dim {settings.latent_dim}"
         raise OptionError(
@@ -255,11 +280,15 @@ def short_name(dataset: Dataset) -> str:
 
 
 def about_data(train_set: Dataset, test_set: Dataset, settings: Settings) -> dict[str, Any]:
+    labels = {}
+    if settings.conditional:
+        labels = {"labels": fingerprint_of_labels(train_set, test_set)}
     return {
         "name": absolute_name(train_set.name),
         "extra": absolute_name(settings.extra_data),
         "source": train_set.source,
         **fingerprint(train_set, test_set),
+        **labels,
     }
 
 

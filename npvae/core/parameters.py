@@ -19,10 +19,11 @@ Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 
 
 def parameter_shapes(
-    input_dim: int, hidden_dims: Sequence[int], latent_dim: int
+    input_dim: int, hidden_dims: Sequence[int], latent_dim: int, num_classes: int = 0
 ) -> dict[str, tuple[int, ...]]:
     """The name and shape of every parameter of a VAE, in the order in which data flow."""
-    encoder, decoder = [input_dim, *hidden_dims], [latent_dim, *reversed(hidden_dims)]
+    encoder = [input_dim + num_classes, *hidden_dims]
+    decoder = [latent_dim + num_classes, *reversed(hidden_dims)]
     weights = {
         **{f"encoder.hidden{k}": size for k, size in enumerate(pairwise(encoder))},
         "encoder.mu": (encoder[-1], latent_dim),

@@ -7,13 +7,17 @@ trains without complaint and is worthless.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, DTypeLike
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from npvae.core.parameters import Array
 
 ROUNDING = 1e-6  # this far outside [0, 1], a pixel is a rounding error
+MAX_CLASSES = 256  # a label is one byte
+
+Classes: TypeAlias = ArrayLike | None  # labels (B,), or one for all; None: the model has no classes
 
 
 def validate(
@@ -55,6 +59,42 @@ def validate(
     return np.require(array, dtype, ["C", "W"])
 
 
+def class_labels(c: Classes, num_classes: int, rows: int) -> NDArray[np.uint8]:
+    """The label of each of so many images (rows,), from whole numbers (rows,) or a single one.
+
+    A model without classes has the label 0 everywhere and no column for it. Raises ValueError if c
+    is missing, is given to a model without classes, has another shape, or is out of range.
+    """
+    if c is None:
+        if num_classes:
+            raise ValueError(
+                f"the model is conditional: it needs the class c of each image, "
+                f"0 to {num_classes - 1}"
+            )
+        return np.zeros(rows, np.uint8)
+    if num_classes == 0:
+        raise ValueError("the model is not conditional: it has no classes, so c must be None")
+    labels = np.asarray(c)
+    if labels.dtype.kind not in "iu":
+        raise ValueError(f"c must hold whole numbers, not {labels.dtype}")
+    if labels.shape not in ((), (rows,)):
+        raise ValueError(f"c must have shape ({rows},), or be one class for all: {labels.shape}")
+    if not 0 <= labels.min(initial=0) <= labels.max(initial=0) < num_classes:
+        low, high = labels.min(), labels.max()
+        raise ValueError(f"c must hold classes from 0 to {num_classes - 1}, not {low} to {high}")
+    return np.full(rows, labels, np.uint8)
+
+
+def one_hot(c: Classes, num_classes: int, rows: int, dtype: DTypeLike) -> Array:
+    """The classes (rows, num_classes): a 1 in the column of each class, 0 elsewhere.
+
+    Without classes there are no columns. Raises ValueError as `class_labels` does.
+    """
+    labels = class_labels(c, num_classes, rows)
+    columns: Array = (labels[:, np.newaxis] == np.arange(num_classes)).astype(dtype)
+    return columns
+
+
 def check_images(images: object) -> None:
     """Raises ValueError unless these are images as datasets hold them: bytes (N, ...), N > 0.
 
@@ -74,9 +114,15 @@ def check_beta(beta: float) -> None:
 
 
 def check_network(
-    input_dim: int, hidden_dims: Sequence[int], latent_dim: int, dtype: DTypeLike
+    input_dim: int,
+    hidden_dims: Sequence[int],
+    latent_dim: int,
+    dtype: DTypeLike,
+    num_classes: int = 0,
 ) -> None:
     """Raises ValueError unless a VAE can have these sizes and this dtype."""
+    if type(num_classes) is not int or not 0 <= num_classes <= MAX_CLASSES:
+        raise ValueError(f"num_classes must be 0 to {MAX_CLASSES}, not {num_classes!r}")
     if not isinstance(hidden_dims, Sequence) or not hidden_dims:
         raise ValueError(f"hidden_dims must be a sequence such as (128,), not {hidden_dims!r}")
     for size in (input_dim, *hidden_dims, latent_dim):

@@ -59,6 +59,14 @@ def fingerprint(train: Dataset, test: Dataset) -> dict[str, object]:
     return {"sha256": digest.hexdigest(), **counts}
 
 
+def fingerprint_of_labels(train: Dataset, test: Dataset) -> str:
+    """What changes when the class of any image, or the name of a class, does."""
+    digest = sha256(repr(train.class_names).encode())
+    digest.update(train.labels.tobytes())
+    digest.update(test.labels.tobytes())
+    return digest.hexdigest()
+
+
 def are_those_of(about: Mapping[str, object], train: Dataset, test: Dataset) -> bool:
     """Whether these have the fingerprint that is kept in `about`, among other things."""
     found = fingerprint(train, test)

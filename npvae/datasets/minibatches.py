@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 from npvae.core.parameters import Array
 
 Images = NDArray[np.uint8]
+Labels = NDArray[np.uint8] | None  # (N,); None for a model without classes
 Indices = NDArray[np.intp]
 
 
@@ -26,9 +27,12 @@ def minibatches(indices: Indices, batch_size: int) -> Iterator[Indices]:
 
 
 def pixel_batches(
-    images: Images, batch_size: int, dtype: DTypeLike
-) -> Iterator[tuple[slice, Array]]:
-    """All images (N, ...) in order, batch by batch: which ones, and their pixels x (B, D)."""
+    images: Images, batch_size: int, dtype: DTypeLike, labels: Labels = None
+) -> Iterator[tuple[slice, Array, Labels]]:
+    """All images (N, ...) in order, batch by batch: which, their pixels (B, D), labels (B,)."""
+    if labels is not None and len(labels) != len(images):
+        raise ValueError(f"{len(labels)} labels for {len(images)} images")
     for start in range(0, len(images), batch_size):
         batch = slice(start, start + batch_size)
-        yield batch, to_pixels(images[batch], dtype)
+        c = None if labels is None else labels[batch]
+        yield batch, to_pixels(images[batch], dtype), c

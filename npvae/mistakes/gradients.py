@@ -51,8 +51,10 @@ GRADIENTS = (
         edits=(
             Edit(
                 "model.VAE.backward",
-                "d_x = self.encoder.backward(a.x, a.y_enc, a.h_enc, d_h_enc)",
-                "d_x = self.encoder.backward(a.x, a.y_dec, a.h_enc, d_h_dec)",
+                "d_x = self.encoder.backward(a.x_c, a.y_enc, a.h_enc, d_h_enc)"
+                "[:, : self.input_dim]",
+                "d_x = self.encoder.backward(a.x_c, a.y_dec, a.h_enc, d_h_dec)"
+                "[:, : self.input_dim]",
             ),
         ),
         red="encoder, x",
@@ -67,8 +69,10 @@ GRADIENTS = (
         edits=(
             Edit(
                 "model.VAE.backward",
-                "d_x = self.encoder.backward(a.x, a.y_enc, a.h_enc, d_h_enc)",
-                "d_x = self.encoder.backward(a.x, a.y_dec, a.h_enc, d_h_enc)",
+                "d_x = self.encoder.backward(a.x_c, a.y_enc, a.h_enc, d_h_enc)"
+                "[:, : self.input_dim]",
+                "d_x = self.encoder.backward(a.x_c, a.y_dec, a.h_enc, d_h_enc)"
+                "[:, : self.input_dim]",
             ),
         ),
         red="encoder, x",

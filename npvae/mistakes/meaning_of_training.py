@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from npvae.core.validation import Classes
 from npvae.evaluation import average_loss, iwae_bound
 from npvae.mistakes.meaning import close, toy
 from npvae.mistakes.program import train
@@ -45,9 +46,11 @@ def adam_steps_are_learning_rates_long() -> bool:
 class Watched(VAE):
     """Keeps the pixels that it is trained on."""
 
-    def loss_and_gradients(self, x: ArrayLike, epsilon: ArrayLike, beta: float = 1.0) -> Any:
+    def loss_and_gradients(
+        self, x: ArrayLike, epsilon: ArrayLike, beta: float = 1.0, c: Classes = None
+    ) -> Any:
         self.seen = [*getattr(self, "seen", []), np.asarray(x)]
-        return super().loss_and_gradients(x, epsilon, beta)
+        return super().loss_and_gradients(x, epsilon, beta, c)
 
 
 def images_not_batches_are_shuffled() -> bool:
@@ -55,7 +58,7 @@ def images_not_batches_are_shuffled() -> bool:
     vae, settings = Watched(48, (5,), 2), Settings(batch_size=16)
     for epoch in (1, 2):
         plan = plan_epoch(np.arange(48), settings, epoch)
-        list(train_epoch(vae, Adam(), np.eye(48, dtype=np.uint8) * 255, plan, settings))
+        list(train_epoch(vae, Adam(), np.eye(48, dtype=np.uint8) * 255, None, plan, settings))
     batches = [frozenset(x.argmax(axis=1).tolist()) for x in vae.seen]
     return len(set(batches)) == 6 and frozenset.union(*batches[:3]) == set(range(48))
 

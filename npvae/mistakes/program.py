@@ -25,6 +25,6 @@ def train(
     indices = np.arange(len(images))
     for epoch in range(1, settings.epochs + 1):
         plan = plan_epoch(indices, settings, epoch)
-        for _ in train_epoch(vae, optimizer, images, plan, settings):
+        for _ in train_epoch(vae, optimizer, images, None, plan, settings):
             pass  # a loss that is not finite is a part of the show
         yield average_loss(vae, test_images, generator(settings.seed, Stream.TESTING, epoch)).total

@@ -32,8 +32,7 @@ REPORTS = (
         edits=(
             Edit(
                 "evaluation.average_loss",
-                "return Loss.of_batch(*losses_per_image(vae, images, epsilon, batch_size), beta)",
-                "bce, kl = losses_per_image(vae, images, epsilon, batch_size)\n"
+                "return Loss.of_batch(bce, kl, beta)",
                 "starts = range(512, len(bce), 512)  # of batches of 512\n"
                 "bce, kl = (np.split(part, starts) for part in (bce, kl))\n"
                 "means = ([batch.mean() for batch in part] for part in (bce, kl))\n"
@@ -78,8 +77,8 @@ REPORTS = (
         edits=(
             Edit(
                 "model.VAE.decode",
-                "return sigmoid(self.decode_logits(z))",
-                "return np.clip(self.decode_logits(z), 0, 1)",
+                "return sigmoid(self.decode_logits(z, c))",
+                "return np.clip(self.decode_logits(z, c), 0, 1)",
             ),
         ),
         meaning=("x_hat_is_the_sigmoid_of_the_logits",),

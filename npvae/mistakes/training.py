@@ -148,8 +148,8 @@ LOOP = (
             ),
             Edit(
                 "model.VAE.loss_and_gradients",
-                "a = self._checked_forward(x, epsilon, beta)",
-                "a = self.forward(x, epsilon)",
+                "a = self._checked(x, epsilon, beta, c)",
+                "a = self.forward(x, epsilon, c)",
             ),
         ),
         meaning=(

@@ -54,7 +54,7 @@ def codes(vae: VAE, dataset: Dataset, split: str, count: int, scale: int, name: 
     `name` is the model in the title. Raises OptionError if the picture would be too large.
     """
     labels = dataset.labels[:count]
-    mu, _ = encode_all(vae, dataset.images[:count])
+    mu, _ = encode_all(vae, dataset.images[:count], labels=vae.classes(labels))
     x_label, y_label = "mu of z0", "mu of z1"
     if vae.latent_dim == 1:
         rows = labels + np.random.default_rng(0).uniform(-0.35, 0.35, len(mu))

@@ -18,13 +18,12 @@ from PIL import Image
 
 from npvae.core.parameters import Array
 from npvae.datasets import Dataset
-from npvae.datasets.minibatches import Images
 from npvae.evaluation import kl_per_latent
 from npvae.latent_space import Floats, encode_all, lerp, slerp
 from npvae.model import VAE
 from npvae.plots.image_grid import image_grid, in_rows, stacked
 from npvae.plots.samples import described
-from npvae.plots.validation import check_indices, check_size
+from npvae.plots.validation import check_indices, check_size, class_name
 
 REACH = 3.0  # a traversal goes from -REACH to REACH, in standard deviations of the prior
 TILES = 5  # in a row of an animated traversal
@@ -39,7 +38,7 @@ def interpolate(
     a, b, t, paths = _paths(vae, dataset, split, ends, count)
     rows = [[a, *x_hat, b] for x_hat in paths]
     labels = ["original", *(f"{share:.0%}" for share in t), "original"]
-    title = f"{name}: {_from_to(dataset, split, ends, name)}"
+    title = f"{name}: {_from_to(vae, dataset, split, ends, name)}"
     return image_grid(rows, list(PATHS), labels, scale, title)
 
 
@@ -49,7 +48,7 @@ def animate_interpolation(
     """The same two paths, side by side between the two originals: a frame for each step."""
     check_size(4, scale)
     a, b, t, paths = _paths(vae, dataset, split, ends, count)
-    title, labels = f"{name}: {_from_to(dataset, split, ends, name)}", ["from", *PATHS, "to"]
+    title, labels = f"{name}: {_from_to(vae, dataset, split, ends, name)}", ["from", *PATHS, "to"]
     return [
         image_grid([[a, around, straight, b]], [], labels, scale, title, f"{share:.0%} of the way")
         for around, straight, share in zip(*paths, t, strict=True)
@@ -62,14 +61,18 @@ def _paths(
     """The two images, the shares t (count,) of the way, and both paths decoded (count, 784)."""
     check_indices(dataset, split, ends)
     a, b = dataset.images[list(ends)]
-    mu, _ = encode_all(vae, np.stack([a, b]))  # (2, Z)
+    labels = dataset.labels[list(ends)]
+    mu, _ = encode_all(vae, np.stack([a, b]), labels=vae.classes(labels))  # (2, Z)
     t = np.linspace(0, 1, count)
-    return a, b, t, [vae.decode(path(mu[0], mu[1], t)) for path in PATHS.values()]
+    c = int(labels[0]) if vae.num_classes else None
+    return a, b, t, [vae.decode(path(mu[0], mu[1], t), c) for path in PATHS.values()]
 
 
-def _from_to(dataset: Dataset, split: str, ends: Sequence[int], name: str) -> str:
+def _from_to(vae: VAE, dataset: Dataset, split: str, ends: Sequence[int], name: str) -> str:
+    """In words; a conditional model decodes all of the path in the class of its first image."""
     a, b = (described(dataset, split, index, name) for index in ends)
-    return f"from {a} to {b}"
+    decoded = f", all decoded as {class_name(dataset, ends[0])}" if vae.num_classes else ""
+    return f"from {a} to {b}{decoded}"
 
 
 def traverse(
@@ -77,7 +80,7 @@ def traverse(
     dataset: Dataset,
     split: str,
     index: int,
-    test: Images,
+    test: Dataset,
     count: int,
     scale: int,
     name: str,
@@ -110,7 +113,7 @@ def animate_traversal(
     dataset: Dataset,
     split: str,
     index: int,
-    test: Images,
+    test: Dataset,
     count: int,
     scale: int,
     name: str,
@@ -139,19 +142,22 @@ def animate_traversal(
 
 
 def _moved(
-    vae: VAE, dataset: Dataset, split: str, index: int, test: Images, count: int
+    vae: VAE, dataset: Dataset, split: str, index: int, test: Dataset, count: int
 ) -> tuple[Floats, Array, Floats, Floats, list[Array]]:
     """The image's mu (Z,), its x_hat, the KL of each latent on the test images, the `count` values
     that a latent takes, and for each latent the images (count, 784) decoded along them."""
     check_indices(dataset, split, [index])
-    mu, _ = encode_all(vae, dataset.images[[index]])  # (1, Z)
+    labels = vae.classes(dataset.labels[[index]])
+    mu, _ = encode_all(vae, dataset.images[[index]], labels=labels)  # (1, Z)
+    c = None if labels is None else int(labels[0])
     values = np.linspace(-REACH, REACH, count)
     moved = []
     for latent in range(vae.latent_dim):
         z = np.repeat(mu, count, axis=0)
         z[:, latent] = values
-        moved.append(vae.decode(z))
-    return mu[0], vae.decode(mu)[0], kl_per_latent(vae, test), values, moved
+        moved.append(vae.decode(z, c))
+    kl = kl_per_latent(vae, test.images, labels=vae.classes(test.labels))
+    return mu[0], vae.decode(mu, c)[0], kl, values, moved
 
 
 def _position(mu: float, count: int) -> float:

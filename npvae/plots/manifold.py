@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from npvae.datasets.dataset import SIDE
+from npvae.datasets.minibatches import Labels
 from npvae.latent_space import Floats, encode_all, normal_quantiles, principal_axes
 from npvae.model import VAE
 from npvae.plots.image_grid import image_grid
@@ -37,10 +38,10 @@ def latent_plane(latent_dim: int) -> Plane:
     return Plane(np.zeros(latent_dim), unit[0], unit[1], "z0 to the right, z1 upwards")
 
 
-def principal_plane(vae: VAE, images: NDArray[np.uint8]) -> Plane:
+def principal_plane(vae: VAE, images: NDArray[np.uint8], labels: Labels = None) -> Plane:
     """The plane through the mean of the codes mu of images (N, 28, 28), along their first two
     principal components; one step is a standard deviation of the codes."""
-    mean, axes, variance = principal_axes(encode_all(vae, images)[0])
+    mean, axes, variance = principal_axes(encode_all(vae, images, labels=labels)[0])
     right, up = axes * np.sqrt(variance[:2, np.newaxis])
     first, second = variance[:2] / max(float(variance.sum()), 1e-300)
     words = (
@@ -51,13 +52,20 @@ def principal_plane(vae: VAE, images: NDArray[np.uint8]) -> Plane:
 
 
 def manifold(
-    vae: VAE, plane: Plane, count: int, scale: int, name: str, reach: float | None = None
+    vae: VAE,
+    plane: Plane,
+    count: int,
+    scale: int,
+    name: str,
+    reach: float | None = None,
+    c: int | None = None,
 ) -> Image.Image:
     """The decoder's view of a plane: count x count images, or `count` along a line.
 
     By default they stand at the quantiles of a standard normal, so that each image represents an
     equal share of it. With `reach` they are spaced evenly from -reach to reach standard deviations.
-    `name` is the model in the title. Raises OptionError if the picture would be too large.
+    `name` is the model in the title, c the class of a conditional model. Raises OptionError if the
+    picture would be too large.
     """
     check_size(count if plane.up is None else count**2, scale)
     if reach is None:
@@ -71,7 +79,7 @@ def manifold(
     z = plane.center + right[np.newaxis, :, np.newaxis] * plane.right  # (1, count, Z)
     if plane.up is not None:
         z = z + up[:, np.newaxis, np.newaxis] * plane.up  # (count, count, Z)
-    x_hat = vae.decode(z.reshape(-1, vae.latent_dim)).reshape(len(up), count, -1)
+    x_hat = vae.decode(z.reshape(-1, vae.latent_dim), c).reshape(len(up), count, -1)
     labels = [f"{value:.2f}" for value in right] if SIDE * scale > 50 else []  # room for them?
     beside = labels[::-1] if plane.up is not None else []
     title = f"{name}: the manifold"

@@ -2,7 +2,8 @@
 
     prior         z ~ N(0, I), decoded: images that the model makes up
     of_class      z from the region where the images of one class lie
-    reconstruct   images, encoded and decoded again
+    styles        the same z in every class of a conditional model
+    reconstruct   images, encoded and decoded again, in a conditional model also as another class
 
 The arithmetic of latent codes is in `latent_space.py`, the drawing in `image_grid.py`. In all
 titles, `name` is the model: "mnist, z = 10, epoch 20". The generator `rng` is the only source of
@@ -24,6 +25,7 @@ from npvae.latent_space import Floats, draw_codes, encode_all, gaussian_of_class
 from npvae.model import VAE
 from npvae.plots.image_grid import GAP, image_grid, in_rows, stacked
 from npvae.plots.validation import (
+    check_conditional,
     check_indices,
     check_size,
     class_label,
@@ -43,9 +45,11 @@ def model_name(dataset: str, latent_dim: int, epoch: int | None = None) -> str:
 
 
 def prior(vae: VAE, rng: np.random.Generator, count: int, scale: int, name: str) -> Image.Image:
-    """`count` samples from the prior, decoded."""
+    """`count` samples from the prior, decoded; in a conditional model of each class in turn."""
     check_size(count, scale)
-    return grid(vae.sample(count, rng), scale, f"{name}: samples from the prior")
+    c = np.arange(count) % vae.num_classes if vae.num_classes else None
+    of_classes = f"; the {vae.num_classes} classes in turn" if vae.num_classes else ""
+    return grid(vae.sample(count, rng, c), scale, f"{name}: samples from the prior{of_classes}")
 
 
 def of_class(
@@ -59,11 +63,15 @@ def of_class(
 ) -> tuple[Image.Image, str]:
     """Samples that look like a class, and a warning, empty if the class is well separated.
 
-    The codes come from a Gaussian fitted to the codes of the training images of the class; the
-    model itself knows nothing of classes. Raises DataError for a class without images.
+    A conditional model draws from p(x | z, c), with z from the prior. Another one knows nothing of
+    classes: the codes come from a Gaussian fitted to the codes of the training images of the class.
+    Raises DataError for a class without images.
     """
     check_size(count, scale)
     label = class_label(train, wanted)
+    if vae.num_classes:
+        title = f"{name}: samples of the class {picture_name(train, label)}"
+        return grid(vae.sample(count, rng, label), scale, title), ""
     if not (train.labels == label).any():
         title = shortened(train.class_names[label])
         raise DataError(f"no training image of {train.name} has the class {title}.")
@@ -105,15 +113,49 @@ def best_fits(z: Floats, gaussians: Sequence[tuple[Floats, Floats] | None]) -> F
     return shares
 
 
-def reconstruct(
-    vae: VAE, dataset: Dataset, split: str, indices: Sequence[int], scale: int, name: str
+def styles(
+    vae: VAE, dataset: Dataset, rng: np.random.Generator, count: int, scale: int, name: str
 ) -> Image.Image:
-    """Images above what the decoder makes of their codes mu; a single image beside it."""
+    """A row for each of `count` codes z from the prior, decoded in every class: one in a column.
+
+    Raises OptionError unless the model is conditional.
+    """
+    check_conditional(vae, "styles")
+    labels = np.arange(vae.num_classes)
+    check_size(count * len(labels), scale)
+    z = vae.noise(count, rng)
+    rows = [vae.decode(np.repeat(one[np.newaxis], len(labels), axis=0), labels) for one in z]
+    named = range(len(dataset.class_names))  # of another dataset, perhaps fewer
+    columns = [picture_name(dataset, k) if k in named else f"#{k}" for k in range(vae.num_classes)]
+    title = f"{name}: each row is one z, decoded in every class"
+    return image_grid(rows, [], columns, scale, title)
+
+
+def reconstruct(
+    vae: VAE,
+    dataset: Dataset,
+    split: str,
+    indices: Sequence[int],
+    scale: int,
+    name: str,
+    wanted: str = "",
+) -> Image.Image:
+    """Images above what the decoder makes of their codes mu; a single image beside it.
+
+    A conditional model decodes them as the class `wanted`, if one is named, instead of their own.
+    """
     check_indices(dataset, split, indices)
     check_size(2 * len(indices), scale)
     originals = dataset.images[list(indices)]  # (N, 28, 28)
-    x_hat = vae.decode(encode_all(vae, originals)[0])
+    c = vae.classes(dataset.labels[list(indices)])
+    mu, _ = encode_all(vae, originals, labels=c)
     pair = ["original", "reconstruction"]
+    if wanted:
+        check_conditional(vae, "--as")
+        label = class_label(dataset, wanted)
+        x_hat, pair[1] = vae.decode(mu, label), f"as {picture_name(dataset, label)}"
+    else:
+        x_hat = vae.decode(mu, c)
     if len(indices) == 1:
         title = f"{name}: {described(dataset, split, indices[0], name)}"
         return image_grid([[originals[0], x_hat[0]]], [], pair, scale, title)

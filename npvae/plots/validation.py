@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from npvae.core.errors import OptionError
 from npvae.datasets import Dataset
 from npvae.datasets.dataset import SIDE
+from npvae.model import VAE
 from npvae.plots.axes import drawable
 
 MOST_PIXELS = 100_000_000  # of a picture; few programs show more
@@ -70,6 +71,15 @@ def check_indices(dataset: Dataset, split: str, indices: Sequence[int]) -> None:
                 f"there is no {split} image {index}: those of {dataset.name} have the numbers "
                 f"0 to {len(dataset) - 1}."
             )
+
+
+def check_conditional(vae: VAE, what: str) -> None:
+    """Raise OptionError unless the model is given classes."""
+    if not vae.num_classes:
+        raise OptionError(
+            f"{what} needs a conditional model, and this one knows no classes.\n"
+            "Train one with  train.py --conditional"
+        )
 
 
 def check_size(tiles: int, scale: int) -> None:

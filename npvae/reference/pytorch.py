@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from npvae import optimizers
 from npvae.core.parameters import Array
+from npvae.datasets.minibatches import Labels
 from npvae.model import VAE
 from npvae.reference.state_dict import to_state_dict
 
@@ -55,34 +56,47 @@ class TorchVAE(nn.Module):
         hidden_dims: Sequence[int] = (128,),
         latent_dim: int = 10,
         activation: str = "relu",
+        num_classes: int = 0,
     ) -> None:
         super().__init__()
+        self.num_classes = num_classes
         self.activation = ACTIVATIONS[activation]
         self.depth = len(hidden_dims)
 
         def hidden(*sizes: int) -> dict[str, nn.Module]:
             return {f"hidden{k}": nn.Linear(*size) for k, size in enumerate(pairwise(sizes))}
 
-        self.encoder = nn.ModuleDict(hidden(input_dim, *hidden_dims))
+        self.encoder = nn.ModuleDict(hidden(input_dim + num_classes, *hidden_dims))
         self.encoder["mu"] = nn.Linear(hidden_dims[-1], latent_dim)
         self.encoder["log_var"] = nn.Linear(hidden_dims[-1], latent_dim)
-        self.decoder = nn.ModuleDict(hidden(latent_dim, *reversed(hidden_dims)))
+        self.decoder = nn.ModuleDict(hidden(latent_dim + num_classes, *reversed(hidden_dims)))
         self.decoder["logits"] = nn.Linear(hidden_dims[0], input_dim)
 
-    def forward(self, x: Tensor, epsilon: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """logits (B, D), mu and log_var (B, Z) for pixels x (B, D) and noise epsilon (B, Z)."""
-        h = x
+    def forward(
+        self, x: Tensor, epsilon: Tensor, labels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """logits (B, D), mu and log_var (B, Z) for pixels x (B, D) and noise epsilon (B, Z).
+
+        A conditional model needs labels (B,).
+        """
+        c = x.new_zeros(len(x), 0)
+        if labels is not None:
+            c = F.one_hot(labels, self.num_classes).to(x.dtype)
+        h = torch.cat([x, c], dim=1)
         for k in range(self.depth):
             h = self.activation(self.encoder[f"hidden{k}"](h))
         mu, log_var = self.encoder["mu"](h), self.encoder["log_var"](h)
-        h = mu + torch.exp(0.5 * log_var) * epsilon
+        z = mu + torch.exp(0.5 * log_var) * epsilon
+        h = torch.cat([z, c], dim=1)
         for k in range(self.depth):
             h = self.activation(self.decoder[f"hidden{k}"](h))
         return self.decoder["logits"](h), mu, log_var
 
-    def losses(self, x: Tensor, epsilon: Tensor, beta: float) -> tuple[Tensor, Tensor, Tensor]:
+    def losses(
+        self, x: Tensor, epsilon: Tensor, beta: float, labels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """bce, kl and loss = bce + beta * kl in nats per image."""
-        logits, mu, log_var = self(x, epsilon)
+        logits, mu, log_var = self(x, epsilon, labels)
         bce = F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
         kl = -0.5 * torch.sum(1 + log_var - mu.pow(2) - log_var.exp()) / len(x)
         return bce, kl, bce + beta * kl
@@ -129,32 +143,34 @@ def compare(
     beta: float = 1.0,
     steps: int = 10,
     optimizer: str = "adam",
+    c: Labels = None,
 ) -> list[Row]:
     """Losses, gradients, and parameters after `steps` of the optimizer on one batch, in float64.
 
-    x (B, D) holds pixels, epsilon (B, Z) noise. The vae itself does not change.
+    x (B, D) holds pixels, epsilon (B, Z) noise, and c (B,) labels if vae is conditional. The vae
+    itself does not change.
     """
-    ours = npvae_results(vae, x, epsilon, beta, steps, optimizer)
+    ours = npvae_results(vae, x, epsilon, beta, steps, optimizer, c)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a second thread pool would compete with NumPy's for the cores
     try:
-        theirs = pytorch_results(vae, x, epsilon, beta, steps, optimizer)
+        theirs = pytorch_results(vae, x, epsilon, beta, steps, optimizer, c)
     finally:
         torch.set_num_threads(threads)
     return [compare_arrays(what, ours[what], theirs[what]) for what in ours]
 
 
 def npvae_results(
-    vae: VAE, x: Array, epsilon: Array, beta: float, steps: int, optimizer: str
+    vae: VAE, x: Array, epsilon: Array, beta: float, steps: int, optimizer: str, c: Labels
 ) -> dict[str, Array | float]:
     """What `compare` compares, by name, from a float64 copy of vae."""
     model = type(vae)(**{**vae.settings, "dtype": "float64"})
     model.parameters.flat[:] = vae.parameters.flat
-    loss, gradients = model.loss_and_gradients(x, epsilon, beta)
+    loss, gradients = model.loss_and_gradients(x, epsilon, beta, c)
 
     rule = optimizers.OPTIMIZERS[optimizer](LEARNING_RATE)
     for _ in range(steps):
-        rule.update(model.parameters, model.loss_and_gradients(x, epsilon, beta)[1])
+        rule.update(model.parameters, model.loss_and_gradients(x, epsilon, beta, c)[1])
     return {
         "bce": loss.bce,
         "kl": loss.kl,
@@ -165,19 +181,21 @@ def npvae_results(
 
 
 def pytorch_results(
-    vae: VAE, x: Array, epsilon: Array, beta: float, steps: int, optimizer: str
+    vae: VAE, x: Array, epsilon: Array, beta: float, steps: int, optimizer: str, c: Labels
 ) -> dict[str, Array | float]:
     """The same from a TorchVAE with the weights of vae."""
-    model = TorchVAE(vae.input_dim, vae.hidden_dims, vae.latent_dim, vae.activation).double()
+    sizes = vae.input_dim, vae.hidden_dims, vae.latent_dim
+    model = TorchVAE(*sizes, vae.activation, vae.num_classes).double()
     model.load_state_dict(to_state_dict(vae.parameters))
     batch, noise = (torch.tensor(array, dtype=torch.float64) for array in (x, epsilon))
-    bce, kl, loss = model.losses(batch, noise, beta)
+    labels = None if c is None else torch.tensor(c, dtype=torch.int64)
+    bce, kl, loss = model.losses(batch, noise, beta, labels)
     gradients = torch.autograd.grad(loss, list(model.parameters()))
 
     rule = OPTIMIZERS[optimizer](model.parameters(), lr=LEARNING_RATE)
     for _ in range(steps):
         rule.zero_grad()
-        torch.autograd.backward(model.losses(batch, noise, beta)[2])
+        torch.autograd.backward(model.losses(batch, noise, beta, labels)[2])
         rule.step()
 
     def by_our_names(prefix: str, tensors: Iterable[Tensor]) -> dict[str, Array]:
@@ -205,10 +223,11 @@ def example(
     batch_size: int = 64,
     activation: str = "relu",
     seed: int = 0,
+    num_classes: int = 0,
 ) -> tuple[VAE, Array, Array]:
     """A float64 VAE with biases that are not 0, random pixels x (B, 784) and epsilon (B, Z)."""
     rng = np.random.default_rng(seed)
-    vae = VAE(784, hidden_dims, latent_dim, activation, np.float64, rng)
+    vae = VAE(784, hidden_dims, latent_dim, activation, np.float64, rng, num_classes)
     vae.parameters.flat += rng.normal(0, 0.02, vae.parameters.flat.shape)
     return vae, rng.random((batch_size, 784)), rng.standard_normal((batch_size, latent_dim))
 

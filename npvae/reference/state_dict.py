@@ -158,7 +158,10 @@ def places(layers: Layers, first_head: Head | None) -> dict[str, tuple[str, slic
         halves = slice(latent_dim), slice(latent_dim, None)
         found[depth : depth + 1] = [(names[depth], half) for half in halves]
     hidden_dims = [len(layers[name]["bias"]) for name in names[:depth]]
-    shapes = parameter_shapes(layers[names[0]]["weight"].shape[1], hidden_dims, latent_dim)
+    inputs, outputs = layers[names[0]]["weight"].shape[1], len(layers[names[-1]]["bias"])
+    classes = layers[names[-depth - 1]]["weight"].shape[1] - latent_dim  # one-hot, beside x and z
+    classes = classes if 0 < classes == inputs - outputs else 0
+    shapes = parameter_shapes(inputs - classes, hidden_dims, latent_dim, classes)
     ours = [name.removesuffix(".W") for name in shapes if name.endswith(".W")]
     for our_name, (name, rows) in zip(ours, found, strict=True):
         shape, needed = layers[name]["weight"][rows].T.shape, shapes[f"{our_name}.W"]

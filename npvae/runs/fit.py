@@ -18,8 +18,8 @@ from npvae import fast
 from npvae.core.errors import DivergedError
 from npvae.core.optimizer_base import Optimizer
 from npvae.core.random_streams import Stream, generator
-from npvae.core.validation import check_images
-from npvae.datasets.minibatches import Images, Indices
+from npvae.core.validation import check_images, class_labels
+from npvae.datasets.minibatches import Images, Indices, Labels
 from npvae.evaluation import average_loss
 from npvae.losses import Loss
 from npvae.model import VAE
@@ -68,27 +68,34 @@ def train(
     report: Report | None = None,
     backend: str | None = None,
     ranks: Ranks | None = None,
+    labels: Labels = None,
+    test_labels: Labels = None,
 ) -> Iterator[Epoch]:
     """Train on images (N, ...), bytes, epoch by epoch; the caller may stop after any of them.
+
+    A conditional model needs the labels (N,) of both, others must not have any.
 
     `backend` is "auto", the engine where it can run, or "numpy", the lesson; by default what the
     environment variable NPVAE_BACKEND says. Both give the same numbers but for rounding. `ranks`
     are the processes that train this model together, if there are several; all call this alike.
 
     The optimizer's learning rate is set as settings say. Raises ValueError for images that are not
-    bytes, and DivergedError if a loss is not finite; what was yielded before is still good.
+    bytes and labels that do not fit, and DivergedError if a loss is not finite; what was yielded
+    before is still good.
     """
     check_images(images)
     if test_images is not None:
         check_images(test_images)
+        test_labels = checked_labels(vae, test_images, test_labels)
+    labels = checked_labels(vae, images, labels)
     indices, held_out = train_validation_split(len(images), settings.validation, settings.seed)
-    engine = start_engine(vae, optimizer, images, backend, ranks)
+    engine = start_engine(vae, optimizer, images, backend, ranks, labels)
     model = DataParallel(vae, ranks) if ranks else vae
 
-    def mean_loss(images: Images, rng: np.random.Generator) -> Loss:
+    def mean_loss(images: Images, labels: Labels, rng: np.random.Generator) -> Loss:
         if engine is None:
-            return average_loss(vae, images, rng, settings.beta)
-        return engine.average_loss(images, vae.noise(len(images), rng), settings.beta)
+            return average_loss(vae, images, rng, settings.beta, labels=labels)
+        return engine.average_loss(images, vae.noise(len(images), rng), settings.beta, labels)
 
     for epoch in epochs:
         start = perf_counter()
@@ -96,7 +103,7 @@ def train(
         try:
             with np.errstate(all="ignore"):  # an overflow shows in the loss, which is checked
                 if engine is None:
-                    losses = train_epoch(model, optimizer, images, plan, settings)
+                    losses = train_epoch(model, optimizer, images, labels, plan, settings)
                 else:
                     losses = engine.train_epoch(plan, settings)
                 sizes = batch_sizes(len(indices), settings.batch_size)
@@ -105,10 +112,11 @@ def train(
                 tested = validated = None
                 if test_images is not None:
                     rng = generator(settings.seed, Stream.TESTING, epoch)
-                    tested = mean_loss(test_images, rng)
+                    tested = mean_loss(test_images, test_labels, rng)
                 if len(held_out):  # the same noise in every epoch: only the model changes
                     rng = generator(settings.seed, Stream.VALIDATION)
-                    validated = mean_loss(images[held_out], rng)
+                    some = None if labels is None else labels[held_out]
+                    validated = mean_loss(images[held_out], some, rng)
             for name, loss in (("test", tested), ("validation", validated)):
                 if loss and not math.isfinite(loss.total):
                     raise DivergedError(f"the {name} loss is {loss.total} after the last batch")
@@ -126,6 +134,7 @@ def start_engine(
     images: Images,
     backend: str | None,
     ranks: Ranks | None = None,
+    labels: Labels = None,
 ) -> Engine | None:
     """The engine, or None if the lesson has to train this model, on this rank or on another."""
     engine: Engine | None = None
@@ -137,14 +146,21 @@ def start_engine(
             if ranks:
                 from npvae.fast.ranks import RankEngine
 
-                engine = RankEngine(vae, optimizer, images, None, ranks)
+                engine = RankEngine(vae, optimizer, images, labels, ranks)
             else:
-                engine = Engine(vae, optimizer, images)
+                engine = Engine(vae, optimizer, images, labels)
         except CannotCompile as error:
             warnings.warn(f"NumPy trains, without the engine: {error}", stacklevel=3)
     if ranks and not ranks.meet(engine is not None).all():
         return None
     return engine
+
+
+def checked_labels(vae: VAE, images: Images, labels: Labels) -> Labels:
+    """The labels (N,) of a conditional model as bytes. Raises ValueError if they do not fit."""
+    if labels is not None and np.shape(labels) != (len(images),):
+        raise ValueError(f"labels must have shape ({len(images)},), not {np.shape(labels)}")
+    return vae.classes(class_labels(labels, vae.num_classes, len(images)))
 
 
 def batch_sizes(count: int, batch_size: int) -> list[int]:
@@ -177,6 +193,8 @@ def fit(
     epochs: int = 20,
     *,
     test_images: Images | None = None,
+    labels: Labels = None,
+    test_labels: Labels = None,
     callback: Callable[[Epoch], None] | None = None,
     optimizer: Optimizer | None = None,
     batch_size: int = 512,
@@ -187,8 +205,9 @@ def fit(
     """Train vae on images (N, ...), bytes, and return the losses of every epoch.
 
     `callback` is called after each epoch, with an `Epoch`. The optimizer is Adam unless given; a
-    given one keeps its learning rate. Raises ValueError for images that are not bytes, and
-    DivergedError if a loss is not finite.
+    given one keeps its learning rate. A conditional model needs the labels (N,) of the images.
+    Raises ValueError for images that are not bytes and labels that do not fit, and DivergedError if
+    a loss is not finite.
     """
     if optimizer is None:
         optimizer = OPTIMIZERS["adam"](learning_rate)
@@ -200,7 +219,16 @@ def fit(
         seed=seed,
     )
     history = []
-    for epoch in train(vae, optimizer, images, test_images, settings, range(1, epochs + 1)):
+    for epoch in train(
+        vae,
+        optimizer,
+        images,
+        test_images,
+        settings,
+        range(1, epochs + 1),
+        labels=labels,
+        test_labels=test_labels,
+    ):
         history.append(epoch)
         if callback:
             callback(epoch)

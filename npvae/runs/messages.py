@@ -86,6 +86,9 @@ def count_of(number: int, what: str, plural: str = "s") -> str:
 def network_table(vae: VAE) -> list[str]:
     """The layers with their shapes and parameter counts."""
     notes = dict.fromkeys([*vae.encoder.layers, *vae.decoder.layers], vae.activation)
+    if vae.num_classes:
+        for layer in (vae.encoder.layers[0], vae.decoder.layers[0]):
+            notes[layer] += f"; {vae.num_classes} of the inputs are the class"
     notes[vae.to_log_var] = "z = mu + sigma * epsilon"
     notes[vae.to_logits] = "x_hat = sigmoid(logits)"
     names = [name.removesuffix(".W") for name in vae.parameters if name.endswith(".W")]
@@ -203,19 +206,22 @@ def best_epoch(history: Sequence[Mapping[str, float]]) -> str:
     return f"best      {loss:7.2f} {which}\n{'':17} {kept}"
 
 
-def next_steps(run: Run, where: Sequence[str | Path], latent_dim: int) -> str:
+def next_steps(run: Run, where: Sequence[str | Path], vae: VAE) -> str:
     """What to do with a run that is complete."""
-    commands = [f"  {command}" for _, command in next_commands(run, where, latent_dim)]
+    commands = [f"  {command}" for _, command in next_commands(run, where, vae)]
     return "\n".join(["", "Next:", f"  look at {run.folder / 'report.html'}", *commands])
 
 
-def next_commands(run: Run, where: Sequence[str | Path], latent_dim: int) -> list[tuple[str, str]]:
-    """The commands that fit a run with so many latents, each after its purpose."""
+def next_commands(run: Run, where: Sequence[str | Path], vae: VAE) -> list[tuple[str, str]]:
+    """The commands that fit a run with this model, each after its purpose."""
     which = [*([] if run.folder.parent == RUNS else ["--checkpoint", run.folder]), *where]
-    if latent_dim <= 2:
+    if vae.latent_dim <= 2:
         pictures = {"manifold": "the latent space, decoded", "scatter": "the codes of test images"}
     else:
         pictures = {"traverse": "what each latent does to an image"}
-    modes = {"explorer": "a page to play with the model", **pictures}
+    first = {"explorer": "a page to play with the model"}
+    if vae.num_classes:
+        first = {"styles": "one code in every class"}
+    modes = {**first, **pictures}
     steps = [(f"{why}:", terminal.command("generate", mode, *which)) for mode, why in modes.items()]
     return [*steps, ("what the model is worth:", terminal.command("evaluate", *which))]

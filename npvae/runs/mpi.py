@@ -27,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from npvae.core.errors import DivergedError, NpvaeError, OptionError, RankError
 from npvae.core.parameters import Array, NamedArrays
+from npvae.core.validation import Classes
 from npvae.fast.blas import one_thread
 from npvae.losses import Loss
 from npvae.model import VAE
@@ -117,15 +118,15 @@ class DataParallel(VAE):
         self.ranks = ranks
 
     def loss_and_gradients(
-        self, x: ArrayLike, epsilon: ArrayLike, beta: float = 1.0, *more: Any
+        self, x: ArrayLike, epsilon: ArrayLike, beta: float = 1.0, c: Classes = None
     ) -> tuple[Loss, NamedArrays]:
         x, epsilon = np.asarray(x), np.asarray(epsilon)
         shard = self.ranks.shard(len(x))
         share, own = (shard.stop - shard.start) / len(x), Loss(0.0, 0.0, beta)
         gradients = NamedArrays(self.parameters.shapes, self.dtype)
         if share:
-            of_shard = (given[shard] for given in more)
-            own, gradients = super().loss_and_gradients(x[shard], epsilon[shard], beta, *of_shard)
+            some = None if c is None else np.asarray(c)[shard]
+            own, gradients = super().loss_and_gradients(x[shard], epsilon[shard], beta, some)
         bce, kl = self.ranks.meet(share * own.bce, share * own.kl).sum(axis=0)
         gradients.flat[:] = self.ranks.add_up(share * gradients.flat)
         return Loss(float(bce), float(kl), beta), gradients

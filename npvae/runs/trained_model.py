@@ -60,8 +60,19 @@ class TrainedModel:
     def data(self) -> tuple[Dataset, Dataset]:
         """Training and test set, loaded at the first use. Raises OptionError, DataError.
 
-        The dataset that the model was trained on, with its --extra-data, must not have changed.
+        The dataset that the model was trained on, with its --extra-data, must not have changed. To
+        a conditional model another one may not have more classes.
         """
+        train, test = self._load()
+        known, classes = self.vae.num_classes, len(train.class_names)
+        if known and classes > known:
+            raise OptionError(
+                f"the model is conditional on {known} classes, but {train.name} has {classes}.\n"
+                "Use the dataset that it was trained on."
+            )
+        return train, test
+
+    def _load(self) -> tuple[Dataset, Dataset]:
         if self.dataset is not None:
             trained_so = self.trained_so if is_path(self.dataset) else {}
             own_data = {

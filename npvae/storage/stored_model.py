@@ -6,17 +6,19 @@ A model is its `settings`, plain data from which the class builds the same netwo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from npvae.core.errors import CheckpointError
 from npvae.core.parameters import Array, NamedArrays, parameter_shapes
 from npvae.core.validation import check_network
 from npvae.storage import checkpoint
 
+Labels: TypeAlias = NDArray[np.uint8]
 Model = TypeVar("Model", bound="StoredModel")
 
 
@@ -27,19 +29,45 @@ class StoredModel:
     hidden_dims: tuple[int, ...]
     latent_dim: int
     activation: str
-    dtype: np.dtype[Any]
+    dtype: Any  # an np.dtype, float32 or float64
+    num_classes: int
     parameters: NamedArrays
+    gradients: NamedArrays
+
+    def __init__(
+        self,
+        input_dim: int,
+        hidden_dims: Sequence[int],
+        latent_dim: int,
+        activation: str,
+        dtype: DTypeLike,
+        num_classes: int,
+    ) -> None:
+        """The settings, and parameters and gradients of their shapes: zeros to begin with."""
+        check_network(input_dim, hidden_dims, latent_dim, dtype, num_classes)
+        self.input_dim, self.latent_dim = int(input_dim), int(latent_dim)
+        self.hidden_dims = tuple(int(size) for size in hidden_dims)
+        self.activation, self.dtype, self.num_classes = activation, np.dtype(dtype), num_classes
+        shapes = parameter_shapes(input_dim, hidden_dims, latent_dim, num_classes)
+        self.parameters = NamedArrays(shapes, self.dtype)
+        self.gradients = NamedArrays(shapes, self.dtype)
 
     @property
     def settings(self) -> dict[str, Any]:
         """What it takes to build the same network, as plain data."""
+        conditional = {"num_classes": self.num_classes} if self.num_classes else {}
         return {
             "input_dim": self.input_dim,
             "hidden_dims": list(self.hidden_dims),
             "latent_dim": self.latent_dim,
             "activation": self.activation,
             "dtype": self.dtype.name,
+            **conditional,
         }
+
+    def classes(self, labels: Labels) -> Labels | None:
+        """The labels of images as `encode` takes them: None for a model without classes."""
+        return labels if self.num_classes else None
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())
@@ -73,6 +101,7 @@ class StoredModel:
             if len(settings["hidden_dims"]) > len(arrays):  # a million layers in a million bytes
                 raise ValueError
             sizes = {name: settings[name] for name in ("input_dim", "hidden_dims", "latent_dim")}
+            sizes["num_classes"] = settings.get("num_classes", 0)
             stored = {name: arrays[name] for name in parameter_shapes(**sizes)}
             if any(array.dtype != settings["dtype"] for array in stored.values()):
                 raise ValueError

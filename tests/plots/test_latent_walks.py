@@ -79,7 +79,7 @@ def kl_by_hand(latent_dim: int) -> Any:
 
 def test_traversal_moves_one_latent_in_each_row_the_greatest_kl_first(calls: list[Call]) -> None:
     vae, kl = model(5), kl_by_hand(5)
-    traverse(vae, TRAIN, "train", 3, TEST.images, 7, 1, NAME)
+    traverse(vae, TRAIN, "train", 3, TEST, 7, 1, NAME)
     head, drawn = calls
     order = sorted(range(5), key=lambda latent: -kl[latent])
     assert order != list(range(5))
@@ -99,7 +99,7 @@ def test_traversal_moves_one_latent_in_each_row_the_greatest_kl_first(calls: lis
 def test_a_traversal_marks_the_images_own_value(calls: list[Call]) -> None:
     """7 columns from -3 to 3: column k shows k - 3. Values beyond are marked at the end."""
     vae = model(5)
-    traverse(vae, TRAIN, "train", 3, TEST.images, 7, 1, NAME)
+    traverse(vae, TRAIN, "train", 3, TEST, 7, 1, NAME)
     mu, _ = vae.encode(x_of(TRAIN.images[3:4]))
     order = np.argsort(-kl_by_hand(5))
     expected = np.clip(mu[0, order] + 3, 0, 6)
@@ -109,7 +109,7 @@ def test_a_traversal_marks_the_images_own_value(calls: list[Call]) -> None:
 
 def test_an_animated_traversal_moves_all_latents_at_once(calls: list[Call]) -> None:
     vae = model(7)
-    frames = animate_traversal(vae, TEST, "test", 2, TEST.images, 4, 1, NAME)
+    frames = animate_traversal(vae, TEST, "test", 2, TEST, 4, 1, NAME)
     assert len(frames) == 4
     assert len({frame.size for frame in frames}) == 1
     at, _ = vae.encode(x_of(TEST.images[2:3]))
@@ -131,4 +131,4 @@ def test_images_that_do_not_exist_are_refused() -> None:
             draw(model(2), TEST, "test", (0, 60), 5, 1, NAME)
     for walk in (traverse, animate_traversal):
         with pytest.raises(OptionError, match="no test image 60"):
-            walk(model(2), TEST, "test", 60, TEST.images, 5, 1, NAME)
+            walk(model(2), TEST, "test", 60, TEST, 5, 1, NAME)

@@ -240,8 +240,8 @@ def test_a_picture_that_nobody_could_open_is_refused_before_it_is_made() -> None
         lambda: of_class(vae, TRAIN, "4", rng, many, 3, NAME),
         lambda: interpolate(vae, TEST, "test", (0, 1), many, 3, NAME),
         lambda: animate_interpolation(vae, TEST, "test", (0, 1), 5, 10**4, NAME),
-        lambda: traverse(vae, TEST, "test", 0, TEST.images, many, 3, NAME),
-        lambda: animate_traversal(vae, TEST, "test", 0, TEST.images, 5, 10**4, NAME),
+        lambda: traverse(vae, TEST, "test", 0, TEST, many, 3, NAME),
+        lambda: animate_traversal(vae, TEST, "test", 0, TEST, 5, 10**4, NAME),
         lambda: reconstruct(vae, TEST, "test", [0], 10**4, NAME),
     ]
     for picture in asked:

@@ -130,21 +130,21 @@ Given = tuple[Loss, NamedArrays]
 
 
 class OneGradientIsOff(VAE):
-    def loss_and_gradients(self, x: Any, epsilon: Any, beta: float = 1.0) -> Given:
-        loss, gradients = super().loss_and_gradients(x, epsilon, beta)
+    def loss_and_gradients(self, x: Any, epsilon: Any, beta: float = 1.0, c: Any = None) -> Given:
+        loss, gradients = super().loss_and_gradients(x, epsilon, beta, c)
         gradients["encoder.log_var.W"][2, 1] += 1e-9 * np.abs(gradients["encoder.log_var.W"]).max()
         return loss, gradients
 
 
 class NoMean(VAE):
-    def loss_and_gradients(self, x: Any, epsilon: Any, beta: float = 1.0) -> Given:
-        loss, gradients = super().loss_and_gradients(x, epsilon, beta)
+    def loss_and_gradients(self, x: Any, epsilon: Any, beta: float = 1.0, c: Any = None) -> Given:
+        loss, gradients = super().loss_and_gradients(x, epsilon, beta, c)
         gradients.flat *= len(x)
         return loss, gradients
 
 
 class BetaIsForgotten(VAE):
-    def loss_and_gradients(self, x: Any, epsilon: Any, beta: float = 1.0) -> Given:
+    def loss_and_gradients(self, x: Any, epsilon: Any, beta: float = 1.0, c: Any = None) -> Given:
         return super().loss_and_gradients(x, epsilon)
 
 
