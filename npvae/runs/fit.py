@@ -94,7 +94,7 @@ def train(
 
     def mean_loss(images: Images, labels: Labels, rng: np.random.Generator) -> Loss:
         if engine is None:
-            return average_loss(vae, images, rng, settings.beta, labels=labels)
+            return average_loss(vae, images, rng, settings.beta, 500, labels)
         return engine.average_loss(images, vae.noise(len(images), rng), settings.beta, labels)
 
     for epoch in epochs:

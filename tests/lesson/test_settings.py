@@ -28,6 +28,7 @@ ODD = Settings(
     invert=True,
     skip_broken=True,
     augment=("shift", "flip"),
+    conditional=True,
     latent_dim=3,
     hidden_dims=(512, 64, 7),
     activation="elu",

@@ -338,7 +338,7 @@ def batches_seen(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> list[tuple
     right = VAE.loss_and_gradients
 
     def loss_and_gradients(self: VAE, *given: Any) -> Any:
-        seen.append(given)
+        seen.append(given[:3])  # without the labels
         return right(self, *given)
 
     with monkeypatch.context() as patch:
