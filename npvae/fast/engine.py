@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from npvae.core.optimizer_base import Optimizer
-from npvae.core.parameters import Array
+from npvae.core.parameters import Array, NamedArrays
 from npvae.datasets.augmentation import random_warps
 from npvae.datasets.minibatches import minibatches
 from npvae.fast.atomics import GIVEN_UP, yield_function
 from npvae.fast.blas import find_blas, one_thread
 from npvae.fast.jit import Program
 from npvae.fast.kernels import ACTIVATIONS, OPTIMIZERS
-from npvae.fast.step import Batches, Network, Rule, work
+from npvae.fast.step import Batches, Columns, Network, Room, Rule, shard, work
 from npvae.fast.threads import cores
 from npvae.losses import Loss
 from npvae.model import VAE
@@ -33,6 +33,7 @@ from npvae.settings import Settings
 from npvae.training import Plan
 
 LOOKS = 0.1  # seconds between two looks at progress and signals
+FEWEST_PIXELS = 49  # for a worker, unless told otherwise: of 784, for 16 workers
 TEST_BATCH = 1000  # images at a time where nothing is learned
 
 Bytes = NDArray[np.uint8]
@@ -58,12 +59,13 @@ class Engine:
         self.vae, self.optimizer = vae, optimizer
         self.given = images, labels  # their memory is used as long as the engine lives
         self.images, self.labels = self._checked(images, labels)
-        self.threads = start_threads((workers or cores()) - 1)
+        wanted = workers or min(cores(), max(1, vae.input_dim // FEWEST_PIXELS))
+        self.threads = start_threads(min(wanted, vae.input_dim) - 1)
         blas = find_blas()
         assert blas is not None, "why_not was not asked"
-        count = 1 + len(self.threads)
+        count, layers = 1 + len(self.threads), layer_table(vae)
         self.network = Network(
-            layers=layer_table(vae),
+            layers=layers,
             activation=ACTIVATIONS[vae.activation],
             parameters=vae.parameters.flat,
             gradients=np.zeros((count, len(vae.parameters.flat)), vae.dtype),
@@ -75,7 +77,10 @@ class Engine:
         self.seconds_per_batch: dict[int, float] = {}  # by batch size, as measured last
         self.program = program(vae.dtype.name)
         nothing = self._batches(self.images, self.labels, [], np.zeros((0, vae.latent_dim)), None)
-        self.program.prepare((0, 0, 0, 1, self.network, self._rule(), nothing))
+        rule = self._rule()
+        self.columns = [self._columns(worker, rule) for worker in range(count)]
+        room = self._room(1)
+        self.program.prepare((0, 0, 0, 1, self.network, self.columns[0], room, rule, nothing))
 
     def train(
         self,
@@ -99,11 +104,13 @@ class Engine:
             self.images, self.labels, indices, epsilon, warps, betas, learning_rates, batch_size
         )
         rule = self._rule()
-        before = self.optimizer.t
+        before, room = self.optimizer.t, self._room(min(batch_size, len(data.indices)))
+        self._share_out(rule)
         for first, last in self._portions(len(data.indices), batch_size):
             try:
-                stopped = self._run(first, last, batch_size, rule, data)
+                stopped = self._run(first, last, batch_size, room, rule, data)
             finally:
+                self._share_out(rule, back=True)
                 self.optimizer.t = int(rule.t[0])
                 if self.optimizer.t > before:
                     latest = data.learning_rate[self.optimizer.t - before - 1]
@@ -134,9 +141,10 @@ class Engine:
         """The mean loss of images (N, ...) with noise epsilon (N, Z); nothing is learned."""
         images, labels = self._checked(images, labels)
         data = self._batches(images, labels, np.arange(len(images)), epsilon, None)
-        rule = self._rule()
+        rule, room = self._rule(), self._room(min(TEST_BATCH, len(images)))
+        self._share_out(rule)
         for first, last in self._portions(len(images), TEST_BATCH):
-            self._run(first, last, TEST_BATCH, rule, data)
+            self._run(first, last, TEST_BATCH, room, rule, data)
         lengths = np.diff([*range(0, len(images), TEST_BATCH), len(images)])
         bce, kl = (float(np.average(means, weights=lengths)) for means in (data.bce, data.kl))
         return Loss(bce, kl, beta)
@@ -157,21 +165,67 @@ class Engine:
             self.seconds_per_batch[batch_size] = (perf_counter() - start) / (last - first)
             first = last
 
-    def _run(self, first: int, last: int, batch_size: int, rule: Rule, data: Batches) -> int:
+    def _run(
+        self, first: int, last: int, batch_size: int, room: Room, rule: Rule, data: Batches
+    ) -> int:
         """All workers, each its part of these batches; returns where they stopped."""
-        task = first, last, batch_size, self.network, rule, data
+        batches = first, last, batch_size
+        tasks = [(*batches, self.network, own, room, rule, data) for own in self.columns]
         others: list[Future[int]] = []
         self.network.counter[0] = 0
         with one_thread():
             try:
                 for worker, thread in enumerate(self.threads, start=1):
-                    others.append(thread.submit(self.program.run, worker, *task))
-                return int(self.program.run(0, *task))
+                    others.append(thread.submit(self.program.run, worker, *tasks[worker]))
+                return int(self.program.run(0, *tasks[0]))
             except BaseException:  # Ctrl-C, perhaps before all are there: nobody waits for the rest
                 self.network.counter[0] = GIVEN_UP
                 raise
             finally:
                 wait(others)
+
+    # ------------------------------------------------------------------ what is whose
+
+    def _columns(self, worker: int, rule: Rule) -> Columns:
+        """Room for a worker's own columns of the last layer, and for what belongs to them.
+
+        A worker that is alone has all of them, where they are.
+        """
+        if not self.threads:
+            start = self.network.layers[-1, 2]
+            flats = self.vae.parameters.flat, rule.first, rule.second
+            return Columns(*(flat[start:] for flat in flats))
+        size = sum(part.size for part in self._last_layer(worker, self.vae.parameters))
+        theta, first, second = (np.zeros(size, self.vae.dtype) for _ in range(3))
+        return Columns(theta, first, second if rule.second is not rule.first else first)
+
+    def _last_layer(self, worker: int, arrays: NamedArrays) -> list[Array]:
+        """Views of a worker's columns, where these are arrays for all parameters."""
+        W, b = arrays["decoder.logits.W"], arrays["decoder.logits.b"]
+        own = slice(*shard(len(b), worker, 1 + len(self.threads)))
+        return [W[:, own], b[own]]
+
+    def _share_out(self, rule: Rule, back: bool = False) -> None:
+        """Copy the columns of parameters and state to the workers they belong to, or back."""
+        if not self.threads:
+            self.columns = [self._columns(0, rule)]
+            return
+        named = [self.vae.parameters, *self.optimizer.state.values()]
+        for worker, own in enumerate(self.columns):
+            for arrays, flat in zip(named, own, strict=False):
+                W, b = self._last_layer(worker, arrays)
+                copies = flat[: W.size].reshape(W.shape), flat[W.size :]
+                for part, copy in zip((W, b), copies, strict=True):
+                    np.copyto(part, copy) if back else np.copyto(copy, part)
+
+    def _room(self, images: int) -> Room:
+        """Where the workers exchange the activations of so many images."""
+        hidden, workers = self.vae.hidden_dims[0], len(self.columns)
+
+        def room(*shape: int) -> Array:
+            return np.empty((*shape, images, hidden), self.vae.dtype)
+
+        return Room(room(workers), room(), room(workers), room())
 
     # ------------------------------------------------------------------ what they are given
 

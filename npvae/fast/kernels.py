@@ -93,18 +93,18 @@ fast_tanh = specialised(tanh, np.tanh, math.tanh)
 
 
 @jit
-def gather_pixels(images: Any, indices: Any, out: Array) -> None:
-    """minibatches.gather_pixels: out = images[indices] / 255."""
+def gather_pixels(images: Any, indices: Any, first: int, count: int, out: Array) -> None:
+    """minibatches.to_pixels: out = images[indices] / 255, of `count` pixels from `first` on."""
     number = out.dtype.type
     for i in range(indices.shape[0]):
         image = indices[i]
-        for j in range(images.shape[1]):
-            out[i, j] = number(images[image, j]) / number(255)
+        for j in range(count):
+            out[i, j] = number(images[image, first + j]) / number(255)
 
 
 @jit
-def warp_pixels(images: Any, indices: Any, warps: Any, out: Array) -> None:
-    """augmentation.warp_pixels: each pixel of out from between four pixels of images[index]."""
+def warp_pixels(images: Any, indices: Any, warps: Any, first: int, count: int, out: Array) -> None:
+    """augmentation.warp, of `count` pixels from `first` on: each from between four of the image."""
     side = int(math.sqrt(images.shape[1]))
     centre = (side - 1) / 2
     framed = np.zeros((side + 2) * (side + 2), np.float32)  # the image in a black frame
@@ -114,8 +114,8 @@ def warp_pixels(images: Any, indices: Any, warps: Any, out: Array) -> None:
                 framed[(i + 1) * (side + 2) + j + 1] = images[indices[n], i * side + j]
         a, b, c = warps[n, 0]
         d, e, f = warps[n, 1]
-        for i in range(side):
-            for j in range(side):
+        for i in range(first // side, side):
+            for j in range(max(0, first - i * side), min(side, first + count - i * side)):
                 y, x = i - centre, j - centre
                 row = min(max(a * y + b * x + c + centre, -1.0), float(side)) + 1
                 column = min(max(d * y + e * x + f + centre, -1.0), float(side)) + 1
@@ -126,7 +126,7 @@ def warp_pixels(images: Any, indices: Any, warps: Any, out: Array) -> None:
                 at = top * (side + 2) + left
                 upper = (1 - v) * framed[at] + v * framed[at + 1]
                 lower = (1 - v) * framed[at + side + 2] + v * framed[at + side + 3]
-                out[n, i * side + j] = ((1 - u) * upper + u * lower) / 255
+                out[n, i * side + j - first] = ((1 - u) * upper + u * lower) / 255
 
 
 @jit
@@ -205,10 +205,11 @@ def activation_backward(kind: int, h: Array, out: Array) -> None:
 
 
 @jit
-def sum_rows(d_y: Array, out: Array) -> None:
-    """d_b = sum of d_y over the images."""
-    for j in range(out.shape[0]):
-        out[j] = 0
+def sum_rows(d_y: Array, more: bool, out: Array) -> None:
+    """d_b = sum of d_y over the images, added to what is there if these are more of them."""
+    if not more:
+        for j in range(out.shape[0]):
+            out[j] = 0
     for i in range(d_y.shape[0]):
         for j in range(d_y.shape[1]):
             out[j] += d_y[i, j]
@@ -231,6 +232,16 @@ def reparameterize(mu: Array, log_var: Array, epsilon: Array, out: Array) -> Any
             out[i, j] = mu[i, j] + sigma * epsilon[i, j]
         total += kl
     return total
+
+
+# ------------------------------------------------------------------ what workers exchange
+
+
+@jit
+def add(more: Array, out: Array) -> None:
+    """out += more."""
+    for i in range(out.shape[0]):
+        out[i] += more[i]
 
 
 # ------------------------------------------------------------------ losses.py and model.py
@@ -256,7 +267,7 @@ def bce_and_gradient_of_image(product: Array, b: Array, x: Array, d_bce: Any, ou
 
 @jit
 def bce_and_gradient(product: Array, b: Array, x: Array, d_bce: float, out: Array) -> Any:
-    """Both for a batch, with logits = product + b (B, D); x may have more columns.
+    """Both for a batch, with logits = product + b; x may have more columns.
 
     Returns the sum of bce over the images.
     """
@@ -294,23 +305,13 @@ def latent_gradients(
 
 # ------------------------------------------------------------------ optimizers.py
 
-# The gradient is the sum of two arrays, `gradient` and `more`, or just the first where more is
-# None: adding them up in a loop of their own would take half as long again.
-
-ADAM, ADAMAX, RMSPROP, SGD = range(4)
+ADAM, ADAMAX, RMSPROP, SGD, NO_STEP = range(5)  # the last: gradients are all that is wanted
 OPTIMIZERS = {"adam": ADAM, "adamax": ADAMAX, "rmsprop": RMSPROP, "sgd": SGD}
 
 
 @jit
-def add(more: Array, out: Array) -> None:
-    """out += more."""
-    for i in range(out.shape[0]):
-        out[i] += more[i]
-
-
-@jit
 def adam(
-    theta: Array, gradient: Array, more: Any, m: Array, v: Array, t: int, rate: float, settings: Any
+    theta: Array, gradient: Array, m: Array, v: Array, t: int, rate: float, settings: Any
 ) -> None:
     """Adam.step; settings are beta1, beta2, eps."""
     # The corrections of the bias are divided out of the loop: one root and one division are left.
@@ -321,7 +322,7 @@ def adam(
     root = number(1 / math.sqrt(1 - beta2**t))
     eps = number(settings[2])
     for i in range(theta.shape[0]):
-        g = gradient[i] if more is None else gradient[i] + more[i]
+        g = gradient[i]
         new_m = b1 * m[i] + c1 * g
         new_v = b2 * v[i] + c2 * g * g
         m[i] = new_m  # kept in a variable: read back from memory, it is 2.7 times slower
@@ -331,7 +332,7 @@ def adam(
 
 @jit
 def adamax(
-    theta: Array, gradient: Array, more: Any, m: Array, u: Array, t: int, rate: float, settings: Any
+    theta: Array, gradient: Array, m: Array, u: Array, t: int, rate: float, settings: Any
 ) -> None:
     """Adamax.step; settings are beta1, beta2, eps."""
     number = theta.dtype.type
@@ -340,7 +341,7 @@ def adamax(
     step = number(rate / (1 - beta1**t))
     eps = number(settings[2])
     for i in range(theta.shape[0]):
-        g = gradient[i] if more is None else gradient[i] + more[i]
+        g = gradient[i]
         new_m = b1 * m[i] + c1 * g
         decayed, size = b2 * u[i], abs(g) + eps
         new_u = size if not size <= decayed else decayed  # so that NaN stays NaN
@@ -350,27 +351,25 @@ def adamax(
 
 
 @jit
-def rmsprop(theta: Array, gradient: Array, more: Any, v: Array, rate: float, settings: Any) -> None:
+def rmsprop(theta: Array, gradient: Array, v: Array, rate: float, settings: Any) -> None:
     """RMSProp.step; settings are decay, eps."""
     number = theta.dtype.type
     keep, new = number(settings[0]), number(1 - settings[0])
     step, eps = number(rate), number(settings[1])
     for i in range(theta.shape[0]):
-        g = gradient[i] if more is None else gradient[i] + more[i]
+        g = gradient[i]
         new_v = keep * v[i] + new * g * g
         v[i] = new_v
         theta[i] -= step * g / (np.sqrt(new_v) + eps)
 
 
 @jit
-def sgd(
-    theta: Array, gradient: Array, more: Any, velocity: Array, rate: float, settings: Any
-) -> None:
+def sgd(theta: Array, gradient: Array, velocity: Array, rate: float, settings: Any) -> None:
     """SGD.step; settings are momentum."""
     number = theta.dtype.type
     momentum, step = number(settings[0]), number(rate)
     for i in range(theta.shape[0]):
-        g = gradient[i] if more is None else gradient[i] + more[i]
+        g = gradient[i]
         new_velocity = momentum * velocity[i] + g
         velocity[i] = new_velocity
         theta[i] -= step * new_velocity
@@ -381,7 +380,6 @@ def optimizer_step(
     kind: int,
     theta: Array,
     gradient: Array,
-    more: Any,
     first: Array,
     second: Array,
     t: int,
@@ -390,10 +388,10 @@ def optimizer_step(
 ) -> None:
     """One step of the optimizer of this kind; its state is `first`, and `second` if it has two."""
     if kind == ADAM:
-        adam(theta, gradient, more, first, second, t, rate, settings)
+        adam(theta, gradient, first, second, t, rate, settings)
     elif kind == ADAMAX:
-        adamax(theta, gradient, more, first, second, t, rate, settings)
+        adamax(theta, gradient, first, second, t, rate, settings)
     elif kind == RMSPROP:
-        rmsprop(theta, gradient, more, first, rate, settings)
+        rmsprop(theta, gradient, first, rate, settings)
     else:
-        sgd(theta, gradient, more, first, rate, settings)
+        sgd(theta, gradient, first, rate, settings)

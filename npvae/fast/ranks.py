@@ -1,8 +1,7 @@
-"""The engine on several processes: its workers are the ranks of MPI, see runs/mpi.py.
+"""The engine on several processes, the ranks of MPI, see runs/mpi.py.
 
-A batch takes two calls of compiled code. In the first, this rank does what the worker of its number
-does, up to where the workers would meet: then its gradient is there. In the second it makes the
-step, with the gradient that the ranks have added up in the same order as the workers do.
+Every rank has an engine of one worker. It computes the gradient of its shard of each batch; the
+ranks add these up, and every rank makes the same step with the sum, in a second compiled call.
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ import numpy as np
 
 from npvae.core.optimizer_base import Optimizer
 from npvae.core.parameters import Array
-from npvae.fast.atomics import GIVEN_UP
 from npvae.fast.blas import one_thread
 from npvae.fast.engine import Bytes, Engine, Floats
 from npvae.fast.jit import Program
-from npvae.fast.step import Batches, Rule, step
+from npvae.fast.kernels import NO_STEP
+from npvae.fast.step import Batches, Room, Rule, shard, step
 from npvae.model import VAE
 
 
@@ -46,35 +45,46 @@ class RankEngine(Engine):
     ) -> None:
         super().__init__(vae, optimizer, images, labels, workers=1)
         self.ranks = ranks
-        gradients = np.zeros((ranks.size, len(vae.parameters.flat)), vae.dtype)  # only one is used
-        losses = np.zeros((ranks.size, 8))
-        self.network = self.network._replace(gradients=gradients, losses=losses)
         self.step = step_program(vae.dtype.name)
-        # A loop that adds two gradients rounds otherwise than one that has the sum, so it gets two.
-        self.nothing = np.zeros_like(gradients[0])
-        self.step.prepare((gradients[0], self.nothing, 0.0, self.network, self._rule()))
+        self.step.prepare((self.network.gradients[0], 0.0, self.network, self._rule()))
 
-    def _run(self, first: int, last: int, batch_size: int, rule: Rule, data: Batches) -> int:
+    def _run(
+        self, first: int, last: int, batch_size: int, room: Room, rule: Rule, data: Batches
+    ) -> int:
         """This rank's part in these batches; returns where all ranks stopped."""
-        network, rank, learning = self.network, self.ranks.rank, len(data.learning_rate) > 0
-        gradient, own = network.gradients[rank], network.losses[rank]
+        gradient, learning = self.network.gradients[0], len(data.learning_rate) > 0
+        shared = self.network, self.columns[0], room, rule._replace(kind=NO_STEP)
         with one_thread():
             for batch in range(first, last):
-                B = min(batch_size, len(data.indices) - batch * batch_size)
-                network.counter[0] = GIVEN_UP  # the worker stops where it would wait for others
-                self.program.run(rank, batch, batch + 1, batch_size, network, rule, data)
-                if rank >= B:  # no image was left for this rank
-                    gradient[:] = 0
-                means = self.ranks.meet(own[0], own[1]) / B
-                data.bce[batch], data.kl[batch] = means.cumsum(axis=0)[-1]  # in this order
+                start = batch * batch_size
+                B = min(batch_size, len(data.indices) - start)
+                begin, end = shard(B, self.ranks.rank, self.ranks.size)
+                own = part_of(data, batch, slice(start + begin, start + end))
+                if begin < end:
+                    self.program.run(0, 0, 1, end - begin, *shared, own)
+                share = (end - begin) / B
+                means = self.ranks.meet(share * own.bce[0], share * own.kl[0])
+                data.bce[batch], data.kl[batch] = means.sum(axis=0)
                 loss = data.bce[batch] + data.beta[batch] * data.kl[batch]
                 if learning and not math.isfinite(loss):
                     return batch
                 if learning:
-                    total = self.ranks.add_up(gradient)
-                    rate = data.learning_rate[batch]
-                    self.step.run(total, self.nothing, rate, network, rule)
+                    total = self.ranks.add_up(gradient.dtype.type(share) * gradient)
+                    self.step.run(total, data.learning_rate[batch], self.network, rule)
         return last
+
+
+def part_of(data: Batches, batch: int, images: slice) -> Batches:
+    """Some images of one batch as a batch of their own, of loss 0 if there are none."""
+    return data._replace(
+        indices=data.indices[images],
+        epsilon=data.epsilon[images],
+        warps=data.warps[images] if len(data.warps) else data.warps,
+        beta=data.beta[batch : batch + 1],
+        learning_rate=data.learning_rate[batch : batch + 1],
+        bce=np.zeros(1),
+        kl=np.zeros(1),
+    )
 
 
 @functools.cache

@@ -1,16 +1,25 @@
-"""The loop of training.py, compiled: many batches in one call, by each worker on its own shard.
+"""The loop of training.py, compiled: many batches in one call, each worker doing its part of each.
 
-Every worker runs `train_batches` at the same time, in a thread of its own. For each batch:
+Every worker runs `train_batches` at the same time, in a thread of its own. Nearly all parameters
+belong to the two layers that touch pixels, so there the pixels are shared out: each worker has the
+rows of the first layer's weights and the columns of the last one's that belong to its pixels, with
+their gradients and the state of the optimizer. None of these ever travels from core to core. The
+layers between are small. There the images of a batch are shared out. So a batch has five parts, and
+all workers meet after each but the last:
 
-    its shard of the images         gather, VAE.forward, VAE.backward: gradients into its own row
-    meet                            all gradients and losses are there; a loss that is not finite
-                                    stops everybody here, before a gradient is used
-    its slice of the parameters     sum of the workers' gradients, one step of the optimizer
-    meet                            all parameters are new
+    own pixels of all images       x, and a part of x @ W of the first layer, to be added up
+    own images                     from there to h_last, the last hidden layer
+    own pixels of all images       logits, bce, its gradient, and a part of d_h_last
+                                   now the loss is known: if it is not finite, all stop here
+    own images                     from d_h_last to d_y of the first layer
+    own parameters                 d_W of the first layer, and the optimizer's step
 
-A gradient of the loss is a sum over images, so it can be added up from shards; an optimizer treats
-every parameter alike, so its step can be made in slices. All sums are made in the same order
-whoever comes first: equal seeds and numbers of workers give equal bits.
+The gradients of the layers between are sums over images, which are added up over the workers; each
+makes the step for a slice of them. (Sharing out the images alone is simpler. Measured at batch 512
+and 32, it takes 1.0 and 1.4 times as long: gradients and new weights travel, 0.8 MB a batch.)
+
+All sums are made in the same order whoever comes first: equal seeds and numbers of workers give
+equal bits.
 """
 
 from __future__ import annotations
@@ -20,9 +29,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npvae.fast.atomics import FLUSH, borrowed, float_mode, meet, multiply, set_float_mode
+from npvae.fast.atomics import (
+    FLUSH,
+    borrowed,
+    float_mode,
+    meet,
+    multiply,
+    prefetch_images,
+    set_float_mode,
+)
 from npvae.fast.jit import jit
 from npvae.fast.kernels import (
+    NO_STEP,
     activation_backward,
     add,
     add_bias,
@@ -37,18 +55,37 @@ from npvae.fast.kernels import (
     warp_pixels,
 )
 
+BLOCK = 128  # images whose logits are computed at a time, so that they stay in the core's cache
+
 
 class Network(NamedTuple):
     """What the workers share of the model: P parameters in L layers, K hidden ones on each side."""
 
     layers: Any  # (L, 4) inputs, outputs, where W begins in parameters, and where b
     activation: int  # its number in kernels.py
-    parameters: Any  # (P,)
-    gradients: Any  # (workers, P)
-    losses: Any  # (workers, 8) sums of bce and kl over a worker's images; a cache line for each
+    parameters: Any  # (P,); of the last layer, the workers have copies
+    gradients: Any  # (workers, P): each one's own, its columns of the last layer without gaps
+    losses: Any  # (workers, 8) sums of bce and kl, each worker's part; a cache line for each
     counter: Any  # (1,) where they meet
     blas: Any  # address of gemm, and a zero of the integers that it takes
     yield_address: int
+
+
+class Columns(NamedTuple):
+    """What one worker has of the last layer: W (H, own pixels) and b (own pixels,), flat."""
+
+    parameters: Any
+    first: Any  # the state of the optimizer, as in Rule
+    second: Any
+
+
+class Room(NamedTuple):
+    """Where the workers exchange activations of a batch of up to B images."""
+
+    y_first: Any  # (workers, B, H): parts of x @ W of the first layer
+    h_last: Any  # (B, H)
+    d_h_last: Any  # (workers, B, H): its parts
+    d_y_first: Any  # (B, H)
 
 
 class Rule(NamedTuple):
@@ -83,14 +120,40 @@ def shard(count: int, part: int, parts: int) -> tuple[int, int]:
 
 
 @jit
-def layer_gradients(blas: Any, x: Any, d_y: Any, d_W: Any, d_b: Any) -> None:
-    """d_W = x.T @ d_y and d_b = sum of d_y over the images: Dense.backward without d_x."""
-    multiply(blas, x.T, d_y, d_W, d_y.dtype.type(0))
-    sum_rows(d_y, d_b)
+def layer_gradients(blas: Any, x: Any, d_y: Any, d_W: Any, d_b: Any, more: bool = False) -> None:
+    """d_W = x.T @ d_y and d_b = sum of d_y over the images: Dense.backward without d_x.
+
+    Added to what is there, if these are `more` images of a batch.
+    """
+    multiply(blas, x.T, d_y, d_W, d_y.dtype.type(more))
+    sum_rows(d_y, more, d_b)
+
+
+@jit
+def dense(flat: Any, at: int, n_in: int, n_out: int) -> Any:
+    """W (n_in, n_out) and b (n_out,), which begin there in a flat array."""
+    return borrowed(flat, at, n_in, n_out), borrowed(flat, at + n_in * n_out, 1, n_out)[0]
+
+
+@jit
+def add_parts(parts: Any, out: Any) -> None:
+    """out = the sum of arrays of its size."""
+    flat = out.reshape(-1)
+    flat[:] = parts[0]
+    for k in range(1, len(parts)):
+        add(parts[k], flat)
 
 
 def work(
-    worker: int, first: int, last: int, batch_size: int, network: Network, rule: Rule, data: Batches
+    worker: int,
+    first: int,
+    last: int,
+    batch_size: int,
+    network: Network,
+    columns: Columns,
+    room: Room,
+    rule: Rule,
+    data: Batches,
 ) -> int:
     """`train_batches`, while numbers below 1e-38 count as 0.
 
@@ -99,133 +162,192 @@ def work(
     """
     mode = float_mode()
     set_float_mode(mode | FLUSH)
-    stopped = train_batches(worker, first, last, batch_size, network, rule, data)
+    stopped = train_batches(worker, first, last, batch_size, network, columns, room, rule, data)
     set_float_mode(mode)
     return stopped
 
 
-def step(gradient: Any, more: Any, rate: float, network: Network, rule: Rule) -> None:
-    """Optimizer.update with the sum of two gradients (P,) from elsewhere; numbers as in `work`."""
+def step(gradient: Any, rate: float, network: Network, rule: Rule) -> None:
+    """Optimizer.update with a gradient (P,) from elsewhere; numbers as in `work`."""
     mode = float_mode()
     set_float_mode(mode | FLUSH)
     t, state = rule.t[0] + 1, (rule.first, rule.second)
     theta, kind, settings = network.parameters, rule.kind, rule.settings
-    optimizer_step(kind, theta, gradient, more, state[0], state[1], t, rate, settings)
+    optimizer_step(kind, theta, gradient, state[0], state[1], t, rate, settings)
     rule.t[0] = t
     set_float_mode(mode)
 
 
 @jit
 def train_batches(
-    worker: int, first: int, last: int, batch_size: int, network: Network, rule: Rule, data: Batches
+    worker: int,
+    first: int,
+    last: int,
+    batch_size: int,
+    network: Network,
+    columns: Columns,
+    room: Room,
+    rule: Rule,
+    data: Batches,
 ) -> int:
     """One worker's part in batches `first` to `last` - 1, all of one length.
 
     Returns the batch before whose step it stopped: one whose loss is not finite, or `last`.
     """
     layers, parameters, blas = network.layers, network.parameters, network.blas
+    counter, yields, meetings = network.counter, network.yield_address, 0
     dtype, activation = parameters.dtype, network.activation
     overwrite, accumulate = parameters.dtype.type(0), parameters.dtype.type(1)
     learning, steps = len(data.learning_rate) > 0, rule.t[0]
-    K = (len(layers) - 3) // 2
-    to_mu, to_log_var, decoder, to_logits = K, K + 1, K + 2, len(layers) - 1  # numbers of layers
+    L, workers = len(layers), len(network.losses)
+    K = (L - 3) // 2
+    to_mu, to_log_var, decoder, to_logits = K, K + 1, K + 2, L - 1  # numbers of layers
+    H, D = layers[0, 1], layers[to_logits, 1]
+    B, space = min(batch_size, len(data.indices) - first * batch_size), len(room.h_last)
 
-    # Whose images, and whose parameters? Of fewer images than workers, some workers get none.
-    workers = len(network.gradients)
-    B = min(batch_size, len(data.indices) - first * batch_size)
-    sharing = min(workers, B)  # so many workers share the images
+    # Our images. Of fewer images than workers, some workers get none.
+    sharing = min(workers, B)
     begin, end = shard(B, worker, sharing)
-    low, high = shard(len(parameters), worker, workers)
-    theta = parameters[low:high]
-    slices = [borrowed(network.gradients[other], low, 1, high - low)[0] for other in range(sharing)]
-    state_1, state_2 = rule.first[low:high], rule.second[low:high]
+    rows = end - begin
+    h_last, d_y_first = borrowed(room.h_last, 0, B, H), borrowed(room.d_y_first, 0, B, H)
+    y_parts = [
+        borrowed(room.y_first, (other * space + begin) * H, 1, rows * H)[0]
+        for other in range(workers)
+    ]
+    d_h_parts = [
+        borrowed(room.d_h_last, (other * space + begin) * H, 1, rows * H)[0]
+        for other in range(workers)
+    ]
 
-    # The arrays of the lesson, by the number of the layer: y = inputs @ W + b, h = activation(y).
+    # Our pixels; the inputs for classes, if there are any, belong to the last worker.
+    pixel, next_pixel = shard(D, worker, workers)
+    n_pixels = next_pixel - pixel
+    n_inputs = n_pixels if worker + 1 < workers else layers[0, 0] - pixel
+    x = np.empty((B, n_inputs), dtype)
+    W_first = borrowed(parameters, pixel * H, n_inputs, H)
     own = network.gradients[worker]
+    d_W_first = borrowed(own, pixel * H, n_inputs, H)
+    y_part = borrowed(room.y_first, worker * space * H, B, H)
+    W_last, b_last = dense(columns.parameters, 0, H, n_pixels)
+    at = layers[to_logits, 2]
+    d_last = own[at : at + len(columns.parameters)]
+    d_W_last, d_b_last = dense(d_last, 0, H, n_pixels)
+    d_h_part = borrowed(room.d_h_last, worker * space * H, B, H)
+    logits = np.empty((min(B, BLOCK), n_pixels), dtype)
+    d_logits = np.empty_like(logits)
+
+    # The layers for our images, by number: y = inputs @ W + b, and h = activation(y) over it.
     W = [borrowed(parameters, at, n_in, n_out) for n_in, n_out, at, _ in layers]
     b = [borrowed(parameters, at, 1, n_out)[0] for _, n_out, _, at in layers]
     d_W = [borrowed(own, at, n_in, n_out) for n_in, n_out, at, _ in layers]
     d_b = [borrowed(own, at, 1, n_out)[0] for _, n_out, _, at in layers]
-    h = [np.empty((end - begin, n_out), dtype) for _, n_out, _, _ in layers]
-    d = [np.empty((end - begin, n_out), dtype) for _, n_out, _, _ in layers]  # d_h, then d_y
-    x = np.empty((end - begin, layers[0, 0]), dtype)
-    z = np.empty((end - begin, layers[decoder, 0]), dtype)
+    h = [np.empty((rows, n_out), dtype) for _, n_out, _, _ in layers[:to_logits]]
+    d = [np.empty((rows, n_out), dtype) for _, n_out, _, _ in layers[:to_logits]]  # d_h, then d_y
+    h[to_logits - 1] = borrowed(room.h_last, begin * H, rows, H)
+    d[0] = borrowed(room.d_y_first, begin * H, rows, H)
+    z = np.empty((rows, layers[decoder, 0]), dtype)
     d_z = np.empty_like(z)
-    inputs = [x]  # then h_enc[0], ..., h_enc[-1] for both heads, z, h_dec[0], ...
-    inputs += [h[k] for k in range(K)] + [h[K - 1], z] + [h[k] for k in range(decoder, to_logits)]
+    inputs = [h[max(0, min(k, K) - 1)] if k < decoder else h[k - 1] for k in range(to_logits)]
+    d_inputs = [d[max(0, min(k, K) - 1)] if k < decoder else d[k - 1] for k in range(to_logits)]
+    inputs[decoder], d_inputs[decoder] = z, d_z
+
+    # Our parameters: rows of the first W, columns of the last layer, and a slice of all between.
+    theta_first = parameters[pixel * H : (pixel + n_inputs) * H]
+    first_1 = rule.first[pixel * H : (pixel + n_inputs) * H]
+    first_2 = rule.second[pixel * H : (pixel + n_inputs) * H]
+    origin = layers[0, 3]  # of what is between: it begins with the first b
+    low, high = shard(layers[to_logits, 2] - origin, worker, workers)
+    low, high = origin + low, origin + high
+    theta, state_1, state_2 = parameters[low:high], rule.first[low:high], rule.second[low:high]
+    slices = [borrowed(network.gradients[k], low, 1, high - low)[0] for k in range(sharing)]
 
     for batch in range(first, last):
-        start, stop = batch * batch_size + begin, batch * batch_size + end
-        beta, bce, kl = data.beta[batch], 0.0, 0.0
-        if stop > start:
-            # The shard: images, noise and, in a conditional model, classes.
-            indices, epsilon = data.indices[start:stop], data.epsilon[start:stop]
-            if len(data.warps):
-                warp_pixels(data.images, indices, data.warps[start:stop], x)
-            else:
-                gather_pixels(data.images, indices, x)
-            one_hot(data.labels, indices, data.images.shape[1], x)
-            one_hot(data.labels, indices, epsilon.shape[1], z)
+        start, beta, bce, kl = batch * batch_size, data.beta[batch], 0.0, 0.0
 
-            # VAE.forward. The bias of the logits is added in the loop of the loss.
-            for k in range(len(layers)):
+        # Our pixels of all images.
+        indices = data.indices[start : start + B]
+        if len(data.warps):
+            warp_pixels(data.images, indices, data.warps[start : start + B], pixel, n_pixels, x)
+        else:
+            for i in range(B):
+                prefetch_images(data.images, indices, i + 2, pixel, n_pixels)
+                gather_pixels(data.images, indices[i : i + 1], pixel, n_pixels, x[i : i + 1])
+        one_hot(data.labels, indices, n_pixels, x)
+        multiply(blas, x, W_first, y_part, overwrite)
+        meetings += workers
+        if not meet(counter, meetings, yields):
+            return batch  # a worker is missing: nothing has been done
+
+        # Our images, from the first layer to h_last.
+        if rows:
+            epsilon = data.epsilon[start + begin : start + end]
+            one_hot(data.labels, indices[begin:end], epsilon.shape[1], z)
+            add_parts(y_parts, h[0])
+            bias_activation(activation, b[0], h[0])
+            for k in range(1, to_logits):
                 if k == decoder:
                     kl = reparameterize(h[to_mu], h[to_log_var], epsilon, z)
                 multiply(blas, inputs[k], W[k], h[k], overwrite)
                 if k in (to_mu, to_log_var):
                     add_bias(b[k], h[k])
-                elif k < to_logits:
+                else:
                     bias_activation(activation, b[k], h[k])
-            bce = bce_and_gradient(h[to_logits], b[to_logits], x, 1 / B, d[to_logits])
+        meetings += workers
+        meet(counter, meetings, yields)
 
-        if learning and stop > start:
-            # VAE.backward: the decoder,
-            for k in range(to_logits, to_log_var, -1):
-                if k < to_logits:
-                    activation_backward(activation, h[k], d[k])
-                layer_gradients(blas, inputs[k], d[k], d_W[k], d_b[k])
-                multiply(blas, d[k], W[k].T, d_z if k == decoder else d[k - 1], overwrite)
-            # mu and log_var, where the KL divergence comes in,
-            latent_gradients(
-                h[to_mu], h[to_log_var], epsilon, d_z, beta / B, d[to_mu], d[to_log_var]
-            )
-            # h_enc, where the two heads meet,
-            for k in (to_mu, to_log_var):
-                layer_gradients(blas, inputs[k], d[k], d_W[k], d_b[k])
-                multiply(blas, d[k], W[k].T, d[K - 1], overwrite if k == to_mu else accumulate)
-            # and the encoder.
-            for k in range(K - 1, -1, -1):
-                activation_backward(activation, h[k], d[k])
-                layer_gradients(blas, inputs[k], d[k], d_W[k], d_b[k])
-                if k > 0:
-                    multiply(blas, d[k], W[k].T, d[k - 1], overwrite)
-
-        # All gradients and losses are there. Everybody sees the same loss.
+        # Our pixels of all images again: the loss, and back to h_last.
+        for i in range(0, B, BLOCK):
+            j = min(B, i + BLOCK)
+            y, d_y = logits[: j - i], d_logits[: j - i]
+            multiply(blas, h_last[i:j], W_last, y, overwrite)
+            bce += bce_and_gradient(y, b_last, x[i:j], 1 / B, d_y)
+            if learning:
+                multiply(blas, d_y, W_last.T, d_h_part[i:j], overwrite)
+                layer_gradients(blas, h_last[i:j], d_y, d_W_last, d_b_last, i > 0)
         network.losses[worker, 0], network.losses[worker, 1] = bce, kl
-        meetings = 2 * (batch - first) + 1
-        if not meet(network.counter, meetings * workers, network.yield_address):
-            return batch
+        meetings += workers
+        meet(counter, meetings, yields)
+
+        # Everybody sees the same loss.
         bce = kl = 0.0
-        for other in range(sharing):
+        for other in range(workers):
             bce += network.losses[other, 0] / B
             kl += network.losses[other, 1] / B
         if worker == 0:
             data.bce[batch], data.kl[batch] = bce, kl
-        if learning and not math.isfinite(bce + beta * kl):
+        if not learning:
+            continue
+        if not math.isfinite(bce + beta * kl):
             return batch
 
-        if learning:  # Optimizer.update, of a slice
-            for other in range(1, sharing - 1):
-                add(slices[other], slices[0])
-            t, rate = steps + batch - first + 1, data.learning_rate[batch]
-            g, kind, settings = slices[0], rule.kind, rule.settings
-            if sharing == 1:
-                optimizer_step(kind, theta, g, None, state_1, state_2, t, rate, settings)
-            else:
-                more = slices[sharing - 1]
-                optimizer_step(kind, theta, g, more, state_1, state_2, t, rate, settings)
-        if not meet(network.counter, (meetings + 1) * workers, network.yield_address):
-            return batch
-        if learning and worker == 0:
-            rule.t[0] += 1
+        # Our images, back from h_last to the first layer. Two paths meet at mu and log_var, and
+        # two heads at the hidden layer below.
+        if rows:
+            add_parts(d_h_parts, d[to_logits - 1])
+            for k in range(to_logits - 1, 0, -1):
+                if k == to_log_var:
+                    latent_gradients(h[to_mu], h[k], epsilon, d_z, beta / B, d[to_mu], d[k])
+                elif k != to_mu:
+                    activation_backward(activation, h[k], d[k])
+                layer_gradients(blas, inputs[k], d[k], d_W[k], d_b[k])
+                multiply(blas, d[k], W[k].T, d_inputs[k], accumulate if k == to_mu else overwrite)
+            activation_backward(activation, h[0], d[0])
+            sum_rows(d[0], False, d_b[0])
+        meetings += workers
+        meet(counter, meetings, yields)
+
+        # Our parameters.
+        multiply(blas, x.T, d_y_first, d_W_first, overwrite)
+        if rule.kind == NO_STEP:
+            continue
+        for other in range(1, sharing):
+            add(slices[other], slices[0])
+        steps += 1
+        step = steps, data.learning_rate[batch], rule.settings
+        d_first = d_W_first.reshape(-1)
+        optimizer_step(rule.kind, theta_first, d_first, first_1, first_2, *step)
+        optimizer_step(rule.kind, columns.parameters, d_last, columns.first, columns.second, *step)
+        optimizer_step(rule.kind, theta, slices[0], state_1, state_2, *step)
+        if worker == 0:
+            rule.t[0] = steps
     return last

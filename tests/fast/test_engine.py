@@ -287,7 +287,12 @@ def test_where_a_thread_cannot_be_started(possible: int, monkeypatch: pytest.Mon
 
 def test_there_is_a_worker_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "cores", lambda: 3)
-    assert len(Engine(VAE(16, (7,), 3), Adam(), IMAGES).network.gradients) == 3
+    images = np.zeros((3, 784), np.uint8)
+    assert len(Engine(VAE(784, (7,), 3), Adam(), images).threads) == 2
+    assert len(Engine(VAE(784, (7,), 3), Adam(), images, workers=5).threads) == 4
+    # With few pixels for each, they would wait longer than they work.
+    assert len(Engine(VAE(100, (7,), 3), Adam(), images[:, :100]).threads) == 1
+    assert len(Engine(VAE(16, (7,), 3), Adam(), IMAGES).threads) == 0
 
 
 @pytest.fixture

@@ -79,7 +79,6 @@ for backend in ["numpy"] + ["auto"] * (not why_not("auto")):
             alone, expected = trained(dtype, backend, optimizer, None)  # OMP_NUM_THREADS workers
             found[f"{backend} {dtype} {optimizer}"] = {
                 "one model": len(set(others)) == 1,
-                "equal": together.tobytes() == alone.tobytes(),
                 "weights": float(abs(together - alone).max() / abs(alone).max()),
                 "losses": float((abs(np.subtract(losses, expected)) / expected).max()),
             }
@@ -92,11 +91,11 @@ if ranks.rank == 0:
 def test_ranks_train_the_model_that_one_process_trains(
     ranks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the engine to the last bit, as its workers add up the same shards in the same order.
+    """All ranks have the same bits, and one process has the same numbers but for rounding.
 
-    The lesson sums over the whole batch in one product, so there the order differs: by rounding in
-    float64. In float32 Adam turns a gradient that is all rounding, such as 1e-9, into a step of the
-    learning rate, whose sign is then open; eight steps bound that by 8 * 2 * 1e-3 at most.
+    One process sums over the whole batch in one product, so the order of the sums differs. In
+    float32 Adam turns a gradient that is all rounding, such as 1e-9, into a step of the learning
+    rate, whose sign is then open; eight steps bound that by 8 * 2 * 1e-3 at most.
     """
     monkeypatch.setenv("OMP_NUM_THREADS", str(ranks))
     child = mpiexec(ranks, COMPARE, cwd=tmp_path)
@@ -106,8 +105,6 @@ def test_ranks_train_the_model_that_one_process_trains(
     assert len(found) == (8 if fast.why_not("auto") else 16)
     for name, row in found.items():
         assert row["one model"], name
-        if name.startswith("auto"):
-            assert row["equal"], (name, row)
         assert row["weights"] < (1e-12 if "float64" in name else 16e-3), (name, row)
         assert row["losses"] < (1e-12 if "float64" in name else 1e-4), (name, row)
 
