@@ -23,7 +23,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Any, NoReturn
 
-from npvae.commands.hints import hint, path_hint, respelled
+from npvae.commands.hints import did_you_mean, hint, path_hint, respelled
 from npvae.commands.session import is_alone, restored
 from npvae.commands.signals import Signals
 from npvae.core.errors import NpvaeError, OutputError
@@ -74,6 +74,8 @@ class Parser(argparse.ArgumentParser):
         choice = re.search("invalid choice: '(.*?)'", message)
         if choice and (meant := path_hint(choice[1], self.all_options())):
             message = f"unrecognized arguments: {choice[1]}. Did you mean {meant}?"
+        elif choice:
+            message += did_you_mean(choice[1], message)
         _print_error(f"{self.prog}: {message} (see --help)")
         sys.exit(2)
 

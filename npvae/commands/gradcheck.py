@@ -115,7 +115,7 @@ def step_sizes(seed: int, out: str) -> int:
     print(table(found))
     path = new_file(Path(out), "step-sizes", ".png")
     save_png(path, step_size_plot(found.steps, found.errors, found.truncation, found.rounding))
-    show(f"\n{path}")
+    show(f"\npicture  {path}")
     return 0
 
 

@@ -41,8 +41,14 @@ def table(checks: Sequence[Check]) -> str:
 def row(check: Check) -> str:
     name, at = check.what.rpartition(": ")[2], check.where
     text = f"{name:17}{check.analytic.size:4}{check.error:8.1e}  {at!s:7}"
-    text += f"{check.analytic[at]:+11.5g}{check.numeric[at]:+11.5g}"
+    text += f"{number(check.analytic[at]):>11}{number(check.numeric[at]):>11}"
     return text if check.passed else f"{text} WRONG"
+
+
+def number(value: float) -> str:
+    """Five digits, or as many as leave a gap between two columns of 11."""
+    text = f"{value:+.5g}"
+    return text if len(text) < 11 else f"{value:+.3g}"
 
 
 def summary(checks: Sequence[Check]) -> str:

@@ -52,6 +52,14 @@ def hint(unknown: str, words: Sequence[str], options: Mapping[str, Action]) -> s
     return path_hint(unknown, options)
 
 
+def did_you_mean(word: str, message: str) -> str:
+    """The most similar of the choices that argparse lists at the end of its message."""
+    _, _, choices = message.partition("(choose from ")
+    names = [name.strip("'") for name in choices.removesuffix(")").split(", ")]
+    close = get_close_matches(word, names, n=1, cutoff=0.7)
+    return f". Did you mean {close[0]}?" if close else ""
+
+
 def path_hint(word: str, options: Iterable[str]) -> str:
     """The option for a run directory, a checkpoint or a dataset that was named without one."""
     is_run = word.endswith(".npz") or os.path.exists(os.path.join(word, "run.json"))

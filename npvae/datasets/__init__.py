@@ -59,7 +59,8 @@ def load_dataset(
         from npvae.datasets.own_data import Asked, load_own_data
 
         return load_own_data(name, Asked(resize, invert, skip_broken), report)
-    close = difflib.get_close_matches(name.lower().replace("_", "-"), [*DATASETS, "auto"], n=1)
+    known = [*DATASETS, "auto"]
+    close = difflib.get_close_matches(name.lower().replace("_", "-"), known, n=1, cutoff=0.55)
     hint = f' Did you mean "{close[0]}"?' if close else ""
     raise DataError(
         f'There is no dataset and no file or folder called "{name}".{hint}\n'

@@ -171,7 +171,8 @@ def _download(name: str, missing: list[str], folder: Path, report: Callable[[str
             what = TITLES[name] + ("" if len(missing) == len(FILES) else f"'s {file}.gz")
             raise NotAvailable(
                 f"{what} is not in {folder} and cannot be downloaded:\n{error}\n"
-                f"Put its four files there ({FILES[0]}.gz, ...), or name their folder: --data-dir."
+                f"Put its four files there ({FILES[0]}.gz, ...), "
+                "or name their folder: --data-dir or NPVAE_DATA_DIR."
             ) from error
         # The mirror that had this file is the first to be asked for the next.
         mirrors.sort(key=lambda mirror: not url.startswith(mirror))

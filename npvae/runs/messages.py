@@ -57,7 +57,8 @@ def topics(
     images = len(train_set) - settings.validation
     steps = ceil(images / settings.batch_size)
     held_out = f"{settings.validation:,} of the training images choose the best epoch"
-    few = f"only {count_of(steps * settings.epochs, 'step')} in all: try a smaller --batch-size"
+    few = f"only {count_of(steps * settings.epochs, 'step')} in all: "
+    few += "try more --epochs or a smaller --batch-size"
     room = max(20, columns(sys.stdout) - 12)  # so that `show` need not break these lines
     return {
         "data": [
@@ -208,13 +209,19 @@ def best_epoch(history: Sequence[Mapping[str, float]]) -> str:
 
 def next_steps(run: Run, where: Sequence[str | Path], vae: VAE) -> str:
     """What to do with a run that is complete."""
-    commands = [f"  {command}" for _, command in next_commands(run, where, vae)]
+    named = run.folder.parent != RUNS  # otherwise it is the newest run, which is the default
+    commands = [f"  {command}" for _, command in next_commands(run, where, vae, named)]
     return "\n".join(["", "Next:", f"  look at {run.folder / 'report.html'}", *commands])
 
 
-def next_commands(run: Run, where: Sequence[str | Path], vae: VAE) -> list[tuple[str, str]]:
-    """The commands that fit a run with this model, each after its purpose."""
-    which = [*([] if run.folder.parent == RUNS else ["--checkpoint", run.folder]), *where]
+def next_commands(
+    run: Run, where: Sequence[str | Path], vae: VAE, named: bool = True
+) -> list[tuple[str, str]]:
+    """The commands that fit a run with this model, each after its purpose.
+
+    They name the run unless `named` is False: a page is still read when there are newer runs.
+    """
+    which = [*(["--checkpoint", run.folder] if named else []), *where]
     if vae.latent_dim <= 2:
         pictures = {"manifold": "the latent space, decoded", "scatter": "the codes of test images"}
     else:

@@ -230,7 +230,7 @@ def other_runs(missing: Path) -> str:
     paths = {path.name: str(path) for path in found}
     if near := get_close_matches(missing.name, paths, n=1):
         return f"Did you mean {paths[near[0]]}?"
-    return f"There are {', '.join([*paths.values()][:5])}"
+    return f"There {'is' if len(paths) == 1 else 'are'} {', '.join([*paths.values()][:5])}"
 
 
 def checkpoint_in(folder: Path) -> Path:

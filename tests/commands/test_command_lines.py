@@ -159,6 +159,9 @@ def test_every_bad_command_line_is_refused_at_once(tally: Callable[[str, str], N
         ("generate.py runs/x", "--checkpoint runs/x"),
         ("generate.py scatter runs/x", "--checkpoint runs/x"),
         ("generate.py reconstruct --index 1 2 runs/x", ""),
+        ("generate.py priro", "prior"),
+        ("train.py --preset tunde", "tuned"),
+        ("train.py --optimizer amsgrad", ""),
         ("benchmark.py --batch-sizes 512 64", "--batch-sizes 512,64"),
     ],
 )

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from npvae.commands import gradcheck
+from npvae.commands.gradcheck_report import row
 from npvae.core.errors import OptionError
 from npvae.core.parameters import Array
 from npvae.gradcheck import TOLERANCE, Check
@@ -39,6 +40,14 @@ def test_only_some_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, "--only", "kl", "--quiet").startswith("all 2 right")
     with pytest.raises(OptionError, match="no row of the table contains 'relu vae'"):
         gradcheck.main(["--only", "relu vae"])
+
+
+def test_numbers_of_a_row_never_touch() -> None:
+    for value in (-0.00062343, 5.7463e-05, -1.2345e-100, -12345.678):
+        array = np.array([value])
+        cells = row(Check("bce: logits", array, array)).split()
+        assert len(cells) == 6, cells
+        assert float(cells[-1]) == float(cells[-2]) == pytest.approx(value, rel=5e-3)
 
 
 # ------------------------------------------------------------------ the trace

@@ -135,6 +135,15 @@ def test_what_it_names_as_next_is_there(home: Path, printed: list[str]) -> None:
     assert all((home / page).is_file() for page in pages)
 
 
+def test_the_commands_of_a_page_name_its_run(home: Path, printed: list[str]) -> None:
+    """It is still read when there are newer runs, which are what the commands take by default."""
+    for folder, text in zip(runs(home), printed, strict=True):
+        run_dir = str(folder.relative_to(home))
+        for _, line in data_of(folder / "report.html")["next"]:
+            assert shlex.split(line)[-2:] == ["--checkpoint", run_dir]
+        assert "--checkpoint" not in text
+
+
 def test_quiet_prints_results_alone(home: Path) -> None:
     arguments = ["--dataset", "digits.npz", "--epochs", "1", "--quiet", "--out", "quiet"]
     done = run_script("train.py", *arguments, cwd=home)
@@ -379,7 +388,10 @@ def test_with_validation_it_says_which_epoch_is_the_best(
 def test_it_says_so_if_a_run_has_few_steps(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As with a few hundred pictures of one's own and the batch size for sixty thousand."""
     start(here, "few", epochs=2, batch_size=512)
-    assert "only 2 steps in all: try a smaller --batch-size" in capsys.readouterr().out
+    assert (
+        "only 2 steps in all: try more --epochs or a smaller --batch-size"
+        in capsys.readouterr().out
+    )
     start(here, "enough", epochs=3, batch_size=2)
     assert "steps in all" not in capsys.readouterr().out
 

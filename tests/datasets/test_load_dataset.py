@@ -135,7 +135,7 @@ def test_a_named_dataset_is_never_replaced(tmp_path: Path) -> None:
         "http://127.0.0.1:1/a/train-images-idx3-ubyte.gz: Connection refused",
         "http://127.0.0.1:1/b/train-images-idx3-ubyte.gz: Connection refused",
         "Put its four files there (train-images-idx3-ubyte.gz, ...), "
-        "or name their folder: --data-dir.",
+        "or name their folder: --data-dir or NPVAE_DATA_DIR.",
     ]
 
 
@@ -286,6 +286,8 @@ def test_unknown_names_get_the_choices() -> None:
     with pytest.raises(DataError) as error:
         load_dataset("Fashion_MINST")
     assert 'Did you mean "fashion-mnist"?' in str(error.value)
+    with pytest.raises(DataError, match='Did you mean "drawn-digits"'):
+        load_dataset("drawn")
     assert all(name in str(error.value) for name in (*DATASETS, "auto", "a folder"))
     for name in ("", "\0", "x" * 5000, "no/such/folder"):
         with pytest.raises(DataError):

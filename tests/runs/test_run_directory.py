@@ -398,7 +398,7 @@ def test_what_is_no_run_is_answered_with_the_runs_that_there_are() -> None:
         ("runs/other", "there is no runs/other.", everything),
         ("b-z10-001", "there is no b-z10-001.", "Did you mean runs/b-z10-001?"),
         ("runs/b-z10", "there is no runs/b-z10.", "Did you mean runs/b-z10-001?"),
-        ("runs/a-z10-001/x", "there is no runs/a-z10-001/x.", "There are runs/a-z10-001/last.npz"),
+        ("runs/a-z10-001/x", "there is no runs/a-z10-001/x.", "There is runs/a-z10-001/last.npz"),
     ):
         with pytest.raises(CheckpointError) as caught:
             find_checkpoint(given)
