@@ -11,6 +11,13 @@ same arithmetic in another form:
         ...                            # of the batches since the last look, ten times a second
     loss = engine.average_loss(test_images, epsilon, beta)               # nothing is learned
 
+What it gains, in seconds per epoch of Fashion-MNIST, 784-128-10, on two cores of an Intel Xeon:
+
+    batch                                        512    128     64     32
+    the five large products alone, in NumPy     0.27   0.35   0.40   0.58
+    the engine                                  0.30   0.37   0.45   0.62
+    JAX, a whole epoch compiled                 0.45   0.63   0.88   1.19
+
 Parameters, optimizer state and losses are those of the lesson, to 1e-12 in float64: that is tested
 for everything the engine supports. `why_not` and `why_not_for` say why the lesson has to run
 instead, if so.
