@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from time import perf_counter
 
@@ -110,11 +110,7 @@ class Engine:
             try:
                 stopped = self._run(first, last, batch_size, room, rule, data)
             finally:
-                self._share_out(rule, back=True)
-                self.optimizer.t = int(rule.t[0])
-                if self.optimizer.t > before:
-                    latest = data.learning_rate[self.optimizer.t - before - 1]
-                    self.optimizer.learning_rate = float(latest)
+                to_the_end(lambda: self._settle(rule, before, data))
             done = min(stopped + 1, last)
             yield data.bce[first:done], data.kl[first:done]
             if stopped < last:
@@ -182,7 +178,15 @@ class Engine:
                 self.network.counter[0] = GIVEN_UP
                 raise
             finally:
-                wait(others)
+                to_the_end(lambda: wait(others))
+
+    def _settle(self, rule: Rule, before: int, data: Batches) -> None:
+        """Hand everything that was learned back to the model and the optimizer."""
+        self._share_out(rule, back=True)
+        self.optimizer.t = int(rule.t[0])
+        if self.optimizer.t > before:
+            latest = data.learning_rate[self.optimizer.t - before - 1]
+            self.optimizer.learning_rate = float(latest)
 
     # ------------------------------------------------------------------ what is whose
 
@@ -300,6 +304,18 @@ class Engine:
             second=state[-1],
             t=np.array([optimizer.t]),
         )
+
+
+def to_the_end(action: Callable[[], object]) -> None:
+    """Do something that must not be left half done; a Ctrl-C meanwhile is raised afterwards.
+
+    The action may be done twice.
+    """
+    try:
+        action()
+    except BaseException:
+        action()
+        raise
 
 
 PROGRAMS: dict[str, Program] = {}

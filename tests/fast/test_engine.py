@@ -225,14 +225,50 @@ def test_ctrl_c_is_heard_while_it_computes() -> None:
     np.testing.assert_array_equal(engine.vae.parameters.flat, again.vae.parameters.flat)
 
 
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_ctrl_c_while_results_are_handed_back_loses_none(
+    call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The model, the optimizer and its count of steps agree, whenever the signal comes."""
+    images = np.random.default_rng(0).integers(0, 256, (60, 784), np.uint8)
+    given: dict[str, Any] = {
+        "indices": np.arange(60),
+        "epsilon": np.zeros((60, 3), np.float32),
+        "batch_size": 20,
+        "betas": np.ones(3),
+        "learning_rates": np.full(3, 1e-3),
+    }
+    right, calls = Engine._share_out, 0
+
+    def interrupted(engine: Engine, rule: Any, back: bool = False) -> None:
+        nonlocal calls
+        if back:
+            calls += 1
+            if calls == call:
+                raise KeyboardInterrupt
+        right(engine, rule, back)
+
+    engine = Engine(VAE(784, (8,), 3), Adam(), images, workers=2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "_share_out", interrupted)
+        patch.setattr(engine_module, "LOOKS", 1e-9)  # a batch at a time
+        with pytest.raises(KeyboardInterrupt):
+            list(engine.train(**given))
+    assert engine.optimizer.t == call
+    again = Engine(VAE(784, (8,), 3), Adam(), images, workers=2)
+    some = {name: given[name][: 20 * call] for name in ("indices", "epsilon")}
+    some |= {name: given[name][:call] for name in ("betas", "learning_rates")}
+    list(again.train(**{**given, **some}))
+    np.testing.assert_array_equal(engine.vae.parameters.flat, again.vae.parameters.flat)
+
+
 def test_it_looks_up_several_times_a_second() -> None:
     """Each portion is planned for a tenth of a second; the first ones find out how long that is."""
     engine, given = large_engine()
     training, portions = engine.train(**given), []
     for _ in range(4):
-        planned = max(1, int(0.1 / engine.seconds_per_batch.get(512, 0.1)))
-        portions.append(len(next(training)[0]))
-        assert portions[-1] == planned
+        portions.append(len(next(training)[0]))  # planned by the time of the portion before
+        assert portions[-1] == max(1, int(0.1 / engine.seconds_per_batch.get(512, 0.1)))
         assert engine.optimizer.t == sum(portions)
     training.close()
     assert portions[0] == 1
