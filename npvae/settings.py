@@ -153,7 +153,7 @@ PRESETS = {
         "fashion-mnist",
         hidden_dims=(512, 256),
         latent_dim=20,
-        epochs=17,
+        epochs=34,
         batch_size=128,
         learning_rate=3e-3,
         schedule="cosine",
