@@ -51,7 +51,7 @@ THREADS = [
 class Blas(NamedTuple):
     """A BLAS whose products are right."""
 
-    library: ctypes.CDLL
+    loaded: ctypes.CDLL  # where its functions are
     gemm: dict[str, int]  # dtype -> address of the function
     integer: type[np.signedinteger[Any]]  # of sizes: int32 or int64
 
@@ -109,8 +109,10 @@ def multiplies(function: Any, dtype: str, integer: type[np.signedinteger[Any]]) 
 def thread_functions() -> tuple[Any, Any] | None:
     """The functions of NumPy's BLAS that read and set how many threads it uses."""
     blas = find_blas()
-    for names in THREADS if blas else ():
-        read, write = (getattr(blas.library, name, None) for name in names)  # type: ignore[union-attr]
+    if blas is None:
+        return None
+    for names in THREADS:
+        read, write = (getattr(blas.loaded, name, None) for name in names)
         if read is not None and write is not None:
             read.restype, write.restype = ctypes.c_int, None
             return read, write

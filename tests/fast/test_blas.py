@@ -71,9 +71,15 @@ def test_where_there_is_no_library_there_is_no_blas(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_library_without_such_functions_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blas, "libraries", lambda: iter([ctypes.CDLL(None)]))
+    without, real = object(), list(blas.libraries())
+    expected = blas.find_blas.__wrapped__()
+    monkeypatch.setattr(blas, "libraries", lambda: iter([without]))
+    assert blas.find_blas.__wrapped__() is None
+    monkeypatch.setattr(blas, "libraries", lambda: iter([without, *real]))
     found = blas.find_blas.__wrapped__()
-    assert found is None or found.library.__class__ is ctypes.CDLL
+    assert (found is None) == (expected is None)
+    if found is not None and expected is not None:
+        assert (found.gemm, found.integer) == (expected.gemm, expected.integer)
 
 
 @needs_threads
