@@ -76,11 +76,13 @@ def _read_idx_half(files: dict[Part, Path], half: str, scaling: Scaling) -> Half
 
 def _idx_place(path: Path, array: NDArray[Any]) -> Place:
     """Where the array of an IDX file is converted: in place, to bytes."""
-    file = f"{'gzip.' if path.suffix == '.gz' else ''}open({str(path)!r}"
-    data = f"np.frombuffer({file}, 'rb').read(), {array.dtype.str!r}, offset={4 + 4 * array.ndim})"
+    pack, unpack = ("gzip.compress", "gzip.decompress") if path.suffix == ".gz" else ("", "")
+    offset = 4 + 4 * array.ndim
     script = (
-        f"import gzip, numpy as np; a = {data}.reshape({array.shape}); b = {{}}; "
-        f"{file}, 'wb').write(bytes((0, 0, 8, b.ndim)) + np.array(b.shape, '>u4').tobytes() "
-        "+ b.astype('u1').tobytes())"
+        f"import gzip, pathlib, numpy as np; p = pathlib.Path({str(path)!r}); "
+        f"a = np.frombuffer({unpack}(p.read_bytes()), {array.dtype.str!r}, offset={offset}); "
+        f"a = a.reshape({array.shape}); b = {{}}; "
+        f"p.write_bytes({pack}(bytes((0, 0, 8, b.ndim)) + np.array(b.shape, '>u4').tobytes() "
+        "+ b.astype('u1').tobytes()))"
     )
     return Place(str(path), "a", script)
