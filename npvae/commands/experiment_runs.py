@@ -11,17 +11,16 @@ import csv
 import io
 import json
 import math
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shlex import split
 
+from npvae.commands.experiment_workers import Workers
 from npvae.core.errors import NpvaeError, OutputError
-from npvae.fast.threads import cores
 from npvae.runs.progress import clock
 from npvae.runs.terminal import columns, is_live, show
 from npvae.settings import PRESETS, Settings, option, spelled
@@ -133,32 +132,23 @@ class Experiment:
                 "Remove it, or choose another folder with --out."
             )
 
-    def start(
-        self, train: Sequence[str], data_dir: str | None, threads: int
-    ) -> subprocess.Popen[str]:
-        """Start or resume it; the words `train` call the training command."""
+    def words(self, train: Sequence[str], data_dir: str | None) -> list[str]:
+        """The command that starts or resumes it; the words `train` call the training command."""
         if (self.folder / "last.npz").exists():
             words = ["--resume", str(self.folder), "--epochs", str(self.epochs)]
         else:
             words = [*split(self.options), "--seed", str(self.seed), "--out", str(self.folder)]
         words += ["--pictures-every", "0", "--quiet"]
-        words += ["--data-dir", data_dir] if data_dir else []
-        return subprocess.Popen(
-            [*train, *words],
-            env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-        )
+        return [*train, *words, *(["--data-dir", data_dir] if data_dir else [])]
 
-    def end(self, process: subprocess.Popen[str]) -> None:
-        """Record that it diverged, if it did. Raises NpvaeError if it failed."""
-        _, said = process.communicate()
-        if process.returncode == DIVERGED:
+    def end(self, code: int, said: str) -> None:
+        """Record that it diverged, if it did. Raises NpvaeError if it failed.
+
+        `code` and `said` are the exit code and the errors of its command.
+        """
+        if code == DIVERGED:
             (self.folder / "diverged.txt").write_text(said)
-        elif process.returncode and not self.done:  # killed after its last epoch, it is done
-            code = process.returncode
+        elif code and not self.done:  # killed after its last epoch, it is done
             last_words = "\n".join(said.strip().splitlines()[-3:])
             error = NpvaeError(f"train {self.options} failed (exit code {code}):\n{last_words}")
             error.exit_code = max(1, code)
@@ -176,38 +166,33 @@ def finished(place: Path) -> list[Experiment]:
 def train_all(
     experiments: Sequence[Experiment],
     train: Sequence[str],
-    jobs: int = 1,
+    workers: Workers,
     data_dir: str | None = None,
     quiet: bool = False,
 ) -> None:
-    """Train all unfinished experiments, `jobs` at a time. Raises NpvaeError.
+    """Have the workers train all unfinished experiments. Raises NpvaeError.
 
     The words `train` call the training command.
     """
     waiting = [experiment for experiment in experiments if not experiment.done]
     progress = Progress(waiting, len(experiments), quiet)
-    running: dict[Experiment, subprocess.Popen[str]] = {}
+    running: dict[Future[tuple[int, str]], Experiment] = {}
     try:
         while waiting or running:
-            while waiting and len(running) < jobs:
+            while waiting and len(running) < workers.count:
                 experiment = waiting.pop(0)
-                running[experiment] = experiment.start(train, data_dir, max(1, cores() // jobs))
-            time.sleep(0.2)
-            for experiment in [
-                run for run, process in running.items() if process.poll() is not None
-            ]:
-                experiment.end(running.pop(experiment))
+                running[workers.submit(experiment.words(train, data_dir))] = experiment
+            for future in wait(running, 0.2, FIRST_COMPLETED).done:
+                experiment = running.pop(future)
+                experiment.end(*future.result())
                 progress.ended(experiment)
-            progress.draw(running)
+            progress.draw(running.values())
     except KeyboardInterrupt:
         progress.clear()
         show("Interrupted. Finished epochs are kept; the same command continues.", sys.stderr)
         raise
     finally:
-        for process in running.values():  # after an error or Ctrl-C; they keep finished epochs
-            process.terminate()
-        for process in running.values():
-            process.wait()
+        workers.stop()  # after an error or Ctrl-C, the runs keep their finished epochs
         progress.clear()
 
 

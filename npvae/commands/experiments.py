@@ -16,6 +16,8 @@ EXAMPLES = """examples:
   python scripts/experiments.py presets              train the presets, three seeds each
   python scripts/experiments.py changes --jobs 2     train the changes, two runs at a time
   python scripts/experiments.py all --only-tables    print the tables of the finished runs
+  mpiexec -n 8 python -m mpi4py.futures scripts/experiments.py
+                             train seven runs at a time, on this machine or several
 """
 
 
@@ -25,7 +27,7 @@ def main(arguments: Sequence[str]) -> None:
     whole = cli.whole_number(1)
     help = "runs of each experiment, with seeds 0, 1, ... (default: 3)"
     parser.add_argument("--seeds", type=whole, default=3, metavar="N", help=help)
-    help = "how many runs train at the same time and share the cores (default: 1)"
+    help = "how many runs train at the same time and share the cores (default: 1; not with mpiexec)"
     parser.add_argument("--jobs", type=whole, default=1, metavar="N", help=help)
     help = "folder of the runs and of experiments.csv (default: runs/experiments)"
     out = "runs/experiments"
@@ -38,6 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     options = parser.parse_args(arguments)
     from npvae.commands import experiment_runs
     from npvae.commands import experiment_tables as tables
+    from npvae.commands.experiment_workers import start_workers
 
     place = Path(options.out)
     finished = experiment_runs.finished(place)  # raises OutputError before hours are spent
@@ -48,7 +51,8 @@ def main(arguments: Sequence[str]) -> None:
             for line in experiment_runs.option_lines(options.which)
         ]
         train = terminal.words("train")
-        experiment_runs.train_all(runs, train, options.jobs, options.data_dir, options.quiet)
+        workers = start_workers(options.jobs)
+        experiment_runs.train_all(runs, train, workers, options.data_dir, options.quiet)
         finished = experiment_runs.finished(place)
         tables.write_csv(finished, place / "experiments.csv")
     if not finished:

@@ -26,7 +26,8 @@ def is_alone() -> bool:
         frame = frame.f_back
     packages = [package for package, _ in groupby(callers)]
     as_script, as_module = ["npvae", "__main__"], ["npvae", "__main__", "runpy"]
-    return packages in (as_script, as_module) and not sys.flags.inspect
+    on_rank_0 = [*as_module, "mpi4py", "__main__", "runpy"]  # of python -m mpi4py.futures
+    return packages in (as_script, as_module, on_rank_0) and not sys.flags.inspect
 
 
 @contextmanager

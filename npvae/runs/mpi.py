@@ -31,17 +31,15 @@ from npvae.core.validation import Classes
 from npvae.fast.blas import one_thread
 from npvae.losses import Loss
 from npvae.model import VAE
+from npvae.runs.launcher import size_and_rank
 from npvae.runs.terminal import show_note
 
-# How the launchers of MPICH (and Intel, Microsoft, Slurm) and of Open MPI number their processes.
-NUMBERS = (("PMI_SIZE", "PMI_RANK"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"))
 PATIENCE = 5.0  # seconds that other ranks wait for rank 0 to explain an error, then they end all
 
 
 def join() -> Ranks | None:
     """All ranks, if mpiexec has started several. Raises OptionError if they cannot be reached."""
-    found = (tuple(os.environ.get(name, "") for name in names) for names in NUMBERS)
-    size, rank = next((map(int, pair) for pair in found if all(map(str.isdecimal, pair))), (1, 0))
+    size, rank = size_and_rank()
     if size == 1:
         return None
     why = ""

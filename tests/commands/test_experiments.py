@@ -27,6 +27,7 @@ from npvae.commands.experiment_tables import (
     presets_table,
     write_csv,
 )
+from npvae.commands.experiment_workers import Here
 from npvae.commands.experiments import main
 from npvae.commands.train import parsed
 from npvae.core.errors import NpvaeError
@@ -68,12 +69,12 @@ def test_runs_are_run_once_resumed_and_told(here: Path, capsys: pytest.CaptureFi
     shorter = Experiment(f"{BASE} --epochs 1", 0, place)
     longer, other = (Experiment(f"{BASE} --epochs 3", seed, place) for seed in (0, 1))
     wild = Experiment(f"{BASE} --epochs 3 --learning-rate 1e+30", 0, place)
-    experiment_runs.train_all([shorter], TRAIN)
+    experiment_runs.train_all([shorter], TRAIN, Here(1))
     shorter.folder.rename(longer.folder)  # as if it had been interrupted after one epoch
     about = longer.folder / "run.json"
     about.write_text(about.read_text().replace('"epochs": 1,', '"epochs": 3,'))
     assert not longer.done
-    experiment_runs.train_all([longer, other, wild], TRAIN, jobs=2)
+    experiment_runs.train_all([longer, other, wild], TRAIN, Here(2))
     assert longer.done
     assert [int(row["epoch"]) for row in longer.rows] == [1, 2, 3]
     assert wild.diverged
@@ -84,7 +85,7 @@ def test_runs_are_run_once_resumed_and_told(here: Path, capsys: pytest.CaptureFi
     assert sum("diverged" in line for line in told) == 1
 
     times = {path: path.stat().st_mtime_ns for path in place.rglob("*.npz")}
-    experiment_runs.train_all([longer, other, wild], TRAIN, jobs=2)  # nothing is left to do
+    experiment_runs.train_all([longer, other, wild], TRAIN, Here(2))  # nothing is left to do
     assert {path: path.stat().st_mtime_ns for path in place.rglob("*.npz")} == times
     assert capsys.readouterr().out == ""
 
@@ -103,7 +104,7 @@ def test_runs_are_run_once_resumed_and_told(here: Path, capsys: pytest.CaptureFi
 def test_a_run_that_fails_ends_it_with_what_it_said(here: Path) -> None:
     wrong = Experiment("--preset tutorial --dataset nowhere.npz --epochs 1", 0, Path("runs"))
     with pytest.raises(NpvaeError, match=r"failed .exit code 3.:\nerror: .*nowhere"):
-        experiment_runs.train_all([wrong], TRAIN)
+        experiment_runs.train_all([wrong], TRAIN, Here(1))
 
 
 def test_every_experiment_is_a_command_line_with_a_folder_of_its_own() -> None:
@@ -143,7 +144,7 @@ def test_a_run_of_other_settings_is_refused(
     now = replace(PRESETS["tutorial"], batch_size=64, augment=("flip",), hidden_dims=(9,))
     monkeypatch.setitem(PRESETS, "tutorial", now)
     with pytest.raises(NpvaeError) as refused:
-        experiment_runs.train_all([run], TRAIN)
+        experiment_runs.train_all([run], TRAIN, Here(1))
     assert str(refused.value) == (
         f"{run.folder} holds a run with other settings than --preset tutorial --hidden 128,128 has "
         "now.\nIt started with --augment none, not flip; --batch-size 512, not 64.\n"
@@ -283,9 +284,9 @@ def test_a_seed_that_diverged_is_told_beside_the_others() -> None:
 def test_a_kill_between_the_last_two_files_is_no_failure(here: Path) -> None:
     """The next call resumes it: that says it has all its epochs, and writes the row that lacks."""
     run = Experiment(f"{BASE} --epochs 2", 0, Path("runs"))
-    experiment_runs.train_all([run], TRAIN, quiet=True)
+    experiment_runs.train_all([run], TRAIN, Here(1), quiet=True)
     rows = (run.folder / "metrics.csv").read_text().splitlines()
     (run.folder / "metrics.csv").write_text("\n".join(rows[:-1]) + "\n")
     assert not run.done
-    experiment_runs.train_all([run], TRAIN, quiet=True)
+    experiment_runs.train_all([run], TRAIN, Here(1), quiet=True)
     assert run.done

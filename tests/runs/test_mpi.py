@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +30,13 @@ needs_mpi = [
 ]
 
 
-def mpiexec(ranks: int, program: str, *arguments: str, cwd: Path) -> subprocess.Popen[str]:
-    """So many processes of a Python program, in the folder cwd."""
+def mpiexec(
+    ranks: int, program: str, *arguments: str, cwd: Path, python: Sequence[str] = ()
+) -> subprocess.Popen[str]:
+    """So many processes of a Python program, in the folder cwd; `python` are options of Python."""
     (cwd / "program.py").write_text(program)
     return subprocess.Popen(
-        [str(MPIEXEC), "-n", str(ranks), sys.executable, "program.py", *arguments],
+        [str(MPIEXEC), "-n", str(ranks), sys.executable, *python, "program.py", *arguments],
         cwd=cwd,
         env=environment(PYTHONUNBUFFERED="1"),
         stdin=subprocess.DEVNULL,

@@ -1,0 +1,71 @@
+"""Runs of the experiments on other ranks of MPI behave as those of --jobs."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.helpers import HANGS_AFTER, ROOT, digits_file
+from tests.runs.test_mpi import mpiexec, needs_mpi
+
+pytestmark = needs_mpi
+ON_RANKS = ("-m", "mpi4py.futures")
+FEW = """
+from npvae.commands import cli, experiment_runs
+line = "--preset tutorial --dataset {} --hidden 5 --latent-dim 2 --epochs {}"
+experiment_runs.option_lines = lambda which: [line.format(*given) for given in RUNS]
+cli.run(cli.command("experiments"))
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Path:
+    digits_file(tmp_path)
+    (tmp_path / "train.py").write_text((ROOT / "scripts" / "train.py").read_text())
+    return tmp_path
+
+
+def experiments(here: Path, *runs: tuple[str, int]) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of these runs on three ranks."""
+    process = mpiexec(3, f"RUNS = {runs}\n{FEW}", "--seeds", "1", cwd=here, python=ON_RANKS)
+    out, err = process.communicate(timeout=HANGS_AFTER)
+    return process.returncode, out, err
+
+
+def test_ranks_train_the_runs_and_the_same_command_continues(here: Path) -> None:
+    runs = [("digits.npz", epochs) for epochs in (100, 101, 3)]
+    program = f"RUNS = {runs}\n{FEW}"
+    process = mpiexec(3, program, "--seeds", "1", cwd=here, python=ON_RANKS)
+    until = time.monotonic() + HANGS_AFTER
+    while len(list(here.rglob("last.npz"))) < 2 and time.monotonic() < until:
+        time.sleep(0.02)  # two runs at once
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=HANGS_AFTER)
+    assert process.returncode == 130, err
+    assert err.count("Interrupted. Finished epochs are kept; the same command continues.") == 1
+    assert not list(here.rglob("*epochs-3-seed*"))
+
+    code, out, err = experiments(here, *runs)
+    assert code == 0, err
+    assert [line.split("  ")[0] for line in out.splitlines()[:3]] == ["1/3", "2/3", "3/3"]
+    started = sorted(here.rglob("run.json"))
+    assert ["resumed" in json.loads(path.read_text()) for path in started] == [True, True, False]
+    assert experiments(here, *runs)[1].count("test loss") == 0  # nothing is left to do
+
+
+def test_a_run_that_fails_on_a_rank_ends_all(here: Path) -> None:
+    code, out, err = experiments(here, ("digits.npz", 100_000), ("nowhere.npz", 1))
+    assert code == 3
+    assert out == ""
+    assert err.count("failed (exit code 3):\nerror: There is no dataset") == 1
+
+
+def test_without_mpi4py_futures_rank_0_says_how_to_start(here: Path) -> None:
+    process = mpiexec(2, f"RUNS = []\n{FEW}", cwd=here)
+    _, err = process.communicate(timeout=HANGS_AFTER)
+    assert process.returncode == 2
+    assert err.count("write  python -m mpi4py.futures  instead of  python") == 1
