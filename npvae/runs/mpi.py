@@ -8,6 +8,11 @@ makes the same step, so they all keep the same parameters. Rank 0 alone prints, 
 In the lesson a `DataParallel` model does this inside training.train_epoch. In the engine the
 workers are ranks instead of threads: see fast/ranks.py. A rank computes on one core.
 
+Which bits are equal? Gradients are added up in the order of the ranks, so all ranks have the same
+weights, byte for byte, and so do threads that exchange their sums in this way (in the tests). One
+rank is a plain process. Several ranks and a plain process agree to rounding only, 1e-12 in float64
+after eight steps: it sums over whole batches, and its engine shares out pixels instead of images.
+
 Nothing of MPI is imported unless mpiexec has started this process.
 """
 

@@ -48,57 +48,19 @@ def mpiexec(
 
 # ------------------------------------------------------------------ the same weights
 
-# Trains twice with all ranks, and once in one process; 50 images leave a last batch of 2, in which
-# one of three ranks has no image.
-COMPARE = """
-import json
-import numpy as np
-from npvae import VAE
-from npvae.datasets.drawn_digits import drawn_digits
-from npvae.fast import why_not
-from npvae.optimizers import OPTIMIZERS
-from npvae.runs import fit, mpi
-from npvae.settings import Settings
-
-ranks = mpi.join()
-train_set, test_set = drawn_digits(train=50, test=30)
-found = {}
-
-def trained(dtype, backend, optimizer, ranks):
-    vae = VAE(784, (16,), 3, dtype=dtype, rng=0)
-    settings = Settings(epochs=2, batch_size=16, optimizer=optimizer, augment=("shift",))
-    optimizer = OPTIMIZERS[optimizer](1e-3)
-    images = train_set.images, test_set.images
-    epochs = list(fit.train(
-        vae, optimizer, *images, settings, range(1, 3), backend=backend, ranks=ranks
-    ))
-    return vae.parameters.flat.copy(), [[e.train.total, e.test.total] for e in epochs]
-
-for backend in ["numpy"] + ["auto"] * (not why_not("auto")):
-    for dtype in ("float64", "float32"):
-        for optimizer in OPTIMIZERS:
-            together, losses = trained(dtype, backend, optimizer, ranks)
-            others = ranks.comm.allgather(together.tobytes())
-            alone, expected = trained(dtype, backend, optimizer, None)  # OMP_NUM_THREADS workers
-            found[f"{backend} {dtype} {optimizer}"] = {
-                "one model": len(set(others)) == 1,
-                "weights": float(abs(together - alone).max() / abs(alone).max()),
-                "losses": float((abs(np.subtract(losses, expected)) / expected).max()),
-            }
-if ranks.rank == 0:
-    print(json.dumps(found))
-"""
+COMPARE = "from tests.runs import compare_ranks; compare_ranks.main()"
 
 
 @pytest.mark.parametrize("ranks", [pytest.param(n, marks=needs_mpi) for n in (2, 3)])
 def test_ranks_train_the_model_that_one_process_trains(
     ranks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All ranks have the same bits, and one process has the same numbers but for rounding.
+    """All ranks and as many threads have the same bits, and one process the same but for rounding.
 
-    One process sums over the whole batch in one product, so the order of the sums differs. In
-    float32 Adam turns a gradient that is all rounding, such as 1e-9, into a step of the learning
-    rate, whose sign is then open; eight steps bound that by 8 * 2 * 1e-3 at most.
+    Threads add up the ranks' sums in the same order. A plain process sums over the whole batch, or
+    shares out pixels, so the order differs. In float32 Adam turns a gradient that is all rounding,
+    such as 1e-9, into a step of the learning rate, whose sign is then open; eight steps bound that
+    by 8 * 2 * 1e-3 at most.
     """
     monkeypatch.setenv("OMP_NUM_THREADS", str(ranks))
     child = mpiexec(ranks, COMPARE, cwd=tmp_path)
@@ -107,9 +69,27 @@ def test_ranks_train_the_model_that_one_process_trains(
     found = json.loads(out)
     assert len(found) == (8 if fast.why_not("auto") else 16)
     for name, row in found.items():
-        assert row["one model"], name
+        assert row["models"] == 1, name
+        assert row["models with threads"] == 1, name
         assert row["weights"] < (1e-12 if "float64" in name else 16e-3), (name, row)
         assert row["losses"] < (1e-12 if "float64" in name else 1e-4), (name, row)
+
+
+@pytest.mark.parametrize("backend", [pytest.param(b, marks=needs_mpi) for b in ("numpy", "auto")])
+def test_one_rank_is_a_plain_process_byte_for_byte(
+    backend: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    options = ["--dataset", str(digits_file(tmp_path)), "--epochs", "2", "--backend", backend]
+    options += ["--batch-size", "64", "--pictures-every", "0"]
+    child = mpiexec(1, TRAIN, *options, "--out", "rank", cwd=tmp_path)
+    _, err = child.communicate(timeout=HANGS_AFTER)
+    assert child.returncode == 0, err
+    plain = run_script("train.py", *options, "--out", "plain", cwd=tmp_path)
+    assert plain.returncode == 0, plain.stderr
+    arrays = [checkpoint.load(tmp_path / run / "last.npz")[1] for run in ("rank", "plain")]
+    for name, array in arrays[0].items():
+        assert array.tobytes() == arrays[1][name].tobytes(), name
 
 
 # ------------------------------------------------------------------ the same end
@@ -118,8 +98,9 @@ TRAIN = """
 import os, sys
 from pathlib import Path
 from npvae.commands import cli
+from npvae.runs.launcher import size_and_rank
 
-rank = os.environ.get("PMI_RANK") or os.environ["OMPI_COMM_WORLD_RANK"]
+rank = str(size_and_rank()[1])
 Path(f"rank{rank}.pid").write_text(str(os.getpid()))
 if rank == "1" and "--debug" in sys.argv:  # fails after so many batches
     from npvae.runs.mpi import DataParallel
