@@ -33,11 +33,6 @@ def write_explorer(options: argparse.Namespace) -> None:
         for path in options.checkpoint or [None]
     ]
     for model in models:
-        if model.vae.num_classes:
-            raise OptionError(
-                f"the page knows no classes, and the model in {model.path} is conditional.\n"
-                "generate.py styles shows what it makes of one code in every class."
-            )
         say(f"model    {model.path} ({model.name})")
     differences = what_differs(models)
     on_page = [
@@ -54,12 +49,18 @@ def write_explorer(options: argparse.Namespace) -> None:
 
 
 def common_test_set(models: Sequence[TrainedModel]) -> Dataset:
-    """The test set of all models. Raises OptionError if they have different ones."""
+    """The test set of all models, with the labels that conditional ones need.
+
+    Raises OptionError if they have different ones.
+    """
     first, *others = (model.data[1] for model in models)
+    conditional = any(model.vae.num_classes for model in models)
     for model, other in zip(models[1:], others, strict=True):
-        if not np.array_equal(first.images, other.images):
+        same_images = np.array_equal(first.images, other.images)
+        if not same_images or (conditional and not np.array_equal(first.labels, other.labels)):
             raise OptionError(
-                f"{models[0].path} and {model.path} have different test images.\n"
+                f"{models[0].path} and {model.path} have different test "
+                f"{'labels' if same_images else 'images'}.\n"
                 "The models of one page share them: name a dataset for all with --dataset."
             )
     return first
@@ -71,7 +72,8 @@ def what_differs(models: Sequence[TrainedModel]) -> list[str]:
     names = list(dict.fromkeys(name for fact in facts for name in fact))
     differing = [name for name in names if len({fact.get(name) for fact in facts}) > 1]
     short = [
-        ", ".join(f"{name} {fact[name]}" for name in differing if name in fact) for fact in facts
+        ", ".join(f"{name} {fact[name]}".strip() for name in differing if name in fact)
+        for fact in facts
     ]
     return short if len(set(short)) == len(short) else [str(model.path.parent) for model in models]
 
@@ -83,6 +85,7 @@ def settings_of(model: TrainedModel) -> dict[str, str]:
     facts = {
         "epoch": model.header.get("epoch"),
         "beta": known.get("beta"),
+        "": "conditional" if model.vae.num_classes else "unconditional",
         "z": model.vae.latent_dim,
         "hidden": "-".join(map(str, model.vae.hidden_dims)),
         "activation": model.vae.activation,

@@ -70,8 +70,9 @@ along their first two principal components, in standard deviations. With one, it
     "scatter": "\nWith more than two latents: the plane of the first two principal components.",
     "explorer": """
 One HTML file that holds the model itself: move its latents, draw an image and see it encoded. It
-opens by a double click, and needs no network. Several --checkpoint give a page that switches
-between them. It becomes explorer.html in the folder of the (first) checkpoint.""",
+opens by a double click, and needs no network. With a conditional model you also choose the class.
+Several --checkpoint give a page that switches between them. It becomes explorer.html in the folder
+of the (first) checkpoint.""",
 }
 
 TAKE_A_NAME = ("--checkpoint", "--out", "--dataset", "--data-dir")  # even if it is that of a mode

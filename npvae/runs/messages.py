@@ -226,9 +226,7 @@ def next_commands(
         pictures = {"manifold": "the latent space, decoded", "scatter": "the codes of test images"}
     else:
         pictures = {"traverse": "what each latent does to an image"}
-    first = {"explorer": "a page to play with the model"}
-    if vae.num_classes:
-        first = {"styles": "one code in every class"}
-    modes = {**first, **pictures}
+    styles = {"styles": "one code in every class"} if vae.num_classes else {}
+    modes = {"explorer": "a page to play with the model", **styles, **pictures}
     steps = [(f"{why}:", terminal.command("generate", mode, *which)) for mode, why in modes.items()]
     return [*steps, ("what the model is worth:", terminal.command("evaluate", *which))]

@@ -23,7 +23,12 @@ TRAIN, TEST = drawn_digits(train=100, test=40)
 
 
 def save_run(
-    folder: str, epoch: int = 3, beta: float = 1.0, images: int = 40, latent_dim: int = 2
+    folder: str,
+    epoch: int = 3,
+    beta: float = 1.0,
+    images: int = 40,
+    latent_dim: int = 2,
+    num_classes: int = 0,
 ) -> Path:
     """A run in runs/ of the current folder, and its dataset, of the first test images."""
     dataset = Path(f"digits{images}.npz")
@@ -35,7 +40,8 @@ def save_run(
         y_test=TEST.labels[:images],
     )
     test = replace(TEST, images=TEST.images[:images])
-    vae = VAE(784, (8,), latent_dim, rng=np.random.default_rng(epoch))
+    rng = np.random.default_rng(epoch)
+    vae = VAE(784, (8,), latent_dim, rng=rng, num_classes=num_classes)
     about = {
         "model": vae.settings,
         "settings": {"beta": beta, "seed": 0},
@@ -112,6 +118,30 @@ def test_models_are_named_by_what_differs() -> None:
     assert [model["short"] for model in models] == expected
     assert models[1]["name"] == "digits40.npz, z = 2, epoch 1, beta 4"
     assert [model["latent_dim"] for model in models] == [2, 2, 3]
+
+
+def test_conditional_models_and_others_share_a_page() -> None:
+    runs = [save_run("a", num_classes=10), save_run("b")]
+    chosen = [word for run in runs for word in ("--checkpoint", str(run))]
+    main(["explorer", "--quiet", *chosen])
+    models = models_in(runs[0] / "explorer.html")
+    assert [model["short"] for model in models] == ["conditional", "unconditional"]
+    assert models[0]["name"] == "digits40.npz, z = 2, epoch 3, conditional"
+    assert [model["classes"] for model in models] == [10, 0]
+
+
+def test_a_conditional_model_needs_the_labels_of_the_others() -> None:
+    """Labels that differ matter to it alone."""
+    plain, conditional = save_run("a"), save_run("b", num_classes=10)
+    np.savez("unlabelled.npz", x_train=TRAIN.images, x_test=TEST.images, y_train=TRAIN.labels * 0)
+    header, arrays = checkpoint.load(plain / "last.npz")
+    header["data"]["name"] = "unlabelled.npz"
+    checkpoint.save(plain / "last.npz", header, arrays)
+    chosen = ["--checkpoint", str(plain), "--checkpoint", str(conditional)]
+    with pytest.raises(OptionError, match="different test labels"):
+        main(["explorer", "--quiet", *chosen])
+    assert not (plain / "explorer.html").exists()
+    main(["explorer", "--quiet", *chosen[:2], "--checkpoint", str(save_run("c"))])
 
 
 def test_models_without_a_difference_are_named_by_their_folders() -> None:

@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import npvae
 from npvae.datasets import Dataset
 from npvae.datasets.drawn_digits import drawn_digits
+from npvae.evaluation import active_units, kl_per_latent
+from npvae.latent_space import encode_all
 from npvae.model import VAE
 from npvae.plots import explorer
 from npvae.plots.explorer import EXAMPLES, FOLDER, ModelOnPage, explorer_page
@@ -76,6 +79,45 @@ def test_the_weights_are_those_of_the_model_rounded() -> None:
     assert 0 < stored["rounding"]["x_hat"] < 1e-3
 
 
+def numbers(text: str, dtype: str, *shape: int) -> NDArray[Any]:
+    return np.frombuffer(b64decode(text), dtype).reshape(shape)
+
+
+def test_a_conditional_model_has_the_class_of_each_image() -> None:
+    model = on_page(num_classes=10, dtype=np.float64)
+    vae, labels = model.vae, TEST.labels
+    plain, stored = data_of(explorer_page([on_page(), model], TEST))["models"]
+    assert (plain["classes"], stored["classes"]) == (0, 10)
+    mu, _ = encode_all(vae, TEST.images, labels=labels)
+    np.testing.assert_allclose(numbers(stored["points"], "<f2", -1, 3), mu, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(
+        stored["kl"], kl_per_latent(vae, TEST.images, labels=labels), atol=1e-4
+    )
+    assert stored["active"] == active_units(vae, TEST.images, labels=labels).tolist()
+    # The self-test: what NumPy computes with the rounded weights, each example in its class.
+    for array in vae.parameters.values():
+        array[:] = array.astype(np.float16)
+    test = stored["test"]
+    c = test["c"]
+    assert len(set(c)) == explorer.SELF_TEST
+    assert plain["test"]["c"] == []
+    x_hat = numbers(test["x_hat"], "<f4", -1, 784)
+    np.testing.assert_allclose(x_hat, vae.decode(numbers(test["z"], "<f4", -1, 3), c), atol=1e-6)
+    for name, expected in zip(("mu", "log_var"), vae.encode(x_hat, c), strict=True):
+        np.testing.assert_allclose(numbers(test[name], "<f4", -1, 3), expected, atol=1e-6)
+
+
+def test_a_conditional_model_draws_its_classes() -> None:
+    model = on_page(num_classes=10)
+    examples = data_of(explorer_page([model], TEST, "model"))["examples"]
+    assert examples["labels"] == [*range(10)] * explorer.DRAWS
+    drawn = numbers(examples["pixels"], "u1", -1, 784)
+    mu, _ = encode_all(model.vae, TEST.images, labels=TEST.labels)
+    means = np.stack([mu[TEST.labels == k].mean(axis=0) for k in range(10)])
+    expected = 255 * model.vae.decode(means, np.arange(10))
+    np.testing.assert_allclose(drawn[:10], expected, atol=0.6)  # to a whole number
+
+
 def test_weights_too_large_for_float16_are_kept_as_float32() -> None:
     model = on_page()
     model.vae.parameters["decoder.logits.b"][0] = 1e6
@@ -123,6 +165,8 @@ def test_what_is_refused() -> None:
         explorer_page([ModelOnPage(VAE(100, (4,), 2), "small", "small")], TEST)
     with pytest.raises(ValueError, match="examples"):
         explorer_page([on_page()], TEST, "tset")
+    with pytest.raises(ValueError, match="conditional on fewer than 10 classes"):
+        explorer_page([on_page(), on_page(num_classes=9)], TEST)
 
 
 def test_a_missing_script_is_an_error(

@@ -34,6 +34,7 @@ def model(seed: int, **settings: Any) -> ModelOnPage:
     for array in vae.parameters.values():
         array[:] = rng.normal(0, 1.2 / np.sqrt(len(array)), array.shape)
     vae.parameters["encoder.hidden0.W"][:] *= 4
+    vae.parameters["encoder.hidden0.W"][784:] *= 10  # the class, beside that many pixels
     vae.parameters["encoder.mu.W"][:, 4:] = 0  # a fifth latent is one that it does not use
     vae.parameters["encoder.log_var.W"][:] /= 4
     vae.parameters["encoder.log_var.b"][:] = -2
@@ -50,11 +51,13 @@ MODELS = [
     model(5, latent_dim=1),
 ]
 VAE_1 = MODELS[0].vae
+CONDITIONAL = model(6, num_classes=10)
+CHOOSE_IT = f"#models label:nth-of-type({len(MODELS) + 1})"
 
 
 @pytest.fixture(scope="module")
 def html() -> str:
-    return explorer_page(MODELS, TEST)
+    return explorer_page([*MODELS, CONDITIONAL], TEST)
 
 
 READ_PIXELS = """(canvas) => {
@@ -159,9 +162,12 @@ def as_grey(x_hat: NDArray[Any]) -> NDArray[np.float64]:
     return np.rint(255 * np.asarray(x_hat, np.float64).reshape(-1, 28, 28))
 
 
-def assert_shows(page: Page, z: NDArray[np.float64], vae: VAE = VAE_1) -> None:
+def assert_shows(
+    page: Page, z: NDArray[np.float64], vae: VAE = VAE_1, c: int | None = None
+) -> None:
     """The large picture is what Python decodes, to within half a grey level and its rounding."""
-    np.testing.assert_allclose(page.pixels("#decoded"), as_grey(vae.decode(z[None]))[0], atol=1)
+    expected = as_grey(vae.decode(z[None], c))[0]
+    np.testing.assert_allclose(page.pixels("#decoded"), expected, atol=1)
 
 
 # --- the arithmetic ------------------------------------------------------------------------------
@@ -170,7 +176,7 @@ def assert_shows(page: Page, z: NDArray[np.float64], vae: VAE = VAE_1) -> None:
 def test_every_activation_and_depth_passes_the_self_test(page: Page) -> None:
     assert page.verdict() == "self-test passed"
     results = page.tab.evaluate("selfTest()")
-    assert len(results) == len(MODELS)
+    assert len(results) == len(MODELS) + 1
     for result in results:
         assert result["intact"]
         assert max(result["decoded"], result["encoded"]) < 1e-5  # float32 of stored examples
@@ -400,6 +406,153 @@ def test_from_a_to_b(page: Page) -> None:
     assert page.tab.evaluate("state.playing") is False
 
 
+# --- a conditional model, beside others that are not ---------------------------------------------
+
+
+def encoded(page: Page, c: int) -> NDArray[np.float64]:
+    """What Python makes of the page's image as class c."""
+    mu, _ = CONDITIONAL.vae.encode([page.state("x")], c)
+    return np.asarray(mu[0], np.float64)
+
+
+def choose_class(page: Page, c: int) -> None:
+    page.tab.click(f"#given label:nth-child({c + 1})")
+
+
+def test_one_code_in_every_class(page: Page) -> None:
+    vae, label = CONDITIONAL.vae, int(TEST.labels[2])
+    assert not page.tab.is_visible("#given")
+    page.tab.click("#examples canvas:nth-child(3)")
+    page.tab.click(CHOOSE_IT)
+    z = page.z
+    np.testing.assert_allclose(z, encoded(page, label), atol=1e-6)
+    assert_shows(page, z, vae, label)
+    for c in range(10):
+        picture = page.pixels(f"#given label:nth-child({c + 1}) canvas")
+        np.testing.assert_allclose(picture, as_grey(vae.decode(z[None], c))[0], atol=1)
+    chosen = (label + 3) % 10
+    choose_class(page, chosen)
+    np.testing.assert_array_equal(page.z, z)  # this handwriting, as another digit
+    assert_shows(page, z, vae, chosen)
+    assert np.abs(vae.decode(z[None], chosen) - vae.decode(z[None], label)).max() > 0.1
+    assert page.text("#picture-title").endswith(TEST.class_names[chosen])
+    x = TEST.images[2].reshape(1, -1) / 255
+    x_hat = vae.decode(z[None], chosen)
+    bce = -np.sum(x * np.log(x_hat) + (1 - x) * np.log(1 - x_hat))
+    assert float(page.text("#bce")) == pytest.approx(bce, abs=0.06)
+    # Filmstrips, plane and paths have that class, too.
+    k, reach = page.tab.evaluate("[state.model.order[0], state.model.range]")
+    film, codes = page.pixels("#latents .latent:nth-child(1) .film"), np.tile(z, (13, 1))
+    codes[:, k] = ((np.arange(13) + 0.5) / 13 * 2 - 1) * reach
+    decoded = np.concatenate(list(as_grey(vae.decode(codes, chosen))), axis=1)
+    np.testing.assert_allclose(film, decoded, atol=1)
+    page.point_on("#map", 0.5, 0.5)
+    page.settle()
+    z[page.state("axes")] = (np.array([0.5, 14.5]) / 15 * 2 - 1) * reach
+    tile = page.pixels("tiles")[:28, :28]
+    np.testing.assert_allclose(tile, as_grey(vae.decode(z[None], chosen))[0], atol=1)
+    anchors, _ = vae.encode(TEST.images[:2].reshape(2, -1) / 255, TEST.labels[:2])
+    paths = as_grey(vae.decode(lerp(anchors[0], anchors[1], np.linspace(0, 1, 11)), chosen))
+    strip = page.pixels("#ways label:nth-of-type(2) canvas")
+    np.testing.assert_allclose(strip, np.concatenate(list(paths), axis=1), atol=1)
+    # Another model has no classes, and the choice is kept for this one.
+    page.tab.click("#models label:nth-of-type(1)")
+    assert not page.tab.is_visible("#given")
+    assert_shows(page, page.z, VAE_1)
+    page.tab.click(CHOOSE_IT)
+    assert_shows(page, page.z, CONDITIONAL.vae, chosen)
+
+
+def test_with_which_class_an_image_is_encoded(page: Page, tmp_path: Path) -> None:
+    """A drawn or opened one as the class that is chosen or selected, another as its own."""
+    page.tab.click(CHOOSE_IT)
+    page.tab.click("#clear")
+    choose_class(page, 3)
+    page.drag("#pad", (0.3, 0.2), (0.3, 0.5), (0.7, 0.5))
+    np.testing.assert_allclose(page.z, encoded(page, 3), atol=1e-6)
+    choose_class(page, 7)
+    np.testing.assert_allclose(page.z, encoded(page, 3), atol=1e-6)
+    page.drag("#pad", (0.6, 0.2), (0.6, 0.8))  # still a 3, now seen as a 7
+    np.testing.assert_allclose(page.z, encoded(page, 3), atol=1e-6)
+    assert_shows(page, page.z, CONDITIONAL.vae, 7)
+    assert np.abs(encoded(page, 3) - encoded(page, 2)).max() > 1e-3
+    page.tab.select_option("#class-of-x", "2")
+    np.testing.assert_allclose(page.z, encoded(page, 2), atol=1e-6)
+    assert_shows(page, page.z, CONDITIONAL.vae, 2)
+    path = tmp_path / "image.png"
+    Image.fromarray(TEST.images[8]).save(path)
+    choose_class(page, 5)
+    page.tab.set_input_files("#file", path)
+    page.until("state.classOfX === 5")
+    np.testing.assert_array_equal(page.pixels("#pad"), TEST.images[8])
+    np.testing.assert_allclose(page.z, encoded(page, 5), atol=1e-6)
+    page.tab.click("#examples canvas:nth-child(6)")
+    np.testing.assert_allclose(page.z, encoded(page, int(TEST.labels[5])), atol=1e-6)
+    assert_shows(page, page.z, CONDITIONAL.vae, int(TEST.labels[5]))
+    assert page.tab.input_value("#class-of-x") == str(TEST.labels[5])
+
+
+def test_a_dot_brings_its_class(page: Page) -> None:
+    page.tab.click(CHOOSE_IT)
+    mu, _ = CONDITIONAL.vae.encode(TEST.images.reshape(-1, 784) / 255, TEST.labels)
+    (across, up), reach = page.state("axes"), page.tab.evaluate("state.model.range")
+    alone = int(np.argmax(np.abs(mu[:, across]) * (np.abs(mu).max(axis=1) < reach)))
+    label = int(TEST.labels[alone])
+    choose_class(page, (label + 1) % 10)
+    x, y = (mu[alone, [across, up]] * [1, -1] / reach + 1) / 2
+    page.tab.mouse.move(*page.point_on("#map", x, y))
+    shown = page.pixels("#glimpse canvas:nth-child(2)")
+    expected = as_grey(CONDITIONAL.vae.decode(mu[[alone]], label))[0]
+    np.testing.assert_allclose(shown, expected, atol=2)  # the code of a dot is stored in float16
+    page.tab.mouse.down()
+    page.tab.mouse.up()
+    np.testing.assert_allclose(page.z, mu[alone], atol=1e-5)
+    assert_shows(page, page.z, CONDITIONAL.vae, label)
+
+
+def test_a_dot_without_an_image_brings_its_class(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "explorer.html"
+    path.write_text(explorer_page([CONDITIONAL], TEST, "none"), encoding="utf-8")
+    page = Page(browser, path)
+    page.point_on("#map", 0.5, 0.5)
+    x, y, c = page.tab.evaluate(
+        """() => {
+            const n = labels.findIndex((c, n) => c !== state.c && state.model.point(n).every(
+                (value) => Math.abs(value) < state.model.range));
+            const { x, y } = placeOfDot(n, 1);
+            return [x, y, labels[n]];
+        }"""
+    )
+    page.tab.mouse.click(*page.point_on("#map", x, y))
+    page.settle()
+    assert page.tab.evaluate("[state.c, state.classOfX, state.x]") == [c, c, None]
+    assert_shows(page, page.z, CONDITIONAL.vae, c)
+    assert not page.wrong
+    page.close()
+
+
+def test_the_address_brings_both_classes_back(browser: Any, page: Page, tmp_path: Path) -> None:
+    page.tab.click(CHOOSE_IT)
+    page.tab.click("#examples canvas:nth-child(3)")
+    page.tab.select_option("#class-of-x", "8")
+    choose_class(page, 1)
+    page.until("location.hash.slice(1) === stateAsText()")
+    hash_ = "#" + page.tab.url.partition("#")[2]
+    own = int(TEST.labels[2])
+    for address, c, class_of_x in (
+        (hash_, 1, 8),
+        (hash_.replace("c=1&of=8", "c=10&of=length"), own, own),
+    ):
+        again = Page(browser, tmp_path / "explorer.html", address)
+        again.settle()
+        assert again.tab.evaluate("[state.c, state.classOfX]") == [c, class_of_x]
+        mu, _ = CONDITIONAL.vae.encode([again.state("x")], class_of_x)
+        np.testing.assert_allclose(again.state("q.mu"), mu[0], atol=1e-6)
+        assert_shows(again, again.z, CONDITIONAL.vae, c)
+        assert not again.wrong
+        again.close()
+
+
 # --- files, keys, fingers, the address -----------------------------------------------------------
 
 
@@ -547,6 +700,7 @@ BROKEN: dict[str, Callable[[str], str]] = {
     "the slope of leaky_relu": lambda html: html.replace("0.01 * y", "0.1 * y"),
     "elu": lambda html: html.replace("Math.expm1(y)", "Math.exp(y)"),
     "the order of rows and columns": lambda html: html.replace("W[row + j]", "W[j * x.length + i]"),
+    "the class": lambda html: html.replace("oneHot[c] = 1", "oneHot[c] = 2"),
     "float16": lambda html: html.replace("bits[k] & 0x8000", "bits[k] & 0x4000"),
     "the name of a parameter": lambda html: html.replace('"decoder.logits.W"', '"decoder.logit.W"'),
     "a word of the script": lambda html: html.replace("function changed", "function change"),

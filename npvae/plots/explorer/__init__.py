@@ -47,12 +47,16 @@ def explorer_page(models: Sequence[ModelOnPage], test: Dataset, examples: str = 
     KL, dots and classes come from the test set. `examples` says which images can be picked: "test"
     the first test images, "model" draws that the first model makes of each class (for a page that
     must not hold images of the dataset), or "none". The same arguments give the same bytes.
-    Raises ValueError for no model, for another number of pixels, and for other examples.
+    A conditional model needs a test set with labels below its number of classes.
+    Raises ValueError for no model, for another number of pixels, for more classes than a
+    conditional model has, and for other examples.
     """
     if not models or any(model.vae.input_dim != SIDE * SIDE for model in models):
         raise ValueError(f"a page needs at least one model, and each of {SIDE} x {SIDE} pixels")
     if examples not in EXAMPLES:
         raise ValueError(f"examples are {', '.join(EXAMPLES)}, not {examples!r}")
+    if any(0 < model.vae.num_classes < len(test.class_names) for model in models):
+        raise ValueError(f"a model is conditional on fewer than {len(test.class_names)} classes")
     data = {
         "class_names": list(test.class_names),
         "labels": as_text(test.labels[:DOTS], "u1"),
@@ -68,19 +72,21 @@ def model_data(model: ModelOnPage, test: Dataset) -> dict[str, Any]:
     largest = max(float(np.abs(array).max()) for array in vae.parameters.values())
     precision, dtype = ("float16", "<f2") if largest < 65504 else ("float32", "<f4")
     weights = b"".join(array.astype(dtype).tobytes() for array in vae.parameters.values())
-    mu, _ = encode_all(vae, test.images)
+    labels = vae.classes(test.labels)
+    mu, _ = encode_all(vae, test.images, labels=labels)
     return {
         "name": model.name,
         "short": model.short,
         "hidden_dims": list(vae.hidden_dims),
         "latent_dim": vae.latent_dim,
+        "classes": vae.num_classes,
         "activation": vae.activation,
         "parameters": [[name, array.shape] for name, array in vae.parameters.items()],
         "precision": precision,
         "weights": b64encode(weights).decode(),
         "crc32": zlib.crc32(weights),
-        "kl": [round(nats, 4) for nats in kl_per_latent(vae, test.images).tolist()],
-        "active": active_units(vae, test.images).tolist(),
+        "kl": [round(nats, 4) for nats in kl_per_latent(vae, test.images, labels=labels).tolist()],
+        "active": active_units(vae, test.images, labels=labels).tolist(),
         # Sliders and plane end here: at 4 sigma of the prior, or where hardly any code lies beyond.
         "range": max(4, math.ceil(np.quantile(np.abs(mu), 0.999))),
         "points": as_text(np.clip(mu[:DOTS], -65000, 65000), "<f2"),
@@ -90,20 +96,23 @@ def model_data(model: ModelOnPage, test: Dataset) -> dict[str, Any]:
 
 def self_test(vae: VAE, dtype: str) -> dict[str, Any]:
     """What NumPy computes with the weights as embedded, and how much their rounding changes it."""
-    replica = VAE(784, vae.hidden_dims, vae.latent_dim, vae.activation, np.float64)
+    replica = VAE(**{**vae.settings, "dtype": np.float64})
     for name, array in vae.parameters.items():
         replica.parameters[name][:] = array.astype(dtype)
     rng = np.random.default_rng(0)
     z = rng.standard_normal((SELF_TEST, vae.latent_dim)).astype(np.float32)
-    x_hat = replica.decode(z).astype(np.float32)
-    mu, log_var = replica.encode(x_hat)
+    labels = np.arange(SELF_TEST) % max(1, vae.num_classes)
+    c = vae.classes(labels.astype(np.uint8))
+    x_hat = replica.decode(z, c).astype(np.float32)
+    mu, log_var = replica.encode(x_hat, c)
     expected = {"z": z, "x_hat": x_hat, "mu": mu, "log_var": log_var}
+    test: dict[str, Any] = {name: as_text(array, "<f4") for name, array in expected.items()}
     rounding = {
-        "x_hat": float(np.abs(vae.decode(z) - x_hat).max()),
-        "mu": float(np.abs(vae.encode(x_hat)[0] - mu).max()),
+        "x_hat": float(np.abs(vae.decode(z, c) - x_hat).max()),
+        "mu": float(np.abs(vae.encode(x_hat, c)[0] - mu).max()),
     }
     return {
-        "test": {name: as_text(array, "<f4") for name, array in expected.items()},
+        "test": {**test, "c": [] if c is None else c.tolist()},
         "rounding": rounding,
     }
 
@@ -128,9 +137,10 @@ def class_draws(vae: VAE, test: Dataset) -> tuple[NDArray[np.uint8], NDArray[np.
     """Images (N, 784) that the model makes up, some of each class, and their classes (N,).
 
     Their codes are drawn from a Gaussian fitted to the codes of the class, the first is its mean.
+    A conditional model is given the class as well.
     """
     rng = np.random.default_rng(0)
-    mu, log_var = encode_all(vae, test.images)
+    mu, log_var = encode_all(vae, test.images, labels=vae.classes(test.labels))
     classes = np.unique(test.labels)
     codes = np.empty((DRAWS, len(classes), vae.latent_dim))
     for k, label in enumerate(classes):
@@ -138,8 +148,9 @@ def class_draws(vae: VAE, test: Dataset) -> tuple[NDArray[np.uint8], NDArray[np.
             mu[test.labels == label], log_var[test.labels == label]
         )
         codes[:, k] = np.vstack([mean, draw_codes(mean, covariance, DRAWS - 1, rng)])
-    x_hat = vae.decode(codes.reshape(-1, vae.latent_dim))
-    return np.rint(255 * x_hat).astype(np.uint8), np.tile(classes, DRAWS)
+    labels = np.tile(classes, DRAWS)
+    x_hat = vae.decode(codes.reshape(-1, vae.latent_dim), vae.classes(labels))
+    return np.rint(255 * x_hat).astype(np.uint8), labels
 
 
 def as_text(array: ArrayLike, dtype: str) -> str:

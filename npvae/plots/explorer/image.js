@@ -29,7 +29,7 @@ function stroke(event) {
   const to = penAt(event);
   ink(x, last, to, +$("pen").value, $("erase").checked ? 0 : 1);
   last = to;
-  setImage(x);
+  setImage(x, state.classOfX);
 }
 
 $("pad").addEventListener("pointerdown", (event) => {

@@ -27,16 +27,16 @@ builders.push(function buildJourney() {
     for (let n = 0; n < STOPS; n++) {
       backlog.jobs.push(() => {
         const z = way(state.a, state.b, n / (STOPS - 1));
-        paintDecoded(strips[name], state.model.decode(z), n * SIDE, 0);
+        paintDecoded(strips[name], decode(z), n * SIDE, 0);
       });
     }
   }
 });
 
 panels.push(function drawJourney() {
-  const { model, a, b, way, t, playing } = state;
-  paintDecoded($("a"), model.decode(a));
-  paintDecoded($("b"), model.decode(b));
+  const { a, b, way, t, playing } = state;
+  paintDecoded($("a"), decode(a));
+  paintDecoded($("b"), decode(b));
   for (const radio of document.getElementsByName("way")) radio.checked = radio.value === way;
   $("along").value = t;
   $("along").setAttribute("aria-valuetext", `${Math.round(100 * t)} % of the way`);

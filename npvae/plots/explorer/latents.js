@@ -52,7 +52,7 @@ function buildRow(k) {
       if (!used && !$("unused").open) return;
       const z = Float64Array.from(state.z);
       z[k] = value;
-      paintDecoded(part(".film"), model.decode(z), n * SIDE, 0);
+      paintDecoded(part(".film"), decode(z), n * SIDE, 0);
     });
   }
   return row;

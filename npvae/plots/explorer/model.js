@@ -44,13 +44,19 @@ class Model {
     return x;
   }
 
-  encode(x) { // q(z | x) of pixels x (784) in [0, 1]
-    const h = this.hidden("encoder", x);
+  withClass(values, c) { // x or z, and beside it the class c, one-hot, if the model is conditional
+    const oneHot = new Float64Array(this.classes);
+    oneHot[c] = 1; // without classes there is no such place, and nothing happens
+    return Float64Array.of(...values, ...oneHot);
+  }
+
+  encode(x, c) { // q(z | x) of pixels x (784) in [0, 1]; a conditional model needs their class c
+    const h = this.hidden("encoder", this.withClass(x, c));
     return { mu: this.dense("encoder.mu", h), logVar: this.dense("encoder.log_var", h) };
   }
 
-  decode(z) { // logits (784)
-    return this.dense("decoder.logits", this.hidden("decoder", z));
+  decode(z, c) { // logits (784)
+    return this.dense("decoder.logits", this.hidden("decoder", this.withClass(z, c)));
   }
 
   point(n) { // the code of test image n

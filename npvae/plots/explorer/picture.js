@@ -27,7 +27,7 @@ panels.push(function drawPicture() {
 function drawShell() {
   const r = norm(state.z), share = 100 * shell.shareWithin(r);
   $("shell").querySelector(".needle").setAttribute("d", `M${Math.min(r / shell.end, 1) * 100} 0V36`);
-  const percent = share < 1 ? "under 1 %" : share > 99 ? "over 99 %" : `${share.toFixed(0)} %`;
+  const percent = share < 1 ? "under 1\u00a0%" : share > 99 ? "over 99\u00a0%" : `${share.toFixed(0)}\u00a0%`;
   const judged = share < 1 ? "unusually near" : share > 99 ? "unusually far" : "typical";
   $("typical").textContent = `|z|² = ${(r * r).toFixed(1)}, ${judged}: ${percent} of the prior lies nearer to 0`;
 }

@@ -20,7 +20,7 @@ builders.push(function buildPlane() {
       const z = Float64Array.from(state.z), [across, up] = state.axes;
       z[up] = value(CELLS - 1 - row); // upwards is more
       z[across] = value(column);
-      paintDecoded(tiles, state.model.decode(z), column * SIDE, row * SIDE);
+      paintDecoded(tiles, decode(z), column * SIDE, row * SIDE);
       if (n === CELLS * CELLS - 1) drawPlane();
     });
   }
@@ -138,7 +138,7 @@ function glimpse(n) { // the test image of a dot where the page holds it, and wh
   box.classList.toggle("upwards", y > 0.6);
   original.hidden = example < 0;
   if (example >= 0) paint(original, exampleImage(example));
-  paintDecoded(decoded, state.model.decode(state.model.point(n)));
+  paintDecoded(decoded, state.model.decode(state.model.point(n), labels[n]));
   const name = data.class_names[labels[n]];
   box.querySelector("span").textContent = example < 0 ? `${name}: x̂` : `${name}: x and x̂`;
 }
@@ -150,6 +150,7 @@ $("map").addEventListener("pointerdown", (event) => {
   if (example >= 0) pickExample(example);
   else if (n >= 0) {
     setImage(null); // the page does not hold the image of this dot
+    setClass(labels[n]);
     setCode(state.model.point(n));
   } else {
     draggingPlane = true;

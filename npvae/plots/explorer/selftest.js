@@ -17,8 +17,9 @@ function testModel(model) {
   const row = (values, n, size) => values.subarray(n * size, (n + 1) * size), Z = model.latent_dim;
   let decoded = 0, encoded = 0;
   for (let n = 0; n * Z < z.length; n++) {
-    const x = row(xHat, n, PIXELS), q = model.encode(x);
-    decoded = Math.max(decoded, largestDifference(model.decode(row(z, n, Z)).map(sigmoid), x));
+    const x = row(xHat, n, PIXELS), c = model.test.c[n];
+    const q = model.encode(x, c), logits = model.decode(row(z, n, Z), c);
+    decoded = Math.max(decoded, largestDifference(logits.map(sigmoid), x));
     encoded = Math.max(encoded, largestDifference(q.mu, row(mu, n, Z)));
     encoded = Math.max(encoded, largestDifference(q.logVar, row(logVar, n, Z)));
   }

@@ -57,4 +57,5 @@ else {
   setModel(models[0]);
   if (exampleCount) pickExample(0);
 }
+frame();
 setTimeout(selfTest); // after the first picture

@@ -18,7 +18,9 @@ const state = {
   model: models[0],
   z: new Float64Array(models[0].latent_dim),
   logits: null, // of z; null until the next frame computes them
+  c: 0, // the class that the decoder is given, if the model is conditional
   x: null, // pixels in [0, 1], or null where there is no image
+  classOfX: 0, // the class that the encoder is given with x
   picked: -1, // which of the examples x is
   q: null, // { mu, logVar } of x
   view: "picture",
@@ -33,7 +35,7 @@ const state = {
 const panels = []; // functions that draw from the state
 const backlog = { jobs: [], next: 0, left: 0 };
 const BUDGET = 7; // milliseconds of a frame for the backlog; a frame has 16
-let awaited = false; // whether a frame has been asked for
+let awaited = true; // whether a frame has been asked for; start.js draws the first one itself
 
 function changed() {
   state.logits = null;
@@ -49,7 +51,7 @@ function askForFrame() {
 function frame() {
   awaited = false;
   if (!state.logits) {
-    state.logits = state.model.decode(state.z);
+    state.logits = decode(state.z);
     for (const draw of panels) draw();
     rememberSoon();
   }
@@ -61,6 +63,9 @@ function frame() {
   }
   if (backlog.left) askForFrame();
 }
+
+const decode = (z) => state.model.decode(z, state.c); // in the class that is chosen
+const encode = (x) => state.model.encode(x, state.classOfX);
 
 const settled = () => !awaited && !backlog.left;
 
@@ -77,17 +82,25 @@ function setLatent(k, value) {
   changed();
 }
 
-function setImage(x, picked = -1) { // null takes the image away; z stays
+function setClass(c) { // of what is decoded: z and q(z | x, c) stay, "this handwriting, as a 7"
+  state.c = c;
+  if (!state.x) state.classOfX = c; // the next image is encoded with it, too
+  changed();
+}
+
+function setImage(x, classOfX = state.c, picked = -1) { // null takes the image away; z stays
   stopPlaying();
   tell("");
   if (!x && state.view === "bce") state.view = "picture";
-  Object.assign(state, { x, picked, q: x && state.model.encode(x) });
+  Object.assign(state, { x, classOfX, picked });
+  state.q = x && encode(x);
   if (x) state.z = Float64Array.from(state.q.mu);
   changed();
 }
 
 function pickExample(n) {
-  setImage(exampleImage(n), n);
+  state.c = data.examples.labels[n];
+  setImage(exampleImage(n), state.c, n);
 }
 
 function exampleImage(n) {
@@ -110,7 +123,8 @@ function drawEpsilon() {
 function setModel(model) {
   stopPlaying();
   const fit = (z) => z && Float64Array.from({ length: model.latent_dim }, (_, k) => z[k] ?? 0);
-  Object.assign(state, { model, z: fit(state.z), a: null, b: null, q: state.x && model.encode(state.x) });
+  Object.assign(state, { model, z: fit(state.z), a: null, b: null });
+  state.q = state.x && encode(state.x);
   if (state.q) state.z = Float64Array.from(state.q.mu);
   const used = [...model.order, ...model.order];
   state.axes = [used[0], used[1]];
@@ -120,7 +134,7 @@ function setModel(model) {
 
 function setDefaultAnchors() { // two examples, or else two draws from the prior
   const anchor = (n) => n < exampleCount
-    ? state.model.encode(exampleImage(n)).mu
+    ? state.model.encode(exampleImage(n), data.examples.labels[n]).mu
     : Float64Array.from({ length: state.model.latent_dim }, normal);
   state.a ??= anchor(0);
   state.b ??= anchor(1);
@@ -151,9 +165,10 @@ function rememberSoon() { // not at once: browsers allow some hundred changes of
 const codeAsText = (z) => Array.from(z, (value) => +value.toFixed(4)).join(",");
 
 function stateAsText() {
-  const { model, z, x, picked, view, axes, a, b, way, t } = state;
+  const { model, z, c, x, classOfX, picked, view, axes, a, b, way, t } = state;
   const parts = { model: models.indexOf(model), z: codeAsText(z), view, plane: axes.join(",") };
   Object.assign(parts, { a: codeAsText(a), b: codeAsText(b), way, t: t.toFixed(3) });
+  if (model.classes) Object.assign(parts, { c, of: classOfX });
   if (picked >= 0) parts.pick = picked;
   else if (x) parts.x = btoa(String.fromCharCode(...x.map((v) => Math.round(255 * v))));
   return new URLSearchParams(parts).toString().replaceAll("%2C", ",");
@@ -165,12 +180,18 @@ function stateFromText(text) { // what is absent or makes no sense is left as it
     const z = at(name).split(",").map(Number);
     return z.length === state.model.latent_dim && z.every(Number.isFinite) ? Float64Array.from(z) : null;
   };
+  const label = (name, otherwise) => {
+    const c = parseInt(at(name));
+    return c in data.class_names ? c : otherwise;
+  };
   setModel(models[Number(at("model"))] ?? state.model);
   const axes = at("plane").split(",").map(Number);
   if (axes.length === 2 && axes.every((k) => k in state.z)) state.axes = axes;
   const pick = parts.has("pick") ? Number(at("pick")) : -1;
-  if (Number.isInteger(pick) && pick >= 0 && pick < exampleCount) pickExample(pick);
-  else setImage(pixelsFromText(at("x")));
+  const known = Number.isInteger(pick) && pick >= 0 && pick < exampleCount;
+  if (known) setImage(exampleImage(pick), label("of", data.examples.labels[pick]), pick);
+  else setImage(pixelsFromText(at("x")), label("of", 0));
+  state.c = label("c", state.classOfX);
   state.z = code("z") ?? state.z;
   state.a = code("a") ?? state.a;
   state.b = code("b") ?? state.b;

@@ -1,0 +1,31 @@
+"use strict";
+// The class that a conditional model is given, in both halves: p(x | z, c) and q(z | x, c).
+//
+// The decoder has the class chosen among pictures of the current z in every class. Another choice
+// leaves z as it is: "this handwriting, as a 7". The encoder has the class of the image: that of
+// an example is known, and an image of the user's own has the chosen class, or the one selected.
+
+builders.push(function buildClasses() {
+  const conditional = state.model.classes > 0;
+  for (const part of document.querySelectorAll(".conditional")) part.hidden = !conditional;
+  $("given").replaceChildren(...(conditional ? data.class_names : []).map((name, c) => {
+    const label = make("label", { title: name }), picture = make("canvas", { width: SIDE, height: SIDE });
+    const radio = make("input", { type: "radio", name: "given", value: c });
+    radio.addEventListener("change", () => setClass(c));
+    label.append(radio, picture, make("span", { textContent: name }));
+    backlog.jobs.push(() => paintDecoded(picture, state.model.decode(state.z, c)));
+    return label;
+  }));
+});
+
+panels.push(function drawClasses() {
+  for (const radio of document.getElementsByName("given")) radio.checked = +radio.value === state.c;
+  $("class-of-x").value = state.classOfX;
+  for (const place of document.querySelectorAll(".decoded-as")) place.textContent = data.class_names[state.c];
+});
+
+$("class-of-x").append(...data.class_names.map((name, c) => new Option(name, c)));
+$("class-of-x").addEventListener("change", () => {
+  state.c = +$("class-of-x").value;
+  setImage(state.x, state.c, state.picked);
+});
