@@ -30,7 +30,7 @@ WHY_NOT = ""  # why nothing can be compiled here, if so
 try:
     import llvmlite.binding
     import numba
-    from numba.extending import overload
+    from numba.extending import overload, register_jitable
 except (Exception, SystemExit) as error:  # a broken Numba raises more than ImportError
     WHY_NOT = f"Numba cannot be used: {type(error).__name__}: {error}".splitlines()[0]
 else:
@@ -41,6 +41,11 @@ else:
 def jit(loop: Function) -> Function:
     """A loop that compiled code calls; plain Python where nothing can be compiled."""
     return loop if WHY_NOT else cast(Function, numba.njit(fastmath=FLAGS, **OPTIONS)(loop))
+
+
+def jit_too(function: Function) -> Function:
+    """A function for compiled code and for Python, which calls it as it stands."""
+    return function if WHY_NOT else register_jitable(**OPTIONS)(function)
 
 
 def jit_sum(loop: Function) -> Function:

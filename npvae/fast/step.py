@@ -38,7 +38,7 @@ from npvae.fast.atomics import (
     prefetch_images,
     set_float_mode,
 )
-from npvae.fast.jit import jit
+from npvae.fast.jit import jit, jit_too
 from npvae.fast.kernels import (
     NO_STEP,
     activation_backward,
@@ -112,7 +112,7 @@ class Batches(NamedTuple):
     kl: Any  # (batches,)
 
 
-@jit
+@jit_too
 def shard(count: int, part: int, parts: int) -> tuple[int, int]:
     """Begin and end of one of so many nearly equal parts; those beyond the last are empty."""
     part = min(part, parts)
