@@ -20,7 +20,8 @@ MOST_PIXELS = 100_000_000  # of a picture; few programs show more
 def class_label(dataset: Dataset, name: str) -> int:
     """The label of the class with this name, in any case. OptionError if there is none.
 
-    A class whose name cannot be drawn may be called by the number that stands for it in pictures.
+    A part of a name will do if no other name has it: "boot" for "Ankle boot". A class whose name
+    cannot be drawn may be called by the number that stands for it in pictures.
     """
     name = unicodedata.normalize("NFC", name)
     if name in dataset.class_names:
@@ -30,6 +31,9 @@ def class_label(dataset: Dataset, name: str) -> int:
         return names.index(name.lower())
     if name in numbered(dataset):
         return int(name)
+    having_it = [label for label, known in enumerate(names) if name.lower() in known]
+    if len(having_it) == 1 and not name.isdecimal():
+        return having_it[0]
     no_digits = f"{dataset.name} does not show digits: " if name.isdecimal() else ""
     raise OptionError(
         f'{no_digits}there is no class "{name}" in {dataset.name}.\n'

@@ -178,9 +178,10 @@ def clothes() -> Dataset:
 
 
 @pytest.mark.parametrize(
-    ("name", "label"), [("trouser", 1), ("TROUSER", 1), ("shirt", 2), ("t-shirt/top", 0)]
+    ("name", "label"),
+    [("trouser", 1), ("TROUSER", 1), ("shirt", 2), ("t-shirt/top", 0), ("t-shirt", 0), ("rous", 1)],
 )
-def test_a_class_is_found_by_its_name_in_capitals_or_not(name: str, label: int) -> None:
+def test_a_class_is_found_by_its_name_or_a_part_in_capitals_or_not(name: str, label: int) -> None:
     assert class_label(clothes(), name) == label
 
 
@@ -188,6 +189,8 @@ def test_an_unknown_class_is_an_error_that_lists_the_classes() -> None:
     with pytest.raises(OptionError, match=r'there is no class "trousers" in clothes') as caught:
         class_label(clothes(), "trousers")
     assert "T-shirt/top, Trouser, Shirt, 3" in str(caught.value)
+    with pytest.raises(OptionError, match=r'there is no class "shir" in clothes'):  # two have it
+        class_label(clothes(), "shir")
     with pytest.raises(
         OptionError, match=r"clothes does not show digits.*\n.*T-shirt/top, Trouser"
     ):
