@@ -666,6 +666,20 @@ def test_it_fits_a_phone_and_can_be_touched(
     page.close()
 
 
+def test_what_stays_in_sight_covers_nothing_below(page: Page) -> None:
+    """The left column stays beside a long list of latents, and goes before the next section."""
+    page.tab.evaluate("$('code').style.minHeight = '1400px'")
+    edges = """(y) => {
+        scrollTo(0, y);
+        const box = (id) => $(id).getBoundingClientRect();
+        return [box("left").top, box("left").bottom, box("plane").top];
+    }"""
+    assert page.tab.evaluate(edges, 300)[0] == 24
+    for y in (600, 1000, 9999):
+        _, bottom, below = page.tab.evaluate(edges, y)
+        assert bottom <= below
+
+
 def test_everything_has_a_name_for_screen_readers(page: Page) -> None:
     unnamed = page.tab.evaluate(
         """[...document.querySelectorAll("button, select, input:not([hidden]), canvas[role]")]
