@@ -23,6 +23,7 @@ from npvae.datasets.extra import load_again, load_with_extra
 from npvae.fast.threads import free_blas_threads
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
+from npvae.runs import terminal
 from npvae.runs.environment import versions
 from npvae.runs.fit import train
 from npvae.runs.messages import (
@@ -137,6 +138,9 @@ def _train(
     images = train_set.images, test_set.images
     labels = vae.classes(train_set.labels), vae.classes(test_set.labels)
     about = topics(settings, train_set, test_set, vae, run, backend, ranks.size if ranks else 1)
+    if ranks:  # mpiexec would leave rank 0 no time to say it then
+        again = terminal.command("train", "--resume", run.folder, *where)
+        about["results"].append(f"if a process is lost, continue with:  {again}")
     say(plan(about))
     if fast.why_not(backend) and not ranks:
         free_blas_threads()  # the lesson trains: products take all cores

@@ -16,6 +16,8 @@ from pathlib import Path
 from shlex import quote
 from typing import TextIO
 
+from npvae.runs.launcher import size_and_rank
+
 PAGE = 100  # columns
 CLONE = Path(__file__).resolve().parents[2]  # unless the package is installed elsewhere
 # One of: python scripts/train.py, python -m npvae train, npvae train; or a line of Python
@@ -88,11 +90,13 @@ def words(name: str) -> list[str]:
 
 
 def command(name: str, *arguments: object) -> str:
-    """The same with these arguments, as a line to copy into a shell."""
+    """The same with these arguments, as a line to copy into a shell; training on as many ranks."""
     program, *rest = words(name)
     short = in_shell(program, "npvae") if program != sys.executable else interpreter()
     given = (f"./{w}" if is_dashed(w) else str(w) for w in arguments)
-    return " ".join([short, *map(quote, [*rest, *given])])
+    size, _ = size_and_rank()
+    ranks = ["mpiexec", "-n", str(size)] if name == "train" and size > 1 else []
+    return " ".join([*ranks, short, *map(quote, [*rest, *given])])
 
 
 def program() -> str:

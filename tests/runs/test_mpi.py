@@ -134,8 +134,9 @@ def test_a_rank_that_is_killed_ends_all_and_loses_no_epoch(ranks: int, tmp_path:
     data = str(digits_file(tmp_path, train=400))
     child = mpiexec(ranks, TRAIN, "--dataset", data, *OPTIONS, cwd=tmp_path)
     assert child.stdout is not None
-    printed = 0
+    printed, how = 0, ""
     for line in child.stdout:
+        how += line if "if a process is lost" in line else ""
         if epoch := re.match(r" +(\d+)/900", line):
             printed = int(epoch[1])
         if printed == 2:
@@ -144,6 +145,7 @@ def test_a_rank_that_is_killed_ends_all_and_loses_no_epoch(ranks: int, tmp_path:
     out, err = child.communicate(timeout=HANGS_AFTER)
     assert child.returncode, err
     printed = max([printed, *map(int, re.findall(r"^ +(\d+)/900", out, flags=re.MULTILINE))])
+    assert re.search(r"continue with:  mpiexec -n 2 python .*--resume run\n", how)
     header, before = checkpoint.load(tmp_path / "run" / "last.npz")
     done = header["epoch"]
     assert done >= printed
@@ -168,9 +170,25 @@ def test_an_error_on_one_rank_ends_all_and_rank_0_says_how_to_continue(
     assert child.returncode == 1, err
     assert "rank 1: MemoryError: no memory is left here" in err
     assert "rank 1 has failed, so all ranks end." in err
-    assert re.search(r"The state after epoch 2 is in run.last.npz\nContinue with: .*--resume", err)
+    assert "The state after epoch 2 is in " in err
+    assert re.search(r"\nContinue with:  mpiexec -n 2 python .*--resume run\n", err)
     assert out.count("epoch  ") == 1  # rank 0 alone prints
     assert checkpoint.load(tmp_path / "run" / "last.npz")[0]["epoch"] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [
+        pytest.param(options, code, marks=needs_mpi)
+        for options, code in {"--epochs x": 2, "--help": 0, "--dataset nowhere.npz": 3}.items()
+    ],
+)
+def test_bad_options_and_help_are_explained_once(options: str, code: int, tmp_path: Path) -> None:
+    child = mpiexec(3, TRAIN, *options.split(), cwd=tmp_path)
+    out, err = child.communicate(timeout=HANGS_AFTER)
+    assert child.returncode == code
+    assert out.count("usage: ") == (code == 0)
+    assert err.count("error: " if code == 3 else "'x' is not a whole number") == (code != 0)
 
 
 # ------------------------------------------------------------------ without MPI
