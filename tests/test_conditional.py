@@ -235,6 +235,10 @@ def test_pictures_without_labels_are_refused(here: Path) -> None:
     with pytest.raises(OptionError, match=r"needs the class of each image, and .* has no labels"):
         start(asked, None, "run", quiet=True)
     assert not Path("run").exists()
+    start(settings(1), None, "run", quiet=True)
+    for main, words in ((evaluate.main, []), (generate.main, ["reconstruct"])):
+        with pytest.raises(OptionError, match=r"it needs the class of each image, and .* no label"):
+            main([*words, "--checkpoint", "run", "--dataset", "plain.npz"])
 
 
 def test_every_command_works_for_a_conditional_run(

@@ -60,11 +60,16 @@ class TrainedModel:
     def data(self) -> tuple[Dataset, Dataset]:
         """Training and test set, loaded at the first use. Raises OptionError, DataError.
 
-        The dataset that the model was trained on, with its --extra-data, must not have changed. To
-        a conditional model another one may not have more classes.
+        The dataset that the model was trained on, with its --extra-data, must not have changed. For
+        a conditional model another one needs labels, of no more classes.
         """
         train, test = self._load()
         known, classes = self.vae.num_classes, len(train.class_names)
+        if known and classes < 2:
+            raise OptionError(
+                f"the model is conditional: it needs the class of each image, and {train.name} has "
+                "no labels.\nGive it some, such as a folder for each class."
+            )
         if known and classes > known:
             raise OptionError(
                 f"the model is conditional on {known} classes, but {train.name} has {classes}.\n"
