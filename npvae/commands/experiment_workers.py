@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from npvae.core.errors import OptionError
 from npvae.fast.threads import cores
-from npvae.runs.launcher import environment_of_a_child, size_and_rank
+from npvae.runs.launcher import as_rank_0, environment_of_a_child, size_and_rank
 from npvae.runs.terminal import CLONE
 
 STOP = 1  # the tag of a message to other ranks
@@ -39,17 +39,16 @@ class Workers(Protocol):
 
 def start_workers(jobs: int) -> Workers:
     """The other ranks, if there are any; otherwise as many `jobs` here. Raises OptionError."""
-    size, rank = size_and_rank()
+    size, _ = size_and_rank()
     if size == 1:
         return Here(jobs)
     if "mpi4py.futures" in sys.modules:
         return OtherRanks()
-    if rank:
-        raise SystemExit(OptionError.exit_code)  # rank 0 explains it
-    raise OptionError(
-        f"mpiexec has started this command {size} times.\nTo spread its runs over the ranks,"
-        " write  python -m mpi4py.futures  instead of  python  in front of the script."
-    )
+    with as_rank_0():
+        raise OptionError(
+            f"mpiexec has started this command {size} times.\nTo spread its runs over the ranks,"
+            " write  python -m mpi4py.futures  instead of  python  in front of the script."
+        )
 
 
 class Here:

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
-from contextlib import ExitStack, redirect_stderr, redirect_stdout
 from dataclasses import fields, replace
 from typing import Any
 
@@ -19,7 +17,7 @@ from npvae.commands import cli
 from npvae.datasets.augmentation import AUGMENTATIONS
 from npvae.layers import ACTIVATIONS
 from npvae.optimizers import OPTIMIZERS
-from npvae.runs.launcher import size_and_rank
+from npvae.runs.launcher import as_rank_0
 from npvae.schedules import SCHEDULES
 from npvae.settings import PRESETS, Settings
 
@@ -90,11 +88,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str]) -> None:
-    _, rank = size_and_rank()
-    with open(os.devnull, "w") as nowhere, ExitStack() as silent:
-        if rank:  # rank 0 prints help and errors, and all end
-            silent.enter_context(redirect_stdout(nowhere))
-            silent.enter_context(redirect_stderr(nowhere))
+    with as_rank_0():
         options = vars(parsed(arguments))
     given = {field.name: options[field.name] for field in fields(Settings) if field.name in options}
     data_dir, quiet = options.get("data_dir"), options.get("quiet", False)

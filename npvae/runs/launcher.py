@@ -6,6 +6,10 @@ Nothing heavy is imported here, so that --help and bad options answer at once.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+
+from npvae.core.errors import OptionError
 
 # How the launchers of MPICH (and Intel, Microsoft, Slurm) and of Open MPI number their processes.
 NUMBERS = (("PMI_SIZE", "PMI_RANK"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"))
@@ -18,6 +22,24 @@ def size_and_rank() -> tuple[int, int]:
         if size.isdecimal() and rank.isdecimal():
             return int(size), int(rank)
     return 1, 0
+
+
+@contextmanager
+def as_rank_0() -> Iterator[None]:
+    """For what all ranks do alike and end alike: in this context rank 0 alone prints.
+
+    If it ends with an error, that is its exit code. The others end with 0, as mpiexec could end
+    rank 0 before it has explained the error.
+    """
+    _, rank = size_and_rank()
+    if rank == 0:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        try:
+            yield
+        except (SystemExit, OptionError):
+            raise SystemExit(0) from None
 
 
 def environment_of_a_child() -> dict[str, str]:

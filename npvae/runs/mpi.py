@@ -36,7 +36,7 @@ from npvae.core.validation import Classes
 from npvae.fast.blas import one_thread
 from npvae.losses import Loss
 from npvae.model import VAE
-from npvae.runs.launcher import size_and_rank
+from npvae.runs.launcher import as_rank_0, size_and_rank
 from npvae.runs.terminal import show_note
 
 PATIENCE = 5.0  # seconds that other ranks wait for rank 0 to explain an error, then they end all
@@ -44,7 +44,7 @@ PATIENCE = 5.0  # seconds that other ranks wait for rank 0 to explain an error, 
 
 def join() -> Ranks | None:
     """All ranks, if mpiexec has started several. Raises OptionError if they cannot be reached."""
-    size, rank = size_and_rank()
+    size, _ = size_and_rank()
     if size == 1:
         return None
     why = ""
@@ -56,14 +56,13 @@ def join() -> Ranks | None:
             why = "mpi4py belongs to another MPI than this mpiexec and sees only one process"
     except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py finds no library of MPI
         why = f"mpi4py cannot be used: {error}".splitlines()[0]
-    if why and rank:
-        raise SystemExit(OptionError.exit_code)  # rank 0 explains it
-    if why:
-        raise OptionError(
-            f"mpiexec has started {size} processes, but {why}.\n"
-            f"Install both for this Python with  {sys.executable} -m pip install mpi4py mpich\n"
-            f"and start with the mpiexec in {os.path.dirname(sys.executable)}."
-        )
+    with as_rank_0():
+        if why:
+            raise OptionError(
+                f"mpiexec has started {size} processes, but {why}.\n"
+                f"Install both for this Python with  {sys.executable} -m pip install mpi4py mpich\n"
+                f"and start with the mpiexec in {os.path.dirname(sys.executable)}."
+            )
     return Ranks(comm)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 import time
 from pathlib import Path
@@ -15,9 +17,12 @@ from tests.runs.test_mpi import mpiexec, needs_mpi
 pytestmark = needs_mpi
 ON_RANKS = ("-m", "mpi4py.futures")
 FEW = """
+import os
+from pathlib import Path
 from npvae.commands import cli, experiment_runs
 line = "--preset tutorial --dataset {} --hidden 5 --latent-dim 2 --epochs {}"
 experiment_runs.option_lines = lambda which: [line.format(*given) for given in RUNS]
+Path("rank0.pid").write_text(str(os.getpid()))
 cli.run(cli.command("experiments"))
 """
 
@@ -43,7 +48,7 @@ def test_ranks_train_the_runs_and_the_same_command_continues(here: Path) -> None
     until = time.monotonic() + HANGS_AFTER
     while len(list(here.rglob("last.npz"))) < 2 and time.monotonic() < until:
         time.sleep(0.02)  # two runs at once
-    process.send_signal(signal.SIGINT)
+    os.kill(int((here / "rank0.pid").read_text()), signal.SIGINT)  # mpiexec would pass it on
     _, err = process.communicate(timeout=HANGS_AFTER)
     assert process.returncode == 130, err
     assert err.count("Interrupted. Finished epochs are kept; the same command continues.") == 1
@@ -51,7 +56,7 @@ def test_ranks_train_the_runs_and_the_same_command_continues(here: Path) -> None
 
     code, out, err = experiments(here, *runs)
     assert code == 0, err
-    assert [line.split("  ")[0] for line in out.splitlines()[:3]] == ["1/3", "2/3", "3/3"]
+    assert re.findall(r"(\d/3)  --preset", out) == ["1/3", "2/3", "3/3"]
     started = sorted(here.rglob("run.json"))
     assert ["resumed" in json.loads(path.read_text()) for path in started] == [True, True, False]
     assert experiments(here, *runs)[1].count("test loss") == 0  # nothing is left to do
@@ -60,7 +65,7 @@ def test_ranks_train_the_runs_and_the_same_command_continues(here: Path) -> None
 def test_a_run_that_fails_on_a_rank_ends_all(here: Path) -> None:
     code, out, err = experiments(here, ("digits.npz", 100_000), ("nowhere.npz", 1))
     assert code == 3
-    assert out == ""
+    assert "test loss" not in out
     assert err.count("failed (exit code 3):\nerror: There is no dataset") == 1
 
 

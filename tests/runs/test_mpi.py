@@ -115,6 +115,7 @@ if rank == "1" and "--debug" in sys.argv:  # fails after so many batches
     DataParallel.loss_and_gradients = wrong
 cli.run(cli.command("train"))
 """
+EPOCH = r"(\d+)/900  +\d"  # anywhere: Open MPI gives rank 0 a terminal, so a bar was there before
 OPTIONS = [
     "--epochs",
     "900",
@@ -137,14 +138,14 @@ def test_a_rank_that_is_killed_ends_all_and_loses_no_epoch(ranks: int, tmp_path:
     printed, how = 0, ""
     for line in child.stdout:
         how += line if "if a process is lost" in line else ""
-        if epoch := re.match(r" +(\d+)/900", line):
+        if epoch := re.search(EPOCH, line):
             printed = int(epoch[1])
         if printed == 2:
             break
     os.kill(int((tmp_path / "rank1.pid").read_text()), signal.SIGKILL)
     out, err = child.communicate(timeout=HANGS_AFTER)
     assert child.returncode, err
-    printed = max([printed, *map(int, re.findall(r"^ +(\d+)/900", out, flags=re.MULTILINE))])
+    printed = max([printed, *map(int, re.findall(EPOCH, out))])
     assert re.search(r"continue with:  mpiexec -n 2 python .*--resume run\n", how)
     header, before = checkpoint.load(tmp_path / "run" / "last.npz")
     done = header["epoch"]
@@ -212,4 +213,4 @@ def test_under_mpiexec_without_mpi4py_rank_0_says_what_to_install(
     monkeypatch.setenv("PMI_RANK", "1")
     with pytest.raises(SystemExit) as end:
         join()
-    assert end.value.code == 2
+    assert end.value.code == 0  # so that mpiexec does not end rank 0 before
