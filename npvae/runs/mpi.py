@@ -21,6 +21,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -158,6 +159,11 @@ def together(ranks: Ranks | None) -> Iterator[None]:
             show_note(f"rank {ranks.rank}: {type(error).__name__}: {error}", sys.stderr)
             if "--debug" in sys.argv:
                 traceback.print_exc()
+            late = threading.Timer(
+                PATIENCE, os._exit, [code]
+            )  # others may wait in `add_up` instead
+            late.daemon = True
+            late.start()
             ranks.meet(failed=code)
         raise SystemExit(code) from error
 

@@ -103,8 +103,10 @@ from npvae.runs.launcher import size_and_rank
 rank = str(size_and_rank()[1])
 Path(f"rank{rank}.pid").write_text(str(os.getpid()))
 if rank == "1" and "--debug" in sys.argv:  # fails after so many batches
-    from npvae.runs.mpi import DataParallel
-    right, calls = DataParallel.loss_and_gradients, []
+    from npvae.runs import mpi
+    owner, _, name = os.environ["FAILS"].partition(".")
+    owner = getattr(mpi, owner)
+    right, calls = getattr(owner, name), []
 
     def wrong(*arguments):
         calls.append(1)
@@ -112,7 +114,7 @@ if rank == "1" and "--debug" in sys.argv:  # fails after so many batches
             raise MemoryError("no memory is left here")
         return right(*arguments)
 
-    DataParallel.loss_and_gradients = wrong
+    setattr(owner, name, wrong)
 cli.run(cli.command("train"))
 """
 EPOCH = r"(\d+)/900  +\d"  # anywhere: Open MPI gives rank 0 a terminal, so a bar was there before
@@ -163,8 +165,9 @@ def test_a_rank_that_is_killed_ends_all_and_loses_no_epoch(ranks: int, tmp_path:
 
 @pytest.mark.parametrize("ranks", [pytest.param(2, marks=needs_mpi)])
 def test_an_error_on_one_rank_ends_all_and_rank_0_says_how_to_continue(
-    ranks: int, tmp_path: Path
+    ranks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("FAILS", "DataParallel.loss_and_gradients")
     data = str(digits_file(tmp_path, train=200))  # ten batches: the error comes in epoch 3
     child = mpiexec(ranks, TRAIN, "--debug", "--dataset", data, *OPTIONS, cwd=tmp_path)
     out, err = child.communicate(timeout=HANGS_AFTER)
@@ -174,6 +177,19 @@ def test_an_error_on_one_rank_ends_all_and_rank_0_says_how_to_continue(
     assert "The state after epoch 2 is in " in err
     assert re.search(r"\nContinue with:  mpiexec -n 2 python .*--resume run\n", err)
     assert out.count("epoch  ") == 1  # rank 0 alone prints
+    assert checkpoint.load(tmp_path / "run" / "last.npz")[0]["epoch"] == 2
+
+
+@pytest.mark.parametrize("ranks", [pytest.param(2, marks=needs_mpi)])
+def test_an_error_while_the_others_wait_for_a_sum_ends_all(
+    ranks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAILS", "Ranks.add_up")
+    data = str(digits_file(tmp_path, train=200))
+    child = mpiexec(ranks, TRAIN, "--debug", "--dataset", data, *OPTIONS, cwd=tmp_path)
+    _, err = child.communicate(timeout=HANGS_AFTER)
+    assert child.returncode, err
+    assert "rank 1: MemoryError: no memory is left here" in err
     assert checkpoint.load(tmp_path / "run" / "last.npz")[0]["epoch"] == 2
 
 
