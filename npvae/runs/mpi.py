@@ -159,12 +159,10 @@ def together(ranks: Ranks | None) -> Iterator[None]:
             show_note(f"rank {ranks.rank}: {type(error).__name__}: {error}", sys.stderr)
             if "--debug" in sys.argv:
                 traceback.print_exc()
-            late = threading.Timer(
-                PATIENCE, os._exit, [code]
-            )  # others may wait in `add_up` instead
+            late = threading.Timer(PATIENCE, os._exit, [code])
             late.daemon = True
             late.start()
-            ranks.meet(failed=code)
+            ranks.meet(failed=code)  # not heard if the others are in `add_up`
         raise SystemExit(code) from error
 
 
