@@ -168,7 +168,10 @@ def together(ranks: Ranks | None) -> Iterator[None]:
 
 def end_all(code: int) -> None:
     """End all ranks with this exit code, as one that has failed leaves the others waiting."""
-    if (mpi4py := sys.modules.get("mpi4py.MPI")) and mpi4py.COMM_WORLD.size > 1:
-        if mpi4py.COMM_WORLD.rank:
-            time.sleep(PATIENCE)
+    size, rank = size_and_rank()
+    if size == 1:
+        return
+    time.sleep(PATIENCE if rank else 0.2)  # mpiexec may drop what was printed just before the end
+    if mpi4py := sys.modules.get("mpi4py.MPI"):
         mpi4py.COMM_WORLD.Abort(code)
+    os._exit(code)  # Ctrl-C during its import: Python's own end would wait for the other ranks

@@ -117,6 +117,20 @@ if rank == "1" and "--debug" in sys.argv:  # fails after so many batches
     setattr(owner, name, wrong)
 cli.run(cli.command("train"))
 """
+INTERRUPTED = """
+import sys
+import mpi4py.MPI
+from npvae.runs.launcher import size_and_rank
+
+class CtrlC:  # where the import of mpi4py.MPI ends, after it has called MPI_Init
+    def find_spec(name, *_):
+        if name == "mpi4py.MPI":
+            raise KeyboardInterrupt
+
+if size_and_rank()[1] == 0:
+    del sys.modules["mpi4py.MPI"], mpi4py.MPI
+    sys.meta_path.insert(0, CtrlC)
+"""
 EPOCH = r"(\d+)/900  +\d"  # anywhere: Open MPI gives rank 0 a terminal, so a bar was there before
 OPTIONS = [
     "--epochs",
@@ -191,6 +205,13 @@ def test_an_error_while_the_others_wait_for_a_sum_ends_all(
     assert child.returncode, err
     assert "rank 1: MemoryError: no memory is left here" in err
     assert checkpoint.load(tmp_path / "run" / "last.npz")[0]["epoch"] == 2
+
+
+@pytest.mark.parametrize("ranks", [pytest.param(2, marks=needs_mpi)])
+def test_ctrl_c_while_mpi_is_imported_ends_all(ranks: int, tmp_path: Path) -> None:
+    child = mpiexec(ranks, INTERRUPTED + TRAIN, "--dataset", "drawn-digits", cwd=tmp_path)
+    _, err = child.communicate(timeout=HANGS_AFTER)
+    assert child.returncode == 130, err
 
 
 @pytest.mark.parametrize(
