@@ -55,7 +55,7 @@ from npvae.fast.kernels import (
     warp_pixels,
 )
 
-BLOCK = 128  # images whose logits are computed at a time, so that they stay in the core's cache
+BLOCK = 256  # images whose logits are computed at a time, so that they stay in the core's cache
 
 
 class Network(NamedTuple):
