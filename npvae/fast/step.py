@@ -138,8 +138,9 @@ def dense(flat: Any, at: int, n_in: int, n_out: int) -> Any:
 @jit
 def add_parts(parts: Any, out: Any) -> None:
     """out = the sum of arrays of its size."""
-    flat = out.reshape(-1)
-    flat[:] = parts[0]
+    flat, first = out.reshape(-1), parts[0]
+    for i in range(len(flat)):  # flat[:] = first takes Numba two seconds to compile
+        flat[i] = first[i]
     for k in range(1, len(parts)):
         add(parts[k], flat)
 
