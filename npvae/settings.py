@@ -147,13 +147,18 @@ PRESETS = {
     "vae-generate": Settings("mnist", hidden_dims=(256,), latent_dim=64, batch_size=64),
     "vae-opt": Settings("mnist", hidden_dims=(256, 256), latent_dim=64, batch_size=64),
     "tuned": Settings(
-        "fashion-mnist", batch_size=32, learning_rate=3e-3, schedule="cosine", warmup=1.0
+        "fashion-mnist",
+        epochs=40,
+        batch_size=32,
+        learning_rate=3e-3,
+        schedule="cosine",
+        warmup=1.0,
     ),
     "best": Settings(
         "fashion-mnist",
         hidden_dims=(512, 256),
         latent_dim=20,
-        epochs=34,
+        epochs=32,
         batch_size=128,
         learning_rate=3e-3,
         schedule="cosine",
