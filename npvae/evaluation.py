@@ -162,5 +162,5 @@ def kl_per_latent(
     kl = np.zeros(vae.latent_dim)
     for _, x, c in pixel_batches(images, batch_size, vae.dtype, labels):
         mu, log_var = vae.encode(x, c)
-        kl += np.sum(0.5 * (mu**2 + np.exp(log_var) - 1 - log_var), axis=0)  # over the images
+        kl += [kl_divergence(mu[:, [k]], log_var[:, [k]]).sum() for k in range(vae.latent_dim)]
     return kl / len(images)
