@@ -125,6 +125,8 @@ def explain_interruption(
         error.args = (f"{error}\n{how}",)
         raise
     except (KeyboardInterrupt, OSError) as error:  # OSError: nothing can be printed
+        if isinstance(error, BrokenPipeError) and len(run.history) == settings.epochs:
+            raise  # the reader of a complete run has seen enough: no error
         by_user = isinstance(error, KeyboardInterrupt | BrokenPipeError)
         with suppress(OSError):
             what = "Interrupted" if by_user else "Stopped"

@@ -286,6 +286,18 @@ def test_a_reader_who_leaves_gets_no_traceback(home: Path, tmp_path: Path) -> No
     assert "BrokenPipe" not in err
 
 
+def test_a_reader_who_leaves_a_complete_run_is_no_error(home: Path, tmp_path: Path) -> None:
+    """train.py --quiet | head -1"""
+    words = endless(tmp_path / "run", "--epochs", "1", "--quiet")
+    child = started(words, home, PYTHONUNBUFFERED="1")
+    assert child.stdout is not None
+    child.stdout.close()
+    child.stdout = None
+    _, err = child.communicate(timeout=HANGS_AFTER)
+    assert (child.returncode, err) == (0, "")
+    assert (tmp_path / "run" / "last.npz").exists()
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="/dev/full is a device of Linux")
 @pytest.mark.parametrize(("output", "code"), [("closed", 130), ("full", 6)])
 @pytest.mark.parametrize("dataset", ["folder", "npz with extra data"])
