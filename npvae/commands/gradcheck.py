@@ -98,9 +98,11 @@ def network(checkpoint: str | None, seed: int, quiet: bool) -> list[Check]:
     if not quiet:
         sizes = "-".join(map(str, (vae.input_dim, *vae.hidden_dims, vae.latent_dim)))
         which = "trained" if checkpoint else "not trained"
+        which += f", conditional on {vae.num_classes} classes" if vae.num_classes else ""
         print(f"{sizes}, {vae.activation}, {which}: 8 drawn digits, along random directions\n")
-    rng = np.random.default_rng(seed)
-    return list(check_directions(vae, images.images.reshape(8, -1) / 255, rng))
+    rng, x = np.random.default_rng(seed), images.images.reshape(8, -1) / 255
+    c = vae.classes(images.labels % max(1, vae.num_classes))  # any classes will do
+    return list(check_directions(vae, x, rng, c=c))
 
 
 def step_sizes(seed: int, out: str) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from npvae.core.parameters import Array
+from npvae.core.validation import Classes
 from npvae.gradcheck import Check
 from npvae.model import VAE
 
@@ -21,25 +22,31 @@ STEP = 1e-4  # along u, whose length is 1, so that single parameters move by far
 
 def in_float64(vae: VAE) -> VAE:
     """The same model in double precision."""
-    double = VAE(vae.input_dim, vae.hidden_dims, vae.latent_dim, vae.activation, np.float64)
+    double = VAE(**{**vae.settings, "dtype": np.float64})
     double.parameters.flat[:] = vae.parameters.flat
     return double
 
 
 def check_directions(
-    vae: VAE, x: Array, rng: np.random.Generator, directions: int = 4, beta: float = 0.7
+    vae: VAE,
+    x: Array,
+    rng: np.random.Generator,
+    directions: int = 4,
+    beta: float = 0.7,
+    c: Classes = None,
 ) -> Iterator[Check]:
     """For every parameter of the model, derivatives of the loss of x (B, D) along directions.
 
     Each `Check` holds `directions` numbers. A direction along which a unit crosses the kink of its
-    activation is drawn again: there is no derivative at a kink.
+    activation is drawn again: there is no derivative at a kink. A conditional model needs the class
+    c of each image (B,).
     """
     vae = in_float64(vae)
     epsilon = vae.noise(len(x), rng)
-    _, gradients = vae.loss_and_gradients(x, epsilon, beta)
+    _, gradients = vae.loss_and_gradients(x, epsilon, beta, c)
 
     def look() -> tuple[float, Array]:
-        a = vae.forward(x, epsilon)
+        a = vae.forward(x, epsilon, c)
         side = np.concatenate(a.y_enc + a.y_dec, axis=1) > 0
         return vae.objective(a, beta).total, side
 

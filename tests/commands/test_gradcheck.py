@@ -158,6 +158,17 @@ def test_the_trained_network_is_right_too(
     assert "not trained" in run(capsys, "--network")
 
 
+@pytest.mark.parametrize("num_classes", [3, 12])
+def test_a_conditional_network_is_checked_with_classes(
+    num_classes: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The drawn digits have ten, the model fewer or more."""
+    VAE(num_classes=num_classes).save(tmp_path / "vae.npz")
+    out = run(capsys, "--checkpoint", str(tmp_path / "vae.npz"))
+    assert f"conditional on {num_classes} classes: 8 drawn digits" in out
+    assert "all 10 right: 40 entries" in out
+
+
 @pytest.mark.parametrize("name", ["encoder.hidden0.W", "decoder.logits.b"])
 def test_a_wrong_gradient_of_the_real_network_is_found(
     name: str, monkeypatch: pytest.MonkeyPatch
