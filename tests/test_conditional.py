@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from npvae import VAE, fit
 from npvae.commands import evaluate, generate
-from npvae.commands.training_run import resume, start
+from npvae.commands.training_run import follow, resume, start
 from npvae.core.errors import CheckpointError, DataError, OptionError
 from npvae.core.parameters import Array
 from npvae.core.validation import one_hot
@@ -20,6 +21,7 @@ from npvae.evaluation import average_loss, iwae_bound, kl_per_latent, losses_per
 from npvae.gradcheck_vae import check_parts
 from npvae.latent_space import encode_all
 from npvae.plots.samples import reconstruct, styles
+from npvae.runs.mpi import Ranks
 from npvae.settings import Settings
 from npvae.storage import checkpoint
 
@@ -222,11 +224,38 @@ def test_a_resumed_run_has_the_same_bits(here: Path) -> None:
     assert VAE.load("whole").num_classes == 10
 
 
-def test_other_labels_are_refused_when_a_run_is_resumed(here: Path) -> None:
+def test_other_labels_are_refused(here: Path) -> None:
+    """They would be given to the model, and all figures would be wrong."""
     start(settings(1), None, "run", quiet=True)
+    start(replace(settings(1), conditional=False), None, "plain", quiet=True)
     save_digits(TRAIN.labels[::-1])
     with pytest.raises(DataError, match="the labels are not those that run was trained on"):
         resume("run", {"epochs": 2}, None, quiet=True)
+    evaluated = ["--images", "9", "--samples", "1", "--checkpoint"]
+    with pytest.raises(
+        DataError, match=r"the labels of .*digits\.npz are not those that the model"
+    ):
+        evaluate.main([*evaluated, "run"])
+    evaluate.main([*evaluated, "run", "--dataset", "digits.npz"])  # if this is what is wanted
+    evaluate.main([*evaluated, "plain"])
+
+
+def test_ranks_with_other_labels_end_with_an_error(here: Path) -> None:
+    """As if the file differed on the machine of one rank."""
+
+    class RankZero:
+        rank, size = 1, 2
+        comm: Any
+
+        def bcast(self, _: object) -> object:
+            return header, arrays, range(2, 3), [], "numpy"
+
+    RankZero.comm = RankZero()
+    start(settings(1), None, "run", quiet=True)
+    header, arrays = checkpoint.load("run/last.npz")
+    save_digits(TRAIN.labels[::-1])
+    with pytest.raises(DataError, match="here does not have the labels of rank 0"):
+        follow(cast(Ranks, RankZero()))
 
 
 def test_pictures_without_labels_are_refused(here: Path) -> None:

@@ -18,7 +18,7 @@ from npvae.core.errors import DataError, OptionError
 from npvae.core.optimizer_base import Optimizer
 from npvae.core.random_streams import Stream, generator
 from npvae.datasets import DATASETS, Dataset, is_path, known_name
-from npvae.datasets.dataset import are_those_of, fingerprint, fingerprint_of_labels
+from npvae.datasets.dataset import fingerprint, fingerprint_of_labels, what_changed
 from npvae.datasets.extra import load_again, load_with_extra
 from npvae.fast.threads import free_blas_threads
 from npvae.model import VAE
@@ -185,8 +185,8 @@ def _train(
 def follow(ranks: Ranks) -> None:
     """Train with rank 0, which has read the settings; write and print nothing.
 
-    The images are read here, too, after rank 0 has downloaded them. Raises DataError if they are
-    others on this machine.
+    The images are read here, too, after rank 0 has downloaded them. Raises DataError if they, or
+    the labels of a conditional model, are others on this machine.
     """
     header, arrays, epochs, where, backend = ranks.comm.bcast(None)
     settings, data = Settings.from_dict(header["settings"]), header["data"]
@@ -200,8 +200,8 @@ def follow(ranks: Ranks) -> None:
         train_set, test_set = load_again(
             data["name"], data["extra"], data_dir, silence, settings.own_data
         )
-        if not are_those_of(data, train_set, test_set):
-            raise DataError(f"{data['name']} on this machine are not the images of rank 0.")
+        if changed := what_changed(data, train_set, test_set):
+            raise DataError(f"{data['name']} here does not have the {changed} of rank 0.")
         images = train_set.images, test_set.images
         labels = vae.classes(train_set.labels), vae.classes(test_set.labels)
         for _ in train(vae, optimizer, *images, settings, epochs, None, backend, ranks, *labels):
@@ -226,23 +226,20 @@ def images_of(
     data_dir: str | None,
     report: Callable[[str], None],
 ) -> tuple[Dataset, Dataset]:
-    """The images of a run that is resumed. Raises DataError if they have changed."""
+    """The images of a run that is resumed. Raises DataError if they or their labels changed."""
     before = run.about["data"]
     # Settings have paths as the user wrote them; in "data" they are absolute.
     name = settings.dataset if "dataset" in given else before["name"]
     extra = settings.extra_data if "extra_data" in given else before.get("extra", "")
     train_set, test_set = load_again(name, extra, data_dir, report, settings.own_data)
-    if not are_those_of(before, train_set, test_set):
+    if changed := what_changed(before, train_set, test_set):
         more = " and --extra-data" if settings.extra_data else ""
-        raise DataError(
-            f"the images are not those that {run.folder} was trained on.\n"
-            f"Name the right ones with --dataset{more}, or their folder with --data-dir."
-        )
-    if "labels" in before and before["labels"] != fingerprint_of_labels(train_set, test_set):
-        raise DataError(
-            f"the labels are not those that {run.folder} was trained on.\n"
-            "A conditional model depends on them: put back the right ones, or start a new run."
-        )
+        to_do = f"Name the right ones with --dataset{more}, or their folder with --data-dir."
+        if changed == "labels":
+            to_do = (
+                "A conditional model depends on them: put back the right ones, or start a new run."
+            )
+        raise DataError(f"the {changed} are not those that {run.folder} was trained on.\n{to_do}")
     if {"dataset", "extra_data"} & set(given):
         run.about["data"] = about_data(train_set, test_set, settings)
     return train_set, test_set

@@ -67,7 +67,14 @@ def fingerprint_of_labels(train: Dataset, test: Dataset) -> str:
     return digest.hexdigest()
 
 
-def are_those_of(about: Mapping[str, object], train: Dataset, test: Dataset) -> bool:
-    """Whether these have the fingerprint that is kept in `about`, among other things."""
+def what_changed(about: Mapping[str, object], train: Dataset, test: Dataset) -> str:
+    """ "images" or "labels" if these lack the fingerprint that is kept in `about`, or "".
+
+    Only a conditional model keeps one of the labels.
+    """
     found = fingerprint(train, test)
-    return found == {what: about.get(what) for what in found}
+    if found != {what: about.get(what) for what in found}:
+        return "images"
+    if "labels" in about and about["labels"] != fingerprint_of_labels(train, test):
+        return "labels"
+    return ""

@@ -17,7 +17,7 @@ from PIL import Image
 
 from npvae.core.errors import CheckpointError, DataError, OptionError, OutputError
 from npvae.datasets import Dataset, is_path, load_dataset
-from npvae.datasets.dataset import SIDE, are_those_of
+from npvae.datasets.dataset import SIDE, what_changed
 from npvae.datasets.extra import load_again
 from npvae.plots.image_grid import save_bytes, save_png
 from npvae.plots.samples import model_name
@@ -60,8 +60,9 @@ class TrainedModel:
     def data(self) -> tuple[Dataset, Dataset]:
         """Training and test set, loaded at the first use. Raises OptionError, DataError.
 
-        The dataset that the model was trained on, with its --extra-data, must not have changed. For
-        a conditional model another one needs labels, of no more classes.
+        The dataset that the model was trained on, with its --extra-data, must not have changed. A
+        conditional model depends on its labels, too. Another dataset then needs labels, of no more
+        classes.
         """
         train, test = self._load()
         known, classes = self.vae.num_classes, len(train.class_names)
@@ -96,10 +97,10 @@ class TrainedModel:
         train, test = load_again(
             self.trained_on, extra, self.data_dir, self.report, self.trained_so
         )
-        if not are_those_of(self.about_data, train, test):
+        if changed := what_changed(self.about_data, train, test):
             both = " and ".join(filter(None, [self.trained_on, extra]))
             raise DataError(
-                f"the images of {both} are not those that the model was trained on.\n"
+                f"the {changed} of {both} are not those that the model was trained on.\n"
                 "To use them nevertheless, name them with --dataset."
             )
         return train, test
