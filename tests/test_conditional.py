@@ -258,6 +258,19 @@ def test_ranks_with_other_labels_end_with_an_error(here: Path) -> None:
         follow(cast(Ranks, RankZero()))
 
 
+def test_a_class_that_only_the_extra_data_has_can_be_drawn_everywhere(here: Path) -> None:
+    """The test set has no image of it, but knows its name."""
+    new = TRAIN.images[:30, ::-1]
+    np.savez("extra.npz", x_train=new, y_train=["hat"] * 30, x_test=new[:3], y_test=["hat"] * 3)
+    start(replace(settings(1), extra_data="extra.npz"), None, "run", quiet=True)
+    start(settings(1), None, "plain", quiet=True)
+    generate.main(["reconstruct", "--index", "0", "--as", "hat", "--checkpoint", "run"])
+    generate.main(["explorer", "--checkpoint", "run"])
+    assert '"9","hat"]' in Path("run/explorer.html").read_text(encoding="utf-8")
+    with pytest.raises(OptionError, match="have different test classes"):
+        generate.main(["explorer", "--checkpoint", "run", "--checkpoint", "plain"])
+
+
 def test_pictures_without_labels_are_refused(here: Path) -> None:
     np.savez("plain.npz", x_train=TRAIN.images, x_test=TEST.images)
     asked = Settings("plain.npz", conditional=True)

@@ -56,13 +56,17 @@ def common_test_set(models: Sequence[TrainedModel]) -> Dataset:
     first, *others = (model.data[1] for model in models)
     conditional = any(model.vae.num_classes for model in models)
     for model, other in zip(models[1:], others, strict=True):
-        same_images = np.array_equal(first.images, other.images)
-        if not same_images or (conditional and not np.array_equal(first.labels, other.labels)):
-            raise OptionError(
-                f"{models[0].path} and {model.path} have different test "
-                f"{'labels' if same_images else 'images'}.\n"
-                "The models of one page share them: name a dataset for all with --dataset."
-            )
+        same = {
+            "images": np.array_equal(first.images, other.images),
+            "labels": not conditional or np.array_equal(first.labels, other.labels),
+            "classes": not conditional or first.class_names == other.class_names,
+        }
+        for what, is_same in same.items():
+            if not is_same:
+                raise OptionError(
+                    f"{models[0].path} and {model.path} have different test {what}.\n"
+                    "The models of one page share them: name a dataset for all with --dataset."
+                )
     return first
 
 

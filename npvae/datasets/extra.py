@@ -27,7 +27,8 @@ def load_with_extra(
 ) -> tuple[Dataset, Dataset]:
     """What `load_dataset` gives for a name or path, and the training images of `extra`, if any.
 
-    `own_data` are its options for pictures of one's own: for each of the two that is a path.
+    Both halves know the classes of both. `own_data` are options of `load_dataset` for the user's
+    own pictures: for each of the two that is a path.
     """
     none_is_own = not (is_path(name) or (extra and is_path(extra)))
 
@@ -41,6 +42,7 @@ def load_with_extra(
             warnings.filterwarnings("ignore", ".*test pictures are in the training set")
             more = load(extra)[0]
         train = with_extra(train, test, more, report)
+        test = replace(test, class_names=train.class_names)
     return train, test
 
 
