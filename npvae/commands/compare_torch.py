@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from npvae.commands import cli
 from npvae.core.errors import OptionError
+from npvae.core.validation import MAX_CLASSES
 from npvae.layers import ACTIVATIONS
 from npvae.optimizers import OPTIMIZERS
 
@@ -34,6 +35,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--classes", type=cli.whole_number(0), default=0, metavar="N", help=help)
     parser.add_common()
     options = parser.parse_args(arguments)
+    if options.classes > MAX_CLASSES:
+        parser.error(f"argument --classes: {options.classes} is more than {MAX_CLASSES}")
 
     try:
         import torch
@@ -47,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
 
     sizes = options.hidden, options.latent_dim, options.batch_size
     vae, x, epsilon = example(*sizes, options.activation, options.seed, options.classes)
-    c = vae.classes(numpy.arange(len(x), dtype=numpy.uint8) % max(1, options.classes))
+    c = vae.classes((numpy.arange(len(x)) % max(1, options.classes)).astype(numpy.uint8))
     rows = compare(vae, x, epsilon, options.beta, optimizer=options.optimizer, c=c)
     report = table(rows)
     if options.quiet:

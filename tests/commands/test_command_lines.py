@@ -56,7 +56,7 @@ experiments.py: [--out]= | [--data-dir]= | --only-tables=[yes] | [--only] | all 
 benchmark.py: --rounds [0] | --batch-sizes [512,] | --batch-sizes [big] | --sweep=[3] | [--json]
 compare.py: [one] | [--out] | one two [--checkpoint] three | one two [--out]=
 compare_torch.py: --hidden [0] | --latent-dim [0] | --activation [swish] | --optimizer [adamw]
-compare_torch.py: --batch-size [none] | --beta [-0.1]
+compare_torch.py: --batch-size [none] | --beta [-0.1] | --classes [257]
 gradcheck.py: --seed [0.5] | [--eps] 1e-5 | [everything] | --trace [big] | --steps [--trace]
 gradcheck.py: --only [] | [--out] here | --network [--checkpoint] there
 mistakes.py: [noise-to-small] | --epochs [0] | --images [some] | --all [--quiz] | z-is-mu [--all]

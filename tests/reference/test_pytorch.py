@@ -260,6 +260,10 @@ def test_the_script_fails_if_anything_differs(
     assert " of 23 differ" in capsys.readouterr().out
 
 
+def test_the_script_takes_as_many_classes_as_a_model_can_have() -> None:
+    assert compare_torch.main(["--hidden", "8", "--classes", "256", "--batch-size", "257"]) == 0
+
+
 def test_without_torch_one_line_says_how_to_get_it(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError(\"No module named 'torch'\")\n")
     done = run_script(python_path=tmp_path)
