@@ -87,6 +87,11 @@ def run(
     )
 
 
+def full_disk(*anything: object) -> None:
+    """Instead of a function of `os` that writes."""
+    raise OSError(28, "No space left on device")
+
+
 def screen(output: str) -> list[str]:
     """What a terminal would show, were it wide enough, after all of the output."""
     lines = [""]

@@ -12,11 +12,11 @@ import numpy as np
 from npvae.core.errors import CheckpointError
 from npvae.core.parameters import Array
 from npvae.model import VAE
-from npvae.plots.image_grid import image_grid, png, save_bytes
+from npvae.plots.image_grid import image_grid, png
 from npvae.plots.report import ComparedRun, comparison_page
 from npvae.plots.validation import shortened
 from npvae.runs.run_directory import find_checkpoint
-from npvae.runs.trained_model import TrainedModel, new_file
+from npvae.runs.trained_model import TrainedModel, save_new
 from npvae.settings import Settings, option, spelled
 
 SAMPLES = 12  # in a row of the picture
@@ -140,9 +140,7 @@ def write_page(comparison: Comparison, seed: int, out: str | None) -> Path:
         "each column is one code z, decoded by each run",
     )
     common = os.path.commonpath([model.path.parent.resolve().parent for model in models])
-    path = new_file(Path(out or os.path.relpath(common)), "comparison", ".html")
-    save_bytes(path, page.encode())
-    return path
+    return save_new(page.encode(), Path(out or os.path.relpath(common)), "comparison", ".html")
 
 
 def samples(models: Sequence[TrainedModel], names: Sequence[str], seed: int) -> bytes:

@@ -7,6 +7,7 @@ new one replaces the old. A file that --out names is never overwritten.
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from npvae.commands import cli
 from npvae.core.errors import OptionError, OutputError
 from npvae.plots.explorer import ModelOnPage, explorer_page
 from npvae.runs.terminal import show, show_note
-from npvae.runs.trained_model import TrainedModel, create
+from npvae.runs.trained_model import TrainedModel
 from npvae.storage.files import write_bytes_safely
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def write(page: bytes, out: str | None, folder: Path) -> Path:
         if path.is_dir() or path.suffix.lower() not in (".html", ".htm"):
             path = path / "explorer.html"
         path.parent.mkdir(parents=True, exist_ok=True)
-        if out and not create(path):
+        if out and os.path.lexists(path):
             raise OutputError(
                 f"{path} exists, and what --out names is never overwritten.\n"
                 "Choose another name, or omit --out."

@@ -107,16 +107,16 @@ def network(checkpoint: str | None, seed: int, quiet: bool) -> list[Check]:
 
 def step_sizes(seed: int, out: str) -> int:
     """The table and the picture of the error against the step size."""
-    from npvae.plots.image_grid import save_png
+    from npvae.plots.image_grid import png
     from npvae.plots.step_sizes import step_size_plot
     from npvae.reference.step_sizes import study, table
     from npvae.runs.terminal import show
-    from npvae.runs.trained_model import new_file
+    from npvae.runs.trained_model import save_new
 
     found = study(seed)
     print(table(found))
-    path = new_file(Path(out), "step-sizes", ".png")
-    save_png(path, step_size_plot(found.steps, found.errors, found.truncation, found.rounding))
+    picture = step_size_plot(found.steps, found.errors, found.truncation, found.rounding)
+    path = save_new(png(picture), Path(out), "step-sizes", ".png")
     show(f"\npicture  {path}")
     return 0
 

@@ -51,8 +51,8 @@ def main(arguments: Sequence[str]) -> int:
         return 0
 
     from npvae.datasets import load_dataset
-    from npvae.plots.image_grid import save_png
-    from npvae.runs.trained_model import new_file
+    from npvae.plots.image_grid import png
+    from npvae.runs.trained_model import save_new
     from npvae.settings import Settings
 
     say = None if options.quiet else show_note
@@ -68,7 +68,6 @@ def main(arguments: Sequence[str]) -> int:
     if not options.quiet:
         show(f"{report.explained(mistake)}\n")
     text, picture = report.side_by_side(mistake, images, test.images, settings)
-    path = new_file(Path(options.out or "."), f"mistake-{mistake.name}", ".png")
-    save_png(path, picture)
+    path = save_new(png(picture), Path(options.out or "."), f"mistake-{mistake.name}", ".png")
     show(f"{text}\nsamples of both: {path}")
     return 0

@@ -19,7 +19,7 @@ from npvae.core.errors import CheckpointError, DataError, OptionError, OutputErr
 from npvae.datasets import Dataset, is_path, load_dataset
 from npvae.datasets.dataset import SIDE, what_changed
 from npvae.datasets.extra import load_again
-from npvae.plots.image_grid import save_bytes, save_png
+from npvae.plots.image_grid import png, save_bytes
 from npvae.plots.samples import model_name
 from npvae.runs.run_directory import find_checkpoint, load_model
 from npvae.settings import OWN_DATA, option
@@ -125,18 +125,10 @@ class TrainedModel:
         folder the file is <name>-001.png, -002, ... Raises OutputError if the file exists or cannot
         be written.
         """
-        suffix = ".gif" if isinstance(picture, bytes) else ".png"
-        path = new_file(Path(out or self.path.parent / "images"), name, suffix)
-        try:
-            if isinstance(picture, bytes):
-                save_bytes(path, picture)
-            else:
-                save_png(path, picture)
-        except BaseException:
-            path.unlink(missing_ok=True)  # it is empty: `new_file` has only claimed the name
-            raise
-        remove_leftovers(path.parent)
-        return path
+        place = Path(out or self.path.parent / "images")
+        if isinstance(picture, bytes):
+            return save_new(picture, place, name, ".gif")
+        return save_new(png(picture), place, name, ".png")
 
 
 def choose_checkpoint(given: str | Path | None) -> Path:
@@ -144,6 +136,21 @@ def choose_checkpoint(given: str | Path | None) -> Path:
     path = find_checkpoint(given)
     best = path.with_name("best.npz")
     return best if path != Path(given or "") and os.path.exists(best) else path
+
+
+def save_new(data: bytes, out: Path, name: str, suffix: str) -> Path:
+    """Write a picture or page as a new file, whole or not at all, and return its path.
+
+    Where it goes, and the errors, are those of `new_file`.
+    """
+    path = new_file(out, name, suffix)
+    try:
+        save_bytes(path, data)
+    except BaseException:
+        path.unlink(missing_ok=True)  # it is empty: `new_file` has only claimed the name
+        raise
+    remove_leftovers(path.parent)
+    return path
 
 
 def new_file(out: Path, name: str, suffix: str) -> Path:

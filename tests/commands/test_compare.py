@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 from base64 import b64decode
@@ -23,7 +24,7 @@ from npvae.plots.image_grid import to_uint8
 from npvae.runs.run_directory import load_model
 from npvae.settings import Settings
 from npvae.storage import checkpoint
-from tests.helpers import digits_file
+from tests.helpers import digits_file, full_disk
 from tests.plots.toys import find
 
 SMALL = Settings("digits.npz", hidden_dims=(8,), epochs=2, batch_size=50, pictures_every=0)
@@ -106,6 +107,15 @@ def test_by_default_it_is_a_new_file_beside_the_runs(
         main(["runs/a", "runs/b", "--out", str(path)])
     for made in Path("runs").glob("*.html"):
         made.unlink()
+
+
+def test_no_trace_of_a_page_that_could_not_be_written(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "replace", full_disk)
+    with pytest.raises(OutputError, match="No space left"):
+        main(["runs/a", "runs/b", "--out", "page.html"])
+    assert not Path("page.html").exists()
 
 
 def test_what_is_no_run_is_refused(here: Path) -> None:

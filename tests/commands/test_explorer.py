@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from npvae.datasets.dataset import fingerprint
 from npvae.datasets.drawn_digits import drawn_digits
 from npvae.model import VAE
 from npvae.storage import checkpoint
-from tests.helpers import run_script
+from tests.helpers import full_disk, run_script
 
 TRAIN, TEST = drawn_digits(train=100, test=40)
 
@@ -107,6 +108,14 @@ def test_where_nothing_can_be_written() -> None:
     Path("file").write_text("")
     with pytest.raises(OutputError, match="no page can be written"):
         main(["explorer", "--quiet", "--out", "file/page.html"])
+
+
+def test_no_trace_of_a_page_that_could_not_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    save_run("one")
+    monkeypatch.setattr(os, "replace", full_disk)
+    with pytest.raises(OutputError, match="No space left"):
+        main(["explorer", "--quiet", "--out", "page.html"])
+    assert not Path("page.html").exists()
 
 
 def test_models_are_named_by_what_differs() -> None:

@@ -32,7 +32,7 @@ from npvae.model import VAE
 from npvae.optimizers import Adam
 from npvae.runs.trained_model import TrainedModel, choose_checkpoint
 from npvae.storage import checkpoint
-from tests.helpers import run_script
+from tests.helpers import full_disk, run_script
 
 TRAIN, TEST = drawn_digits(train=300, test=60)
 PICTURES = [
@@ -280,10 +280,7 @@ def test_an_existing_file_is_refused_and_kept(here: Path) -> None:
 def test_no_trace_of_a_picture_that_could_not_be_written(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*anything: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", full)
+    monkeypatch.setattr(os, "replace", full_disk)
     with pytest.raises(OutputError, match="No space left"):
         main(["prior", "--count", "2", "--quiet"])
     assert pictures() == {}
