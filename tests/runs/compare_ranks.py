@@ -61,7 +61,8 @@ def trained(
 
 def trained_by_threads(dtype: str, backend: str, name: str, size: int) -> list[Array]:
     """The weights of each thread."""
-    table, barrier = [np.zeros(0)] * size, Barrier(size)
+    table: list[Array] = [np.zeros(0)] * size
+    barrier = Barrier(size)
 
     def train(rank: int) -> Array:
         return trained(dtype, backend, name, ThreadRanks(rank, table, barrier))[0]
