@@ -121,10 +121,10 @@ def test_fit_needs_the_labels_of_both_halves(backend: str, monkeypatch: pytest.M
     monkeypatch.setenv("NPVAE_BACKEND", backend)
     vae = VAE(784, (8,), 3, rng=0, num_classes=10)
     both: dict[str, Any] = {"test_images": TEST.images, "epochs": 2, "batch_size": 64}
-    with pytest.raises(ValueError, match="needs the class"):
-        fit(vae, TRAIN.images, **both)
-    with pytest.raises(ValueError, match="needs the class"):
+    with pytest.raises(ValueError, match="conditional: it needs test_labels, the class of each"):
         fit(vae, TRAIN.images, labels=TRAIN.labels, **both)
+    with pytest.raises(ValueError, match="conditional: it needs labels, the class of each"):
+        fit(vae, TRAIN.images, test_labels=TEST.labels, **both)
     with pytest.raises(ValueError, match=r"labels must have shape \(300,\)"):
         fit(vae, TRAIN.images, labels=TEST.labels, test_labels=TEST.labels, **both)
     labels: dict[str, Any] = {"labels": TRAIN.labels, "test_labels": TEST.labels}
@@ -297,7 +297,9 @@ def test_every_command_works_for_a_conditional_run(
         generate.main([*asked.split(), "--checkpoint", "run", *count])
         assert "picture  run/images/" in capsys.readouterr().out
     evaluate.main(["--checkpoint", "run", "--images", "9", "--samples", "2"])
-    assert "agreement" in capsys.readouterr().out
+    evaluated = capsys.readouterr().out
+    assert "agreement" in evaluated
+    assert "p(x) is p(x | c) here" in evaluated
     generate.main(["explorer", "--checkpoint", "run"])
     assert Path("run/explorer.html").is_file()
     with pytest.raises(OptionError, match='there is no class "shoe"'):

@@ -131,13 +131,16 @@ def what_is_the_same(common: dict[str, str], differing: Sequence[str]) -> str:
 def write_page(comparison: Comparison, seed: int, out: str | None) -> Path:
     """Write the page as a new file, and return its path. Raises OutputError."""
     models, runs = comparison.models, comparison.runs
+    caption = "each column is one code z, decoded by each run"
+    if any(model.vae.num_classes for model in models):
+        caption += "; a conditional model takes its classes in turn"
     page = comparison_page(
         f"{len(runs)} runs compared",
         comparison.columns,
         runs,
         comparison.same,
         samples(models, [run.short for run in runs], seed),
-        "each column is one code z, decoded by each run",
+        caption,
     )
     common = os.path.commonpath([model.path.parent.resolve().parent for model in models])
     return save_new(page.encode(), Path(out or os.path.relpath(common)), "comparison", ".html")

@@ -47,6 +47,7 @@ def evaluation_report(
     return {
         "dataset": test_set.name,
         "binarized": binarize,
+        "conditional": vae.num_classes > 0,
         "images": len(test),
         "bce": mean_and_error(bce),
         "kl": mean_and_error(kl),
@@ -122,6 +123,8 @@ def table(report: dict[str, Any]) -> str:
     for k in np.argsort(-per_latent, kind="stable"):
         bar = "#" * round(40 * per_latent[k] / full_bar)
         lines.append(f"  z{k:<3} {per_latent[k]:6.3f}  {bar}".rstrip())
+    if report["conditional"]:
+        lines += ["", "The model is conditional: p(x) is p(x | c) here, given the class c of x."]
     if report["floor"] > 0:
         lines += [
             "",

@@ -98,13 +98,14 @@ def quiz(seed: int, ask: Callable[[str], str] = input) -> int:
         for number, choice in enumerate(choices, start=1):
             show(f"  {number}  {MISTAKES[choice].what}")
         try:
-            answer = ask("> ").strip()
+            while (answer := ask("> ").strip()) not in ("1", "2", "3", ""):
+                show("Answer 1, 2 or 3; an empty line ends the quiz.")
         except EOFError:
             break
         if not answer:
             break
         asked += 1
-        hit = answer in ("1", "2", "3") and choices[int(answer) - 1] == name
+        hit = choices[int(answer) - 1] == name
         right += hit
         show(f"{'Right' if hit else 'No'}: {mistake.what}\n{mistake.why}\n\n{mistake.diff}")
     show(f"\n{right} of {asked} right.")

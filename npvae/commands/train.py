@@ -38,7 +38,8 @@ def parser() -> cli.Parser:
     parser.add_data()
 
     def option(setting: str, help: str, **more: Any) -> None:
-        default = settings.spelled(getattr(Settings, setting)) or "none"
+        value = getattr(Settings, setting)
+        default = "no" if value is False else settings.spelled(value) or "none"
         more = {"metavar": "N", **more} if "type" in more else more
         name, help = settings.option(setting), f"{help} (default: {default})"
         names = [name, "--lr"] if setting == "learning_rate" else [name]

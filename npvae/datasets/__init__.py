@@ -63,7 +63,7 @@ def load_dataset(
     close = difflib.get_close_matches(name.lower().replace("_", "-"), known, n=1, cutoff=0.55)
     hint = f' Did you mean "{close[0]}"?' if close else ""
     raise DataError(
-        f'There is no dataset and no file or folder called "{name}".{hint}\n'
+        f'there is no dataset and no file or folder called "{name}".{hint}\n'
         f"Choose {', '.join(DATASETS)}, auto, or the path of a folder of pictures or a file."
     )
 

@@ -29,7 +29,7 @@ GRADIENTS = (
         "log-var-head-forgotten",
         "Of the two heads, only mu passes its gradient on to h_enc.",
         where="Hand-written backward passes: the second head overwrites the first, or is left out.",
-        sees="Nothing. With some seeds the loss is even a nat better than right.",
+        sees="Nothing. With some seeds the loss is even a nat better than the right one.",
         why="h_enc feeds both heads, so its gradient is the sum of both. Without the second one, "
         "the encoder's hidden layer serves mu alone, and log_var has to do with what it gets.",
         edits=(

@@ -95,7 +95,7 @@ LOSSES = (
         "kl-times-batch-over-n",
         "kl is multiplied by batch size / number of images.",
         where="PyTorch-VAE has such a weight, M_N, and is asked about it again and again.",
-        sees="The best loss of all: 25 nats better than right.",
+        sees="The best loss of all: 25 nats better than the right one.",
         why="B/N is 0.0085, which is the same as beta = 0.0085. Almost an autoencoder, whose "
         "samples are fog.",
         edits=(
@@ -118,9 +118,9 @@ LOSSES = (
         "log-sigma-mixed",
         "The KL takes log_var for log sigma in one of its terms.",
         where="Formulas with log sigma and with log sigma^2 are put together.",
-        sees="A better loss than right: seven nats. kl can be negative.",
-        why="0.5 log_var is log sigma. With it the KL rewards precise codes only half as much as "
-        "they cost, and is smallest at sigma = 0.7 instead of 1.",
+        sees="A loss seven nats better than the right one. kl can be negative.",
+        why="0.5 log_var is log sigma. With it the KL charges only half of what a precise code "
+        "costs, and is smallest at sigma = 0.7 instead of 1.",
         edits=(
             Edit(
                 "losses.kl_divergence",

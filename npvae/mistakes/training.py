@@ -10,7 +10,7 @@ OPTIMIZER = (
         "adam-without-correction",
         "Adam without its two bias corrections.",
         where="Short versions of Adam in teaching code; seen in public code.",
-        sees="A better loss than right: nine nats, after three epochs.",
+        sees="After three epochs, a loss nine nats better than the right one.",
         why="m and v begin at 0 and are too small at first, v more so than m. The first step is "
         "3.2 learning rates long, the twelfth up to 6.6. Here longer steps happen to help, as a "
         "larger learning rate would. But a step no longer has the length that was asked for.",
@@ -46,7 +46,7 @@ OPTIMIZER = (
         "adam-counts-tensors",
         "Adam's t rises with every array of parameters, not with every step.",
         where="t += 1 stands inside the loop over the parameters.",
-        sees="A better loss than right: eight nats, after three epochs.",
+        sees="After three epochs, a loss eight nats better than the right one.",
         why="The corrections fade ten times too early, so that the steps of the first epoch are "
         "too long. Here longer steps happen to help; a larger learning rate would help as well.",
         edits=(

@@ -82,7 +82,7 @@ def check_conditional(vae: VAE, what: str) -> None:
     if not vae.num_classes:
         raise OptionError(
             f"{what} needs a conditional model, and this one knows no classes.\n"
-            "Train one with  train.py --conditional"
+            "Train one with --conditional."
         )
 
 

@@ -86,7 +86,7 @@ def train(
     check_images(images)
     if test_images is not None:
         check_images(test_images)
-        test_labels = checked_labels(vae, test_images, test_labels)
+        test_labels = checked_labels(vae, test_images, test_labels, "test_labels")
     labels = checked_labels(vae, images, labels)
     indices, held_out = train_validation_split(len(images), settings.validation, settings.seed)
     engine = start_engine(vae, optimizer, images, backend, ranks, labels)
@@ -156,10 +156,14 @@ def start_engine(
     return engine
 
 
-def checked_labels(vae: VAE, images: Images, labels: Labels) -> Labels:
+def checked_labels(vae: VAE, images: Images, labels: Labels, name: str = "labels") -> Labels:
     """The labels (N,) of a conditional model as bytes. Raises ValueError if they do not fit."""
+    if labels is None and vae.num_classes:
+        raise ValueError(f"the model is conditional: it needs {name}, the class of each image")
+    if labels is not None and not vae.num_classes:
+        raise ValueError(f"the model is not conditional, so {name} must be None")
     if labels is not None and np.shape(labels) != (len(images),):
-        raise ValueError(f"labels must have shape ({len(images)},), not {np.shape(labels)}")
+        raise ValueError(f"{name} must have shape ({len(images)},), not {np.shape(labels)}")
     return vae.classes(class_labels(labels, vae.num_classes, len(images)))
 
 

@@ -66,7 +66,7 @@ def test_a_run_that_fails_on_a_rank_ends_all(here: Path) -> None:
     code, out, err = experiments(here, ("digits.npz", 100_000), ("nowhere.npz", 1))
     assert code == 3
     assert "test loss" not in out
-    assert err.count("failed (exit code 3):\nerror: There is no dataset") == 1
+    assert err.count("failed (exit code 3):\nerror: there is no dataset") == 1
 
 
 def test_without_mpi4py_futures_rank_0_says_how_to_start(here: Path) -> None:
