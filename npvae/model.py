@@ -1,12 +1,12 @@
 """How does an image go through the network, and how does its gradient come back?
 
-         x (B, D) pixels in [0, 1]           x_c (B, D + C): beside it its class, one-hot
+         x (B, D) pixels in [0, 1]           x_c (B, D + C): x and its class, one-hot
          |  encoder: Dense + activation
        h_enc (B, H)
        /    \\                              two heads
      mu      log_var (B, Z)                q(z | x) = N(mu, sigma^2)
        \\    /  z = mu + sigma * epsilon     the draw, with noise from outside
-         z (B, Z)                            z_c (B, Z + C): likewise
+         z (B, Z)                            z_c (B, Z + C): z and the same class
          |  decoder: Dense + activation
        h_dec (B, H)
          |
@@ -42,14 +42,14 @@ class Activations(NamedTuple):
     """Every value that `forward` computes for one batch, by name."""
 
     x: Array  # (B, D)
-    x_c: Array  # (B, D + C)
+    x_c: Array  # (B, D + C): beside x, C zeros with a 1 for its class; x itself if C = 0
     epsilon: Array  # (B, Z)
     y_enc: list[Array]  # (B, H) for each hidden layer, before its activation
     h_enc: list[Array]  # (B, H) the same, after it
     mu: Array  # (B, Z)
     log_var: Array  # (B, Z)
     z: Array  # (B, Z)
-    z_c: Array  # (B, Z + C)
+    z_c: Array  # (B, Z + C): the same beside z
     y_dec: list[Array]  # (B, H) as in the encoder
     h_dec: list[Array]  # (B, H)
     logits: Array  # (B, D)

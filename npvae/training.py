@@ -47,7 +47,7 @@ def plan_epoch(indices: Indices, settings: Settings, epoch: int) -> Plan:
 def train_epoch(
     vae: VAE, optimizer: Optimizer, images: Images, labels: Labels, plan: Plan, settings: Settings
 ) -> Iterator[Loss]:
-    """One step for each mini-batch of images (N, ...), bytes, and, in a conditional model, labels.
+    """One step per mini-batch of images (N, ...), bytes. A conditional model needs their labels.
 
     Yields the loss of each before its gradients are used, so that the caller can stop in time.
     """
