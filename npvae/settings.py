@@ -23,9 +23,9 @@ class Settings:
 
     dataset: str = "auto"
     extra_data: str = ""  # a dataset whose training images are added
-    resize: bool = False  # what is done to pictures of one's own on the way in: scaled to 28 x 28,
-    invert: bool = False  # black becomes white,
-    skip_broken: bool = False  # and those that cannot be read are left out
+    resize: bool = False  # scale the user's own pictures to 28 x 28
+    invert: bool = False  # swap their black and white
+    skip_broken: bool = False  # omit those that cannot be read
     augment: tuple[str, ...] = ()  # what is done to each training image, some of AUGMENTATIONS
     conditional: bool = False  # encoder and decoder are given the class of each image
     latent_dim: int = 10
@@ -68,7 +68,7 @@ class Settings:
 
     @property
     def own_data(self) -> dict[str, bool]:
-        """What is done to pictures of one's own, as `load_dataset` takes it."""
+        """What is done to the user's own pictures, as `load_dataset` takes it."""
         return {name: getattr(self, name) for name in OWN_DATA}
 
     def as_dict(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class Settings:
         return " ".join(words)
 
     def resumed(self, given: Mapping[str, Any], epochs_done: int) -> Settings:
-        """These settings with the changes that a run allows when it is taken up again.
+        """These settings with the changes that a run allows when it is resumed.
 
         More epochs and other pictures change nothing of what is there, and a dataset may have moved
         as long as its bytes are the same. Raises OptionError for anything else: the run would no

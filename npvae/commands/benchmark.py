@@ -1,6 +1,6 @@
 """How fast is an epoch beside the bare matrix products, PyTorch and JAX?
 
-A benchmark, not a test: nothing fails because a machine is slow. Let nothing else run meanwhile.
+A benchmark, not a test: nothing fails because a machine is slow. Close other programs meanwhile.
 """
 
 from __future__ import annotations

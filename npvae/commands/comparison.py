@@ -118,9 +118,11 @@ def what_is_the_same(common: dict[str, str], differing: Sequence[str]) -> str:
         option(name).removeprefix("--"): as_typed(value)
         for name, value in Settings().as_dict().items()
     }
-    told = ", ".join(f"{name} {text}" for name, text in common.items() if default.get(name) != text)
-    words = f"The same in all: {told}; all other settings have their defaults."
-    words = words if told else "All other settings have their defaults."
+    listed = ", ".join(
+        f"{name} {text}" for name, text in common.items() if default.get(name) != text
+    )
+    words = f"The same in all: {listed}; all other settings have their defaults."
+    words = words if listed else "All other settings have their defaults."
     if "dataset" in differing:
         return f"{words} Losses on different data cannot be compared."
     if "beta" in differing:

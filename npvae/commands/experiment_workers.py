@@ -27,14 +27,14 @@ Ended = tuple[int, str]  # exit code and stderr of a command
 
 
 class Workers(Protocol):
-    """They run so many commands at a time."""
+    """They run `count` commands at a time."""
 
     count: int
 
     def submit(self, words: Sequence[str]) -> Future[Ended]: ...
 
     def stop(self) -> None:
-        """End what still runs, as by `kill`, and wait for it."""
+        """Terminate the commands that still run, and wait for them."""
 
 
 def start_workers(jobs: int) -> Workers:

@@ -165,7 +165,7 @@ def _train(
             history = [*run.history, as_row(epoch)]
             try:
                 draw(history, epoch.seconds)
-            except Exception:  # without its pictures, the epoch is saved nevertheless
+            except Exception:  # the epoch is saved even if its pictures fail
                 run.record(epoch, vae, optimizer)
                 raise
             run.record(epoch, vae, optimizer)

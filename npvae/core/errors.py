@@ -1,6 +1,6 @@
 """What can go wrong, and the exit code a script ends with when it does.
 
-Every message says what happened, why, and what to do: at most four lines, for somebody in a hurry.
+Every message says what happened, why, and what to do, in at most four lines.
 """
 
 
@@ -35,7 +35,7 @@ class DivergedError(NpvaeError):
 
 
 class RankError(NpvaeError):
-    """Another process of the same training has failed, and has said why; it brings its code."""
+    """Another process of the same training has failed and has said why; with its exit code."""
 
 
 class OutputError(NpvaeError):

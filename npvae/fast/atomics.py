@@ -1,4 +1,4 @@
-"""What Numba cannot say by itself: call a BLAS function at an address, and let threads meet.
+"""What Numba itself cannot express: calling BLAS at an address, and a meeting point of threads.
 
 Each function here becomes a few instructions of machine code (LLVM) inside the compiled loops.
 """
@@ -18,7 +18,7 @@ from llvmlite import ir
 from npvae.fast.blas import AS_IT_IS, ROW_MAJOR, TRANSPOSED
 from npvae.fast.jit import jit
 
-# Which have no types of their own.
+# These modules have no types.
 cgutils: Any = numba.core.cgutils
 intrinsic: Callable[[Callable[..., Any]], Any] = numba.extending.intrinsic
 types: Any = numba.types
@@ -157,7 +157,7 @@ def prefetch_images(images: Any, indices: Any, ahead: int, first: int, count: in
     """Ask for the bytes of image indices[ahead], if there is one, before they are needed.
 
     Images lie anywhere in memory, and to wait for each costs 64 nanoseconds a cache line: gathering
-    half of 512 images takes 170 in place of 228 microseconds.
+    half of 512 images takes 170 instead of 228 microseconds.
     """
     if ahead < len(indices):
         start = indices[ahead] * images.shape[1] + first
@@ -217,12 +217,12 @@ def yield_function() -> int:
 
 
 SPINS = 300  # looks at the counter before the core is offered to another thread
-GIVEN_UP = 1 << 62  # so much on the counter: nobody waits any longer
+GIVEN_UP = 1 << 62  # a counter this large releases all that wait
 
 
 @jit
 def meet(counter: Any, expected: int, yield_address: int) -> bool:
-    """Wait until `expected` threads in all have been here. False if somebody will never come.
+    """Wait until `expected` threads in all have been here. Returns False if one will never come.
 
     A wake-up through a lock costs 50 microseconds, as much as a third of a batch of 32. So threads
     look again and again, and let others run in between.

@@ -121,7 +121,7 @@ def thread_functions() -> tuple[Any, Any] | None:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Within this context BLAS multiplies in the thread that calls it, wherever it can be told."""
+    """In this context BLAS uses the calling thread alone, if its number of threads can be set."""
     functions = thread_functions()
     before = functions[0]() if functions else 1
     try:

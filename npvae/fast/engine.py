@@ -1,4 +1,4 @@
-"""The engine as Python sees it: who does what, and how it is stopped and looked at.
+"""The engine as Python sees it: workers, progress and interruption.
 
 The calling thread is the first worker; each further one has a thread of its own. They compute a
 tenth of a second's worth of batches in one compiled call, without the GIL. Then the calling thread
@@ -33,7 +33,7 @@ from npvae.settings import Settings
 from npvae.training import Plan
 
 LOOKS = 0.1  # seconds between two looks at progress and signals
-FEWEST_PIXELS = 49  # for a worker, unless told otherwise: of 784, for 16 workers
+FEWEST_PIXELS = 49  # of each worker, by default: 784 are enough for 16
 TEST_BATCH = 1000  # images at a time where nothing is learned
 
 Bytes = NDArray[np.uint8]
@@ -117,7 +117,7 @@ class Engine:
                 return
 
     def train_epoch(self, plan: Plan, settings: Settings) -> Iterator[Loss]:
-        """What training.train_epoch does, but for one thing: the losses come ten times a second.
+        """Like training.train_epoch, except that the losses come ten times a second.
 
         After a loss that is not finite there is no further one.
         """
@@ -148,9 +148,9 @@ class Engine:
     # ------------------------------------------------------------------ the workers
 
     def _portions(self, images: int, batch_size: int) -> Iterator[tuple[int, int]]:
-        """Batches first to last - 1, and so on: each time for as long as nobody need look.
+        """Ranges of batches, first to last - 1, each of about LOOKS seconds.
 
-        All batches of a portion are of the same length: a last, shorter one comes by itself.
+        All batches of a range have the same length: a shorter last batch is a range of its own.
         """
         full, count, first = images // batch_size, math.ceil(images / batch_size), 0
         while first < count:
@@ -174,7 +174,7 @@ class Engine:
                 for worker, thread in enumerate(self.threads, start=1):
                     others.append(thread.submit(self.program.run, worker, *tasks[worker]))
                 return int(self.program.run(0, *tasks[0]))
-            except BaseException:  # Ctrl-C, perhaps before all are there: nobody waits for the rest
+            except BaseException:  # Ctrl-C, perhaps before all have started: do not wait
                 self.network.counter[0] = GIVEN_UP
                 raise
             finally:
@@ -191,9 +191,9 @@ class Engine:
     # ------------------------------------------------------------------ what is whose
 
     def _columns(self, worker: int, rule: Rule) -> Columns:
-        """Room for a worker's own columns of the last layer, and for what belongs to them.
+        """Arrays for a worker's own columns of the last layer and their optimizer state.
 
-        A worker that is alone has all of them, where they are.
+        A single worker uses the arrays of the model and the optimizer themselves.
         """
         if not self.threads:
             start = self.network.layers[-1, 2]
@@ -234,7 +234,7 @@ class Engine:
     # ------------------------------------------------------------------ what they are given
 
     def _checked(self, images: Bytes, labels: Bytes | None) -> tuple[Bytes, Bytes]:
-        """Both as compiled code wants them. Raises ValueError if they do not fit the network."""
+        """Both as compiled code takes them. Raises ValueError if they do not fit the network."""
         vae, (inputs, _) = self.vae, self.vae.parameters.shapes["encoder.hidden0.W"]
         classes = inputs - vae.input_dim
         if images.dtype != np.uint8 or math.prod(images.shape[1:]) != vae.input_dim:
@@ -262,7 +262,10 @@ class Engine:
         learning_rates: ArrayLike = (),
         batch_size: int = TEST_BATCH,
     ) -> Batches:
-        """Everything for compiled code, which checks nothing: so here it is checked."""
+        """All inputs of the compiled code, which checks nothing.
+
+        Raises IndexError or ValueError if they do not fit.
+        """
         indices = np.require(indices, np.int64, ["C", "W"])
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(images):
             raise IndexError(
@@ -307,9 +310,9 @@ class Engine:
 
 
 def to_the_end(action: Callable[[], object]) -> None:
-    """Do something that must not be left half done; a Ctrl-C meanwhile is raised afterwards.
+    """Run an action to its end: a Ctrl-C during it is raised afterwards.
 
-    The action may be done twice.
+    The action may run twice.
     """
     try:
         action()

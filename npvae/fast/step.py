@@ -18,8 +18,8 @@ The gradients of the layers between are sums over images, which are added up ove
 makes the step for a slice of them. (Sharing out the images alone is simpler. Measured at batch 512
 and 32, it takes 1.0 and 1.4 times as long: gradients and new weights travel, 0.8 MB a batch.)
 
-All sums are made in the same order whoever comes first: equal seeds and numbers of workers give
-equal bits.
+All sums are made in a fixed order, whichever worker is first: equal seeds and numbers of workers
+give equal bits.
 """
 
 from __future__ import annotations
@@ -309,7 +309,7 @@ def train_batches(
         meetings += workers
         meet(counter, meetings, yields)
 
-        # Everybody sees the same loss.
+        # All workers see the same loss.
         bce = kl = 0.0
         for other in range(workers):
             bce += network.losses[other, 0] / B

@@ -76,7 +76,7 @@ def train(
     A conditional model needs the labels (N,) of both, others must not have any.
 
     `backend` is "auto", the engine where it can run, or "numpy", the lesson; by default what the
-    environment variable NPVAE_BACKEND says. Both give the same numbers but for rounding. `ranks`
+    environment variable NPVAE_BACKEND says. Both give the same numbers up to rounding. `ranks`
     are the processes that train this model together, if there are several; all call this alike.
 
     The optimizer's learning rate is set as settings say. Raises ValueError for images that are not

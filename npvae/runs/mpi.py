@@ -139,7 +139,7 @@ class DataParallel(VAE):
 def together(ranks: Ranks | None) -> Iterator[None]:
     """In this context an error of one rank ends all, once rank 0 has said how to continue.
 
-    Signals are the business of rank 0: the others go on until it ends them.
+    Rank 0 alone reacts to signals: the others continue until it ends them.
     """
     if ranks is None:
         yield
@@ -162,12 +162,12 @@ def together(ranks: Ranks | None) -> Iterator[None]:
             late = threading.Timer(PATIENCE, os._exit, [code])
             late.daemon = True
             late.start()
-            ranks.meet(failed=code)  # not heard if the others are in `add_up`
+            ranks.meet(failed=code)  # the others do not get it if they are in `add_up`
         raise SystemExit(code) from error
 
 
 def end_all(code: int) -> None:
-    """End all ranks with this exit code, as one that has failed leaves the others waiting."""
+    """End all ranks with this exit code: the others would wait for one that has failed."""
     size, rank = size_and_rank()
     if size == 1:
         return

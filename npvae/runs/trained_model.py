@@ -101,7 +101,7 @@ class TrainedModel:
             both = " and ".join(filter(None, [self.trained_on, extra]))
             raise DataError(
                 f"the {changed} of {both} are not those that the model was trained on.\n"
-                "To use them nevertheless, name them with --dataset."
+                "To use them anyway, name them with --dataset."
             )
         return train, test
 
