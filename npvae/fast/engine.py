@@ -169,16 +169,27 @@ class Engine:
         tasks = [(*batches, self.network, own, room, rule, data) for own in self.columns]
         others: list[Future[int]] = []
         self.network.counter[0] = 0
+
+        def part(worker: int) -> int:
+            try:
+                return int(self.program.run(worker, *tasks[worker]))
+            except BaseException:  # no memory is left: the others must not wait
+                self.network.counter[0] = GIVEN_UP
+                raise
+
         with one_thread():
             try:
                 for worker, thread in enumerate(self.threads, start=1):
-                    others.append(thread.submit(self.program.run, worker, *tasks[worker]))
-                return int(self.program.run(0, *tasks[0]))
+                    others.append(thread.submit(part, worker))
+                stopped = part(0)
             except BaseException:  # Ctrl-C, perhaps before all have started: do not wait
                 self.network.counter[0] = GIVEN_UP
                 raise
             finally:
                 to_the_end(lambda: wait(others))
+        for other in others:
+            other.result()  # raises what the worker has raised
+        return stopped
 
     def _settle(self, rule: Rule, before: int, data: Batches) -> None:
         """Hand everything that was learned back to the model and the optimizer."""

@@ -9,6 +9,7 @@ import ctypes
 import math
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -26,6 +27,7 @@ from npvae.fast import engine as engine_module
 from npvae.fast.atomics import X86
 from npvae.fast.blas import thread_functions
 from npvae.fast.engine import Engine
+from tests.helpers import ROOT, run
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 16), np.uint8)
 Arguments = dict[str, Any]
@@ -290,6 +292,28 @@ def test_an_interruption_before_all_are_at_work(monkeypatch: pytest.MonkeyPatch)
     np.testing.assert_array_equal(engine.vae.parameters.flat, before)
     assert engine.optimizer.t == 0
     assert train(engine) == expected
+
+
+@pytest.mark.parametrize("failing", [0, 1, 2])
+def test_an_error_of_one_worker_is_an_error_and_the_others_do_not_wait(failing: int) -> None:
+    """In a process of its own: workers that wait for ever hear no signal."""
+    program = (
+        "from tests.fast.test_engine import small_engine, train\n"
+        "engine = small_engine(3)\n"
+        "right = engine.program.run\n"
+        "def run(worker, *task):\n"
+        f"    if worker == {failing}:\n"
+        "        raise MemoryError('no room for x')\n"
+        "    return right(worker, *task)\n"
+        "before = engine.vae.parameters.flat.copy()\n"
+        "engine.program.run = run\n"
+        "try:\n"
+        "    train(engine)\n"
+        "except MemoryError as error:\n"
+        "    print(error, engine.optimizer.t, (engine.vae.parameters.flat == before).all())\n"
+    )
+    done = run([sys.executable, "-c", program], cwd=ROOT)
+    assert (done.stdout, done.returncode) == ("no room for x 0 True\n", 0), done.stderr
 
 
 def test_whoever_stops_looking_stops_it() -> None:
