@@ -3,7 +3,7 @@
     Dense            y = x @ W + b
     activations      h = relu(y) and its relatives: without them, all layers collapse into one
     MLP              Dense and activation, several times in a row
-    reparameterize   z = mu + sigma * epsilon: a random draw that one can differentiate
+    reparameterize   z = mu + sigma * epsilon: a random draw that you can differentiate
 
 Each forward stands directly above its backward, which turns the gradient of the output into that of
 the input. `d_y` is d loss / d y, shaped like y, and so on for every name. Next: model.py.

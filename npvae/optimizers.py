@@ -8,10 +8,10 @@ Adam keeps two running means for every parameter theta, of its gradient and of t
     v_hat = v / (1 - beta2^t)                       too small by exactly this factor
     theta = theta - learning_rate * m_hat / (sqrt(v_hat) + eps)
 
-(Kingma and Ba 2015, algorithm 1.) Where gradients keep their sign, a step has the size of
-`learning_rate`, however large or small they are; otherwise it is smaller. Three relatives follow,
-with the formulas of PyTorch. `update` calls `step` for all parameters: see core/optimizer_base.py.
-Next: schedules.py.
+(Kingma and Ba 2015, algorithm 1.) While a gradient stays the same, each step has the size of
+`learning_rate`, however large or small the gradient is. Where its sign changes, steps are smaller.
+Three relatives follow, with the formulas of PyTorch. `update` calls `step` for all parameters:
+see core/optimizer_base.py. Next: schedules.py.
 """
 
 from dataclasses import dataclass
