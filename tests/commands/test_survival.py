@@ -1,7 +1,7 @@
-"""Training survives what happens to people, and whatever was cut short ends as if it had not been.
+"""Training survives kills, signals and full disks: a resumed run ends like one never interrupted.
 
-Most runs here are forks of a process that has imported everything already: they take a fraction of
-a second. What is to happen to them at which instant is drawn at random; the seed is in the message.
+Most runs here are forks of a process that has already imported everything, so each takes a fraction
+of a second. The instants of the faults are random; a failing test names its seed.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def forks(home: Path) -> Iterator[Forks]:
 
 
 class Straight(NamedTuple):
-    """The folder of a run that nothing happened to, and how long it took."""
+    """The folder of an uninterrupted run, and how long it took."""
 
     folder: Path
     seconds: float
@@ -96,11 +96,13 @@ def straight(home: Path, forks: Forks) -> Straight:
         ending = forks.run([*RUN, "--out", out])
         seconds.append(time.monotonic() - start)
         assert (ending.code, ending.err) == (0, "")
-    return Straight(home / "straight", min(seconds))  # signals shall come while it runs
+    return Straight(
+        home / "straight", min(seconds)
+    )  # the shortest, so that signals come while it runs
 
 
 def assert_the_same(folder: Path, straight: Path) -> None:
-    """All that a run leaves is the same, byte for byte, but for the seconds."""
+    """Both runs left the same files, byte for byte, except for the seconds."""
     for name in (
         "last.npz",
         "loss.png",
@@ -113,7 +115,7 @@ def assert_the_same(folder: Path, straight: Path) -> None:
 
 
 def epochs_in(folder: Path) -> int:
-    """How many epochs the folder holds, which is whole and in order whatever happened; else 0."""
+    """The number of epochs in the folder, 0 without a checkpoint. Its files must be consistent."""
     names = {path.name for path in folder.iterdir() if path.suffix != ".tmp"}
     assert names <= NAMES
     if (folder / "last.npz").exists():
@@ -129,15 +131,15 @@ def epochs_in(folder: Path) -> int:
     return done
 
 
-def epochs_told(out: str) -> int:
+def epochs_printed(out: str) -> int:
     """The last epoch whose row was printed."""
-    told = re.findall(r"^ *(\d+)/8 ", out, re.MULTILINE)
-    return int(told[-1]) if told else 0
+    printed = re.findall(r"^ *(\d+)/8 ", out, re.MULTILINE)
+    return int(printed[-1]) if printed else 0
 
 
 @contextmanager
 def named(case: str) -> Iterator[None]:
-    """Whatever fails in here says in which case."""
+    """A failure in this context names the case."""
     try:
         yield
     except AssertionError as error:
@@ -155,7 +157,7 @@ def kill_until_done(
     tally: Tally,
     first: Sequence[str],
 ) -> int:
-    """Start a run, kill it, resume it, kill it ... until it is done; the number of kills."""
+    """Start a run, kill and resume it until it is done. Returns the number of kills."""
     folder, kills, before = forks.folder / out, 0, 0
     while True:
         begun = (folder / "last.npz").exists()
@@ -163,7 +165,7 @@ def kill_until_done(
         ending = forks.run(arguments, signal.SIGKILL, dice.uniform(0, straight.seconds))
         assert ending.err == ""
         done = epochs_in(folder) if folder.exists() else 0
-        assert done >= max(before, epochs_told(ending.out)), "an epoch is lost that was finished"
+        assert done >= max(before, epochs_printed(ending.out)), "a finished epoch is lost"
         before = done
         if ending.code == 0:
             return kills
@@ -195,7 +197,7 @@ def test_kill_9_loses_no_finished_epoch_and_changes_nothing(
 
 
 def suggested(text: str) -> list[str]:
-    """The command after the words "Continue with:", as a shell would take it to pieces."""
+    """The command after the words "Continue with:", split as a shell splits it."""
     found = re.search(r"Continue with: +python (.*)", text)
     assert found, text
     return shlex.split(found[1])
@@ -204,7 +206,7 @@ def suggested(text: str) -> list[str]:
 def check_interruption(
     forks: Forks, straight: Straight, out: str, ending: Ending, number: int
 ) -> None:
-    """What is there after a signal is right, and the command that the message names goes on."""
+    """The files are right after a signal, and the command in the message resumes the run."""
     assert "Traceback" not in ending.err
     assert "ignored" not in ending.err
     assert ending.err.count("\n") <= 4
@@ -220,7 +222,7 @@ def check_interruption(
         assert forks.run(arguments).code == 0
         assert not list(folder.rglob("*.tmp"))
     else:
-        alone = "", "Interrupted.\n"  # the latter where a library has turned it into an error
+        alone = "", "Interrupted.\n"  # the latter if a library turned it into another error
         assert ending.err in alone or "same command" in ending.err
         again = forks.run([*RUN, "--out", out])
         assert (again.code, again.err) == (0, "")
@@ -228,7 +230,7 @@ def check_interruption(
 
 
 @pytest.mark.parametrize("count", [3, pytest.param(75, marks=pytest.mark.slow)])
-def test_signals_end_it_at_once_and_the_message_tells_how_to_go_on(
+def test_signals_end_it_at_once_and_the_message_says_how_to_continue(
     forks: Forks, straight: Straight, count: int, tally: Tally
 ) -> None:
     for seed in range(count):
@@ -252,10 +254,10 @@ def test_signals_end_it_at_once_and_the_message_tells_how_to_go_on(
 def test_signals_from_the_very_start_of_the_process(
     home: Path, straight: Straight, forks: Forks, count: int, tally: Tally
 ) -> None:
-    """A whole process each, from before Python has started to well into the training.
+    """A new process each; the signal comes at any time from the start of Python to the training.
 
-    Until the first line of `cli.run` a signal is not ours: Python dies of it in its own way, or
-    loses a Ctrl-C in one of its own finalizers, says so, and goes on.
+    Before the first line of `cli.run` we do not handle signals. Python then ends in its own way, or
+    loses a Ctrl-C in one of its own finalizers, reports that and continues.
     """
     for seed in range(count):
         dice, out = random.Random(seed), f"early {count} {seed}"
@@ -283,13 +285,13 @@ def test_signals_from_the_very_start_of_the_process(
 def test_a_closed_terminal(
     home: Path, straight: Straight, forks: Forks, count: int, tally: Tally
 ) -> None:
-    """The window is closed: the kernel sends SIGHUP, and nothing can be printed any more."""
+    """The window is closed: the kernel sends SIGHUP, and nothing can be printed after that."""
     for seed in range(count):
         out = f"closed {count} {seed}"
         ours, theirs = pty.openpty()
         words = shlex.join(command("train.py", *RUN, "--out", out))
         terminal = os.ttyname(theirs)
-        child = subprocess.Popen(  # which opens the terminal, and so it becomes the one of the run
+        child = subprocess.Popen(  # it opens the terminal, which so becomes its own
             ["sh", "-c", f"exec <>{terminal} >&0 2>&1; exec {words}"],
             cwd=home,
             env=environment(TERM="xterm"),
@@ -311,7 +313,9 @@ def test_a_closed_terminal(
         tally("terminals closed while training", "same bytes after resuming")
 
 
-def test_a_run_that_ignores_hang_ups_goes_on(forks: Forks, home: Path, straight: Straight) -> None:
+def test_a_run_that_ignores_hang_ups_continues(
+    forks: Forks, home: Path, straight: Straight
+) -> None:
     """As under nohup."""
     words = ["nohup", *command("train.py", *RUN, "--out", "nohup")]
     ending = interrupted(words, home, signal.SIGHUP, 0, after="^data ")
@@ -321,7 +325,7 @@ def test_a_run_that_ignores_hang_ups_goes_on(forks: Forks, home: Path, straight:
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_that_comes_in_a_finalizer_is_not_lost(number: int, tally: Tally) -> None:
-    """Where Python would print the exception and go on."""
+    """There Python would print the exception and continue."""
     program = (
         "import os, time\n"
         "from npvae.commands import cli\n"
@@ -347,7 +351,7 @@ def test_a_signal_that_comes_in_a_finalizer_is_not_lost(number: int, tally: Tall
 def test_a_second_signal_cuts_nothing_off_unless_one_has_waited(
     number: int, patience: int, out: str, tally: Tally
 ) -> None:
-    """Ctrl-C, and while it is cleaning up another signal, within the seconds of patience or not."""
+    """A second signal comes during the cleanup after Ctrl-C, within the patience or after it."""
     program = (
         "import os, signal, time\n"
         "from npvae.commands import cli, signals\n"
@@ -370,7 +374,7 @@ def test_a_second_signal_cuts_nothing_off_unless_one_has_waited(
 
 
 def test_one_that_was_lost_in_a_finalizer_is_no_alarm_when_all_is_done(tally: Tally) -> None:
-    """The program ends within the moment after which it would be raised again."""
+    """The program ends before it would be raised again."""
     program = (
         "import os, signal, time\n"
         "from npvae.commands import cli\n"
@@ -392,7 +396,7 @@ def test_one_that_was_lost_in_a_finalizer_is_no_alarm_when_all_is_done(tally: Ta
 
 
 def test_a_signal_that_comes_at_any_line_after_the_work_is_no_traceback(tally: Tally) -> None:
-    """A process for each line of cli.py that is run when main is done; 0: there are no more."""
+    """One process per line of cli.py that runs after main; exit code 0 means that none is left."""
     program = (
         "import os, signal, sys\n"
         "from npvae.commands import cli\n"
@@ -430,9 +434,9 @@ def test_a_signal_that_comes_at_any_line_after_the_work_is_no_traceback(tally: T
 
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_that_comes_when_all_is_done_changes_nothing(number: int, tally: Tally) -> None:
-    """Python takes itself down, all callbacks are over: the exit code stays what it was.
+    """While Python shuts down, after all callbacks, the exit code stays as it is.
 
-    The names of a program are taken away then, so what a finalizer needs stands in its arguments.
+    The names of the program are gone by then, so the finalizer keeps what it needs in its defaults.
     """
     program = (
         "import os\n"
@@ -450,7 +454,7 @@ def test_a_signal_that_comes_when_all_is_done_changes_nothing(number: int, tally
 
 
 def assert_interrupted(ending: Ending) -> None:
-    """By Ctrl-C, before there was an epoch to keep."""
+    """It was ended by Ctrl-C before its first epoch was finished."""
     assert ending.code == 130
     assert ending.err.startswith("Interrupted.")
     assert ending.err.count("\n") <= 2
@@ -458,7 +462,7 @@ def assert_interrupted(ending: Ending) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_while_kernels_are_compiled(home: Path, tmp_path: Path, tally: Tally) -> None:
-    """Nothing is in the cache: the first run compiles for ten seconds and more."""
+    """The cache is empty, so the run compiles for some ten seconds."""
     for seed in range(8):
         words = command("train.py", *RUN, "--epochs", "9999", "--out", f"cold {seed}")
         empty = {"NPVAE_BACKEND": "auto", "NUMBA_CACHE_DIR": str(tmp_path / str(seed))}
@@ -471,7 +475,7 @@ def test_ctrl_c_while_kernels_are_compiled(home: Path, tmp_path: Path, tally: Ta
 
 @pytest.mark.slow
 def test_ctrl_c_while_kernels_are_loaded(home: Path, tally: Tally) -> None:
-    """They are in the cache: loading them takes a moment, in which llvmlite is easily disturbed."""
+    """The cache is full. An exception while llvmlite loads a kernel becomes another error."""
     arguments = [*RUN, "--epochs", "1"]
     warm = run_script("train.py", *arguments, cwd=home, NPVAE_BACKEND="auto")
     assert warm.returncode == 0
@@ -489,16 +493,16 @@ def test_ctrl_c_while_kernels_are_loaded(home: Path, tally: Tally) -> None:
 
 
 def first_epochs(forks: Forks, out: str, epochs: int) -> Path:
-    """A run as the straight one, which ended after fewer epochs: all that was asked for then."""
+    """A complete run with fewer epochs than the straight one and otherwise the same settings."""
     arguments = [word if word != "8" or k != 3 else str(epochs) for k, word in enumerate(RUN)]
     assert forks.run([*arguments, "--out", out]).code == 0
     return forks.folder / out
 
 
-def test_a_full_disk_keeps_the_last_epoch_and_the_message_tells_how_to_go_on(
+def test_a_full_disk_keeps_the_last_epoch_and_the_message_says_how_to_continue(
     forks: Forks, home: Path, straight: Straight, tally: Tally
 ) -> None:
-    """A limit on the length of files stands in for it; pictures fit, the checkpoint does not."""
+    """A limit on file sizes stands in for a full disk: pictures fit, the checkpoint does not."""
     folder = first_epochs(forks, "full disk", 3)
     before = (folder / "last.npz").read_bytes()
     words = shlex.join(command("train.py", "--resume", "full disk", "--epochs", "8"))
@@ -519,7 +523,7 @@ THREE_EPOCHS = Settings(dataset="digits.npz", epochs=3, hidden_dims=(8,), batch_
 
 @pytest.fixture
 def three(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The run of THREE_EPOCHS that nothing happens to; we are in the folder of its folder."""
+    """An uninterrupted run of THREE_EPOCHS; its parent is the current folder."""
     monkeypatch.chdir(tmp_path)
     digits_file(tmp_path)
     training_run.start(THREE_EPOCHS, None, "straight", quiet=True)
@@ -533,8 +537,10 @@ def cut_short(
     monkeypatch: pytest.MonkeyPatch,
     settings: Settings = THREE_EPOCHS,
 ) -> BaseException:
-    """Start a run in `out`; what it raises when the file of this number, from 1, is put in
-    its place: an OSError instead of that, anything else right after it."""
+    """Start a run in `out` and return what it raises at file number `which`, counted from 1.
+
+    An OSError is raised instead of replacing this file, any other error right after that.
+    """
     original, left = os.replace, which
 
     def replace(source: Any, target: Any) -> None:
@@ -558,7 +564,7 @@ FILES = ["run.json", *EPOCH, *EPOCH, "sampled", "rec", "loss", "gif", "report", 
 
 
 @pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
-def test_whichever_file_cannot_be_replaced_the_run_can_be_taken_up_again(
+def test_whichever_file_cannot_be_replaced_the_run_can_be_resumed(
     every: int, three: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -591,10 +597,10 @@ def test_whichever_file_cannot_be_replaced_the_run_can_be_taken_up_again(
 
 
 @pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.slow)])
-def test_ctrl_c_right_after_a_file_leaves_all_in_agreement(
+def test_after_ctrl_c_right_after_a_file_all_files_agree(
     every: int, three: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
-    """Right after last.npz, too, when metrics.csv is an epoch behind it."""
+    """This includes last.npz, after which metrics.csv is one epoch behind."""
     first = FILES.index("last") + 1
     for which in range(first, len(FILES) + 1, every):
         out = f"cut {which}"
@@ -613,20 +619,20 @@ def test_ctrl_c_right_after_a_file_leaves_all_in_agreement(
 def test_best_without_last_is_an_epoch_too(
     three: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With --validation, best.npz comes before last.npz: in the first epoch there is only it."""
+    """With --validation, best.npz is written before last.npz, so in the first epoch it is alone."""
     settings = replace(THREE_EPOCHS, validation=50)
     training_run.start(settings, None, "validated", quiet=True)
     cut_short("cut", FILES.index("last") + 1, KeyboardInterrupt(), monkeypatch, settings)
     assert {path.name for path in Path("cut").glob("*.npz")} == {"best.npz"}
-    told = capsys.readouterr().err
-    assert f"The state after epoch 1 is in {Path('cut/best.npz')}" in told
-    assert suggested(told)[1:] == ["--resume", "cut"]
+    err = capsys.readouterr().err
+    assert f"The state after epoch 1 is in {Path('cut/best.npz')}" in err
+    assert suggested(err)[1:] == ["--resume", "cut"]
     training_run.resume("cut", {}, None, quiet=True)
     assert_the_same(Path("cut"), Path("validated"))
     assert Path("cut/best.npz").read_bytes() == Path("validated/best.npz").read_bytes()
 
 
-def test_a_run_whose_pictures_were_removed_goes_on(three: Path) -> None:
+def test_a_run_whose_pictures_were_removed_continues(three: Path) -> None:
     training_run.start(replace(THREE_EPOCHS, epochs=2), None, "run", quiet=True)
     shutil.rmtree("run/images")
     training_run.resume("run", {"epochs": 3}, None, quiet=True)
@@ -637,14 +643,14 @@ def test_a_run_whose_pictures_were_removed_goes_on(three: Path) -> None:
 
 PLAIN_USER = ["setpriv", "--bounding-set=-dac_override"] if os.geteuid() == 0 else []
 modes_count = pytest.mark.skipif(
-    bool(PLAIN_USER) and not shutil.which("setpriv"), reason="to root every folder is writable"
+    bool(PLAIN_USER) and not shutil.which("setpriv"), reason="root may write to every folder"
 )
 
 
 def as_a_plain_user(
     script: str | Path, *arguments: str | Path, cwd: Path, **changes: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run it with a home that cannot be written, and heed the modes of all folders."""
+    """Run it as a user to whom the modes of all folders apply, with a home that is read-only."""
     words = [*PLAIN_USER, sys.executable, str(script), *map(str, arguments)]
     env = environment(HOME="/proc", XDG_CACHE_HOME="", **changes)
     return run(words, cwd=cwd, env=env)
@@ -691,7 +697,7 @@ def test_a_folder_that_cannot_be_written(
 @modes_count
 @pytest.mark.parametrize("backend", ["numpy", pytest.param("auto", marks=pytest.mark.slow)])
 def test_a_read_only_installation_without_git(tmp_path: Path, backend: str) -> None:
-    """Nowhere to keep bytecode or compiled kernels: it works, and says so in one line at most."""
+    """Bytecode and compiled kernels cannot be kept: it works, with at most one line about it."""
     source, work = tmp_path / "source", tmp_path / "work"
     for name in ("npvae", "scripts"):
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -736,7 +742,7 @@ def test_the_same_command_twice_uses_two_folders_and_a_used_one_is_refused(
 # ------------------------------------------------------------------ another place, another machine
 
 
-def test_it_goes_on_from_another_folder(
+def test_it_resumes_from_another_folder(
     forks: Forks, home: Path, tmp_path: Path, straight: Straight
 ) -> None:
     folder = first_epochs(forks, "elsewhere", 3)
@@ -748,13 +754,13 @@ def test_it_goes_on_from_another_folder(
 
 @pytest.mark.parametrize("name", ["mit Leerzeichen", "Überläufer", "o'clock", "-dash", "b\udcffad"])
 def test_odd_names_of_folders(name: str, forks: Forks, home: Path, straight: Straight) -> None:
-    """The last one is no text at all, which a file system does not mind."""
+    """The last one is not valid text; file systems accept it."""
     ending = forks.run([*RUN, f"--out={name}"])
     assert (ending.code, ending.err) == (0, "")
     assert_the_same(home / name, straight.folder)
 
 
-def test_a_terminal_that_knows_no_letters_but_ascii(home: Path) -> None:
+def test_a_terminal_that_knows_only_ascii(home: Path) -> None:
     changes = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     arguments = [*RUN, "--out", "straßen"]
     done = run_script("train.py", *arguments, cwd=home, PYTHONIOENCODING="ascii", **changes)
@@ -763,7 +769,7 @@ def test_a_terminal_that_knows_no_letters_but_ascii(home: Path) -> None:
     assert epochs_in(home / "straßen") == 8
 
 
-def test_another_number_of_threads_is_no_obstacle_but_told(
+def test_another_number_of_threads_is_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -774,7 +780,7 @@ def test_another_number_of_threads_is_no_obstacle_but_told(
     training_run.start(settings, None, "run")
     assert capsys.readouterr().err == ""
     monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    training_run.resume("run", {"epochs": 2}, None, quiet=True)  # of that, --quiet is no reason
+    training_run.resume("run", {"epochs": 2}, None, quiet=True)  # --quiet does not hide it
     err = capsys.readouterr().err
     note = "note: last digits may differ: cores is 2, it was 1\n"
     assert err == note
@@ -791,9 +797,9 @@ class Terminal(io.StringIO):
 def test_clocks_that_jump_change_nothing_but_the_times(
     three: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each clock that our modules read goes wrong by hours, forwards and backwards.
+    """Each clock that our modules read jumps by hours, forwards and backwards.
 
-    Those of Python itself stay right: its threads wait by them.
+    Python's own clocks stay right, because its threads wait by them.
     """
     dice = random.Random(7)
 
@@ -818,7 +824,7 @@ def test_clocks_that_jump_change_nothing_but_the_times(
     assert any(time == 0 or time > 100 for time in times)  # so the clocks did jump
 
 
-# ------------------------------------------------------------------ losses that are no numbers
+# ------------------------------------------------------------------ losses that are not finite
 
 
 def test_a_learning_rate_that_is_far_too_large(home: Path, forks: Forks, tally: Tally) -> None:
