@@ -58,7 +58,7 @@ def collected() -> Iterator[None]:
 
 @pytest.fixture
 def time_limit() -> Iterator[None]:
-    """What would wait for ever, as at a pipe that nobody writes to, fails after five minutes."""
+    """A test that waits for ever, as at a pipe without a writer, fails after five minutes."""
     if os.name != "posix":
         pytest.skip("pipes and alarms are those of Unix")
 

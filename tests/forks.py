@@ -1,4 +1,4 @@
-"""Scripts run in processes that something happens to: a signal, kill -9, a narrow terminal.
+"""Runs scripts in processes that get a signal or kill -9, or have a narrow terminal.
 
 `Forks` runs them in forks of a process that has imported everything already, which take a fraction
 of a second; `interrupted` and `on_a_terminal` start Python anew. Only for systems like Unix.
@@ -92,7 +92,7 @@ class Forks:
         script: str = "train.py",
         folder: str = ".",
     ) -> Ending:
-        """Its end, by itself or by a signal that it gets after so many seconds."""
+        """How it ended, by itself or by a signal after so many seconds."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         path = str(ROOT / "scripts" / script)
@@ -115,7 +115,7 @@ class Forks:
 
 @contextmanager
 def like_a_user() -> Iterator[None]:
-    """Signals count, also where the tests run in the background; in the end all is as it was."""
+    """Signals are not ignored, even if the tests run in the background; restored afterwards."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
@@ -143,7 +143,7 @@ def started(words: Sequence[str], cwd: Path, **changes: str) -> subprocess.Popen
 def interrupted(
     words: Sequence[str], cwd: Path, number: int, delay: float, after: str = "", **changes: str
 ) -> Ending:
-    """The end of a command line that gets a signal so many seconds after its start.
+    """How a command line ends that gets a signal so many seconds after its start.
 
     Or after a line in which the pattern `after` is found; `out` then lacks what came before.
     """

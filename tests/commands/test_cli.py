@@ -93,7 +93,7 @@ def ending(main: Callable[[Sequence[str]], int | None]) -> Any:
 
 
 def process(body: str) -> subprocess.CompletedProcess[str]:
-    """How a process ends that has such a main; a signal might end this one, and all tests."""
+    """How a process with this main ends. A signal might end this process, and all tests."""
     main = textwrap.indent(textwrap.dedent(body), "    ")
     modules = "import os, signal, time, warnings\nfrom npvae.commands import cli\n"
     return run([sys.executable, "-c", f"{modules}def main(arguments):\n{main}\ncli.run(main)"])
@@ -224,7 +224,7 @@ def test_a_current_folder_that_has_been_removed(script: str, tmp_path: Path) -> 
 def test_commands_are_for_the_python_that_runs_this(
     found: dict[str, str], word: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another one may lack our packages."""
+    """Another Python may lack our packages."""
     monkeypatch.setattr(sys, "executable", "/venv/bin/python")
     monkeypatch.setattr(shutil, "which", found.get)
     assert terminal.command("train.py").startswith(f"{word} ")
@@ -237,7 +237,7 @@ def test_commands_are_for_the_python_that_runs_this(
 def test_a_missing_package_is_named_with_what_installs_it(
     script: str, module: str, package: str, tmp_path: Path
 ) -> None:
-    """As in a clone whose packages nobody has installed yet."""
+    """As in a clone whose packages are not installed yet."""
     words = command(script, *(["a", "b"] if script == "compare.py" else []))[1:]
     program = (
         "import runpy, sys\n"

@@ -1,4 +1,4 @@
-"""What commands make of their options: help, spellings, hints, and 250 bad command lines.
+"""How commands read their options: help, spellings, hints, and 250 bad command lines.
 
 A bad command line is refused in one line that names the value, and before a heavy import.
 """
@@ -96,7 +96,7 @@ Result = tuple[Any, str, str, list[str]]  # exit code, stdout, stderr, heavy imp
 
 
 def outcomes(lines: Sequence[tuple[str, str]], folder: Path | None = None) -> list[Result]:
-    """What comes of command lines (script, arguments), all in one child process."""
+    """The results of command lines (script, arguments), all run in one child process."""
     asked = [[str(ROOT / "scripts" / script), arguments.split()] for script, arguments in lines]
     words = [sys.executable, "-W", "error", "-c", CHILD]
     env = environment(PYTHONIOENCODING="utf-8")

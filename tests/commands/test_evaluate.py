@@ -1,4 +1,4 @@
-"""What is said of a trained model: the bound on log p(x) against log p(x), and each figure by hand.
+"""What evaluate.py reports: the bound on log p(x) against log p(x), and each figure by hand.
 
 Where a mean over n draws is compared, five standard errors are allowed; the seeds are fixed.
 """
@@ -51,7 +51,7 @@ def small_vae(latent_dim: int = 3, dtype: str = "float64") -> VAE:
 
 
 def draws_of_the_bound(vae: VAE, images: Images, samples: int, repeats: int, **more: Any) -> Floats:
-    """The bound (N, repeats) of every image again and again, with noise of its own each time."""
+    """The bound (N, repeats) of every image, computed repeatedly with new noise each time."""
     again, rng = np.repeat(images, repeats, axis=0), np.random.default_rng(samples)
     bound = iwae_bound(vae, again, samples, rng, **more)
     return bound.reshape(len(images), repeats)
@@ -63,7 +63,7 @@ def mean_errors(draws: Floats) -> tuple[Floats, Floats]:
 
 
 def test_with_one_sample_it_is_the_elbo() -> None:
-    """Not draw by draw, where kl is itself a draw here and its mean there, but on average."""
+    """They agree on average, not in each draw: the bound draws kl, the loss has a closed form."""
     vae, n = small_vae(), 5000
     bound, error = mean_errors(draws_of_the_bound(vae, FEW, samples=1, repeats=n))
     again = np.repeat(FEW, n, axis=0)
@@ -118,7 +118,7 @@ def test_with_many_samples_it_meets_log_p(dtype: str) -> None:
 
 
 def test_one_sample_does_not_depend_on_the_batch_size() -> None:
-    """The generator hands out the same numbers in pieces: image k gets the k-th epsilon."""
+    """Drawn in pieces, the numbers are the same: image k gets the k-th epsilon."""
     found = [
         iwae_bound(small_vae(), FEW, 1, np.random.default_rng(4), batch_size=size)
         for size in (1, 3, 8, 500)
@@ -135,7 +135,7 @@ def test_several_samples_do_not_depend_on_the_batch_size_but_for_the_noise() -> 
 
 
 def test_a_code_that_tells_nothing_has_an_exact_bound() -> None:
-    """q is the prior and the decoder is deaf to z: every weight is p(x) itself."""
+    """q is the prior and the decoder ignores z, so every weight is p(x) itself."""
     vae = VAE(12, (6,), 3, dtype="float64")
     vae.parameters.flat[:] = 0
     bound = iwae_bound(vae, FEW, 7, np.random.default_rng(5))
@@ -242,7 +242,7 @@ def report(vae: VAE | None = None, **changes: Any) -> dict[str, Any]:
 
 
 def test_the_figures_of_an_untrained_model() -> None:
-    """It is near a coin flip for each pixel, and above what takes no model at all."""
+    """It is near a coin flip for each pixel, and above the baseline, which needs no model."""
     found = report()
     assert found["images"] == 60
     assert 784 * math.log(2) - 20 < found["bce"]["mean"] < 784 * math.log(2) + 60
@@ -255,7 +255,7 @@ def test_the_figures_of_an_untrained_model() -> None:
 
 
 def test_the_bound_of_the_report_is_a_loss_and_closer() -> None:
-    """Of the same 60 images; the code is so narrow that there is much to be gained."""
+    """For the same 60 images; q is so narrow that more draws gain much."""
     vae = untrained()
     vae.parameters["encoder.log_var.b"] = -3
     one, many = (report(vae, samples=k, bound_images=60) for k in (1, 100))
@@ -352,7 +352,7 @@ def test_the_table_of_a_latent_code_that_is_not_used() -> None:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a run of an untrained model in it, and its dataset; we are in it."""
+    """The current folder, with a run of an untrained model and its dataset."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "runs" / "digits-z2-001"
     folder.mkdir(parents=True)
@@ -392,7 +392,7 @@ def test_the_command_for_people(run: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_another_dataset_may_be_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """One that has no test set of its own, which people are told, and programs are not."""
+    """A dataset without a test set: people get a note about it, programs do not."""
     np.savez("other.npz", images=TRAIN.images, labels=TRAIN.labels)
     main([*QUICK, "--dataset", "other.npz"])
     assert "no test set of its own" in capsys.readouterr().out
@@ -417,7 +417,7 @@ def test_without_a_model_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_loss_that_is_not_finite_is_an_error() -> None:
-    """Else the table breaks off with an error of ours, and --json prints what is not JSON."""
+    """Otherwise the table would end with a bug of ours, and --json would print invalid JSON."""
     images = np.zeros((4, 28, 28), np.uint8)
     data = Dataset("black", images, np.zeros(4, np.uint8), ("black",), "made here")
     vae = VAE(hidden_dims=(4,), latent_dim=2)

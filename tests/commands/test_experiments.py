@@ -1,4 +1,4 @@
-"""Experiments are run once, resumed, never mistaken, counted and weighed rightly."""
+"""Experiments run once, are resumed, are never confused, and their tables are right."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def meant(run: Experiment) -> Settings:
 
 
 def pretend(run: Experiment, epochs: int | None = None) -> None:
-    """What train.py leaves of a run that has got this far, or to its end, but for the model."""
+    """The files of a run with so many epochs, or all of them, without the model."""
     run.folder.mkdir(parents=True)
     about = {"settings": meant(run).as_dict()}
     (run.folder / "run.json").write_text(json.dumps(about))
@@ -170,7 +170,7 @@ def test_a_run_that_does_not_tell_its_settings_is_refused(tmp_path: Path) -> Non
 def test_the_table_of_all_runs_has_all_that_are_finished(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whichever were asked for this time, and however many seeds."""
+    """The tables hold all of them, whatever this call asked for."""
     asked = [Experiment(options, 0, tmp_path) for options in option_lines("presets")]
     change = f"--preset tutorial {CHANGES[0]}"
     more = [Experiment("--preset tutorial", 1, tmp_path), Experiment(change, 12, tmp_path)]
@@ -282,7 +282,7 @@ def test_a_seed_that_diverged_is_told_beside_the_others() -> None:
 
 
 def test_a_kill_between_the_last_two_files_is_no_failure(here: Path) -> None:
-    """The next call resumes it: that says it has all its epochs, and writes the row that lacks."""
+    """The next call resumes it, which writes the missing row and reports that nothing is left."""
     run = Experiment(f"{BASE} --epochs 2", 0, Path("runs"))
     experiment_runs.train_all([run], TRAIN, Here(1), quiet=True)
     rows = (run.folder / "metrics.csv").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""A run on pictures of the user's own: what was done to them on the way in belongs to the run."""
+"""A run on the user's own pictures: how they were changed when loaded belongs to the run."""
 
 from __future__ import annotations
 

@@ -56,7 +56,7 @@ def signals_count() -> Iterator[None]:
 
 
 def session(body: str, folder: Path, *flags: str) -> str:
-    """What such a session prints; the body ends it with an error if something is wrong."""
+    """The output of such a session; the body raises an error if something is wrong."""
     done = run([sys.executable, *flags, "-c", SESSION + body], cwd=folder, env=environment())
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
@@ -64,7 +64,7 @@ def session(body: str, folder: Path, *flags: str) -> str:
 
 @pytest.mark.parametrize("thread", ["main", "another"])
 def test_the_session_is_as_it_was(thread: str, tmp_path: Path) -> None:
-    """However a command ends: done, or with an error."""
+    """Whether a command succeeds or ends with an error."""
     digits_file(tmp_path)
     calls = """
 def calls():

@@ -1,4 +1,4 @@
-"""scripts/train.py as a user meets it: what it prints, what it leaves, how it stops and goes on."""
+"""scripts/train.py as a user sees it: its output, its files, how it stops and resumes."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def printed(home: Path) -> list[str]:
-    """What two runs with equal seeds said."""
+    """The output of two runs with equal seeds."""
     arguments = ["--dataset", "digits.npz", "--epochs", "3", "--batch-size", "64", "--seed", "5"]
     texts = []
     for _ in range(2):
@@ -136,7 +136,7 @@ def test_what_it_names_as_next_is_there(home: Path, printed: list[str]) -> None:
 
 
 def test_the_commands_of_a_page_name_its_run(home: Path, printed: list[str]) -> None:
-    """It is still read when there are newer runs, which are what the commands take by default."""
+    """The page is still read when there are newer runs, and commands use the newest by default."""
     for folder, text in zip(runs(home), printed, strict=True):
         run_dir = str(folder.relative_to(home))
         for _, line in data_of(folder / "report.html")["next"]:
@@ -304,7 +304,7 @@ def test_a_reader_who_leaves_a_complete_run_is_no_error(home: Path, tmp_path: Pa
 def test_an_output_that_fails_is_not_blamed_on_the_data(
     dataset: str, output: str, code: int, tmp_path: Path
 ) -> None:
-    """Nor is it taken for success: what is read is told of before there is a run to be kept."""
+    """It is no success either: notes about the data come before there is a run to keep."""
     x, _ = digits(20, 2)
     (tmp_path / "pictures").mkdir()
     for number, image in enumerate(x):
@@ -398,7 +398,7 @@ def test_with_validation_it_says_which_epoch_is_the_best(
 
 
 def test_it_says_so_if_a_run_has_few_steps(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As with a few hundred pictures of one's own and the batch size for sixty thousand."""
+    """As with a few hundred pictures and a batch size meant for sixty thousand."""
     start(here, "few", epochs=2, batch_size=512)
     assert (
         "only 2 steps in all: try more --epochs or a smaller --batch-size"
@@ -464,7 +464,7 @@ def test_the_page_of_a_run_is_complete_after_every_epoch_and_when_it_is_resumed(
 
 
 def test_the_curve_has_a_point_for_every_epoch(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also for those without pictures, and for those before it was resumed."""
+    """This includes epochs without pictures, and those before the run was resumed."""
     drawn: list[list[float]] = []
 
     def curve(history: Sequence[Mapping[str, float]], name: str, *bounds: float) -> Image.Image:
@@ -486,7 +486,7 @@ def samples(path: str) -> Any:
 
 
 def test_samples_of_all_epochs_are_of_the_same_codes(here: Path) -> None:
-    """So one sees a picture become clearer, not another one each time.
+    """So you see the same picture become clearer, not another one each time.
 
     Steps of 1e-30 do not change the model: then the pictures do not change either.
     """

@@ -25,6 +25,7 @@ import pytest
 
 from npvae.core.errors import DataError
 from npvae.datasets import download, load_dataset, standard
+from tests.helpers import full_disk
 
 RNG = np.random.default_rng(7)
 
@@ -406,10 +407,7 @@ def test_interrupt_leaves_no_partial_file(
 def test_full_disk_is_named(
     call: str, mirror: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*args: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, call, fail)
+    monkeypatch.setattr(os, call, full_disk)
     with pytest.raises(DataError, match="No space left on device"):
         load_dataset("fashion-mnist", tmp_path)
     assert names_in(tmp_path / "fashion-mnist") == []

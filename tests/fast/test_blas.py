@@ -1,4 +1,4 @@
-"""The BLAS of NumPy is found, checked, and given back as it was."""
+"""The BLAS of NumPy is found and checked, and its number of threads is restored."""
 
 from __future__ import annotations
 

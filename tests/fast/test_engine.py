@@ -135,7 +135,7 @@ def test_nothing_is_done_without_images() -> None:
 
 
 def reference(steps: int, **changes: Any) -> Engine:
-    """An engine that has trained on so many batches of the task, and no more."""
+    """An engine that has trained on exactly so many batches of the task."""
     engine, given = small_engine(), {**task(), **changes}
     images = min(6 * steps, 20)
     for name in ("indices", "epsilon"):
@@ -187,7 +187,7 @@ def test_a_learning_rate_that_explodes_ends_in_a_loss_that_is_not_finite() -> No
 
 
 def large_engine() -> tuple[Engine, Arguments]:
-    """One that would work for minutes: 2,048 hidden units."""
+    """An engine with 2,048 hidden units, which would work for minutes."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (512, 784), np.uint8)
     engine = Engine(VAE(784, (2048,), 10, rng=rng), Adam(), images, workers=2)
@@ -202,7 +202,7 @@ def large_engine() -> tuple[Engine, Arguments]:
 
 
 def test_ctrl_c_is_heard_while_it_computes() -> None:
-    """Nobody is left at work, and exactly the steps that are counted have been made."""
+    """No worker is left at work, and exactly the counted steps have been made."""
     engine, given = large_engine()
     timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -278,7 +278,7 @@ def test_it_looks_up_several_times_a_second() -> None:
 
 
 def test_an_interruption_before_all_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then those who are there do not wait for the others: nothing has changed, all goes on."""
+    """The workers that have started do not wait for the others, and nothing has changed."""
     engine, expected = small_engine(3), train(small_engine(3))
     before = engine.vae.parameters.flat.copy()
 
@@ -328,7 +328,7 @@ def test_whoever_stops_looking_stops_it() -> None:
 
 @pytest.mark.parametrize("possible", [0, 1])
 def test_where_a_thread_cannot_be_started(possible: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that there are do the work; if there are none, it is done in the calling thread."""
+    """The threads that start do the work; without any, the calling thread does it alone."""
     start = threading.Thread.start
     started: list[threading.Thread] = []
 
@@ -357,7 +357,7 @@ def test_there_is_a_worker_for_each_core(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.fixture
 def blas_threads() -> Any:
-    """Functions that read and set the threads of BLAS, which are as before in the end."""
+    """Functions that read and set the threads of BLAS; the number is restored afterwards."""
     functions = thread_functions()
     if functions is None:
         pytest.skip("BLAS does not tell its threads")
@@ -402,7 +402,7 @@ def test_a_warp_that_is_no_number_shows_in_the_loss_and_reads_nothing_beyond() -
 
 
 def test_tiny_numbers_count_as_zero_only_inside() -> None:
-    """The calling thread is the first worker, and goes on with NumPy afterwards."""
+    """The calling thread is the first worker, and continues with NumPy afterwards."""
     train(small_engine())
     tiny = np.full(100, 1e-40, np.float32)
     assert (tiny * np.float32(0.5) > 0).all()

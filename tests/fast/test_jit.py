@@ -1,8 +1,7 @@
-"""Code is compiled once and kept in a safe place; a cache that does not work stops nobody."""
+"""Code is compiled once and kept in a safe place; a broken cache never stops a run."""
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import runpy
@@ -19,6 +18,7 @@ import pytest
 from npvae.core.parameters import Array
 from npvae.fast import jit
 from npvae.fast.jit import CannotCompile, Program
+from tests.helpers import full_disk
 
 needs_compiler = pytest.mark.skipif(bool(jit.WHY_NOT), reason=f"no compiler: {jit.WHY_NOT}")
 
@@ -33,7 +33,7 @@ def fails(array: Array) -> None:
 
 
 def fresh(function: Callable[..., Any] = double, dtype: str = "float64") -> Program:
-    """As a new process would make it."""
+    """A program as a new process would make it."""
     return Program(function, dtype)
 
 
@@ -50,7 +50,7 @@ def works_with_warnings(program: Program) -> list[str]:
 
 
 def hits(program: Program) -> tuple[int, int]:
-    """How often the cache had it, and how often not."""
+    """The numbers of cache hits and misses."""
     stats = program.run.stats  # type: ignore[attr-defined]
     return sum(stats.cache_hits.values()), sum(stats.cache_misses.values())
 
@@ -133,16 +133,12 @@ def test_a_damaged_cache_file_costs_a_warning(
 
 @needs_compiler
 def test_a_cache_file_that_leads_nowhere_is_none(cache: Path) -> None:
-    """Or one that another process removes between the listing and the look."""
+    """Nor is one that another process removes between the listing and the check."""
     works_with_warnings(fresh())
     (file,) = cache.rglob("*.nbi")
     file.unlink()
     file.symlink_to("nothing")
     assert fresh().must_compile()
-
-
-def full_disk(*_: object) -> None:
-    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 @needs_compiler

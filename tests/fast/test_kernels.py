@@ -1,4 +1,4 @@
-"""Each loop of the engine does what the function of the lesson does that it stands for.
+"""Each loop of the engine computes the same as the function of the lesson that it stands for.
 
 Here they run as plain Python, also where nothing can be compiled. Compiled, they are compared in
 tests/test_lesson_and_engine.py, all together.

@@ -41,7 +41,7 @@ def forks(home: Path) -> Iterator[Forks]:
 
 @pytest.fixture(scope="module")
 def here(forks: Forks) -> Ending:
-    """A run in runs/, the newest one for as long as the tests of this file last."""
+    """A run in runs/ that stays the newest one during the tests of this file."""
     return ran(forks, "train.py", "--dataset", "digits.npz", *SMALL)
 
 
@@ -101,7 +101,7 @@ def test_what_a_finished_run_suggests(
 
 
 def test_what_each_picture_suggests(forks: Forks, here: Ending, elsewhere: Ending) -> None:
-    """From one to the next, until they come round: each is in the folder of the model asked for."""
+    """Each command suggests the next, in a circle, and each names the model that was asked for."""
     for given in ([], ["--checkpoint", "a run's place"]):
         words, seen = ["generate.py", *given], list[str]()
         while (mode := words[1] if words[1:2] != given[:1] and words[1:] else "prior") not in seen:
@@ -117,7 +117,7 @@ def test_what_each_picture_suggests(forks: Forks, here: Ending, elsewhere: Endin
 
 
 def test_a_folder_in_use(forks: Forks, elsewhere: Ending) -> None:
-    """It has all its epochs already, so to go on is to ask for more of them."""
+    """It has all its epochs already, so the suggestion asks for more."""
     arguments = ["--dataset", "digits.npz", *SMALL, "--out"]
     ran(forks, "train.py", *arguments, "used")
     refused = ran(forks, "train.py", *arguments, "used", code=6)
@@ -163,7 +163,7 @@ def test_no_model_at_all(forks: Forks) -> None:
 
 
 def test_an_unknown_class(forks: Forks, here: Ending) -> None:
-    """Each of those that are named instead is one."""
+    """Each of the names suggested instead is a class."""
     refused = ran(forks, "generate.py", "class", "thing", code=2)
     named = re.search(r"^Its classes: (.+)\.$", refused.err, re.MULTILINE)
     assert named
@@ -241,7 +241,7 @@ def test_experiments_without_runs(forks: Forks) -> None:
     ],
 )
 def test_the_summary_says_where_the_loss_is(images: str, loss: float, said: str) -> None:
-    """Between the baseline and the floor, or where no loss can be: never "100008604 %"."""
+    """For losses between baseline and floor, and for impossible ones: never "100008604 %"."""
     train, test = digits(200, 60)
     if images == "grey":
         train, test = np.full_like(train, 100), np.full_like(test, 100)
@@ -257,7 +257,7 @@ def test_the_summary_says_where_the_loss_is(images: str, loss: float, said: str)
 
 @pytest.mark.parametrize("script", [script.name for script in SCRIPTS])
 def test_the_examples_in_the_help_are_understood(script: str, forks: Forks) -> None:
-    """All of them but for the last word, which is put there in order to be refused."""
+    """All words except the last one, which is there to be refused."""
     examples = re.findall(
         r"python (scripts/.*?)(?:  |$)", ran(forks, script, "--help").out, re.MULTILINE
     )

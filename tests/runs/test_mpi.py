@@ -33,7 +33,7 @@ needs_mpi = [
 def mpiexec(
     ranks: int, program: str, *arguments: str, cwd: Path, python: Sequence[str] = ()
 ) -> subprocess.Popen[str]:
-    """So many processes of a Python program, in the folder cwd; `python` are options of Python."""
+    """Start a Python program on so many ranks in the folder cwd; `python` are options of Python."""
     (cwd / "program.py").write_text(program)
     return subprocess.Popen(
         [str(MPIEXEC), "-n", str(ranks), sys.executable, *python, "program.py", *arguments],

@@ -26,7 +26,7 @@ MOVING = re.compile(r"\d+/\d+.*\d+:\d\d left")
 
 
 class Terminal(io.StringIO):
-    """Stands in for stdout; `tty` says whether for a terminal's."""
+    """Stands in for stdout, which is a terminal if `tty`."""
 
     def __init__(self, tty: bool) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Terminal(io.StringIO):
 
 
 class Clock:
-    """Stands in for the time module: time passes when it is told to."""
+    """Stands in for the time module: time passes when the test says so."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -120,7 +120,7 @@ def test_nothing_is_printed_when_quiet(monkeypatch: pytest.MonkeyPatch, time: Cl
 def test_no_line_is_wider_than_the_terminal(
     columns: int, monkeypatch: pytest.MonkeyPatch, time: Clock
 ) -> None:
-    """What moves keeps off the last column too: a line that wrapped cannot be wiped away."""
+    """The moving line leaves the last column free: a wrapped line could not be erased."""
     out = terminal(monkeypatch, columns)
     two_epochs(time)
     lines = drawn_lines(out.getvalue())
@@ -199,7 +199,7 @@ def test_the_estimate_of_a_resumed_run_counts_its_own_epochs(
 
 
 def test_the_line_is_not_drawn_too_often(monkeypatch: pytest.MonkeyPatch, time: Clock) -> None:
-    """A terminal is slower than a batch: 1000 batches in a second are no 1000 lines."""
+    """A terminal is slower than a batch: 1000 batches in a second do not print 1000 lines."""
     out = terminal(monkeypatch)
     shown = Progress(3)
     for k in range(1, 1001):

@@ -284,7 +284,7 @@ def test_validation_adds_columns_at_the_end_and_keeps_the_best_epoch() -> None:
 
 
 def test_a_run_that_dies_between_two_files_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever the writing of epoch 2 stops: after resuming, all is as if it had not."""
+    """Wherever the writing of epoch 2 stops, the resumed run has the same files."""
 
     vae, adam = small_vae(), Adam()
     adam.update(vae.parameters, vae.gradients)
@@ -468,7 +468,7 @@ def test_a_model_alone_is_not_a_run() -> None:
 )
 @pytest.mark.filterwarnings("error")
 def test_a_run_of_another_version_is_refused_and_left_to_others(change: dict[str, Any]) -> None:
-    """Intact, but not what this version of the program can go on with."""
+    """The checkpoint is intact, but this version cannot resume from it."""
     run = recorded()
     run.close()
     path = run.folder / "last.npz"

@@ -1,4 +1,4 @@
-"""A folder belongs to one run at a time, and what somebody else has put there stays.
+"""A folder belongs to one run at a time, and other people's files in it are kept.
 
 Two processes at once, a folder that is renamed, a lock file that is none, a disk without locks.
 """
@@ -54,7 +54,7 @@ def contents(folder: str) -> dict[Path, bytes]:
 def test_a_folder_that_is_renamed_ends_its_run_and_nobody_elses(
     successor: bool, tally: Tally
 ) -> None:
-    """The name may be that of another run by now, and its epochs are not to be mixed with ours."""
+    """The name may now belong to another run, and its epochs must not be mixed with ours."""
     run = new_run("unused", "mine", ABOUT)
     record(run)
     Path("mine").rename("kept")
@@ -102,7 +102,7 @@ def test_training_says_that_its_folder_was_renamed(monkeypatch: pytest.MonkeyPat
 @pytest.mark.usefixtures("time_limit")
 @pytest.mark.parametrize("link", [True, False])
 def test_a_lock_file_that_is_none_is_left_alone(link: bool, tally: Tally) -> None:
-    """To open what a link leads to would have emptied it; to open a pipe would wait for ever."""
+    """Opening the target of a link would have emptied it; opening a pipe would wait for ever."""
     run = new_run("unused", "mine", ABOUT)
     record(run)
     run.close()
@@ -119,7 +119,7 @@ def test_a_lock_file_that_is_none_is_left_alone(link: bool, tally: Tally) -> Non
 
 
 def test_a_run_that_is_alive_is_not_suggested_to_be_gone_on_with() -> None:
-    """The one who follows that would be refused."""
+    """Otherwise a user who follows the hint would be refused."""
     run = new_run("unused", "mine", {**ABOUT, "settings": {"epochs": 5}})
     record(run)
     for alive in (True, False):
@@ -223,7 +223,7 @@ def test_texts_that_are_no_files_keep_nobody_waiting(name: str) -> None:
 
 
 def test_seconds_that_somebody_has_edited() -> None:
-    """Each stays with its epoch, and what is no number is none."""
+    """Each belongs to its epoch, and text that is not a number is dropped."""
     run = new_run("unused", "mine", ABOUT)
     for epoch in (1, 2, 3):
         record(run, epoch)

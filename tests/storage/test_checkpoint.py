@@ -1,4 +1,4 @@
-"""A checkpoint comes back to the bit, or not at all: every kind of damage is one clear error.
+"""A checkpoint loads bit by bit as it was saved, or not at all: any damage is one clear error.
 
 Nothing that a file says is believed. So files are cut, flipped bit by bit, mutated, and forged with
 care, digests and all; whatever is not refused has to be what was saved.
@@ -203,7 +203,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 
 def outcome(path: Path, data: bytes, tiny: Tiny, which: str) -> str:
-    """What comes of damaged bytes: "refused", or "harmless": all of it the same to the bit."""
+    """The result of damaged bytes: "refused", or "harmless" if all arrays are bit-identical."""
     path.unlink(missing_ok=True)  # ext4 waits for the disk when an old file is written over
     path.write_bytes(data)
     try:
@@ -328,7 +328,7 @@ def members(path: Path) -> Members:
 
 
 def test_rewriting_the_members_is_no_damage(path: Path, members: Members) -> None:
-    """So that the refusals below are for the forgery, not for the forger's zip."""
+    """So the refusals below are due to the forged contents, not to how this file zips them."""
     write_members(path, forged(members, lambda header: header))
     assert same_bits(checkpoint.load(path)[1], ARRAYS)
 
@@ -515,13 +515,13 @@ def test_forged_members_are_refused(
 
 
 def patched(data: bytes, at: int, layout: str, *numbers: int) -> bytes:
-    """Other numbers in place of those that stand there."""
+    """Replace the numbers at this place."""
     new = struct.pack(layout, *numbers)
     return data[:at] + new + data[at + len(new) :]
 
 
 def entry_of_w(data: bytes) -> int:
-    """Where the archive's table of contents tells of w: 46 bytes before its name stands there."""
+    """The place of w in the archive's table of contents: 46 bytes before its name."""
     return data.rindex(b"w.npy") - 46
 
 

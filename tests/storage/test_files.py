@@ -1,4 +1,4 @@
-"""A save happens whole or not at all: whichever call fails, at whatever instant we are killed.
+"""A save happens whole or not at all, whichever call fails and whenever the process is killed.
 
 What is on the disk afterwards is compared byte for byte: all of the old, or all of the new.
 """
@@ -271,7 +271,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_saving_over_a_file_that_is_open(path: Path) -> None:
-    """Whoever has the old file open goes on reading the old bytes."""
+    """A process that has the old file open still reads the old bytes."""
     checkpoint.save(path, {}, OLD)
     old = path.read_bytes()
     with open(path, "rb") as file:

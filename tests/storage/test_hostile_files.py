@@ -108,7 +108,7 @@ def with_bytes(change: Callable[[bytes], bytes]) -> Make:
 
 
 def with_weights(value: float) -> Make:
-    """All is in order, digests and all, but for the weights."""
+    """Everything is right, digests included, except the weights."""
 
     def make(path: Path) -> None:
         vae = VAE(3, (2,), 2)
@@ -223,7 +223,7 @@ def npz(content: bytes, method: int = zipfile.ZIP_DEFLATED, name: str = "images.
 
 
 def npz_that_lies(path: Path) -> None:
-    """157 MB by the table of contents; three pictures in truth."""
+    """157 MB according to the table of contents, but only three pictures."""
     zipped(path, ("images.npy", npy("(200000, 28, 28)") + PIXELS), method=zipfile.ZIP_STORED)
     data = path.read_bytes()
     size = len(npy("(200000, 28, 28)")) + 200_000 * 784
@@ -339,7 +339,7 @@ def jpeg() -> bytes:
 
 
 def picture_as(place: Make) -> Make:
-    """Nothing that is no file counts as a picture, and a folder without pictures is refused."""
+    """Only files count as pictures, and a folder without pictures is refused."""
 
     def make(path: Path) -> None:
         path.mkdir()
