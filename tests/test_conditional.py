@@ -113,6 +113,14 @@ def test_a_number_of_classes_that_cannot_be(number: Any) -> None:
         small(num_classes=number)
 
 
+def test_a_number_of_classes_counted_by_numpy(tmp_path: Path) -> None:
+    """As in labels.max() + 1: added to 784, a byte would overflow."""
+    vae = VAE(num_classes=cast(int, TRAIN.labels.max() + 1))
+    assert vae.parameters["encoder.hidden0.W"].shape == (794, 128)
+    vae.save(tmp_path / "model.npz")
+    assert VAE.load(tmp_path / "model.npz").num_classes == 10
+
+
 # ------------------------------------------------------------------ training and evaluation
 
 

@@ -113,6 +113,11 @@ def check_beta(beta: float) -> None:
         raise ValueError(f"beta must be a finite number, 0 or more, not {beta}")
 
 
+def is_whole(number: object) -> bool:
+    """Whether it is an integer of Python or NumPy; True and False are none."""
+    return isinstance(number, int | np.integer) and not isinstance(number, bool)
+
+
 def check_network(
     input_dim: int,
     hidden_dims: Sequence[int],
@@ -121,12 +126,12 @@ def check_network(
     num_classes: int = 0,
 ) -> None:
     """Raises ValueError unless a VAE can have these sizes and this dtype."""
-    if type(num_classes) is not int or not 0 <= num_classes <= MAX_CLASSES:
+    if not is_whole(num_classes) or not 0 <= num_classes <= MAX_CLASSES:
         raise ValueError(f"num_classes must be 0 to {MAX_CLASSES}, not {num_classes!r}")
     if not isinstance(hidden_dims, Sequence) or not hidden_dims:
         raise ValueError(f"hidden_dims must be a sequence such as (128,), not {hidden_dims!r}")
     for size in (input_dim, *hidden_dims, latent_dim):
-        if not isinstance(size, int | np.integer) or isinstance(size, bool) or size < 1:
+        if not is_whole(size) or size < 1:
             raise ValueError(f"sizes must be whole numbers above 0, not {size!r}")
     try:
         known = np.dtype(dtype) in (np.float32, np.float64)

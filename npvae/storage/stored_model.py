@@ -47,8 +47,13 @@ class StoredModel:
         check_network(input_dim, hidden_dims, latent_dim, dtype, num_classes)
         self.input_dim, self.latent_dim = int(input_dim), int(latent_dim)
         self.hidden_dims = tuple(int(size) for size in hidden_dims)
-        self.activation, self.dtype, self.num_classes = activation, np.dtype(dtype), num_classes
-        shapes = parameter_shapes(input_dim, hidden_dims, latent_dim, num_classes)
+        self.activation, self.dtype, self.num_classes = (
+            activation,
+            np.dtype(dtype),
+            int(num_classes),
+        )
+        sizes = self.input_dim, self.hidden_dims, self.latent_dim, self.num_classes
+        shapes = parameter_shapes(*sizes)
         self.parameters = NamedArrays(shapes, self.dtype)
         self.gradients = NamedArrays(shapes, self.dtype)
 
