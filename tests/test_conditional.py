@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -328,6 +329,26 @@ def test_another_dataset_may_not_have_more_classes(here: Path) -> None:
     save_digits(more)
     with pytest.raises(OptionError, match=r"conditional on 10 classes, but digits\.npz has 11"):
         generate.main(["styles", "--checkpoint", "run", "--dataset", "digits.npz"])
+
+
+def test_classes_of_other_names_are_noted(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Names are numbered in their order, and "two" comes last: the model would draw a 9."""
+    start(settings(1), None, "run", quiet=True)
+    names = np.array(["0", "two", *"23456789"])
+    np.savez(
+        "named.npz",
+        x_train=TRAIN.images,
+        y_train=names[TRAIN.labels],
+        x_test=TEST.images,
+        y_test=names[TEST.labels],
+    )
+    generate.main(["styles", "--checkpoint", "run"])
+    assert "note" not in capsys.readouterr().out
+    generate.main(["styles", "--checkpoint", "run", "--dataset", "named.npz"])
+    (note,) = re.findall("^note .*", capsys.readouterr().out, re.MULTILINE)
+    assert note.endswith(
+        "the model knows classes by number and takes 2 as 1, 3 as 2, 4 as 3, 5 as 4, 6 as 5, ..."
+    )
 
 
 def test_styles_are_one_z_in_each_class(monkeypatch: pytest.MonkeyPatch) -> None:

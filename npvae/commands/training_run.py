@@ -281,9 +281,10 @@ def short_name(dataset: Dataset) -> str:
 
 
 def about_data(train_set: Dataset, test_set: Dataset, settings: Settings) -> dict[str, Any]:
-    labels = {}
+    labels: dict[str, Any] = {}
     if settings.conditional:
-        labels = {"labels": fingerprint_of_labels(train_set, test_set)}
+        labels["labels"] = fingerprint_of_labels(train_set, test_set)
+        labels["class_names"] = list(train_set.class_names)
     return {
         "name": absolute_name(train_set.name),
         "extra": absolute_name(settings.extra_data),

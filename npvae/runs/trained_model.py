@@ -62,7 +62,7 @@ class TrainedModel:
 
         The dataset that the model was trained on, with its --extra-data, must not have changed. A
         conditional model depends on its labels, too. Another dataset then needs labels, of no more
-        classes.
+        classes; a class of another name than the model's is reported.
         """
         train, test = self._load()
         known, classes = self.vae.num_classes, len(train.class_names)
@@ -76,6 +76,11 @@ class TrainedModel:
                 f"the model is conditional on {known} classes, but {train.name} has {classes}.\n"
                 "Use the dataset that it was trained on."
             )
+        own = self.about_data.get("class_names")
+        pairs = zip(train.class_names, own if isinstance(own, list) else [], strict=False)
+        if taken := [f"{theirs} as {ours}" for theirs, ours in pairs if theirs != ours]:
+            some = ", ".join(taken[:5]) + ", ..." * (len(taken) > 5)
+            self.report(f"note     the model knows classes by number and takes {some}")
         return train, test
 
     def _load(self) -> tuple[Dataset, Dataset]:
