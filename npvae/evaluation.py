@@ -162,5 +162,6 @@ def kl_per_latent(
     kl = np.zeros(vae.latent_dim)
     for _, x, c in pixel_batches(images, batch_size, vae.dtype, labels):
         mu, log_var = vae.encode(x, c)
-        kl += [kl_divergence(mu[:, [k]], log_var[:, [k]]).sum() for k in range(vae.latent_dim)]
+        each = kl_divergence(mu.reshape(-1, 1), log_var.reshape(-1, 1))  # (B * Z,): a latent alone
+        kl += each.reshape(mu.shape).sum(axis=0)
     return kl / len(images)

@@ -84,7 +84,7 @@ def test_the_class_has_a_gradient_only_where_it_occurs() -> None:
 
 
 WRONG: list[tuple[Any, str]] = [
-    (None, "the model is conditional: it needs the class c of each image, 0 to 3"),
+    (None, "the model is conditional: it needs c, the class of each image, 0 to 3"),
     ([0, 1, 2, 3, 4], "c must hold classes from 0 to 3, not 0 to 4"),
     ([0, 1, 2, 3, -1], "c must hold classes from 0 to 3, not -1 to 3"),
     ([0, 1], r"c must have shape \(5,\)"),

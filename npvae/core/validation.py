@@ -59,29 +59,33 @@ def validate(
     return np.require(array, dtype, ["C", "W"])
 
 
-def class_labels(c: Classes, num_classes: int, rows: int) -> NDArray[np.uint8]:
+def class_labels(c: Classes, num_classes: int, rows: int, name: str = "c") -> NDArray[np.uint8]:
     """The label of each of so many images (rows,), from whole numbers (rows,) or a single one.
 
     A model without classes has the label 0 everywhere and no column for it. Raises ValueError if c
-    is missing, is given to a model without classes, has another shape, or is out of range.
+    is missing, is given to a model without classes, has another shape, or is out of range; its
+    messages call c by `name`.
     """
     if c is None:
         if num_classes:
             raise ValueError(
-                f"the model is conditional: it needs the class c of each image, "
+                f"the model is conditional: it needs {name}, the class of each image, "
                 f"0 to {num_classes - 1}"
             )
         return np.zeros(rows, np.uint8)
     if num_classes == 0:
-        raise ValueError("the model is not conditional: it has no classes, so c must be None")
+        raise ValueError(f"the model is not conditional: it has no classes, so {name} must be None")
     labels = np.asarray(c)
     if labels.dtype.kind not in "iu":
-        raise ValueError(f"c must hold whole numbers, not {labels.dtype}")
+        raise ValueError(f"{name} must hold whole numbers, not {labels.dtype}")
     if labels.shape not in ((), (rows,)):
-        raise ValueError(f"c must have shape ({rows},), or be one class for all: {labels.shape}")
+        raise ValueError(
+            f"{name} must have shape ({rows},), or be one class for all: {labels.shape}"
+        )
     if not 0 <= labels.min(initial=0) <= labels.max(initial=0) < num_classes:
         low, high = labels.min(), labels.max()
-        raise ValueError(f"c must hold classes from 0 to {num_classes - 1}, not {low} to {high}")
+        most = num_classes - 1
+        raise ValueError(f"{name} must hold classes from 0 to {most}, not {low} to {high}")
     return np.full(rows, labels, np.uint8)
 
 

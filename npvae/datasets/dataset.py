@@ -68,9 +68,9 @@ def fingerprint_of_labels(train: Dataset, test: Dataset) -> str:
 
 
 def what_changed(about: Mapping[str, object], train: Dataset, test: Dataset) -> str:
-    """ "images" or "labels" if these lack the fingerprint that is kept in `about`, or "".
+    """What lacks the fingerprint that is kept in `about`: images, labels, or nothing ("").
 
-    Only a conditional model keeps one of the labels.
+    Only a conditional model keeps a fingerprint of the labels.
     """
     found = fingerprint(train, test)
     if found != {what: about.get(what) for what in found}:

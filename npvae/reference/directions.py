@@ -20,13 +20,6 @@ from npvae.model import VAE
 STEP = 1e-4  # along u, whose length is 1, so that single parameters move by far less
 
 
-def in_float64(vae: VAE) -> VAE:
-    """The same model in double precision."""
-    double = VAE(**{**vae.settings, "dtype": np.float64})
-    double.parameters.flat[:] = vae.parameters.flat
-    return double
-
-
 def check_directions(
     vae: VAE,
     x: Array,
@@ -41,7 +34,7 @@ def check_directions(
     activation is drawn again: there is no derivative at a kink. A conditional model needs the class
     c of each image (B,).
     """
-    vae = in_float64(vae)
+    vae = vae.in_float64()
     epsilon = vae.noise(len(x), rng)
     _, gradients = vae.loss_and_gradients(x, epsilon, beta, c)
 

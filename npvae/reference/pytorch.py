@@ -164,8 +164,7 @@ def npvae_results(
     vae: VAE, x: Array, epsilon: Array, beta: float, steps: int, optimizer: str, c: Labels
 ) -> dict[str, Array | float]:
     """What `compare` compares, by name, from a float64 copy of vae."""
-    model = type(vae)(**{**vae.settings, "dtype": "float64"})
-    model.parameters.flat[:] = vae.parameters.flat
+    model = vae.in_float64()
     loss, gradients = model.loss_and_gradients(x, epsilon, beta, c)
 
     rule = optimizers.OPTIMIZERS[optimizer](LEARNING_RATE)

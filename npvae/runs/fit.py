@@ -158,13 +158,9 @@ def start_engine(
 
 def checked_labels(vae: VAE, images: Images, labels: Labels, name: str = "labels") -> Labels:
     """The labels (N,) of a conditional model as bytes. Raises ValueError if they do not fit."""
-    if labels is None and vae.num_classes:
-        raise ValueError(f"the model is conditional: it needs {name}, the class of each image")
-    if labels is not None and not vae.num_classes:
-        raise ValueError(f"the model is not conditional, so {name} must be None")
-    if labels is not None and np.shape(labels) != (len(images),):
+    if labels is not None and vae.num_classes and np.shape(labels) != (len(images),):
         raise ValueError(f"{name} must have shape ({len(images)},), not {np.shape(labels)}")
-    return vae.classes(class_labels(labels, vae.num_classes, len(images)))
+    return vae.classes(class_labels(labels, vae.num_classes, len(images), name))
 
 
 def batch_sizes(count: int, batch_size: int) -> list[int]:

@@ -47,11 +47,8 @@ class StoredModel:
         check_network(input_dim, hidden_dims, latent_dim, dtype, num_classes)
         self.input_dim, self.latent_dim = int(input_dim), int(latent_dim)
         self.hidden_dims = tuple(int(size) for size in hidden_dims)
-        self.activation, self.dtype, self.num_classes = (
-            activation,
-            np.dtype(dtype),
-            int(num_classes),
-        )
+        self.activation, self.dtype = activation, np.dtype(dtype)
+        self.num_classes = int(num_classes)
         sizes = self.input_dim, self.hidden_dims, self.latent_dim, self.num_classes
         shapes = parameter_shapes(*sizes)
         self.parameters = NamedArrays(shapes, self.dtype)
@@ -73,6 +70,12 @@ class StoredModel:
     def classes(self, labels: Labels) -> Labels | None:
         """The labels of images as `encode` takes them: None for a model without classes."""
         return labels if self.num_classes else None
+
+    def in_float64(self: Model) -> Model:
+        """A copy in double precision."""
+        double = type(self)(**{**self.settings, "dtype": "float64"})
+        double.parameters.flat[:] = self.parameters.flat
+        return double
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.settings.items())

@@ -115,6 +115,7 @@ def test_the_presets_are_those_of_the_tutorials() -> None:
     assert generate == Settings("mnist", hidden_dims=(256,), latent_dim=64, batch_size=64)
     assert opt == replace(generate, hidden_dims=(256, 256))
     assert (tuned.dataset, tuned.hidden_dims, tuned.latent_dim) == ("fashion-mnist", (128,), 10)
+    assert tuned.epochs < tutorial.epochs
     assert best.dataset == "fashion-mnist"
     assert len(PRESETS) == 5
 
