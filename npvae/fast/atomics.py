@@ -1,4 +1,4 @@
-"""What Numba itself cannot express: calling BLAS at an address, and a meeting point of threads.
+"""What Numba itself cannot express: calling BLAS at an address, and numbers that threads share.
 
 Each function here becomes a few instructions of machine code (LLVM) inside the compiled loops.
 """
@@ -13,6 +13,7 @@ from typing import Any
 
 import numba.core.cgutils
 import numba.extending
+import numba.np.arrayobj
 from llvmlite import ir
 
 from npvae.fast.blas import AS_IT_IS, ROW_MAJOR, TRANSPOSED
@@ -22,7 +23,7 @@ from npvae.fast.jit import jit
 cgutils: Any = numba.core.cgutils
 intrinsic: Callable[[Callable[..., Any]], Any] = numba.extending.intrinsic
 types: Any = numba.types
-carray: Any = numba.carray  # type: ignore[attr-defined]
+populate_array: Any = numba.np.arrayobj.populate_array
 
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
 
@@ -34,8 +35,8 @@ INT32, INT64 = ir.IntType(32), ir.IntType(64)
 def multiply(typing: Any, blas: Any, a: Any, b: Any, out: Any, keep: Any) -> Any:
     """out = a @ b + keep * out, by the gemm of BLAS.
 
-    blas is its address, and a zero of the integers that it takes. All arrays are contiguous; a or b
-    may be the transpose `x.T` of such an array, which costs nothing.
+    blas is its address, and a zero of the integers that it takes. Every array has contiguous rows,
+    or is the transpose `x.T` of such an array, which costs nothing.
     """
     signature = types.void(blas, a, b, out, out.dtype)
 
@@ -48,15 +49,20 @@ def multiply(typing: Any, blas: Any, a: Any, b: Any, out: Any, keep: Any) -> Any
             for t, v in zip((a, b, out), arguments[1:4], strict=True)
         ]
         shapes = [cgutils.unpack_tuple(builder, part.shape) for part in parts]
+        itemsize = INT64(out.dtype.bitwidth // 8)
 
         def size(value: Any) -> Any:
             return builder.trunc(value, integer) if integer != INT64 else value
 
-        def flag(array: Any) -> Any:
-            return INT32(TRANSPOSED if array.layout == "F" else AS_IT_IS)
-
-        def pitch(array: Any, shape: Any) -> Any:  # from one row in memory to the next
-            return size(shape[0] if array.layout == "F" else shape[1])
+        def flag_and_pitch(part: Any, shape: Any) -> tuple[Any, Any]:
+            """Whether it is a transpose, and from one row in memory to the next."""
+            down, along = cgutils.unpack_tuple(builder, part.strides)
+            transposed = builder.icmp_signed("!=", along, itemsize)
+            stride = builder.sdiv(builder.select(transposed, along, down), itemsize)
+            length = builder.select(transposed, shape[0], shape[1])  # of a row in memory
+            longer = builder.icmp_signed(">", stride, length)  # not if there is one row alone
+            pitch = size(builder.select(longer, stride, length))
+            return builder.select(transposed, INT32(TRANSPOSED), INT32(AS_IT_IS)), pitch
 
         pointer = number.as_pointer()
         function = ir.FunctionType(
@@ -65,13 +71,16 @@ def multiply(typing: Any, blas: Any, a: Any, b: Any, out: Any, keep: Any) -> Any
             + [integer] * 3
             + [number, pointer, integer, pointer, integer, number, pointer, integer],
         )
+        (a_flag, a_pitch), (b_flag, b_pitch), (_, out_pitch) = (
+            flag_and_pitch(part, shape) for part, shape in zip(parts, shapes, strict=True)
+        )
         builder.call(
             builder.inttoptr(address, function.as_pointer()),
             [
-                INT32(ROW_MAJOR), flag(a), flag(b),
+                INT32(ROW_MAJOR), a_flag, b_flag,
                 size(shapes[2][0]), size(shapes[2][1]), size(shapes[0][1]),
-                number(1), parts[0].data, pitch(a, shapes[0]), parts[1].data, pitch(b, shapes[1]),
-                arguments[4], parts[2].data, pitch(out, shapes[2]),
+                number(1), parts[0].data, a_pitch, parts[1].data, b_pitch,
+                arguments[4], parts[2].data, out_pitch,
             ],
         )  # fmt: skip
         return context.get_dummy_value()
@@ -79,24 +88,41 @@ def multiply(typing: Any, blas: Any, a: Any, b: Any, out: Any, keep: Any) -> Any
     return signature, codegen
 
 
-# ------------------------------------------------------------------ arrays at an address
+# ------------------------------------------------------------------ arrays
+
+
+def _view(context: Any, builder: Any, flat: Any, kind: Any, arguments: Any) -> Any:
+    """An array of this type in the memory of `flat`, which begins there and has these lengths."""
+    source, start, *lengths = arguments
+    itemsize = context.get_constant(types.intp, flat.dtype.bitwidth // 8)
+    data = context.make_array(flat)(context, builder, source).data
+    array = context.make_array(kind)(context, builder)
+    strides = [builder.mul(lengths[1], itemsize), itemsize] if kind.ndim == 2 else [itemsize]
+    place = builder.gep(data, [start])
+    populate_array(array, place, lengths, strides, itemsize, meminfo=None)
+    return array._getvalue()
 
 
 @intrinsic
-def _pointer(typing: Any, address: Any, like: Any) -> Any:
+def matrix(typing: Any, flat: Any, start: Any, rows: Any, columns: Any) -> Any:
+    """flat[start:].reshape(rows, columns), without the checks of either; flat is contiguous."""
+    kind = types.Array(flat.dtype, 2, "C")
+
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+        return _view(context, builder, flat, kind, arguments)
 
-    return types.CPointer(like.dtype)(address, like), codegen
+    return kind(flat, types.intp, types.intp, types.intp), codegen
 
 
-@jit
-def borrowed(flat: Any, start: int, rows: int, columns: int) -> Any:
-    """flat[start:].reshape(rows, columns), without counting a reference to flat.
+@intrinsic
+def vector(typing: Any, flat: Any, start: Any, length: Any) -> Any:
+    """flat[start : start + length] of a contiguous array, of one row or of several."""
+    kind = types.Array(flat.dtype, 1, "C")
 
-    Threads that count references to the same array all write to the same counter.
-    """
-    return carray(_pointer(flat.ctypes.data + start * flat.itemsize, flat), (rows, columns))
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _view(context, builder, flat, kind, arguments)
+
+    return kind(flat, types.intp, types.intp), codegen
 
 
 # ------------------------------------------------------------------ numbers too small to be normal
@@ -165,29 +191,57 @@ def prefetch_images(images: Any, indices: Any, ahead: int, first: int, count: in
             _prefetch(images, at)
 
 
-# ------------------------------------------------------------------ where threads meet
+# ------------------------------------------------------------------ numbers that threads share
 
 
 @intrinsic
-def _add_one(typing: Any, counter: Any) -> Any:
+def load(typing: Any, numbers: Any) -> Any:
+    """numbers[0], of 64 bits, and all that other threads wrote before they stored it."""
+
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(counter)(context, builder, arguments[0])
-        return builder.atomic_rmw("add", array.data, INT64(1), "acq_rel")
+        data = context.make_array(numbers)(context, builder, arguments[0]).data
+        return builder.load_atomic(data, "acquire", 8)
 
-    return types.int64(counter), codegen
+    return types.int64(numbers), codegen
 
 
 @intrinsic
-def _read(typing: Any, counter: Any) -> Any:
+def store(typing: Any, numbers: Any, value: Any) -> Any:
+    """numbers[0] = value, visible to other threads together with all that was written before."""
+
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array = context.make_array(counter)(context, builder, arguments[0])
-        return builder.load_atomic(array.data, "acquire", 8)
+        data = context.make_array(numbers)(context, builder, arguments[0]).data
+        builder.store_atomic(arguments[1], data, "release", 8)
+        return context.get_dummy_value()
 
-    return types.int64(counter), codegen
+    return types.void(numbers, types.int64), codegen
 
 
 @intrinsic
-def _pause(typing: Any) -> Any:
+def add_one(typing: Any, numbers: Any) -> Any:
+    """numbers[0] += 1 in one piece; returns what was there before."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(numbers)(context, builder, arguments[0]).data
+        return builder.atomic_rmw("add", data, INT64(1), "acq_rel")
+
+    return types.int64(numbers), codegen
+
+
+@intrinsic
+def swap(typing: Any, numbers: Any, old: Any, new: Any) -> Any:
+    """If numbers[0] is `old`, make it `new`, in one piece; returns whether it was."""
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(numbers)(context, builder, arguments[0]).data
+        pair = builder.cmpxchg(data, arguments[1], arguments[2], "acq_rel", "acquire")
+        return builder.extract_value(pair, 1)
+
+    return types.boolean(numbers, types.int64, types.int64), codegen
+
+
+@intrinsic
+def pause(typing: Any) -> Any:
     """Tell the core that its thread only waits: what shares the core with it runs faster."""
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -201,12 +255,14 @@ def _pause(typing: Any) -> Any:
 
 
 @intrinsic
-def _call(typing: Any, address: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        function = ir.FunctionType(INT32, []).as_pointer()
-        return builder.call(builder.inttoptr(arguments[0], function), [])
+def call(typing: Any, address: Any, argument: Any) -> Any:
+    """Call a function of C that takes an integer, or nothing, and returns an int, or nothing."""
 
-    return types.int32(address), codegen
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        function = ir.FunctionType(INT32, [INT64]).as_pointer()
+        return builder.call(builder.inttoptr(arguments[0], function), [arguments[1]])
+
+    return types.int32(types.int64, types.int64), codegen
 
 
 def yield_function() -> int:
@@ -214,24 +270,3 @@ def yield_function() -> int:
     system = ctypes.CDLL("kernel32") if os.name == "nt" else ctypes.CDLL(None)
     function = system.SwitchToThread if os.name == "nt" else system.sched_yield
     return ctypes.cast(function, ctypes.c_void_p).value or 0
-
-
-SPINS = 300  # looks at the counter before the core is offered to another thread
-GIVEN_UP = 1 << 62  # a counter this large releases all that wait
-
-
-@jit
-def meet(counter: Any, expected: int, yield_address: int) -> bool:
-    """Wait until `expected` threads in all have been here. Returns False if one will never come.
-
-    A wake-up through a lock costs 50 microseconds, as much as a third of a batch of 32. So threads
-    look again and again, and let others run in between.
-    """
-    _add_one(counter)
-    spins = 0
-    while _read(counter) < expected:
-        spins += 1
-        _pause()
-        if spins % SPINS == 0:
-            _call(yield_address)
-    return bool(_read(counter) < GIVEN_UP)

@@ -1,39 +1,44 @@
-"""The engine as Python sees it: workers, progress and interruption.
+"""The engine as Python sees it: what it is given, threads, progress and interruption.
 
-The calling thread is the first worker; each further one has a thread of its own. They compute a
-tenth of a second's worth of batches in one compiled call, without the GIL. Then the calling thread
-is back in Python: it reports the losses, and Ctrl-C is heard. Where no thread can be started, the
-calling thread does all the work.
+The calling thread computes a tenth of a second's worth of batches in one compiled call, without the
+GIL, while other threads help. Then it is back in Python: it reports the losses, and Ctrl-C is
+heard. Where no thread can be started, the calling thread does all the work. The parameters and the
+state of the optimizer are changed where they lie, so there is nothing to hand back.
 """
 
 from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+import os
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from time import perf_counter
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from npvae.core.optimizer_base import Optimizer
-from npvae.core.parameters import Array, NamedArrays
+from npvae.core.parameters import Array
+from npvae.core.validation import class_labels
 from npvae.datasets.augmentation import random_warps
 from npvae.datasets.minibatches import minibatches
-from npvae.fast.atomics import GIVEN_UP, yield_function
-from npvae.fast.blas import find_blas, one_thread
+from npvae.fast.atomics import yield_function
+from npvae.fast.blas import find_blas, thread_functions
 from npvae.fast.jit import Program
 from npvae.fast.kernels import ACTIVATIONS, OPTIMIZERS
-from npvae.fast.step import Batches, Columns, Network, Room, Rule, shard, work
+from npvae.fast.step import BLOCK, Batches, Job, Network, Room, Rule, work
 from npvae.fast.threads import cores
+from npvae.fast.turns import Turns
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.settings import Settings
 from npvae.training import Plan
 
 LOOKS = 0.1  # seconds between two looks at progress and signals
-FEWEST_PIXELS = 49  # of each worker, by default: 784 are enough for 16
+FEWEST_PIXELS = 49  # of each share, by default: 784 are enough for 16
 TEST_BATCH = 1000  # images at a time where nothing is learned
 
 Bytes = NDArray[np.uint8]
@@ -43,9 +48,10 @@ Floats = NDArray[np.float64]
 class Engine:
     """Trains `vae` on `images` (N, D) or (N, rows, columns) of bytes by `optimizer`, all in place.
 
-    `labels` (N,) are the classes of a conditional model. There are as many workers as cores, unless
-    `workers` says otherwise. The first engine for a dtype may have to compile for some seconds, see
-    `fast.must_compile`. Raises CannotCompile.
+    `labels` (N,) are the classes of a conditional model. The work has as many shares, and as many
+    threads do it, as there are cores, unless `workers` says otherwise. The first engine for a dtype
+    may have to compile for some seconds, see `fast.must_compile`. Raises CannotCompile, and
+    ValueError for images, labels or an optimizer that do not fit the model.
     """
 
     def __init__(
@@ -53,43 +59,28 @@ class Engine:
         vae: VAE,
         optimizer: Optimizer,
         images: Bytes,
-        labels: Bytes | None = None,
+        labels: ArrayLike | None = None,
         workers: int | None = None,
     ) -> None:
         self.vae, self.optimizer = vae, optimizer
-        self.given = images, labels  # their memory is used as long as the engine lives
         self.images, self.labels = self._checked(images, labels)
         wanted = workers or min(cores(), max(1, vae.input_dim // FEWEST_PIXELS))
-        self.threads = start_threads(min(wanted, vae.input_dim) - 1)
-        blas = find_blas()
-        assert blas is not None, "why_not was not asked"
-        count, layers = 1 + len(self.threads), layer_table(vae)
-        self.network = Network(
-            layers=layers,
-            activation=ACTIVATIONS[vae.activation],
-            parameters=vae.parameters.flat,
-            gradients=np.zeros((count, len(vae.parameters.flat)), vae.dtype),
-            losses=np.zeros((count, 8)),
-            counter=np.zeros(1, np.int64),
-            blas=(blas.gemm[vae.dtype.name], blas.integer(0)),
-            yield_address=yield_function(),
-        )
+        self.shares = min(wanted, vae.input_dim)
         self.seconds_per_batch: dict[int, float] = {}  # by batch size, as measured last
         self.program = program(vae.dtype.name)
+        self._start()
         nothing = self._batches(self.images, self.labels, [], np.zeros((0, vae.latent_dim)), None)
         rule = self._rule()
-        self.columns = [self._columns(worker, rule) for worker in range(count)]
-        room = self._room(1)
-        self.program.prepare((0, 0, 0, 1, self.network, self.columns[0], room, rule, nothing))
+        self.program.prepare((0, self._job(0, 0, 1, self._room(1, rule), rule, nothing)))
 
     def train(
         self,
         indices: ArrayLike,
-        epsilon: Array,
+        epsilon: ArrayLike,
         batch_size: int,
         betas: ArrayLike,
         learning_rates: ArrayLike,
-        warps: Array | None = None,
+        warps: ArrayLike | None = None,
     ) -> Generator[tuple[Floats, Floats], None, None]:
         """Train on the images of these indices (n,) in this order, batch_size at a time.
 
@@ -98,19 +89,23 @@ class Engine:
 
         Yields bce and kl of the batches since the last look, as arrays. Ends early after a batch
         whose loss is not finite, before its gradients are used. Raises IndexError or ValueError
-        before anything has changed if the arrays do not fit.
+        before anything has changed if the arrays do not fit, and RuntimeError if another thread
+        uses this engine.
         """
         data = self._batches(
             self.images, self.labels, indices, epsilon, warps, betas, learning_rates, batch_size
         )
-        rule = self._rule()
-        before, room = self.optimizer.t, self._room(min(batch_size, len(data.indices)))
-        self._share_out(rule)
+        optimizer, rule = self.optimizer, self._rule()
+        room = self._room(min(batch_size, len(data.indices)), rule)
+        rates, steps, begun = memoryview(data.learning_rate), memoryview(rule.t), optimizer.t
         for first, last in self._portions(len(data.indices), batch_size):
             try:
-                stopped = self._run(first, last, batch_size, room, rule, data)
-            finally:
-                to_the_end(lambda: self._settle(rule, before, data))
+                self._run(first, last, batch_size, room, rule, data)
+            finally:  # Python raises Ctrl-C where a function is called, and none is called here
+                if steps[0] > optimizer.t:
+                    optimizer.t = steps[0]
+                    optimizer.learning_rate = rates[steps[0] - begun - 1]
+            stopped = steps[0] - begun
             done = min(stopped + 1, last)
             yield data.bce[first:done], data.kl[first:done]
             if stopped < last:
@@ -132,20 +127,26 @@ class Engine:
             yield from map(Loss, bce.tolist(), kl.tolist(), betas)
 
     def average_loss(
-        self, images: Bytes, epsilon: Array, beta: float = 1.0, labels: Bytes | None = None
+        self, images: Bytes, epsilon: ArrayLike, beta: float = 1.0, labels: ArrayLike | None = None
     ) -> Loss:
         """The mean loss of images (N, ...) with noise epsilon (N, Z); nothing is learned."""
-        images, labels = self._checked(images, labels)
-        data = self._batches(images, labels, np.arange(len(images)), epsilon, None)
-        rule, room = self._rule(), self._room(min(TEST_BATCH, len(images)))
-        self._share_out(rule)
+        images, classes = self._checked(images, labels)
+        data = self._batches(images, classes, np.arange(len(images)), epsilon, None)
+        rule = self._rule()
+        room = self._room(min(TEST_BATCH, len(images)), rule)
         for first, last in self._portions(len(images), TEST_BATCH):
             self._run(first, last, TEST_BATCH, room, rule, data)
         lengths = np.diff([*range(0, len(images), TEST_BATCH), len(images)])
         bce, kl = (float(np.average(means, weights=lengths)) for means in (data.bce, data.kl))
         return Loss(bce, kl, beta)
 
-    # ------------------------------------------------------------------ the workers
+    # ------------------------------------------------------------------ the work
+
+    def _start(self) -> None:
+        """What belongs to this process: after a fork, the threads are those of the other one."""
+        self.process = os.getpid()
+        self.threads = ThreadPoolExecutor(max(1, self.shares - 1))
+        self.busy = np.zeros(1, np.int64)
 
     def _portions(self, images: int, batch_size: int) -> Iterator[tuple[int, int]]:
         """Ranges of batches, first to last - 1, each of about LOOKS seconds.
@@ -163,112 +164,90 @@ class Engine:
 
     def _run(
         self, first: int, last: int, batch_size: int, room: Room, rule: Rule, data: Batches
-    ) -> int:
-        """All workers, each its part of these batches; returns where they stopped."""
-        batches = first, last, batch_size
-        tasks = [(*batches, self.network, own, room, rule, data) for own in self.columns]
-        others: list[Future[int]] = []
-        self.network.counter[0] = 0
+    ) -> None:
+        """Compute these batches, with the help of other threads."""
+        if self.process != os.getpid():
+            self._start()
+        job = self._job(first, last, batch_size, room, rule, data)
+        with suppress(RuntimeError):  # the system has no more threads
+            for worker in range(1, self.shares):
+                self.threads.submit(self.program.run, worker, job)
+        if not self.program.run(0, job):
+            raise RuntimeError(
+                "another thread uses this engine.\nMake an engine, and a model, for each thread."
+            )
 
-        def part(worker: int) -> int:
-            try:
-                return int(self.program.run(worker, *tasks[worker]))
-            except BaseException:  # no memory is left: the others must not wait
-                self.network.counter[0] = GIVEN_UP
-                raise
+    def _job(
+        self, first: int, last: int, batch_size: int, room: Room, rule: Rule, data: Batches
+    ) -> Job:
+        vae, blas, functions = self.vae, find_blas(), thread_functions()
+        assert blas is not None, "why_not was not asked"
+        addresses = [ctypes.cast(f, ctypes.c_void_p).value or 0 for f in functions or ()] or [0, 0]
+        network = Network(
+            layers=layer_table(vae),
+            activation=ACTIVATIONS[vae.activation],
+            parameters=fitting(vae.parameters.flat, vae, "parameters"),
+            blas=(blas.gemm[vae.dtype.name], blas.integer(0)),
+            blas_threads=tuple(addresses),
+            yields=yield_function(),
+            busy=self.busy,
+        )
+        return Job(first, last, batch_size, network, room, rule, data, Turns.of(self.shares))
 
-        with one_thread():
-            try:
-                for worker, thread in enumerate(self.threads, start=1):
-                    others.append(thread.submit(part, worker))
-                stopped = part(0)
-            except BaseException:  # Ctrl-C, perhaps before all have started: do not wait
-                self.network.counter[0] = GIVEN_UP
-                raise
-            finally:
-                to_the_end(lambda: wait(others))
-        for other in others:
-            other.result()  # raises what the worker has raised
-        return stopped
+    def _room(self, images: int, rule: Rule) -> Room:
+        """Where the values of a batch of so many images are kept and exchanged."""
+        vae, shares, layers = self.vae, self.shares, layer_table(self.vae)
+        share = -(-vae.input_dim // shares)  # pixels of the largest one
+        hidden, classes = vae.hidden_dims[0], vae.num_classes
 
-    def _settle(self, rule: Rule, before: int, data: Batches) -> None:
-        """Hand everything that was learned back to the model and the optimizer."""
-        self._share_out(rule, back=True)
-        self.optimizer.t = int(rule.t[0])
-        if self.optimizer.t > before:
-            latest = data.learning_rate[self.optimizer.t - before - 1]
-            self.optimizer.learning_rate = float(latest)
+        def room(*shape: int, dtype: DTypeLike = vae.dtype) -> Array:
+            return np.zeros(shape, dtype)
 
-    # ------------------------------------------------------------------ what is whose
+        def columns(flat: Array) -> Array:
+            """Copies of what belongs to the last layer; a single share works on the layer itself."""
+            alone = flat[np.newaxis, layers[-2, 2] :]
+            return alone if shares == 1 else room(shares, share * (hidden + 1))
 
-    def _columns(self, worker: int, rule: Rule) -> Columns:
-        """Arrays for a worker's own columns of the last layer and their optimizer state.
+        first = columns(rule.first)
 
-        A single worker uses the arrays of the model and the optimizer themselves.
-        """
-        if not self.threads:
-            start = self.network.layers[-1, 2]
-            flats = self.vae.parameters.flat, rule.first, rule.second
-            return Columns(*(flat[start:] for flat in flats))
-        size = sum(part.size for part in self._last_layer(worker, self.vae.parameters))
-        theta, first, second = (np.zeros(size, self.vae.dtype) for _ in range(3))
-        return Columns(theta, first, second if rule.second is not rule.first else first)
+        return Room(
+            x=room(shares, images * (share + classes)),
+            framed=room(shares, (math.isqrt(vae.input_dim) + 2) ** 2, dtype=np.float32),
+            logits=room(shares, 2 * min(images, BLOCK) * share),
+            cost=room(shares, share),
+            h=room(images * int(layers[:, 1].sum())),
+            d=room(images * int(layers[:, 1].sum())),
+            y_first=room(shares, images * hidden),
+            d_h_last=room(shares, images * hidden),
+            gradients=room(shares, len(vae.parameters.flat)),
+            losses=room(shares, 8, dtype=np.float64),
+            theta=columns(vae.parameters.flat),
+            first=first,
+            second=first if rule.second is rule.first else columns(rule.second),
+        )
 
-    def _last_layer(self, worker: int, arrays: NamedArrays) -> list[Array]:
-        """Views of a worker's columns, where these are arrays for all parameters."""
-        W, b = arrays["decoder.logits.W"], arrays["decoder.logits.b"]
-        own = slice(*shard(len(b), worker, 1 + len(self.threads)))
-        return [W[:, own], b[own]]
+    # ------------------------------------------------------------------ what it is given
 
-    def _share_out(self, rule: Rule, back: bool = False) -> None:
-        """Copy the columns of parameters and state to the workers they belong to, or back."""
-        if not self.threads:
-            self.columns = [self._columns(0, rule)]
-            return
-        named = [self.vae.parameters, *self.optimizer.state.values()]
-        for worker, own in enumerate(self.columns):
-            for arrays, flat in zip(named, own, strict=False):
-                W, b = self._last_layer(worker, arrays)
-                copies = flat[: W.size].reshape(W.shape), flat[W.size :]
-                for part, copy in zip((W, b), copies, strict=True):
-                    np.copyto(part, copy) if back else np.copyto(copy, part)
-
-    def _room(self, images: int) -> Room:
-        """Where the workers exchange the activations of so many images."""
-        hidden, workers = self.vae.hidden_dims[0], len(self.columns)
-
-        def room(*shape: int) -> Array:
-            return np.empty((*shape, images, hidden), self.vae.dtype)
-
-        return Room(room(workers), room(), room(workers), room())
-
-    # ------------------------------------------------------------------ what they are given
-
-    def _checked(self, images: Bytes, labels: Bytes | None) -> tuple[Bytes, Bytes]:
+    def _checked(self, images: Bytes, labels: ArrayLike | None) -> tuple[Bytes, Bytes]:
         """Both as compiled code takes them. Raises ValueError if they do not fit the network."""
-        vae, (inputs, _) = self.vae, self.vae.parameters.shapes["encoder.hidden0.W"]
-        classes = inputs - vae.input_dim
+        vae = self.vae
         if images.dtype != np.uint8 or math.prod(images.shape[1:]) != vae.input_dim:
             raise ValueError(
                 f"images must be bytes (N, {vae.input_dim}), not {images.dtype} {images.shape}"
             )
-        if classes and (
-            labels is None or labels.shape != images.shape[:1] or labels.max(initial=0) >= classes
-        ):
-            raise ValueError(f"a conditional model needs a label below {classes} for each image")
-        none = np.zeros(0, np.uint8)
+        classes = class_labels(labels, vae.num_classes, len(images), "labels")
+        if classes is None:
+            classes = np.zeros(0, np.uint8)
         flat = np.ascontiguousarray(images).reshape(len(images), -1)
-        return writable(flat), none if labels is None else writable(
-            np.ascontiguousarray(labels, np.uint8)
-        )
+        return writable(flat), writable(np.ascontiguousarray(classes, np.uint8))
 
     def _batches(
         self,
         images: Bytes,
         labels: Bytes,
         indices: ArrayLike,
-        epsilon: Array,
-        warps: Array | None,
+        epsilon: ArrayLike,
+        warps: ArrayLike | None,
         betas: ArrayLike | None = None,
         learning_rates: ArrayLike = (),
         batch_size: int = TEST_BATCH,
@@ -277,59 +256,54 @@ class Engine:
 
         Raises IndexError or ValueError if they do not fit.
         """
-        indices = np.require(indices, np.int64, ["C", "W"])
-        if len(indices) and not 0 <= indices.min() <= indices.max() < len(images):
-            raise IndexError(
-                f"there are {len(images)} images, no number {indices.min()} to {indices.max()}"
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}")
+        numbers = np.asarray(indices)
+        if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
+            raise ValueError(
+                f"indices must be integers (n,), not {numbers.dtype} {numbers.shape}"
             )
-        count = math.ceil(len(indices) / batch_size)
-        betas = np.ones(count) if betas is None else np.require(betas, np.float64, ["C", "W"])
-        rates = np.require(learning_rates, np.float64, ["C", "W"])
-        epsilon = np.require(epsilon, self.vae.dtype, ["C", "W"])
-        warps = np.zeros((0, 2, 3)) if warps is None else np.require(warps, np.float64, ["C", "W"])
-        shapes: dict[str, tuple[tuple[int, ...], list[tuple[int, ...]]]] = {
-            "epsilon": (epsilon.shape, [(len(indices), self.vae.latent_dim)]),
-            "warps": (warps.shape, [(len(indices), 2, 3), (0, 2, 3)]),
-            "betas": (betas.shape, [(count,)]),
-            "learning_rates": (rates.shape, [(count,), (0,)]),
-        }
-        for name, (shape, allowed) in shapes.items():
-            if shape not in allowed:
-                raise ValueError(f"{name} must have shape {allowed[0]}, not {shape}")
+        if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(images):
+            raise IndexError(
+                f"there are {len(images)} images, no number {numbers.min()} to {numbers.max()}"
+            )
+        n, count = len(numbers), math.ceil(len(numbers) / batch_size)
+
+        def given(name: str, values: ArrayLike, *shapes: tuple[int, ...], dtype: Any = float) -> Any:
+            array = np.require(values, dtype, ["C", "W"])
+            if array.shape not in shapes:
+                raise ValueError(f"{name} must have shape {shapes[0]}, not {array.shape}")
+            return array
+
+        warps = given("warps", np.zeros((0, 2, 3)) if warps is None else warps, (n, 2, 3), (0, 2, 3))
         if len(warps) and math.isqrt(self.vae.input_dim) ** 2 != self.vae.input_dim:
             raise ValueError("only square images can be warped")
-        results = np.full((2, count), np.nan)
         return Batches(
-            images, labels, indices, epsilon, warps, betas, rates, results[0], results[1]
+            images,
+            labels,
+            indices=np.require(numbers, np.int64, ["C", "W"]),
+            epsilon=given("epsilon", epsilon, (n, self.vae.latent_dim), dtype=self.vae.dtype),
+            warps=warps,
+            beta=given("betas", np.ones(count) if betas is None else betas, (count,)),
+            learning_rate=given("learning_rates", learning_rates, (count,), (0,)),
+            bce=np.full(count, np.nan),
+            kl=np.full(count, np.nan),
         )
 
     def _rule(self) -> Rule:
-        """The optimizer in numbers and arrays."""
+        """The optimizer in numbers and arrays. Raises ValueError if it is of another model."""
         optimizer = self.optimizer
-        if optimizer.t == 0:
-            optimizer.init_state(self.vae.parameters)
+        optimizer.bind(self.vae.parameters)
         names = [name for name in optimizer.settings if name not in ("name", "learning_rate", "t")]
         numbers = [float(getattr(optimizer, name)) for name in names]
-        state = [arrays.flat for arrays in optimizer.state.values()]
+        state = [fitting(optimizer.state[name].flat, self.vae, name) for name in optimizer.state]
         return Rule(
             kind=OPTIMIZERS[optimizer.name],
             settings=np.array([*numbers, 0, 0][:3]),
             first=state[0],
             second=state[-1],
-            t=np.array([optimizer.t]),
+            t=np.array([optimizer.t], np.int64),
         )
-
-
-def to_the_end(action: Callable[[], object]) -> None:
-    """Run an action to its end: a Ctrl-C during it is raised afterwards.
-
-    The action may run twice.
-    """
-    try:
-        action()
-    except BaseException:
-        action()
-        raise
 
 
 PROGRAMS: dict[str, Program] = {}
@@ -342,33 +316,41 @@ def program(dtype: str) -> Program:
     return PROGRAMS[dtype]
 
 
-def start_threads(count: int) -> list[ThreadPoolExecutor]:
-    """So many threads that wait for work, or as many as can be started."""
-    threads: list[ThreadPoolExecutor] = []
-    for _ in range(count):
-        thread = ThreadPoolExecutor(1)
-        try:
-            thread.submit(int).result()
-        except RuntimeError:  # the system has no more
-            break
-        threads.append(thread)
-    return threads
-
-
 def layer_table(vae: VAE) -> NDArray[np.int64]:
-    """Each layer's inputs and outputs, and where in the flat parameters its W and b begin."""
-    table, start = [], 0
-    for name, shape in vae.parameters.shapes.items():
-        if name.endswith(".W"):  # followed by its b
-            table.append((*shape, start, start + math.prod(shape)))
-        start += math.prod(shape)
+    """For each layer: inputs, outputs, where W and b begin in the flat parameters,
+
+    where its values begin in a row of all values of an image, and which layer has its inputs. As
+    the last layer counts z, with the classes beside it.
+    """
+    shapes, K = vae.parameters.shapes, len(vae.hidden_dims)
+    sizes = [shape for name, shape in shapes.items() if name.endswith(".W")]  # followed by its b
+    z = len(sizes)
+    sources = [*range(-1, K), K - 1, z, *range(K + 2, z - 1)]
+    table, start, at = [], 0, 0
+    for (inputs, outputs), source in zip(sizes, sources, strict=True):
+        b = start + inputs * outputs
+        table.append((inputs, outputs, start, b, at, source))
+        start, at = b + outputs, at + outputs
+    table.append((0, sizes[K + 2][0], start, start, at, 0))
     return np.array(table, np.int64)
+
+
+def fitting(array: Array, vae: VAE, name: str) -> Array:
+    """An array of a number for each parameter, as compiled code can use it in place."""
+    size = sum(math.prod(shape) for shape in vae.parameters.shapes.values())
+    if array.shape != (size,) or array.dtype != vae.dtype or not array.flags.carray:
+        raise ValueError(
+            f"{name} must be {size} numbers of {vae.dtype}, contiguous and writable, "
+            f"not {array.shape} of {array.dtype}"
+        )
+    return array
 
 
 def writable(array: Bytes) -> Bytes:
     """The same memory, marked as writable: to Numba a read-only array is of another type."""
     if array.flags.writeable:
         return array
-    pointer = ctypes.cast(array.ctypes.data, ctypes.POINTER(ctypes.c_uint8))
-    view: Bytes = np.ctypeslib.as_array(pointer, array.shape)
+    memory: Any = (ctypes.c_uint8 * array.size).from_address(array.ctypes.data)
+    memory.owner = array  # so that it lives as long as the view
+    view: Bytes = np.ctypeslib.as_array(memory).reshape(array.shape)
     return view

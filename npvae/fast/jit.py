@@ -24,7 +24,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 # Of "fast math", Numba may fuse multiply-adds, use reciprocals, and ignore the sign of a zero. It
 # may not assume that there is no NaN or infinity: those must stay visible.
 FLAGS = {"contract", "arcp", "nsz"}
-OPTIONS: Any = {"nogil": True, "error_model": "numpy"}
+# Without NRT no references to arrays are counted: threads that count those to the same array all
+# write to the same counter. So compiled code makes no arrays, and returns none.
+OPTIONS: Any = {"nogil": True, "error_model": "numpy", "_nrt": False}
+INNER: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **OPTIONS}  # for compiled code
 
 WHY_NOT = ""  # why nothing can be compiled here, if so
 try:
@@ -39,19 +42,15 @@ else:
 
 
 def jit(loop: Function) -> Function:
-    """A loop that compiled code calls; plain Python where nothing can be compiled."""
-    return loop if WHY_NOT else cast(Function, numba.njit(fastmath=FLAGS, **OPTIONS)(loop))
+    """A function that compiled code calls as compiled code, and Python as it stands."""
+    return loop if WHY_NOT else register_jitable(fastmath=FLAGS, **INNER)(loop)
 
 
-def jit_too(function: Function) -> Function:
-    """A function for compiled code and for Python, which calls it as it stands."""
-    return function if WHY_NOT else register_jitable(**OPTIONS)(function)
-
-
-def jit_sum(loop: Function) -> Function:
-    """The same for a loop that may add up its floats in any order, as vector instructions do."""
-    flags = FLAGS | {"reassoc"}
-    return loop if WHY_NOT else cast(Function, numba.njit(fastmath=flags, **OPTIONS)(loop))
+def inlined(loop: Function) -> Function:
+    """The same, as a part of the code that calls it; only for compiled code."""
+    if WHY_NOT:
+        return loop
+    return cast(Function, numba.njit(fastmath=FLAGS, inline="always", **OPTIONS)(loop))
 
 
 def specialised(fast: Function, numpy: Callable[..., Any], exact: Callable[..., Any]) -> Function:
@@ -134,7 +133,7 @@ class Program:
     def version(self, cache: bool) -> Any:
         function = types.FunctionType(self.function.__code__, self.function.__globals__, self.name)
         function.__qualname__, function.__module__ = self.name, self.function.__module__
-        return numba.njit(cache=cache, fastmath=FLAGS, **OPTIONS)(function)
+        return numba.njit(cache=cache, fastmath=FLAGS, no_cfunc_wrapper=True, **OPTIONS)(function)
 
     def cached(self) -> Any:
         """The function with its cache, if that has a safe place, or None."""

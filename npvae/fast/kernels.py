@@ -6,7 +6,7 @@ are easy to break (all measured):
 - a loop calls nothing but plain arithmetic. So exp and log1p of float32 are short polynomials;
   through math.exp and math.log1p the loss takes ten times as long;
 - division must not check for zero, which needs Numba's error_model="numpy";
-- sums of floats may be reordered only where "reassoc" allows it (see `total`);
+- a sum of floats is not reordered, so it is made for many columns at once (see `cost`);
 - an array that is written is not read at other places, and a sum over a variable number of arrays
   is not made inside the loop.
 
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from npvae.core.parameters import Array
-from npvae.fast.jit import jit, jit_sum, specialised
+from npvae.fast.jit import jit, specialised
 
 # ------------------------------------------------------------------ exp, expm1, log1p of float32
 
@@ -103,11 +103,15 @@ def gather_pixels(images: Any, indices: Any, first: int, count: int, out: Array)
 
 
 @jit
-def warp_pixels(images: Any, indices: Any, warps: Any, first: int, count: int, out: Array) -> None:
-    """augmentation.warp, of `count` pixels from `first` on: each from between four of the image."""
+def warp_pixels(
+    images: Any, indices: Any, warps: Any, first: int, count: int, framed: Array, out: Array
+) -> None:
+    """augmentation.warp, of `count` pixels from `first` on: each from between four of the image.
+
+    `framed` ((side + 2)^2,) is filled with the image in a black frame; the frame is there before.
+    """
     side = int(math.sqrt(images.shape[1]))
     centre = (side - 1) / 2
-    framed = np.zeros((side + 2) * (side + 2), np.float32)  # the image in a black frame
     for n in range(indices.shape[0]):
         for i in range(side):
             for j in range(side):
@@ -247,34 +251,31 @@ def add(more: Array, out: Array) -> None:
 # ------------------------------------------------------------------ losses.py and model.py
 
 
-@jit_sum
-def bce_and_gradient_of_image(product: Array, b: Array, x: Array, d_bce: Any, out: Array) -> Any:
-    """losses.bce_with_logits of one image (D,): the sum of softplus(logits) - x * logits.
+@jit
+def bce_and_gradient(
+    product: Array, b: Array, x: Array, d_bce: float, out: Array, cost: Array
+) -> float:
+    """losses.bce_with_logits: the sum over images and pixels of softplus(logits) - x * logits.
 
-    And bce_with_logits_backward in the same pass: out = d_bce * (sigmoid(logits) - x).
+    And bce_with_logits_backward in the same pass: out = d_bce * (sigmoid(logits) - x), where logits
+    = product + b; x may have more columns. `cost` (D,) holds the sums over images of each pixel:
+    summed pixel by pixel, an image takes a few times as long, unless the compiler may choose the
+    order of the sum. Then the last digits would depend on which copy of the code is linked.
     """
     number = product.dtype.type
-    zero, one = number(0), number(1)
-    total = zero
-    for j in range(product.shape[0]):
-        logit = product[j] + b[j]
-        e = fast_exp(-abs(logit))
-        total += max(logit, zero) - logit * x[j] + fast_log1p(e)
-        x_hat = (e if logit < zero else one) / (one + e)
-        out[j] = d_bce * (x_hat - x[j])
-    return total
-
-
-@jit
-def bce_and_gradient(product: Array, b: Array, x: Array, d_bce: float, out: Array) -> Any:
-    """Both for a batch, with logits = product + b; x may have more columns.
-
-    Returns the sum of bce over the images.
-    """
-    weight, pixels = product.dtype.type(d_bce), product.shape[1]
-    total = 0.0
+    zero, one, weight = number(0), number(1), number(d_bce)
+    for j in range(product.shape[1]):
+        cost[j] = zero
     for i in range(product.shape[0]):
-        total += bce_and_gradient_of_image(product[i], b, x[i, :pixels], weight, out[i])
+        for j in range(product.shape[1]):
+            logit = product[i, j] + b[j]
+            e = fast_exp(-abs(logit))
+            cost[j] += max(logit, zero) - logit * x[i, j] + fast_log1p(e)
+            x_hat = (e if logit < zero else one) / (one + e)
+            out[i, j] = weight * (x_hat - x[i, j])
+    total = 0.0
+    for j in range(product.shape[1]):
+        total += cost[j]
     return total
 
 
@@ -310,17 +311,27 @@ OPTIMIZERS = {"adam": ADAM, "adamax": ADAMAX, "rmsprop": RMSPROP, "sgd": SGD}
 
 
 @jit
-def adam(
-    theta: Array, gradient: Array, m: Array, v: Array, t: int, rate: float, settings: Any
-) -> None:
-    """Adam.step; settings are beta1, beta2, eps."""
-    # The corrections of the bias are divided out of the loop: one root and one division are left.
+def step_numbers(kind: int, t: int, rate: float, settings: Any) -> Any:
+    """What step t has in common for all parameters: three decays, the step and its correction.
+
+    As (keep and new for the first moment, keep and new for the second, step, root, eps): the
+    corrections of the bias are divided out of the loops, where one root and one division are left.
+    """
+    if kind == ADAM or kind == ADAMAX:
+        beta1, beta2, eps = settings[0], settings[1], settings[2]
+        step, root = rate / (1 - beta1**t), 1 / math.sqrt(1 - beta2**t)
+        return beta1, 1 - beta1, beta2, 1 - beta2, step, root, eps
+    if kind == RMSPROP:
+        return 0.0, 1.0, settings[0], 1 - settings[0], rate, 1.0, settings[1]
+    return settings[0], 1.0, 0.0, 1.0, rate, 1.0, 0.0
+
+
+@jit
+def adam(theta: Array, gradient: Array, m: Array, v: Array, numbers: Any) -> None:
+    """Adam.step."""
     number = theta.dtype.type
-    beta1, beta2 = settings[0], settings[1]
-    b1, b2, c1, c2 = number(beta1), number(beta2), number(1 - beta1), number(1 - beta2)
-    step = number(rate / (1 - beta1**t))
-    root = number(1 / math.sqrt(1 - beta2**t))
-    eps = number(settings[2])
+    b1, c1, b2, c2 = number(numbers[0]), number(numbers[1]), number(numbers[2]), number(numbers[3])
+    step, root, eps = number(numbers[4]), number(numbers[5]), number(numbers[6])
     for i in range(theta.shape[0]):
         g = gradient[i]
         new_m = b1 * m[i] + c1 * g
@@ -331,15 +342,11 @@ def adam(
 
 
 @jit
-def adamax(
-    theta: Array, gradient: Array, m: Array, u: Array, t: int, rate: float, settings: Any
-) -> None:
-    """Adamax.step; settings are beta1, beta2, eps."""
+def adamax(theta: Array, gradient: Array, m: Array, u: Array, numbers: Any) -> None:
+    """Adamax.step."""
     number = theta.dtype.type
-    beta1, beta2 = settings[0], settings[1]
-    b1, b2, c1 = number(beta1), number(beta2), number(1 - beta1)
-    step = number(rate / (1 - beta1**t))
-    eps = number(settings[2])
+    b1, c1, b2 = number(numbers[0]), number(numbers[1]), number(numbers[2])
+    step, eps = number(numbers[4]), number(numbers[6])
     for i in range(theta.shape[0]):
         g = gradient[i]
         new_m = b1 * m[i] + c1 * g
@@ -351,11 +358,11 @@ def adamax(
 
 
 @jit
-def rmsprop(theta: Array, gradient: Array, v: Array, rate: float, settings: Any) -> None:
-    """RMSProp.step; settings are decay, eps."""
+def rmsprop(theta: Array, gradient: Array, v: Array, numbers: Any) -> None:
+    """RMSProp.step."""
     number = theta.dtype.type
-    keep, new = number(settings[0]), number(1 - settings[0])
-    step, eps = number(rate), number(settings[1])
+    keep, new = number(numbers[2]), number(numbers[3])
+    step, eps = number(numbers[4]), number(numbers[6])
     for i in range(theta.shape[0]):
         g = gradient[i]
         new_v = keep * v[i] + new * g * g
@@ -364,10 +371,10 @@ def rmsprop(theta: Array, gradient: Array, v: Array, rate: float, settings: Any)
 
 
 @jit
-def sgd(theta: Array, gradient: Array, velocity: Array, rate: float, settings: Any) -> None:
-    """SGD.step; settings are momentum."""
+def sgd(theta: Array, gradient: Array, velocity: Array, numbers: Any) -> None:
+    """SGD.step."""
     number = theta.dtype.type
-    momentum, step = number(settings[0]), number(rate)
+    momentum, step = number(numbers[0]), number(numbers[4])
     for i in range(theta.shape[0]):
         g = gradient[i]
         new_velocity = momentum * velocity[i] + g
@@ -377,21 +384,14 @@ def sgd(theta: Array, gradient: Array, velocity: Array, rate: float, settings: A
 
 @jit
 def optimizer_step(
-    kind: int,
-    theta: Array,
-    gradient: Array,
-    first: Array,
-    second: Array,
-    t: int,
-    rate: float,
-    settings: Any,
+    kind: int, theta: Array, gradient: Array, first: Array, second: Array, numbers: Any
 ) -> None:
     """One step of the optimizer of this kind; its state is `first`, and `second` if it has two."""
     if kind == ADAM:
-        adam(theta, gradient, first, second, t, rate, settings)
+        adam(theta, gradient, first, second, numbers)
     elif kind == ADAMAX:
-        adamax(theta, gradient, first, second, t, rate, settings)
+        adamax(theta, gradient, first, second, numbers)
     elif kind == RMSPROP:
-        rmsprop(theta, gradient, first, rate, settings)
+        rmsprop(theta, gradient, first, numbers)
     else:
-        sgd(theta, gradient, first, rate, settings)
+        sgd(theta, gradient, first, numbers)

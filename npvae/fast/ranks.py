@@ -46,14 +46,14 @@ class RankEngine(Engine):
         super().__init__(vae, optimizer, images, labels, workers=1)
         self.ranks = ranks
         self.step = step_program(vae.dtype.name)
-        self.step.prepare((self.network.gradients[0], 0.0, self.network, self._rule()))
+        self.step.prepare((vae.parameters.flat, 0.0, vae.parameters.flat, self._rule()))
 
     def _run(
         self, first: int, last: int, batch_size: int, room: Room, rule: Rule, data: Batches
-    ) -> int:
-        """This rank's part in these batches; returns where all ranks stopped."""
-        gradient, learning = self.network.gradients[0], len(data.learning_rate) > 0
-        shared = self.network, self.columns[0], room, rule._replace(kind=NO_STEP)
+    ) -> None:
+        """This rank's part in these batches, until all ranks stop."""
+        theta, gradient = self.vae.parameters.flat, room.gradients[0]
+        learning = len(data.learning_rate) > 0
         with one_thread():
             for batch in range(first, last):
                 start = batch * batch_size
@@ -61,17 +61,16 @@ class RankEngine(Engine):
                 begin, end = shard(B, self.ranks.rank, self.ranks.size)
                 own = part_of(data, batch, slice(start + begin, start + end))
                 if begin < end:
-                    self.program.run(0, 0, 1, end - begin, *shared, own)
+                    super()._run(0, 1, end - begin, room, rule._replace(kind=NO_STEP), own)
                 share = (end - begin) / B
                 means = self.ranks.meet(share * own.bce[0], share * own.kl[0])
                 data.bce[batch], data.kl[batch] = means.sum(axis=0)
                 loss = data.bce[batch] + data.beta[batch] * data.kl[batch]
                 if learning and not math.isfinite(loss):
-                    return batch
+                    return
                 if learning:
                     total = self.ranks.add_up(gradient.dtype.type(share) * gradient)
-                    self.step.run(total, data.learning_rate[batch], self.network, rule)
-        return last
+                    self.step.run(total, data.learning_rate[batch], theta, rule)
 
 
 def part_of(data: Batches, batch: int, images: slice) -> Batches:

@@ -1,25 +1,28 @@
-"""The loop of training.py, compiled: many batches in one call, each worker doing its part of each.
+"""The loop of training.py, compiled: many batches in one call, by as many threads as there are.
 
-Every worker runs `train_batches` at the same time, in a thread of its own. Nearly all parameters
-belong to the two layers that touch pixels, so there the pixels are shared out: each worker has the
-rows of the first layer's weights and the columns of the last one's that belong to its pixels, with
-their gradients and the state of the optimizer. None of these ever travels from core to core. The
-layers between are small. There the images of a batch are shared out. So a batch has five parts, and
-all workers meet after each but the last:
+A batch is shared out, and the shares of one phase are tasks for the threads: see turns.py. Nearly
+all parameters belong to the two layers that touch pixels, so there the pixels are shared out: to a
+share belong the rows of the first layer's weights and the columns of the last one's that belong to
+its pixels, with their gradients and the state of the optimizer. As a thread prefers one share, they
+hardly ever travel from core to core. (The columns lie scattered, and a core reads ahead into those
+of another: at batch 32 an epoch takes 1.3 times as long, unless each share has a copy of its own.)
+The layers between are small. There the images of a batch are shared out. So a batch has four
+phases:
 
-    own pixels of all images       x, and a part of x @ W of the first layer, to be added up
-    own images                     from there to h_last, the last hidden layer
-    own pixels of all images       logits, bce, its gradient, and a part of d_h_last
-                                   now the loss is known: if it is not finite, all stop here
-    own images                     from d_h_last to d_y of the first layer
-    own parameters                 d_W of the first layer, and the optimizer's step
+    pixels       own parameters       d_W of the first layer, and the step for the batch before
+                 own pixels           x, and a part of x @ W of the first layer, to be added up
+    down         own images           from there to h_last, the last hidden layer
+    loss         own pixels           logits, bce, its gradient, and a part of d_h_last
+                 now the loss is known: if it is not finite, all stop here
+    up           own images           from d_h_last to d_y of the first layer
 
-The gradients of the layers between are sums over images, which are added up over the workers; each
+The gradients of the layers between are sums over images, which are added up over the shares; each
 makes the step for a slice of them. (Sharing out the images alone is simpler. Measured at batch 512
 and 32, it takes 1.0 and 1.4 times as long: gradients and new weights travel, 0.8 MB a batch.)
 
-All sums are made in a fixed order, whichever worker is first: equal seeds and numbers of workers
-give equal bits.
+All sums are made in a fixed order, whichever thread is first: equal seeds and numbers of shares
+give equal bits. No array is made here and nothing can fail, so that whatever is set at the
+beginning is put back at the end.
 """
 
 from __future__ import annotations
@@ -27,18 +30,19 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from npvae.fast.atomics import (
     FLUSH,
-    borrowed,
+    call,
     float_mode,
-    meet,
+    matrix,
     multiply,
     prefetch_images,
     set_float_mode,
+    store,
+    swap,
+    vector,
 )
-from npvae.fast.jit import jit, jit_too
+from npvae.fast.jit import inlined, jit
 from npvae.fast.kernels import (
     NO_STEP,
     activation_backward,
@@ -51,41 +55,45 @@ from npvae.fast.kernels import (
     one_hot,
     optimizer_step,
     reparameterize,
+    step_numbers,
     sum_rows,
     warp_pixels,
 )
+from npvae.fast.turns import END, Turns, begin, last_of, take
 
 BLOCK = 256  # images whose logits are computed at a time, so that they stay in the core's cache
+PIXELS, DOWN, LOSS, UP = range(4)  # the phases of a batch; where nothing is learned, there is no UP
+INPUTS, OUTPUTS, W_AT, B_AT, H_AT, SOURCE = range(6)  # columns of the table of layers
 
 
 class Network(NamedTuple):
-    """What the workers share of the model: P parameters in L layers, K hidden ones on each side."""
+    """The model: P parameters in L layers, K hidden ones on each side."""
 
-    layers: Any  # (L, 4) inputs, outputs, where W begins in parameters, and where b
+    layers: Any  # (L + 1, 6), see engine.layer_table; z counts as the output of a last layer
     activation: int  # its number in kernels.py
-    parameters: Any  # (P,); of the last layer, the workers have copies
-    gradients: Any  # (workers, P): each one's own, its columns of the last layer without gaps
-    losses: Any  # (workers, 8) sums of bce and kl, each worker's part; a cache line for each
-    counter: Any  # (1,) where they meet
+    parameters: Any  # (P,)
     blas: Any  # address of gemm, and a zero of the integers that it takes
-    yield_address: int
-
-
-class Columns(NamedTuple):
-    """What one worker has of the last layer: W (H, own pixels) and b (own pixels,), flat."""
-
-    parameters: Any
-    first: Any  # the state of the optimizer, as in Rule
-    second: Any
+    blas_threads: Any  # addresses of the functions that read and set BLAS's threads, or zeros
+    yields: int  # address, see turns.take
+    busy: Any  # (1,) whether somebody uses the engine
 
 
 class Room(NamedTuple):
-    """Where the workers exchange activations of a batch of up to B images."""
+    """Where S shares keep and exchange the values of a batch of up to B images."""
 
-    y_first: Any  # (workers, B, H): parts of x @ W of the first layer
-    h_last: Any  # (B, H)
-    d_h_last: Any  # (workers, B, H): its parts
-    d_y_first: Any  # (B, H)
+    x: Any  # (S, B * inputs) own pixels; those of the last share are followed by the classes
+    framed: Any  # (S, (side + 2)^2) see warp_pixels
+    logits: Any  # (S, 2 * BLOCK * pixels) of a block of images, and their gradient
+    cost: Any  # (S, pixels) see bce_and_gradient
+    h: Any  # (B * all outputs,) y = inputs @ W + b of each layer, and then h = activation(y) over it
+    d: Any  # (B * all outputs,) d_h of each layer, and then d_y over it
+    y_first: Any  # (S, B * H) parts of x @ W of the first layer
+    d_h_last: Any  # (S, B * H) parts of d_h of the last hidden layer
+    gradients: Any  # (S, P) each one's own, its columns of the last layer without gaps
+    losses: Any  # (S, 8) sums of bce and kl; a cache line for each
+    theta: Any  # (S, pixels * (H + 1)) each one's own W (H, pixels) and b of the last layer
+    first: Any  # (S, pixels * (H + 1)) their state of the optimizer, as in Rule
+    second: Any
 
 
 class Rule(NamedTuple):
@@ -108,19 +116,163 @@ class Batches(NamedTuple):
     warps: Any  # (n, 2, 3), or of length 0
     beta: Any  # (batches,)
     learning_rate: Any  # (batches,), or of length 0: nothing is learned
-    bce: Any  # (batches,) results, means over the batch
+    bce: Any  # (batches,) results, means over the batch; NaN before
     kl: Any  # (batches,)
 
 
-@jit_too
+class Job(NamedTuple):
+    """What is to be done: batches `first` to `last` - 1, all of one length."""
+
+    first: int
+    last: int
+    batch_size: int
+    network: Network
+    room: Room
+    rule: Rule
+    data: Batches
+    turns: Turns
+
+
+@jit
 def shard(count: int, part: int, parts: int) -> tuple[int, int]:
     """Begin and end of one of so many nearly equal parts; those beyond the last are empty."""
     part = min(part, parts)
     return count * part // parts, count * min(part + 1, parts) // parts
 
 
+def work(worker: int, job: Job) -> bool:
+    """Do tasks until all are done. Worker 0 begins, and returns False if the engine is in use.
+
+    Meanwhile numbers below 1e-38 count as 0. Adam's m of a pixel that is black for a thousand
+    batches decays to such numbers. Some processors take a hundred times as long for each: measured
+    at batch 32, 5 s an epoch instead of 1.4. And BLAS starts no threads of its own.
+    """
+    network, turns = job.network, job.turns
+    read, write = network.blas_threads
+    threads = 1
+    if worker == 0:
+        if not swap(network.busy, 0, 1):
+            return False
+        threads = call(read, 0) if read else 1
+        if threads != 1:
+            call(write, 1)
+        begin(turns, 0)
+    mode = float_mode()
+    set_float_mode(mode | FLUSH)
+    do_tasks(worker, job)
+    set_float_mode(mode)
+    if worker == 0:
+        if threads != 1:
+            call(write, threads)
+        store(network.busy, 0)
+    return True
+
+
+def step(gradient: Any, rate: float, theta: Any, rule: Rule) -> None:
+    """Optimizer.update of theta (P,) with a gradient from elsewhere; numbers as in `work`."""
+    mode = float_mode()
+    set_float_mode(mode | FLUSH)
+    numbers = step_numbers(rule.kind, rule.t[0] + 1, rate, rule.settings)
+    optimizer_step(rule.kind, theta, gradient, rule.first, rule.second, numbers)
+    rule.t[0] += 1
+    set_float_mode(mode)
+
+
+@inlined
+def do_tasks(worker: int, job: Job) -> None:
+    """This worker's tasks, one after another; whoever completes a phase begins the next one."""
+    turns, learning = job.turns, len(job.data.learning_rate) > 0
+    phases = UP + 1 if learning else LOSS + 1
+    end = phases * (job.last - job.first)  # the phase after the last batch
+    while True:
+        phase, share = take(turns, worker, job.network.yields)
+        if phase == END:
+            return
+        batch, kind = job.first + phase // phases, phase % phases
+        if kind == PIXELS:
+            if learning and batch > job.first and is_finite(batch - 1, job):
+                update(batch - 1, share, job)
+            if batch < job.last:
+                pixels(batch, share, job)
+        elif kind == DOWN:
+            down(batch, share, job)
+        elif kind == LOSS:
+            loss(batch, share, job)
+        else:
+            up(batch, share, job)
+        if phase == 0 or phase == end:
+            copy_columns(share, job, phase == end)
+        if last_of(turns):
+            if kind == PIXELS and batch > job.first and is_finite(batch - 1, job):
+                job.rule.t[0] += job.rule.kind != NO_STEP
+            if kind == LOSS:
+                add_up(batch, job)
+            if phase == end:
+                begin(turns, END)
+            elif kind == LOSS and learning and not is_finite(batch, job):
+                begin(turns, end)
+            else:
+                begin(turns, phase + 1)
+
+
+# ------------------------------------------------------------------ what belongs to a share
+
+
+@inlined
+def images_in(batch: int, job: Job) -> int:
+    """How many images this batch has."""
+    return min(job.batch_size, len(job.data.indices) - batch * job.batch_size)
+
+
+@inlined
+def own_pixels(share: int, job: Job) -> tuple[int, int, int]:
+    """The first of its pixels, their number, and the number of its inputs of the first layer.
+
+    The inputs for classes, if there are any, belong to the last share.
+    """
+    shares, layers = len(job.room.x), job.network.layers
+    first, end = shard(layers[-2, OUTPUTS], share, shares)
+    return first, end - first, (end if share + 1 < shares else layers[0, INPUTS]) - first
+
+
+@inlined
+def rows_of(flat: Any, layers: Any, k: int, B: int, start: int, rows: int) -> Any:
+    """From `start` on, so many rows of the values (B, outputs) of layer k in room.h or room.d."""
+    outputs = layers[k, OUTPUTS]
+    return matrix(flat, B * layers[k, H_AT] + start * outputs, rows, outputs)
+
+
+@inlined
+def dense(flat: Any, start: int, inputs: int, outputs: int) -> Any:
+    """W (inputs, outputs) and b (outputs,), which begin there in a flat array."""
+    return matrix(flat, start, inputs, outputs), vector(flat, start + inputs * outputs, outputs)
+
+
+@inlined
+def weights(flat: Any, layers: Any, k: int) -> Any:
+    """W and b of layer k, in a flat array of all parameters."""
+    return dense(flat, layers[k, W_AT], layers[k, INPUTS], layers[k, OUTPUTS])
+
+
+@inlined
+def row(array: Any, i: int, start: int, length: int) -> Any:
+    """array[i, start : start + length]."""
+    return vector(array, i * array.shape[1] + start, length)
+
+
 @jit
-def layer_gradients(blas: Any, x: Any, d_y: Any, d_W: Any, d_b: Any, more: bool = False) -> None:
+def add_parts(parts: Any, start: int, out: Any) -> None:
+    """out = the sum over all shares of their parts, which begin there."""
+    flat = vector(out, 0, out.size)
+    first = row(parts, 0, start, len(flat))
+    for i in range(len(flat)):  # flat[:] = first takes Numba two seconds to compile
+        flat[i] = first[i]
+    for k in range(1, len(parts)):
+        add(row(parts, k, start, len(flat)), flat)
+
+
+@inlined
+def layer_gradients(blas: Any, x: Any, d_y: Any, d_W: Any, d_b: Any, more: bool) -> None:
     """d_W = x.T @ d_y and d_b = sum of d_y over the images: Dense.backward without d_x.
 
     Added to what is there, if these are `more` images of a batch.
@@ -129,226 +281,211 @@ def layer_gradients(blas: Any, x: Any, d_y: Any, d_W: Any, d_b: Any, more: bool 
     sum_rows(d_y, more, d_b)
 
 
-@jit
-def dense(flat: Any, at: int, n_in: int, n_out: int) -> Any:
-    """W (n_in, n_out) and b (n_out,), which begin there in a flat array."""
-    return borrowed(flat, at, n_in, n_out), borrowed(flat, at + n_in * n_out, 1, n_out)[0]
+# ------------------------------------------------------------------ the tasks
 
 
 @jit
-def add_parts(parts: Any, out: Any) -> None:
-    """out = the sum of arrays of its size."""
-    flat, first = out.reshape(-1), parts[0]
-    for i in range(len(flat)):  # flat[:] = first takes Numba two seconds to compile
-        flat[i] = first[i]
-    for k in range(1, len(parts)):
-        add(parts[k], flat)
+def pixels(batch: int, share: int, job: Job) -> None:
+    """x, and a part of x @ W of the first layer."""
+    network, room, data, B = job.network, job.room, job.data, images_in(batch, job)
+    first, count, inputs = own_pixels(share, job)
+    H = network.layers[0, OUTPUTS]
+    x = matrix(room.x, share * room.x.shape[1], B, inputs)
+    start = batch * job.batch_size
+    indices = data.indices[start : start + B]
+    if len(data.warps):
+        warps = data.warps[start : start + B]
+        warp_pixels(data.images, indices, warps, first, count, room.framed[share], x)
+    else:
+        for i in range(B):
+            prefetch_images(data.images, indices, i + 2, first, count)
+            gather_pixels(data.images, indices[i : i + 1], first, count, x[i : i + 1])
+    one_hot(data.labels, indices, count, x)
+    W = matrix(network.parameters, first * H, inputs, H)
+    y_part = matrix(room.y_first, share * room.y_first.shape[1], B, H)
+    multiply(network.blas, x, W, y_part, x.dtype.type(0))
 
 
-def work(
-    worker: int,
-    first: int,
-    last: int,
-    batch_size: int,
-    network: Network,
-    columns: Columns,
-    room: Room,
-    rule: Rule,
-    data: Batches,
-) -> int:
-    """`train_batches`, while numbers below 1e-38 count as 0.
+@jit
+def down(batch: int, share: int, job: Job) -> None:
+    """From the parts of the first layer's y to h_last: VAE.forward without the last layer."""
+    network, room, data, B = job.network, job.room, job.data, images_in(batch, job)
+    layers, blas, activation = network.layers, network.blas, network.activation
+    start, end = shard(B, share, min(len(room.x), B))  # of few images, some shares have none
+    rows, z = end - start, len(layers) - 1
+    to_mu = (z - 3) // 2
+    overwrite = room.h.dtype.type(0)
+    kl = 0.0
+    if rows:
+        own = slice(batch * job.batch_size + start, batch * job.batch_size + end)
+        h_z = rows_of(room.h, layers, z, B, start, rows)
+        one_hot(data.labels, data.indices[own], data.epsilon.shape[1], h_z)
+        for k in range(z - 1):
+            h = rows_of(room.h, layers, k, B, start, rows)
+            W, b = weights(network.parameters, layers, k)
+            if k == 0:
+                add_parts(room.y_first, start * layers[0, OUTPUTS], h)
+            else:
+                inputs = rows_of(room.h, layers, layers[k, SOURCE], B, start, rows)
+                multiply(blas, inputs, W, h, overwrite)
+            if k == to_mu or k == to_mu + 1:
+                add_bias(b, h)
+            else:
+                bias_activation(activation, b, h)
+            if k == to_mu + 1:
+                mu = rows_of(room.h, layers, to_mu, B, start, rows)
+                kl = reparameterize(mu, h, data.epsilon[own], h_z)
+    room.losses[share, 1] = kl
 
-    Adam's m of a pixel that is black for a thousand batches decays to such numbers. Some processors
-    take a hundred times as long for each: measured at batch 32, 5 s an epoch instead of 1.4.
+
+@jit
+def loss(batch: int, share: int, job: Job) -> None:
+    """Logits, bce, and back to a part of d_h of the last hidden layer."""
+    network, room, B = job.network, job.room, images_in(batch, job)
+    layers, blas, learning = network.layers, network.blas, len(job.data.learning_rate) > 0
+    first, count, inputs = own_pixels(share, job)
+    last = len(layers) - 2
+    H, overwrite = layers[last, INPUTS], room.h.dtype.type(0)
+    x = matrix(room.x, share * room.x.shape[1], B, inputs)
+    W, b = dense(room.theta, share * room.theta.shape[1], H, count)
+    d_W, d_b = dense(room.gradients[share], layers[last, W_AT], H, count)
+    d_h_part = matrix(room.d_h_last, share * room.d_h_last.shape[1], B, H)
+    bce = 0.0
+    for i in range(0, B, BLOCK):
+        n = min(B - i, BLOCK)
+        h = rows_of(room.h, layers, last - 1, B, i, n)
+        logits = matrix(room.logits[share], 0, n, count)
+        d_logits = matrix(room.logits[share], n * count, n, count)
+        multiply(blas, h, W, logits, overwrite)
+        bce += bce_and_gradient(logits, b, x[i : i + n], 1 / B, d_logits, room.cost[share])
+        if learning:
+            multiply(blas, d_logits, W.T, d_h_part[i : i + n], overwrite)
+            layer_gradients(blas, h, d_logits, d_W, d_b, i > 0)
+    room.losses[share, 0] = bce
+
+
+@inlined
+def add_up(batch: int, job: Job) -> None:
+    """The loss of the batch, from those of all shares."""
+    bce, kl, B = 0.0, 0.0, images_in(batch, job)
+    for share in range(len(job.room.losses)):
+        bce += job.room.losses[share, 0] / B
+        kl += job.room.losses[share, 1] / B
+    job.data.bce[batch], job.data.kl[batch] = bce, kl
+
+
+@inlined
+def is_finite(batch: int, job: Job) -> bool:
+    """Whether the batch has a loss with which training can go on."""
+    data = job.data
+    return math.isfinite(data.bce[batch] + data.beta[batch] * data.kl[batch])
+
+
+@jit
+def up(batch: int, share: int, job: Job) -> None:
+    """From the parts of d_h_last to d_y of the first layer: VAE.backward.
+
+    Two paths meet at mu and log_var, and two heads at the hidden layer below.
     """
-    mode = float_mode()
-    set_float_mode(mode | FLUSH)
-    stopped = train_batches(worker, first, last, batch_size, network, columns, room, rule, data)
-    set_float_mode(mode)
-    return stopped
-
-
-def step(gradient: Any, rate: float, network: Network, rule: Rule) -> None:
-    """Optimizer.update with a gradient (P,) from elsewhere; numbers as in `work`."""
-    mode = float_mode()
-    set_float_mode(mode | FLUSH)
-    t, state = rule.t[0] + 1, (rule.first, rule.second)
-    theta, kind, settings = network.parameters, rule.kind, rule.settings
-    optimizer_step(kind, theta, gradient, state[0], state[1], t, rate, settings)
-    rule.t[0] = t
-    set_float_mode(mode)
+    network, room, data, B = job.network, job.room, job.data, images_in(batch, job)
+    layers, blas, activation = network.layers, network.blas, network.activation
+    start, end = shard(B, share, min(len(room.x), B))
+    rows, z = end - start, len(layers) - 1
+    to_mu = (z - 3) // 2
+    if not rows:
+        return
+    own = slice(batch * job.batch_size + start, batch * job.batch_size + end)
+    add_parts(
+        room.d_h_last, start * layers[z - 2, OUTPUTS], rows_of(room.d, layers, z - 2, B, start, rows)
+    )
+    for k in range(z - 2, 0, -1):
+        h = rows_of(room.h, layers, k, B, start, rows)
+        d = rows_of(room.d, layers, k, B, start, rows)
+        if k == to_mu + 1:
+            mu = rows_of(room.h, layers, to_mu, B, start, rows)
+            d_mu = rows_of(room.d, layers, to_mu, B, start, rows)
+            d_z = rows_of(room.d, layers, z, B, start, rows)
+            d_kl = data.beta[batch] / B
+            latent_gradients(mu, h, data.epsilon[own], d_z, d_kl, d_mu, d)
+        elif k != to_mu:
+            activation_backward(activation, h, d)
+        W, _ = weights(network.parameters, layers, k)
+        d_W, d_b = weights(room.gradients[share], layers, k)
+        layer_gradients(
+            blas, rows_of(room.h, layers, layers[k, SOURCE], B, start, rows), d, d_W, d_b, False
+        )
+        d_inputs = rows_of(room.d, layers, layers[k, SOURCE], B, start, rows)
+        multiply(blas, d, W.T, d_inputs, d.dtype.type(k == to_mu))
+    d_first = rows_of(room.d, layers, 0, B, start, rows)
+    activation_backward(activation, rows_of(room.h, layers, 0, B, start, rows), d_first)
+    _, d_b = weights(room.gradients[share], layers, 0)
+    sum_rows(d_first, False, d_b)
 
 
 @jit
-def train_batches(
-    worker: int,
-    first: int,
-    last: int,
-    batch_size: int,
-    network: Network,
-    columns: Columns,
-    room: Room,
-    rule: Rule,
-    data: Batches,
-) -> int:
-    """One worker's part in batches `first` to `last` - 1, all of one length.
+def update(batch: int, share: int, job: Job) -> None:
+    """d_W of the first layer, and the optimizer's step for the parameters of this share."""
+    network, room, rule, B = job.network, job.room, job.rule, images_in(batch, job)
+    layers, shares = network.layers, len(room.x)
+    first, count, inputs = own_pixels(share, job)
+    last, H = len(layers) - 2, layers[0, OUTPUTS]
+    x = matrix(room.x, share * room.x.shape[1], B, inputs)
+    d_W = matrix(room.gradients[share], first * H, inputs, H)
+    multiply(network.blas, x.T, rows_of(room.d, layers, 0, B, 0, B), d_W, x.dtype.type(0))
+    if rule.kind == NO_STEP:
+        return
+    rate = job.data.learning_rate[batch]
+    numbers = step_numbers(rule.kind, rule.t[0] + 1, rate, rule.settings)
+    begin, end = layers[0, B_AT], layers[last, W_AT]  # of all between: it begins with the first b
+    low, high = shard(end - begin, share, shares)
+    for other in range(1, min(shares, B)):
+        more = row(room.gradients, other, begin + low, high - low)
+        add(more, row(room.gradients, 0, begin + low, high - low))
 
-    Returns the batch before whose step it stopped: one whose loss is not finite, or `last`.
-    """
-    layers, parameters, blas = network.layers, network.parameters, network.blas
-    counter, yields, meetings = network.counter, network.yield_address, 0
-    dtype, activation = parameters.dtype, network.activation
-    overwrite, accumulate = parameters.dtype.type(0), parameters.dtype.type(1)
-    learning, steps = len(data.learning_rate) > 0, rule.t[0]
-    L, workers = len(layers), len(network.losses)
-    K = (L - 3) // 2
-    to_mu, to_log_var, decoder, to_logits = K, K + 1, K + 2, L - 1  # numbers of layers
-    H, D = layers[0, 1], layers[to_logits, 1]
-    B, space = min(batch_size, len(data.indices) - first * batch_size), len(room.h_last)
-
-    # Our images. Of fewer images than workers, some workers get none.
-    sharing = min(workers, B)
-    begin, end = shard(B, worker, sharing)
-    rows = end - begin
-    h_last, d_y_first = borrowed(room.h_last, 0, B, H), borrowed(room.d_y_first, 0, B, H)
-    y_parts = [
-        borrowed(room.y_first, (other * space + begin) * H, 1, rows * H)[0]
-        for other in range(workers)
-    ]
-    d_h_parts = [
-        borrowed(room.d_h_last, (other * space + begin) * H, 1, rows * H)[0]
-        for other in range(workers)
-    ]
-
-    # Our pixels; the inputs for classes, if there are any, belong to the last worker.
-    pixel, next_pixel = shard(D, worker, workers)
-    n_pixels = next_pixel - pixel
-    n_inputs = n_pixels if worker + 1 < workers else layers[0, 0] - pixel
-    x = np.empty((B, n_inputs), dtype)
-    W_first = borrowed(parameters, pixel * H, n_inputs, H)
-    own = network.gradients[worker]
-    d_W_first = borrowed(own, pixel * H, n_inputs, H)
-    y_part = borrowed(room.y_first, worker * space * H, B, H)
-    W_last, b_last = dense(columns.parameters, 0, H, n_pixels)
-    at = layers[to_logits, 2]
-    d_last = own[at : at + len(columns.parameters)]
-    d_W_last, d_b_last = dense(d_last, 0, H, n_pixels)
-    d_h_part = borrowed(room.d_h_last, worker * space * H, B, H)
-    logits = np.empty((min(B, BLOCK), n_pixels), dtype)
-    d_logits = np.empty_like(logits)
-
-    # The layers for our images, by number: y = inputs @ W + b, and h = activation(y) over it.
-    W = [borrowed(parameters, at, n_in, n_out) for n_in, n_out, at, _ in layers]
-    b = [borrowed(parameters, at, 1, n_out)[0] for _, n_out, _, at in layers]
-    d_W = [borrowed(own, at, n_in, n_out) for n_in, n_out, at, _ in layers]
-    d_b = [borrowed(own, at, 1, n_out)[0] for _, n_out, _, at in layers]
-    h = [np.empty((rows, n_out), dtype) for _, n_out, _, _ in layers[:to_logits]]
-    d = [np.empty((rows, n_out), dtype) for _, n_out, _, _ in layers[:to_logits]]  # d_h, then d_y
-    h[to_logits - 1] = borrowed(room.h_last, begin * H, rows, H)
-    d[0] = borrowed(room.d_y_first, begin * H, rows, H)
-    z = np.empty((rows, layers[decoder, 0]), dtype)
-    d_z = np.empty_like(z)
-    inputs = [h[max(0, min(k, K) - 1)] if k < decoder else h[k - 1] for k in range(to_logits)]
-    d_inputs = [d[max(0, min(k, K) - 1)] if k < decoder else d[k - 1] for k in range(to_logits)]
-    inputs[decoder], d_inputs[decoder] = z, d_z
-
-    # Our parameters: rows of the first W, columns of the last layer, and a slice of all between.
-    theta_first = parameters[pixel * H : (pixel + n_inputs) * H]
-    first_1 = rule.first[pixel * H : (pixel + n_inputs) * H]
-    first_2 = rule.second[pixel * H : (pixel + n_inputs) * H]
-    origin = layers[0, 3]  # of what is between: it begins with the first b
-    low, high = shard(layers[to_logits, 2] - origin, worker, workers)
-    low, high = origin + low, origin + high
-    theta, state_1, state_2 = parameters[low:high], rule.first[low:high], rule.second[low:high]
-    slices = [borrowed(network.gradients[k], low, 1, high - low)[0] for k in range(sharing)]
-
-    for batch in range(first, last):
-        start, beta, bce, kl = batch * batch_size, data.beta[batch], 0.0, 0.0
-
-        # Our pixels of all images.
-        indices = data.indices[start : start + B]
-        if len(data.warps):
-            warp_pixels(data.images, indices, data.warps[start : start + B], pixel, n_pixels, x)
+    for part in range(3):
+        if part == 0:  # rows of the first W
+            at, size, gradients = first * H, inputs * H, share
+        elif part == 1:  # a slice of all between
+            at, size, gradients = begin + low, high - low, 0
+        else:  # columns of the last layer
+            at, size, gradients = end, count * (layers[last, INPUTS] + 1), share
+        gradient = row(room.gradients, gradients, at, size)
+        if part < 2:
+            theta = vector(network.parameters, at, size)
+            state_1, state_2 = vector(rule.first, at, size), vector(rule.second, at, size)
         else:
-            for i in range(B):
-                prefetch_images(data.images, indices, i + 2, pixel, n_pixels)
-                gather_pixels(data.images, indices[i : i + 1], pixel, n_pixels, x[i : i + 1])
-        one_hot(data.labels, indices, n_pixels, x)
-        multiply(blas, x, W_first, y_part, overwrite)
-        meetings += workers
-        if not meet(counter, meetings, yields):
-            return batch  # a worker is missing: nothing has been done
+            theta = row(room.theta, share, 0, size)
+            state_1, state_2 = row(room.first, share, 0, size), row(room.second, share, 0, size)
+        optimizer_step(rule.kind, theta, gradient, state_1, state_2, numbers)
 
-        # Our images, from the first layer to h_last.
-        if rows:
-            epsilon = data.epsilon[start + begin : start + end]
-            one_hot(data.labels, indices[begin:end], epsilon.shape[1], z)
-            add_parts(y_parts, h[0])
-            bias_activation(activation, b[0], h[0])
-            for k in range(1, to_logits):
-                if k == decoder:
-                    kl = reparameterize(h[to_mu], h[to_log_var], epsilon, z)
-                multiply(blas, inputs[k], W[k], h[k], overwrite)
-                if k in (to_mu, to_log_var):
-                    add_bias(b[k], h[k])
-                else:
-                    bias_activation(activation, b[k], h[k])
-        meetings += workers
-        meet(counter, meetings, yields)
 
-        # Our pixels of all images again: the loss, and back to h_last.
-        for i in range(0, B, BLOCK):
-            j = min(B, i + BLOCK)
-            y, d_y = logits[: j - i], d_logits[: j - i]
-            multiply(blas, h_last[i:j], W_last, y, overwrite)
-            bce += bce_and_gradient(y, b_last, x[i:j], 1 / B, d_y)
-            if learning:
-                multiply(blas, d_y, W_last.T, d_h_part[i:j], overwrite)
-                layer_gradients(blas, h_last[i:j], d_y, d_W_last, d_b_last, i > 0)
-        network.losses[worker, 0], network.losses[worker, 1] = bce, kl
-        meetings += workers
-        meet(counter, meetings, yields)
+@jit
+def copy_own(share: int, job: Job, flat: Any, own: Any, back: bool) -> None:
+    """Copy the columns that belong to a share between an array of all and its own, row by row.
 
-        # All workers see the same loss.
-        bce = kl = 0.0
-        for other in range(workers):
-            bce += network.losses[other, 0] / B
-            kl += network.losses[other, 1] / B
-        if worker == 0:
-            data.bce[batch], data.kl[batch] = bce, kl
-        if not learning:
-            continue
-        if not math.isfinite(bce + beta * kl):
-            return batch
+    (b follows W, as a last row.)
+    """
+    first, count, _ = own_pixels(share, job)
+    layer = job.network.layers[-2]
+    H, D, at = layer[INPUTS], layer[OUTPUTS], layer[W_AT]
+    for i in range(H + 1):
+        theirs = vector(flat, at + i * D + first, count)
+        ours = row(own, share, i * count, count)
+        if back:
+            theirs, ours = ours, theirs
+        for j in range(count):
+            ours[j] = theirs[j]
 
-        # Our images, back from h_last to the first layer. Two paths meet at mu and log_var, and
-        # two heads at the hidden layer below.
-        if rows:
-            add_parts(d_h_parts, d[to_logits - 1])
-            for k in range(to_logits - 1, 0, -1):
-                if k == to_log_var:
-                    latent_gradients(h[to_mu], h[k], epsilon, d_z, beta / B, d[to_mu], d[k])
-                elif k != to_mu:
-                    activation_backward(activation, h[k], d[k])
-                layer_gradients(blas, inputs[k], d[k], d_W[k], d_b[k])
-                multiply(blas, d[k], W[k].T, d_inputs[k], accumulate if k == to_mu else overwrite)
-            activation_backward(activation, h[0], d[0])
-            sum_rows(d[0], False, d_b[0])
-        meetings += workers
-        meet(counter, meetings, yields)
 
-        # Our parameters.
-        multiply(blas, x.T, d_y_first, d_W_first, overwrite)
-        if rule.kind == NO_STEP:
-            continue
-        for other in range(1, sharing):
-            add(slices[other], slices[0])
-        steps += 1
-        step = steps, data.learning_rate[batch], rule.settings
-        d_first = d_W_first.reshape(-1)
-        optimizer_step(rule.kind, theta_first, d_first, first_1, first_2, *step)
-        optimizer_step(rule.kind, columns.parameters, d_last, columns.first, columns.second, *step)
-        optimizer_step(rule.kind, theta, slices[0], state_1, state_2, *step)
-        if worker == 0:
-            rule.t[0] = steps
-    return last
+@inlined
+def copy_columns(share: int, job: Job, back: bool) -> None:
+    """The share's columns of the last layer and their state into copies of its own, or back.
+
+    A single share works on the columns themselves.
+    """
+    room, rule = job.room, job.rule
+    if len(room.x) == 1:
+        return
+    copy_own(share, job, job.network.parameters, room.theta, back)
+    copy_own(share, job, rule.first, room.first, back)
+    copy_own(share, job, rule.second, room.second, back)

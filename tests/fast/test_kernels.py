@@ -67,12 +67,13 @@ def test_warp_pixels(dtype: str) -> None:
     rng = np.random.default_rng(0)
     images, indices = rng.integers(0, 256, (9, 25), np.uint8), np.array([3, 0, 8, 3])
     warps, out = rng.normal(size=(4, 2, 3)), np.empty((4, 25), dtype)
-    python(kernels.warp_pixels)(images, indices, warps, 0, 25, out)
+    framed = np.zeros(49, np.float32)
+    python(kernels.warp_pixels)(images, indices, warps, 0, 25, framed, out)
     expected = warp(images[indices], warps, dtype)
     assert_near(out, expected)
     for first, last in ((0, 3), (3, 12), (5, 10), (11, 25), (24, 25)):  # some of the pixels
         some = np.empty((4, last - first), dtype)
-        python(kernels.warp_pixels)(images, indices, warps, first, last - first, some)
+        python(kernels.warp_pixels)(images, indices, warps, first, last - first, framed, some)
         np.testing.assert_array_equal(some, out[:, first:last])
 
 
@@ -163,7 +164,7 @@ def test_bce_and_its_gradient_at_any_logit(dtype: str) -> None:
     product[0], product[1, 0] = 1000, -1000
     x = np.random.default_rng(1).random((8, 10)).astype(dtype)
     out = np.empty_like(product)
-    bce = python(kernels.bce_and_gradient)(product, b, x, 0.25, out)
+    bce = python(kernels.bce_and_gradient)(product, b, x, 0.25, out, np.empty_like(b))
     logits = product + b
     assert bce == pytest.approx(float(bce_with_logits(logits, x[:, :9]).sum()), rel=1e-6)
     assert_near(out, bce_with_logits_backward(dtype_of(0.25, dtype), logits, x[:, :9]))
@@ -183,9 +184,10 @@ def test_optimizers(name: str, dtype: str) -> None:
     first, second = np.zeros_like(theta), np.zeros_like(theta)
     for t in range(1, 4):
         rule.update({"theta": expected}, {"theta": g})
-        step = python(getattr(kernels, name))
-        state = (first, second, t) if len(rule.state) == 2 else (first,)
-        step(theta, g, *state, 0.1, np.array(settings))
+        kind = kernels.OPTIMIZERS[name]
+        numbers = python(kernels.step_numbers)(kind, t, 0.1, np.array(settings))
+        state = (first, second) if len(rule.state) == 2 else (first,)
+        python(getattr(kernels, name))(theta, g, *state, numbers)
         g, other = other, -g
     assert_near(theta, expected)
     for found, arrays in zip((first, second), rule.state.values(), strict=False):
@@ -213,9 +215,9 @@ RANGES: dict[str, tuple[float, float, float]] = {
 def test_compiled_in_float32_it_is_right_to_a_few_roundings(name: str) -> None:
     """And relative to the result: near 0, expm1 and tanh keep their digits."""
     low, high, near = RANGES[name]
-    function = getattr(kernels, name)
+    numba, function = pytest.importorskip("numba"), getattr(kernels, name)
 
-    @jit.jit
+    @numba.njit(fastmath=jit.FLAGS, **jit.OPTIONS)
     def apply(a: Array, out: Array) -> None:
         for i in range(len(a)):
             out[i] = function(a[i])
