@@ -12,12 +12,14 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import numpy as np
 import pytest
 
-from npvae import VAE, Adam
+from npvae import VAE, Adam, fit
+from npvae.core.parameters import NamedArrays
 from npvae.fast import describe, jit
 
 if jit.WHY_NOT:
@@ -69,6 +71,9 @@ def train(engine: Engine, **changes: Any) -> list[float]:
         ({"betas": [1, 1, 1]}, ValueError, r"betas must have shape \(4,\)"),
         ({"learning_rates": [1] * 5}, ValueError, r"learning_rates must have shape \(4,\)"),
         ({"warps": np.zeros((19, 2, 3))}, ValueError, r"warps must have shape \(20, 2, 3\)"),
+        ({"indices": np.linspace(0, 39, 20)}, ValueError, "indices must be integers"),
+        ({"indices": np.zeros((20, 1), int)}, ValueError, "indices must be integers"),
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_changes(
@@ -115,6 +120,55 @@ def test_images_in_any_memory_give_the_same() -> None:
     assert all((images.reshape(40, 16) == IMAGES).all() for images in others)
     kept = small_engine(images=np.frombuffer(IMAGES.tobytes(), np.uint8).reshape(40, 16))
     assert train(kept) == results[0]  # nobody but the engine holds them
+
+
+def test_read_only_images_that_nobody_else_holds_are_held() -> None:
+    """Also for average_loss, which may have them alone: their memory was used after it was freed."""
+
+    def temporary() -> Any:
+        return np.frombuffer(bytes(images.data), np.uint8).reshape(images.shape)
+
+    images = np.random.default_rng(0).integers(0, 256, (20_000, 784), np.uint8)
+    vae = VAE(784, (16,), 2)
+    epsilon, engine = vae.noise(len(images), 0), Engine(vae, Adam(), images[:9], workers=1)
+    assert engine.average_loss(temporary(), epsilon) == engine.average_loss(images, epsilon)
+
+
+@pytest.mark.parametrize(
+    "labels", [None, [0, 1, 2, -1, 0], [0.5] * 5, [0, 1], [3] * 5, [[0]] * 5, ["a"] * 5]
+)
+def test_labels_that_do_not_fit_are_refused(labels: Any) -> None:
+    vae = VAE(16, (7,), 3, num_classes=3)
+    with pytest.raises(ValueError, match="labels"):
+        Engine(vae, Adam(), IMAGES[:5], labels)
+    for dtype in (np.int8, np.uint64, ">i4"):
+        Engine(vae, Adam(), IMAGES[:5], np.array([0, 1, 2, 1, 0], dtype))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("sizes", [(16, (7,), 3), (16, (7,), 5), (16, (20,), 3), (16, (7, 6), 3)])
+def test_an_optimizer_of_another_model_is_refused(sizes: Any, workers: int) -> None:
+    """Also one whose sizes agree. Its state was read and written beyond its end."""
+    first = small_engine(workers)
+    train(first)
+    adam, other = first.optimizer, VAE(*sizes, rng=4)
+    before = first.vae.parameters.flat.copy(), other.parameters.flat.copy(), adam.t
+    with pytest.raises(ValueError, match=r"steps for another model(.|\n)*Make a new one"):
+        Engine(other, adam, IMAGES, workers=workers)
+    with pytest.raises(ValueError, match="steps for another model"):
+        fit(other, IMAGES, 1, optimizer=adam)
+    after = first.vae.parameters.flat, other.parameters.flat, adam.t
+    for kept, now in zip(before, after, strict=True):
+        np.testing.assert_array_equal(kept, now)
+
+
+def test_state_of_an_optimizer_that_compiled_code_cannot_use_is_refused() -> None:
+    engine = small_engine()
+    train(engine)
+    for state in (NamedArrays(engine.vae.parameters.shapes, np.float64), NamedArrays({}, float)):
+        engine.optimizer.state["v"] = state
+        with pytest.raises(ValueError, match=r"v must be 273 numbers of float32|another model"):
+            train(engine)
 
 
 def test_what_it_is_given_stays_as_it_is() -> None:
@@ -227,41 +281,46 @@ def test_ctrl_c_is_heard_while_it_computes() -> None:
     np.testing.assert_array_equal(engine.vae.parameters.flat, again.vae.parameters.flat)
 
 
-@pytest.mark.parametrize("call", [1, 2, 3])
-def test_ctrl_c_while_results_are_handed_back_loses_none(
-    call: int, monkeypatch: pytest.MonkeyPatch
+def test_a_signal_at_any_call_leaves_model_and_optimizer_in_step(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The model, the optimizer and its count of steps agree, whenever the signal comes."""
-    images = np.random.default_rng(0).integers(0, 256, (60, 784), np.uint8)
-    given: dict[str, Any] = {
-        "indices": np.arange(60),
-        "epsilon": np.zeros((60, 3), np.float32),
-        "batch_size": 20,
-        "betas": np.ones(3),
-        "learning_rates": np.full(3, 1e-3),
-    }
-    right, calls = Engine._share_out, 0
+    """Python raises Ctrl-C where a function is called or returns: here at each such place in turn.
 
-    def interrupted(engine: Engine, rule: Any, back: bool = False) -> None:
-        nonlocal calls
-        if back:
-            calls += 1
-            if calls == call:
-                raise KeyboardInterrupt
-        right(engine, rule, back)
+    The parameters are always those of exactly `t` steps, BLAS's threads are as before, and the
+    engine goes on.
+    """
+    monkeypatch.setattr(engine_module, "LOOKS", 1e-9)  # a batch at a time
+    references = {steps: reference(steps).vae.parameters.flat for steps in range(1, 5)}
+    references[0] = small_engine().vae.parameters.flat
+    threads = thread_functions()
+    stops, place = set(), 0
+    while True:
+        engine, events = small_engine(2), 0
+        place += 1
 
-    engine = Engine(VAE(784, (8,), 3), Adam(), images, workers=2)
-    with monkeypatch.context() as patch:
-        patch.setattr(Engine, "_share_out", interrupted)
-        patch.setattr(engine_module, "LOOKS", 1e-9)  # a batch at a time
-        with pytest.raises(KeyboardInterrupt):
-            list(engine.train(**given))
-    assert engine.optimizer.t == call
-    again = Engine(VAE(784, (8,), 3), Adam(), images, workers=2)
-    some = {name: given[name][: 20 * call] for name in ("indices", "epsilon")}
-    some |= {name: given[name][:call] for name in ("betas", "learning_rates")}
-    list(again.train(**{**given, **some}))
-    np.testing.assert_array_equal(engine.vae.parameters.flat, again.vae.parameters.flat)
+        def interrupt(frame: FrameType, event: str, argument: object) -> None:
+            nonlocal events
+            if "npvae" in frame.f_code.co_filename:
+                events += 1
+                if events == place:
+                    raise KeyboardInterrupt
+
+        sys.setprofile(interrupt)
+        try:
+            train(engine)
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.setprofile(None)
+        if events < place:
+            break
+        steps = engine.optimizer.t
+        stops.add(steps)
+        np.testing.assert_array_equal(engine.vae.parameters.flat, references[steps])
+        assert threads is None or threads[0]() == 1
+        assert steps == 4 or len(train(engine)) == 4
+    assert stops == {0, 1, 2, 3, 4}
+    assert place > 100
 
 
 def test_it_looks_up_several_times_a_second() -> None:
@@ -277,45 +336,6 @@ def test_it_looks_up_several_times_a_second() -> None:
     assert engine.optimizer.t == sum(portions)
 
 
-def test_an_interruption_before_all_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The workers that have started do not wait for the others, and nothing has changed."""
-    engine, expected = small_engine(3), train(small_engine(3))
-    before = engine.vae.parameters.flat.copy()
-
-    def interrupted(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(engine.threads[1], "submit", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(engine)
-    np.testing.assert_array_equal(engine.vae.parameters.flat, before)
-    assert engine.optimizer.t == 0
-    assert train(engine) == expected
-
-
-@pytest.mark.parametrize("failing", [0, 1, 2])
-def test_an_error_of_one_worker_is_an_error_and_the_others_do_not_wait(failing: int) -> None:
-    """In a process of its own: workers that wait for ever hear no signal."""
-    program = (
-        "from tests.fast.test_engine import small_engine, train\n"
-        "engine = small_engine(3)\n"
-        "right = engine.program.run\n"
-        "def run(worker, *task):\n"
-        f"    if worker == {failing}:\n"
-        "        raise MemoryError('no room for x')\n"
-        "    return right(worker, *task)\n"
-        "before = engine.vae.parameters.flat.copy()\n"
-        "engine.program.run = run\n"
-        "try:\n"
-        "    train(engine)\n"
-        "except MemoryError as error:\n"
-        "    print(error, engine.optimizer.t, (engine.vae.parameters.flat == before).all())\n"
-    )
-    done = run([sys.executable, "-c", program], cwd=ROOT)
-    assert (done.stdout, done.returncode) == ("no room for x 0 True\n", 0), done.stderr
-
-
 def test_whoever_stops_looking_stops_it() -> None:
     engine = small_engine()
     for _ in engine.train(**task()):
@@ -326,9 +346,11 @@ def test_whoever_stops_looking_stops_it() -> None:
 # ------------------------------------------------------------------ threads
 
 
-@pytest.mark.parametrize("possible", [0, 1])
-def test_where_a_thread_cannot_be_started(possible: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The threads that start do the work; without any, the calling thread does it alone."""
+@pytest.mark.parametrize("possible", [0, 1, 3])
+def test_the_bytes_are_those_of_the_shares_however_many_threads_there_are(
+    possible: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where threads cannot be started, the others do their tasks; the calling thread, if need be."""
     start = threading.Thread.start
     started: list[threading.Thread] = []
 
@@ -338,21 +360,86 @@ def test_where_a_thread_cannot_be_started(possible: int, monkeypatch: pytest.Mon
         started.append(thread)
         start(thread)
 
-    expected = train(small_engine(possible + 1))
+    expected, whole = small_engine(4), small_engine(4)
+    losses = train(expected)
     monkeypatch.setattr(threading.Thread, "start", limited)
-    engine = small_engine(5)
-    assert len(engine.threads) == possible
-    assert train(engine) == expected
+    assert train(whole) == losses
+    np.testing.assert_array_equal(whole.vae.parameters.flat, expected.vae.parameters.flat)
 
 
-def test_there_is_a_worker_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thread_that_is_lost_costs_nothing() -> None:
+    """It comes late, fails, or never begins: the others do its tasks."""
+    expected = train(small_engine(3))
+    for fails in (MemoryError("no room"), TimeoutError("late")):
+        engine = small_engine(3)
+
+        def submit(function: Any, *arguments: Any, why: Exception = fails) -> None:
+            if isinstance(why, TimeoutError):
+                late.append((function, arguments))
+
+        late: list[Any] = []
+        engine.threads.submit = submit  # type: ignore[method-assign, assignment]
+        assert train(engine) == expected
+        after = engine.vae.parameters.flat.copy()
+        for function, arguments in late:  # when all is done, there is nothing left to do
+            function(*arguments)
+        np.testing.assert_array_equal(engine.vae.parameters.flat, after)
+
+
+def test_an_engine_made_before_a_fork_works_after_it() -> None:
+    """Its threads are those of the parent; in a process of its own, as pytest has threads too."""
+    program = (
+        "import os, warnings\n"
+        "warnings.simplefilter('ignore')\n"  # Python 3.12: a fork of several threads
+        "from tests.fast.test_engine import small_engine, train\n"
+        "expected, engine = train(small_engine(3)), small_engine(3)\n"
+        "list(engine.train(**__import__('tests.fast.test_engine').fast.test_engine.task(0)))\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    os._exit(0 if train(engine) == expected else 9)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), train(engine) == expected)\n"
+    )
+    if not hasattr(os, "fork"):
+        pytest.skip("there are no forks")
+    done = run([sys.executable, "-c", program], cwd=ROOT)
+    assert done.stdout == "0 True\n", done.stderr
+
+
+def test_an_engine_that_another_thread_uses_is_refused() -> None:
+    engine, given = large_engine()
+    begun, stop = threading.Event(), threading.Event()
+
+    def busy() -> None:
+        for _ in engine.train(**given):
+            begun.set()
+            if stop.is_set():
+                break
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    begun.wait()
+    images, epsilon = np.zeros((2000, 784), np.uint8), np.zeros((2000, 10), np.float32)
+    refusals = 0
+    for _ in range(20):  # between two portions it is free, for a moment
+        try:
+            engine.average_loss(images, epsilon)
+        except RuntimeError as error:
+            assert "another thread uses this engine" in str(error)
+            refusals += 1
+    stop.set()
+    thread.join()
+    assert refusals
+    assert np.isfinite(engine.average_loss(images, epsilon).total)
+
+
+def test_there_is_a_share_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "cores", lambda: 3)
     images = np.zeros((3, 784), np.uint8)
-    assert len(Engine(VAE(784, (7,), 3), Adam(), images).threads) == 2
-    assert len(Engine(VAE(784, (7,), 3), Adam(), images, workers=5).threads) == 4
+    assert Engine(VAE(784, (7,), 3), Adam(), images).shares == 3
+    assert Engine(VAE(784, (7,), 3), Adam(), images, workers=5).shares == 5
     # With few pixels for each, they would wait longer than they work.
-    assert len(Engine(VAE(100, (7,), 3), Adam(), images[:, :100]).threads) == 1
-    assert len(Engine(VAE(16, (7,), 3), Adam(), IMAGES).threads) == 0
+    assert Engine(VAE(100, (7,), 3), Adam(), images[:, :100]).shares == 2
+    assert Engine(VAE(16, (7,), 3), Adam(), IMAGES).shares == 1
 
 
 @pytest.fixture
@@ -372,21 +459,17 @@ def test_blas_has_one_thread_while_the_engine_runs_and_as_many_as_before_afterwa
 ) -> None:
     """As when NumPy was imported first, with threads: they would fight for the workers' cores."""
     read, write = blas_threads
-    engine, seen = small_engine(2), []
-    run = engine.program.run
-
-    def watched(*arguments: Any) -> Any:
-        seen.append(read())
-        return run(*arguments)
-
-    monkeypatch.setattr(engine.program, "run", watched)
     write(3)
-    for _ in engine.train(**task()):
+    for _ in small_engine(2).train(**task()):
         assert read() == 3
-    assert set(seen) == {1}
-    engine.average_loss(IMAGES, np.zeros((40, 3), np.float32))
-    assert set(seen) == {1}
-    assert read() == 3
+    said: list[int] = []
+    functions = (
+        ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 3),
+        ctypes.CFUNCTYPE(None, ctypes.c_int)(said.append),
+    )
+    monkeypatch.setattr(engine_module, "thread_functions", lambda: functions)
+    small_engine(2).average_loss(IMAGES, np.zeros((40, 3), np.float32))
+    assert said == [1, 3]
 
 
 # ------------------------------------------------------------------ numbers
