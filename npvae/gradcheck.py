@@ -18,15 +18,7 @@ from functools import partial
 
 import numpy as np
 
-from npvae.core.differences import (
-    closer_look,
-    excused,
-    first_look,
-    index,
-    matching,
-    number,
-    put_back,
-)
+from npvae.core import differences
 from npvae.core.parameters import Array
 
 STEP = 1e-5
@@ -48,7 +40,8 @@ class Check:
         """|analytic - numeric| / largest |numeric|, for each entry; 1e-7 where rounding does it."""
         largest = max(np.abs(self.numeric).max(), np.finfo(float).tiny)
         difference = np.abs(self.analytic - self.numeric)
-        errors = difference / largest
+        with np.errstate(invalid="ignore"):
+            errors = difference / largest
         errors = np.where(difference <= self.rounding, np.minimum(errors, TOLERANCE), errors)
         return np.asarray(np.where(np.isnan(errors), np.inf, errors))
 
@@ -60,7 +53,7 @@ class Check:
     @property
     def where(self) -> tuple[int, ...]:
         """The index of the worst entry."""
-        return index(int(self.errors.argmax()), self.errors)
+        return differences.index(int(self.errors.argmax()), self.errors)
 
     @property
     def passed(self) -> bool:
@@ -70,7 +63,7 @@ class Check:
 def central_differences(f: Callable[[], float], theta: Array, step: float = STEP) -> Array:
     """d f / d theta for every entry of theta. f reads theta, which is put back in any case."""
     gradient = np.empty_like(theta)
-    with put_back(theta):
+    with differences.put_back(theta):
         for entry in np.ndindex(theta.shape):
             value = theta[entry]
             theta[entry] = value + step
@@ -109,13 +102,18 @@ def check(what: str, f: Callable[[], float], theta: Array, analytic: Array) -> C
     read theta, or has a kink within a step. Raises ValueError if theta, f() or the gradient is
     nothing that can be compared.
     """
-    analytic, f = matching(what, theta, analytic, STEP), partial(number, what, f)
-    with put_back(theta):
-        rounding, hint = first_look(f, theta, STEP)
+    analytic = differences.matching(what, theta, analytic, STEP)
+    f = partial(differences.number, what, f)
+    with differences.put_back(theta):
+        rounding, hint = differences.first_look(f, theta, STEP)
         numeric = central_differences(f, theta)
-        found = Check(what, analytic, numeric, excused(rounding, analytic, numeric), hint)
+        excused = differences.excused(rounding, analytic, numeric)
+        found = Check(what, analytic, numeric, excused, hint)
         if not found.passed and not hint:
-            allowed = max(TOLERANCE * np.abs(numeric).max(), found.rounding)
-            numeric, hint = closer_look(f, theta, analytic, numeric, allowed, rounding, STEP)
+            largest = np.abs(numeric).max(where=np.isfinite(numeric), initial=0)
+            allowed = max(TOLERANCE * largest, excused)
+            numeric, hint = differences.closer_look(
+                f, theta, analytic, numeric, allowed, rounding, STEP
+            )
             found = Check(what, analytic, numeric, allowed, hint)
     return found
