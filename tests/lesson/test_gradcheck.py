@@ -230,7 +230,7 @@ NOT_ITS_FAULT: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a constant": (lambda t: 1e12 + np.sum(t), "the rounding of f"),
     "many kinks": (
         lambda t: np.sum(t) - t[0, 0] + np.abs(t[0, 0] - 0.3 - 3e-6 * X[:, 0]).sum(),
-        "changes too fast",
+        "has a kink|changes too fast",
     ),
 }
 
