@@ -193,9 +193,10 @@ def draw_away_from_kinks(
 ) -> None:
     """Draw all parameters, biases too, until no unit is within 100 steps of its kink at y = 0.
 
-    A bias moves its unit by one step, anything else that is checked by far less.
+    A step of a bias moves its own unit by one step. One of a weight or an input grows on its way:
+    in 40 seeds, to at most 65. If 1000 draws do not suffice, the check itself reports the kink.
     """
-    while True:
+    for _ in range(1000):
         parameters.flat[:] = rng.normal(0, 0.5, parameters.flat.shape)
         if np.abs(before_activations()).min() > 100 * STEP:
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from textwrap import indent
 
 import numpy as np
 
@@ -30,17 +31,21 @@ def table(checks: Sequence[Check]) -> str:
             lines += ["", group]
         lines.append(row(check))
     wrong = [check for check in checks if not check.passed]
+    idle = sum(not (check.analytic.any() or check.numeric.any()) for check in checks)
+    if idle:
+        lines += ["", f"In {idle} arrays every gradient is 0: no unit is on there to be checked."]
     if wrong:
         lines += ["", "What is wrong, and what it may be:"]
         for check in wrong:
-            lines += ["", check.what, row(check), f"  {cause(check)}"]
-        lines += ["", first_look(wrong)]
+            lines += ["", check.what, row(check), indent(cause(check), "  ")]
+        if not any(check.hint for check in wrong):
+            lines += ["", first_look(wrong)]
     return "\n".join([*lines, "", summary(checks)])
 
 
 def row(check: Check) -> str:
     name, at = check.what.rpartition(": ")[2], check.where
-    text = f"{name:17}{check.analytic.size:4}{check.error:8.1e}  {at!s:7}"
+    text = f"{name:17}{check.analytic.size:4} {check.error:7.1e}  {at!s:7}"
     text += f"{number(check.analytic[at]):>11}{number(check.numeric[at]):>11}"
     return text if check.passed else f"{text} WRONG"
 
@@ -60,7 +65,9 @@ def summary(checks: Sequence[Check]) -> str:
 
 
 def cause(check: Check) -> str:
-    """The usual cause of such a difference, guessed from the two arrays alone."""
+    """Why the check could not tell; or else the usual cause of such a difference, guessed."""
+    if check.hint:
+        return check.hint
     by_hand, right = check.analytic, check.numeric
     if not (np.isfinite(by_hand).all() and np.isfinite(right).all()):
         return "not a number: a logarithm of 0, an overflow, or an array that was never filled"
@@ -96,8 +103,8 @@ def same(a: Array, b: Array) -> bool:
 
 def first_look(wrong: Sequence[Check]) -> str:
     """Where to look first: in a part, if one is wrong; in a model, where paths meet."""
-    group = wrong[0].what.partition(":")[0]
-    if not group.startswith("vae"):
+    group = wrong[0].what.rpartition(": ")[0]  # none in the real network
+    if group and not group.startswith("vae"):
         return f"Begin with {group}: the parts come before what is made of them."
     arrays = {check.what.partition(": ")[2] for check in wrong if check.what.startswith(group)}
     if arrays <= {"x", "epsilon"}:

@@ -29,8 +29,8 @@ OPTIMIZER = (
         where="The loop hands its epoch number to the optimizer; seen in public code.",
         sees="A few nats worse.",
         why="In the first epoch m is divided by 0.1 and v by 0.001 all the time, although after a "
-        "few steps m needs no correction any more. Steps are up to ten times too large or too "
-        "small.",
+        "few steps m needs no correction any more. By the two corrections, a step is up to 2.08 "
+        "times as long as it should be in the first epoch, and 0.37 to 0.44 times in the third.",
         edits=(
             Edit(
                 "optimizers.Adam.step",
@@ -68,8 +68,9 @@ OPTIMIZER = (
         "The corrected m_hat is stored in place of m, and v_hat in place of v.",
         where="In-place division, as in m.div_(correction); seen in public code.",
         sees="The loss stays where it began.",
-        why="Each step corrects what was corrected before. m and v grow without bound, v faster, "
-        "and the steps shrink to nothing.",
+        why="Each step corrects what was corrected before. v grows without bound. m does not: for "
+        "a steady gradient g it peaks at 3,945 g in step 21 and falls back to g. So the steps, "
+        "m / sqrt(v), shrink to nothing.",
         edits=(
             Edit(
                 "optimizers.Adam.step",

@@ -34,11 +34,21 @@ def worked_example() -> tuple[VAE, Array, Array]:
 
 
 def random_example(seed: int) -> tuple[VAE, Array, Array]:
-    """Two images of four pixels, three hidden units, two latents, all numbers at random."""
+    """Two images of four pixels, three hidden units, two latents, all numbers at random.
+
+    They are drawn again until relu shows both of its sides: for each image some unit of the encoder
+    is on and some is off, and so in the decoder. With all units off, no gradient would come back.
+    """
     rng = np.random.default_rng(seed)
     vae = VAE(4, (3,), 2, dtype=np.float64)
-    vae.parameters.flat[:] = rng.normal(0, 0.7, vae.parameters.flat.shape)
-    return vae, rng.random((2, 4)).round(1), rng.standard_normal((2, 2)).round(1)
+    for _ in range(1000):
+        vae.parameters.flat[:] = rng.normal(0, 0.7, vae.parameters.flat.shape)
+        x, epsilon = rng.random((2, 4)).round(1), rng.standard_normal((2, 2)).round(1)
+        a = vae.forward(x, epsilon)
+        on = np.stack([a.y_enc[0], a.y_dec[0]]) > 0
+        if (on.any(axis=-1) & ~on.all(axis=-1)).all():
+            break
+    return vae, x, epsilon
 
 
 def trace(vae: VAE, x: Array, epsilon: Array) -> tuple[dict[str, Array], dict[str, Array]]:

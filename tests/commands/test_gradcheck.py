@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from npvae.commands import gradcheck
-from npvae.commands.gradcheck_report import row
+from npvae.commands.gradcheck_report import row, table
 from npvae.core.errors import OptionError
 from npvae.core.parameters import Array
 from npvae.gradcheck import TOLERANCE, Check
@@ -83,6 +83,15 @@ def test_the_trace_of_a_random_batch(capsys: pytest.CaptureFixture[str]) -> None
     assert max(map(len, out.splitlines())) <= 70
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_the_random_network_lives(seed: int) -> None:
+    """Each image has units that are on and units that are off, in encoder and decoder."""
+    forward, backward = trace(*random_example(seed))
+    for side in ("enc", "dec"):
+        assert set((forward[f"h_{side}"] > 0).sum(axis=1)) <= {1, 2}
+        assert backward[f"d_y_{side}"].any(axis=1).all()
+
+
 @pytest.mark.parametrize("example", [worked_example(), random_example(1)], ids=["worked", "random"])
 def test_the_trace_leaves_nothing_out_and_adds_up(
     example: tuple[VAE, Array, Array],
@@ -144,6 +153,28 @@ def test_the_real_network_is_right_along_directions(activation: str) -> None:
     assert [check.what for check in checks] == list(vae.parameters)
     assert all(check.passed and check.analytic.size == 4 for check in checks)
     np.testing.assert_array_equal(vae.parameters.flat, before.flat)
+
+
+@pytest.mark.parametrize(
+    ("change", "activation", "red"),
+    [
+        pytest.param({"decoder.hidden0.W": 0}, "relu", "decoder.hidden0.W", id="at a kink"),
+        pytest.param({"decoder.hidden0.W": 0}, "tanh", "", id="no kink"),
+        pytest.param({"encoder.hidden0.b": -18, "decoder.hidden0.b": -18}, "tanh", "", id="flat"),
+        pytest.param({"encoder.hidden0.b": -99, "decoder.hidden0.b": -99}, "relu", "", id="dead"),
+    ],
+)
+def test_a_network_that_has_died_is_not_called_wrong(
+    change: dict[str, float], activation: str, red: str
+) -> None:
+    """Its checks end, and say what is the matter."""
+    vae = VAE(hidden_dims=(8,), activation=activation)
+    vae.parameters |= change
+    checks = directions(vae)
+    wrong = [check for check in checks if not check.passed]
+    assert [check.what for check in wrong] == ([red, f"{red[:-1]}b"] if red else [])
+    assert all("at the kink of its activation" in check.hint for check in wrong)
+    assert ("In 9 arrays every gradient is 0" in table(checks)) == (-99 in change.values())
 
 
 def test_the_trained_network_is_right_too(
