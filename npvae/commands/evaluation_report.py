@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from npvae.core.errors import CheckpointError
 from npvae.datasets import Dataset
 from npvae.evaluation import Floats
 from npvae.model import VAE
+from npvae.runs.messages import COLLAPSED
 
 
 @np.errstate(all="ignore")  # an overflow shows in the figures, which are checked
@@ -85,6 +87,18 @@ def agreement_rows(prior: float | None, fitted: float, test_images: float) -> li
     return rows
 
 
+def beside_training(name: str, header: Mapping[str, Any]) -> str:
+    """Why `train` printed another loss for these images; `name` is that of the checkpoint."""
+    lines = ["`train` draws other noise for z: the last digits of its test loss may differ."]
+    if name == "best.npz":
+        lines.append("best.npz is the epoch with the lowest validation loss, seldom the last one.")
+    settings = header.get("settings")
+    beta = settings.get("beta") if isinstance(settings, dict) else None
+    if isinstance(beta, int | float) and beta != 1:
+        lines.append(f"It was trained with beta {beta:g}. The loss here is bce + kl, its -elbo.")
+    return "\n".join(lines)
+
+
 def table(report: dict[str, Any]) -> str:
     """The same for people."""
     bound = report["nll_bound"]
@@ -116,13 +130,18 @@ def table(report: dict[str, Any]) -> str:
         row("mse", f"{report['mean_squared_error']:.4f}", "mean squared error per pixel"),
         *(agreement_rows(**agreed) if agreed else []),
         "",
-        f"{sum(report['active'])} of {len(report['active'])} latents are active; their KL:",
+        f"{sum(report['active'])} of {len(report['active'])} latents are active; the KL of each:",
     ]
     per_latent = np.array(report["kl_per_latent"])
     full_bar = max(per_latent.max(), 1.0)  # nats: a latent that says nothing gets no bar
     for k in np.argsort(-per_latent, kind="stable"):
         bar = "#" * round(40 * per_latent[k] / full_bar)
-        lines.append(f"  z{k:<3} {per_latent[k]:6.3f}  {bar}".rstrip())
+        idle = "" if report["active"][k] else "not active"
+        lines.append(
+            " ".join(filter(None, [f"  z{k:<3} {per_latent[k]:6.3f} ", bar, idle])).rstrip()
+        )
+    if not any(report["active"]):
+        lines += ["", *COLLAPSED]
     if report["conditional"]:
         lines += ["", "The model is conditional: p(x) is p(x | c) here, given the class c of x."]
     if report["floor"] > 0:
