@@ -70,8 +70,8 @@ class Parser(argparse.ArgumentParser):
         names = [word.partition("=")[0] for word in words]
         given = [known[name] for name in names if name in known]
         for action in dict.fromkeys(given):
-            is_list = action.nargs == 0 or isinstance(action, argparse._AppendAction)
-            if given.count(action) > 1 and not is_list:
+            all_count = action.nargs == 0 or isinstance(action, argparse._AppendAction)
+            if given.count(action) > 1 and not all_count and not getattr(namespace, "quiet", False):
                 _print_error(f"note: only the last {action.option_strings[0]} counts")
         namespace.given = {*getattr(namespace, "given", ()), *(action.dest for action in given)}
         return namespace, unknown

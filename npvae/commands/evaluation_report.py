@@ -122,7 +122,9 @@ def table(report: dict[str, Any]) -> str:
         title = "-log p(x) <=" if name == "nll_bound" else name
         mean, error = report[name]["mean"], report[name]["standard_error"]
         lines.append(row(title, f"{mean:.2f}", note, error))
-    agreed = report["agreement"]
+    agreed, active = report["agreement"], report["active"]
+    names = [f"z{k}" for k, is_active in enumerate(active) if is_active]
+    which = f" ({', '.join(names)})" if 0 < len(names) < len(active) else ""
     lines += [
         row("", f"{bound['loss_of_these']:.2f}", "the loss of these images"),
         row("floor", f"{report['floor']:.2f}", "the entropy of the pixels"),
@@ -130,17 +132,14 @@ def table(report: dict[str, Any]) -> str:
         row("mse", f"{report['mean_squared_error']:.4f}", "mean squared error per pixel"),
         *(agreement_rows(**agreed) if agreed else []),
         "",
-        f"{sum(report['active'])} of {len(report['active'])} latents are active; the KL of each:",
+        f"{sum(active)} of {len(active)} latents are active{which}; the KL of each:",
     ]
     per_latent = np.array(report["kl_per_latent"])
     full_bar = max(per_latent.max(), 1.0)  # nats: a latent that says nothing gets no bar
     for k in np.argsort(-per_latent, kind="stable"):
         bar = "#" * round(40 * per_latent[k] / full_bar)
-        idle = "" if report["active"][k] else "not active"
-        lines.append(
-            " ".join(filter(None, [f"  z{k:<3} {per_latent[k]:6.3f} ", bar, idle])).rstrip()
-        )
-    if not any(report["active"]):
+        lines.append(f"  z{k:<3} {per_latent[k]:6.3f}  {bar}".rstrip())
+    if not any(active):
         lines += ["", *COLLAPSED]
     if report["conditional"]:
         lines += ["", "The model is conditional: p(x) is p(x | c) here, given the class c of x."]

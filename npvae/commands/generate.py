@@ -271,11 +271,10 @@ def file_name(options: argparse.Namespace, model: TrainedModel) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    modes = parser()
-    options = modes.parse_args(with_mode(arguments))
+    options = parser().parse_args(with_mode(arguments))
     mode = options.mode
     if mode == "reconstruct" and options.index:
-        modes.refuse(options, ("count",), "with --index, which names the images")
+        cli.note_unused(options, ("count",), "with --index, which names the images")
     cli.note_data_dir(options)
     if mode not in DRAW_AT_RANDOM:
         cli.note_unused(options, ("seed",), f"on {mode}, which draws nothing at random")
