@@ -153,8 +153,8 @@ def test_bytes_are_no_pixels_for_the_model(tally: Tally) -> None:
 
 @pytest.mark.parametrize(
     "bad",
-    [CODES * np.nan, CODES + np.inf, CODES[:, :1], CODES[0], CODES[:0], CODES > 0, None, "z", []],
-    ids=["NaN", "infinity", "one latent", "one", "empty", "truth", "None", "text", "no list"],
+    [CODES * np.nan, CODES + np.inf, CODES[:, :2], CODES[0], CODES[:0], CODES > 0, None, "z", []],
+    ids=["NaN", "infinity", "a latent short", "one", "empty", "truth", "None", "text", "no list"],
 )
 def test_bad_codes_are_refused(bad: Any, tally: Tally) -> None:
     for use in OF_CODES.values():
