@@ -92,7 +92,7 @@ def test_losses_that_cannot_be_compared_are_named(
     """Each caution where it belongs and nowhere else, and on the page, too."""
     monkeypatch.chdir(tmp_path)
     train, test = drawn_digits(train=200, test=60)
-    labels = {"y_train": train.labels, "y_test": test.labels}
+    labels: dict[str, Any] = {"y_train": train.labels, "y_test": test.labels}
     np.savez("digits.npz", x_train=train.images, x_test=test.images, **labels)
     np.savez("other.npz", x_train=train.images, x_test=test.images[::-1], **labels)
     small = replace(SMALL, epochs=1)
