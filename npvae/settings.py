@@ -91,6 +91,27 @@ class Settings:
                 words += [option(field.name), *([] if value is True else [quote(spelled(value))])]
         return " ".join(words)
 
+    def without_effect(self, steps: int) -> list[str]:
+        """Which of these settings change nothing, or not in full, in epochs of so many steps."""
+        words = []
+        if self.warmup > self.epochs:
+            share = f"{self.epochs / self.warmup:.0%} of the learning rate"
+            words.append(
+                f"--warmup {self.warmup:g} is longer than the run: at most {share} is reached"
+            )
+        if 0 < self.warmup * steps <= 1:
+            words.append(f"--warmup {self.warmup:g} changes nothing: one batch is longer")
+        if self.kl_warmup and self.beta == 0:
+            words.append(f"--kl-warmup {self.kl_warmup:g} changes nothing: beta is 0")
+        elif self.kl_warmup > self.epochs:
+            share = f"{self.epochs / self.kl_warmup:.0%} of beta"
+            words.append(
+                f"--kl-warmup {self.kl_warmup:g} is longer than the run: at most {share} is reached"
+            )
+        if self.pictures_every > self.epochs:
+            words.append(f"--pictures-every {self.pictures_every} gives no pictures in this run")
+        return words
+
     def resumed(self, given: Mapping[str, Any], epochs_done: int) -> Settings:
         """These settings with the changes that a run allows when it is resumed.
 

@@ -13,15 +13,28 @@ import pytest
 
 from npvae import VAE, fit
 from npvae.commands import evaluate, generate
+from npvae.commands.evaluation_report import evaluation_report
 from npvae.commands.training_run import follow, resume, start
 from npvae.core.errors import CheckpointError, DataError, OptionError
 from npvae.core.parameters import Array
+from npvae.core.random_streams import Stream, generator
 from npvae.core.validation import one_hot
 from npvae.datasets.drawn_digits import drawn_digits
-from npvae.evaluation import average_loss, iwae_bound, kl_per_latent, losses_per_image
+from npvae.evaluation import (
+    active_units,
+    average_loss,
+    iwae_bound,
+    kl_per_latent,
+    losses_per_image,
+    no_latent_loss,
+    pixel_entropy,
+    reconstruction_error,
+)
 from npvae.gradcheck_vae import check_parts
 from npvae.latent_space import encode_all
+from npvae.optimizers import Adam
 from npvae.plots.samples import reconstruct, styles
+from npvae.runs.fit import train, train_validation_split
 from npvae.runs.mpi import Ranks
 from npvae.settings import Settings
 from npvae.storage import checkpoint
@@ -179,6 +192,40 @@ def test_evaluation_gives_each_image_its_class() -> None:
     assert many > one
     with pytest.raises(ValueError, match="59 labels for 60 images"):
         losses_per_image(vae, images, epsilon, 7, labels[:59])
+
+
+@pytest.mark.parametrize("num_classes", [0, 10])
+def test_every_figure_of_the_report_is_of_the_right_images_and_labels(num_classes: int) -> None:
+    vae = VAE(784, (8,), 3, rng=0, num_classes=num_classes)
+    found = evaluation_report(vae, TRAIN, TEST, samples=5, bound_images=20, seed=3)
+    images, labels, rng = TEST.images, vae.classes(TEST.labels), np.random.default_rng(3)
+    first = None if labels is None else labels[:20]
+    bce, kl = losses_per_image(vae, images, vae.noise(60, rng), labels=labels)
+    bound = -iwae_bound(vae, images[:20], 5, rng, labels=first)
+    per_image = {"bce": bce, "kl": kl, "loss": bce + kl, "nll_bound": bound}
+    assert {name: found[name]["mean"] for name in per_image} == {
+        name: values.mean() for name, values in per_image.items()
+    }
+    assert found["nll_bound"]["loss_of_these"] == (bce + kl)[:20].mean()
+    assert found["floor"] == pixel_entropy(images)
+    assert found["baseline"] == no_latent_loss(TRAIN.images, images)
+    assert found["kl_per_latent"] == kl_per_latent(vae, images, labels=labels).tolist()
+    assert found["active"] == active_units(vae, images, labels=labels).tolist()
+    assert found["mean_squared_error"] == reconstruction_error(vae, images, labels=labels)
+
+
+@pytest.mark.parametrize("backend", ["auto", "numpy"])
+def test_held_out_images_keep_their_labels(backend: str) -> None:
+    """At a learning rate that changes nothing, the validation loss is that of the model given."""
+    vae, settings = VAE(784, (8,), 3, rng=0, num_classes=10), Settings(validation=40)
+    settings, labels = replace(settings, learning_rate=1e-30), TRAIN.labels
+    data = TRAIN.images, None, settings, range(1, 2)
+    (epoch,) = train(vae, Adam(), *data, backend=backend, labels=labels)
+    _, held_out = train_validation_split(300, 40, 0)
+    rng = generator(0, Stream.VALIDATION)
+    expected = average_loss(vae, TRAIN.images[held_out], rng, labels=labels[held_out])
+    assert epoch.validation
+    assert epoch.validation.total == pytest.approx(expected.total, rel=1e-6)
 
 
 # ------------------------------------------------------------------ files and commands

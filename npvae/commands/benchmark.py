@@ -42,6 +42,10 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--quiet", action="store_true", help="print results and errors only")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(arguments)
+    if options.mpi:
+        parser.refuse(
+            options, ("data", "rounds", "sweep"), "with --mpi, which measures ranks alone"
+        )
     if options.data and not Path(options.data).is_dir():
         raise DataError(f"there is no folder {options.data}.\nName one of IDX files with --data.")
     if options.json and not Path(options.json).absolute().parent.is_dir():

@@ -67,6 +67,13 @@ class Parser(argparse.ArgumentParser):
             meant = hint(unknown[0], words, known)
             question = f". Did you mean {meant}?" if meant else ""
             self.error(f"unrecognized arguments: {' '.join(unknown)}{question}")
+        names = [word.partition("=")[0] for word in words]
+        given = [known[name] for name in names if name in known]
+        for action in dict.fromkeys(given):
+            all_count = action.nargs == 0 or isinstance(action, argparse._AppendAction)
+            if given.count(action) > 1 and not all_count and not getattr(namespace, "quiet", False):
+                _print_error(f"note: only the last {action.option_strings[0]} counts")
+        namespace.given = {*getattr(namespace, "given", ()), *(action.dest for action in given)}
         return namespace, unknown
 
     def error(self, message: str) -> NoReturn:
@@ -78,6 +85,12 @@ class Parser(argparse.ArgumentParser):
             message += did_you_mean(choice[1], message)
         _print_error(f"{self.prog}: {message} (see --help)")
         sys.exit(2)
+
+    def refuse(self, options: argparse.Namespace, names: Sequence[str], where: str) -> None:
+        """End as an error does if one of these options was given where it has no effect."""
+        if unused := given_options(options, *names):
+            omit = "them" if "," in unused else "it"
+            self.error(f"argument {unused}: no effect {where}; omit {omit}")
 
     def all_options(self) -> set[str]:
         """The options of this parser and, as in generate.py, those of its modes."""
@@ -177,6 +190,29 @@ def some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
         return tuple(word for word in known if word in words)
 
     return parse
+
+
+def given_options(options: argparse.Namespace, *names: str) -> str:
+    """Those of these options that were given, as one types them: "--epochs, --data-dir"."""
+    return ", ".join(f"--{name.replace('_', '-')}" for name in names if name in options.given)
+
+
+def note_unused(options: argparse.Namespace, names: Sequence[str], where: str) -> None:
+    """Print a note if one of these options was given where it has no effect."""
+    if (unused := given_options(options, *names)) and not getattr(options, "quiet", False):
+        _print_error(f"note: {unused}: no effect {where}")
+
+
+def note_data_dir(options: argparse.Namespace) -> None:
+    """The same for --data-dir with datasets that do not lie there: pictures and drawn digits."""
+    if "data_dir" not in options.given:
+        return
+    from npvae.datasets import is_path, known_name
+
+    names = [getattr(options, "dataset", None) or "auto", getattr(options, "extra_data", None)]
+    read = [name for name in names if name]
+    if all(is_path(name) or known_name(name) == "drawn-digits" for name in read):
+        note_unused(options, ("data_dir",), f"on {' and '.join(read)}")
 
 
 def given_words(options: argparse.Namespace, *names: str) -> list[str | Path]:

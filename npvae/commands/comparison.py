@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from npvae.plots.report import ComparedRun, comparison_page
 from npvae.plots.validation import shortened
 from npvae.runs.run_directory import find_checkpoint
 from npvae.runs.trained_model import TrainedModel, save_new
-from npvae.settings import Settings, option, spelled
+from npvae.settings import OWN_DATA, Settings, option, spelled
 
 SAMPLES = 12  # in a row of the picture
 BANDS = 2  # of rows, each with other codes
@@ -31,7 +32,7 @@ class Comparison(NamedTuple):
     models: Sequence[TrainedModel]
     columns: Sequence[str]
     runs: Sequence[ComparedRun]
-    same: str  # what does not differ, in words
+    same: str  # what does not differ, in words, and which figures cannot be compared
 
     @classmethod
     def of(cls, folders: Sequence[str]) -> Comparison:
@@ -54,7 +55,8 @@ class Comparison(NamedTuple):
             )
         ]
         common = {name: settings[0][name] for name in names if name not in differing}
-        return cls(models, columns, runs, what_is_the_same(common, differing))
+        words = [what_is_the_same(common), *cautions(models, differing)]
+        return cls(models, columns, runs, " ".join(words))
 
     def table(self) -> str:
         """A line for each run: the first column flush left, the others flush right."""
@@ -112,8 +114,8 @@ def as_typed(value: object) -> str:
     return spelled(tuple(value) if isinstance(value, list) else value) or "none"
 
 
-def what_is_the_same(common: dict[str, str], differing: Sequence[str]) -> str:
-    """The common settings that are not the default, and a warning where losses mislead."""
+def what_is_the_same(common: dict[str, str]) -> str:
+    """The common settings that are not the default."""
     default = {
         option(name).removeprefix("--"): as_typed(value)
         for name, value in Settings().as_dict().items()
@@ -122,12 +124,42 @@ def what_is_the_same(common: dict[str, str], differing: Sequence[str]) -> str:
         f"{name} {text}" for name, text in common.items() if default.get(name) != text
     )
     words = f"The same in all: {listed}; all other settings have their defaults."
-    words = words if listed else "All other settings have their defaults."
-    if "dataset" in differing:
-        return f"{words} Losses on different data cannot be compared."
+    return words if listed else "All other settings have their defaults."
+
+
+def cautions(models: Sequence[TrainedModel], differing: Sequence[str]) -> list[str]:
+    """What to know before these figures are compared, a sentence each."""
+    classes = max(model.vae.num_classes for model in models)
+    words = []
+    if differ_in_data(models, differing):
+        words.append("Losses on different data cannot be compared.")
+    if any(model.vae.num_classes == 0 for model in models) and classes:
+        words.append(
+            "A conditional run bounds -log p(x | c), given the class c, the others -log p(x): "
+            f"their losses are not the same quantity. Add log {classes} = {math.log(classes):.2f} "
+            f"nats, which name one of {classes} classes, to a conditional loss before you compare."
+        )
     if "beta" in differing:
-        return f"{words} With different beta compare bce + kl, not the loss."
+        words.append("With different beta compare bce + kl, not the loss.")
+    if "kl-warmup" in differing:
+        words.append("All losses are at the full beta, even while it was still rising.")
+    if any(model.path.with_name("best.npz").exists() for model in models):
+        words.append(
+            "Every row is the last epoch of its run; evaluate and generate use best.npz if there "
+            "is one."
+        )
     return words
+
+
+def differ_in_data(models: Sequence[TrainedModel], differing: Sequence[str]) -> bool:
+    """Whether some have other test images. Their digest is that of the training images, too."""
+    digests = {str(model.about_data.get("sha256")) for model in models}
+    read_otherwise = not {"dataset", *OWN_DATA}.isdisjoint(
+        name.replace("-", "_") for name in differing
+    )
+    if "None" in digests:  # a checkpoint of another program
+        return read_otherwise
+    return len(digests) > 1 and (read_otherwise or "extra-data" not in differing)
 
 
 def write_page(comparison: Comparison, seed: int, out: str | None) -> Path:

@@ -45,8 +45,9 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, for other programs")
     parser.add_common()
     options = parser.parse_args(arguments)
+    cli.note_data_dir(options)
 
-    from npvae.commands.evaluation_report import evaluation_report, table
+    from npvae.commands.evaluation_report import beside_training, evaluation_report, table
     from npvae.runs.terminal import show, show_note
     from npvae.runs.trained_model import TrainedModel
 
@@ -56,6 +57,8 @@ def main(arguments: Sequence[str]) -> None:
         options.checkpoint, options.dataset, options.data_dir, report_to, own_data
     )
     train, test = trained.data
+    if options.binarize and report_to and not ((test.images > 0) & (test.images < 255)).any():
+        report_to("note     all pixels are black or white already: --binarize changes nothing")
     report = evaluation_report(
         trained.vae,
         train,
@@ -71,6 +74,8 @@ def main(arguments: Sequence[str]) -> None:
         return
     show(f"model    {trained.path} ({trained.name})")
     show(table(report))
+    if not options.binarize and not options.dataset:
+        show(f"\n{beside_training(trained.path.name, trained.header)}")
     if not options.quiet:
         which = cli.given_words(options, "checkpoint", "dataset", "data_dir", *cli.OWN_DATA)
         index = min(7, len(test) - 1)

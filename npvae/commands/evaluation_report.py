@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from npvae.core.errors import CheckpointError
 from npvae.datasets import Dataset
 from npvae.evaluation import Floats
 from npvae.model import VAE
+from npvae.runs.messages import COLLAPSED
 
 
 @np.errstate(all="ignore")  # an overflow shows in the figures, which are checked
@@ -85,6 +87,18 @@ def agreement_rows(prior: float | None, fitted: float, test_images: float) -> li
     return rows
 
 
+def beside_training(name: str, header: Mapping[str, Any]) -> str:
+    """Why `train` printed another loss for these images; `name` is that of the checkpoint."""
+    lines = ["`train` draws other noise for z: the last digits of its test loss may differ."]
+    if name == "best.npz":
+        lines.append("best.npz is the epoch with the lowest validation loss, seldom the last one.")
+    settings = header.get("settings")
+    beta = settings.get("beta") if isinstance(settings, dict) else None
+    if isinstance(beta, int | float) and beta != 1:
+        lines.append(f"It was trained with beta {beta:g}. The loss here is bce + kl, its -elbo.")
+    return "\n".join(lines)
+
+
 def table(report: dict[str, Any]) -> str:
     """The same for people."""
     bound = report["nll_bound"]
@@ -108,7 +122,9 @@ def table(report: dict[str, Any]) -> str:
         title = "-log p(x) <=" if name == "nll_bound" else name
         mean, error = report[name]["mean"], report[name]["standard_error"]
         lines.append(row(title, f"{mean:.2f}", note, error))
-    agreed = report["agreement"]
+    agreed, active = report["agreement"], report["active"]
+    names = [f"z{k}" for k, is_active in enumerate(active) if is_active]
+    which = f" ({', '.join(names)})" if 0 < len(names) < len(active) else ""
     lines += [
         row("", f"{bound['loss_of_these']:.2f}", "the loss of these images"),
         row("floor", f"{report['floor']:.2f}", "the entropy of the pixels"),
@@ -116,13 +132,15 @@ def table(report: dict[str, Any]) -> str:
         row("mse", f"{report['mean_squared_error']:.4f}", "mean squared error per pixel"),
         *(agreement_rows(**agreed) if agreed else []),
         "",
-        f"{sum(report['active'])} of {len(report['active'])} latents are active; their KL:",
+        f"{sum(active)} of {len(active)} latents are active{which}; the KL of each:",
     ]
     per_latent = np.array(report["kl_per_latent"])
     full_bar = max(per_latent.max(), 1.0)  # nats: a latent that says nothing gets no bar
     for k in np.argsort(-per_latent, kind="stable"):
         bar = "#" * round(40 * per_latent[k] / full_bar)
         lines.append(f"  z{k:<3} {per_latent[k]:6.3f}  {bar}".rstrip())
+    if not any(active):
+        lines += ["", *COLLAPSED]
     if report["conditional"]:
         lines += ["", "The model is conditional: p(x) is p(x | c) here, given the class c of x."]
     if report["floor"] > 0:

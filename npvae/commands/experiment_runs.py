@@ -209,9 +209,10 @@ class Progress:
         self.number += 1
         if not self.quiet:
             self.clear()
-            how = (
-                "diverged" if run.diverged else f"test loss {float(run.rows[-1]['test_loss']):.2f}"
-            )
+            how = "diverged"
+            if not run.diverged:  # without beta, so that all are comparable
+                loss = sum(float(run.rows[-1][part]) for part in ("test_bce", "test_kl"))
+                how = f"test bce + kl {loss:.2f}"
             print(f"{self.number}/{self.count}  {run.options}, seed {run.seed}: {how}", flush=True)
 
     def draw(self, running: Iterable[Experiment]) -> None:

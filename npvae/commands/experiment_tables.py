@@ -99,6 +99,12 @@ def presets_table(found: Mapping[str, Outcome]) -> str:
     return "\n".join(lines)
 
 
+def about_presets() -> str:
+    """On which data each preset trains, as its losses depend on them."""
+    data = [f"{name} {preset.dataset}" for name, preset in PRESETS.items()]
+    return f"Losses on different data cannot be compared: {', '.join(data)}."
+
+
 def changes_table(found: Mapping[str, Outcome]) -> str:
     """Each change beside the tutorial preset, best first, as a table in Markdown.
 

@@ -43,6 +43,9 @@ def main(arguments: Sequence[str]) -> None:
     from npvae.commands.experiment_workers import start_workers
 
     place = Path(options.out)
+    if options.only_tables:
+        training = ("seeds", "jobs", "data_dir")
+        cli.note_unused(options, training, "with --only-tables, which shows all finished runs")
     finished = experiment_runs.finished(place)  # raises OutputError before hours are spent
     if not options.only_tables:
         runs = [
@@ -60,6 +63,6 @@ def main(arguments: Sequence[str]) -> None:
         raise CheckpointError(f"there are no finished runs in {place}.\nTrain them:  {command}")
     found = tables.outcomes(finished)
     if options.which != "changes":
-        print(tables.presets_table(found), end="\n\n")
+        print(tables.presets_table(found), tables.about_presets(), sep="\n\n", end="\n\n")
     if options.which != "presets":
         print(tables.changes_table(found))

@@ -88,6 +88,7 @@ COUNTS = {
     "manifold": (20, "images a side"),
     "scatter": (10_000, "test images at most"),
 }
+DRAW_AT_RANDOM = ("prior", "digit", "class", "styles")
 ANIMATED = 25  # steps of an animation, if no --count is given
 
 NEXT = {
@@ -271,7 +272,13 @@ def file_name(options: argparse.Namespace, model: TrainedModel) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     options = parser().parse_args(with_mode(arguments))
-    if options.mode == "explorer":
+    mode = options.mode
+    if mode == "reconstruct" and options.index:
+        cli.note_unused(options, ("count",), "with --index, which names the images")
+    cli.note_data_dir(options)
+    if mode not in DRAW_AT_RANDOM:
+        cli.note_unused(options, ("seed",), f"on {mode}, which draws nothing at random")
+    if mode == "explorer":
         from npvae.commands.explorer import write_explorer
 
         write_explorer(options)
@@ -290,11 +297,15 @@ def main(arguments: Sequence[str]) -> None:
     picture = draw(options, model)
     path = model.save(picture, file_name(options, model), options.out)
     print(path if options.quiet else f"picture  {path}")
-    if options.mode not in ("prior", "manifold") and (names := numbered(model.data[0])):
+    if not model.has_read_data:
+        cli.note_unused(
+            options, ("dataset", "data_dir", *cli.OWN_DATA), f"on {mode}: it needs no images"
+        )
+    if mode not in ("prior", "manifold") and (names := numbered(model.data[0])):
         say("names    " + ", ".join(f"#{number} is {name}" for number, name in names.items()))
 
-    why, command = (NEXT if model.vae.latent_dim > 2 else NEXT_OF_FEW)[options.mode]
-    if model.vae.num_classes and options.mode in NEXT_OF_CONDITIONAL:
-        why, command = NEXT_OF_CONDITIONAL[options.mode]
+    why, command = (NEXT if model.vae.latent_dim > 2 else NEXT_OF_FEW)[mode]
+    if model.vae.num_classes and mode in NEXT_OF_CONDITIONAL:
+        why, command = NEXT_OF_CONDITIONAL[mode]
     given = cli.given_words(options, "checkpoint", "dataset", "data_dir", *cli.OWN_DATA)
     say(f"\nNext: {why}\n  {terminal.command('generate', *split(command), *given)}")

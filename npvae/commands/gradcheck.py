@@ -65,6 +65,8 @@ def main(arguments: Sequence[str]) -> int:
         return step_sizes(options.seed, options.out or ".")
     if options.out:
         parser.error("argument --out: only --steps makes a picture")
+    if options.trace == "example":
+        cli.note_unused(options, ("seed",), "on the worked example; --trace random draws another")
     if options.trace:
         return trace(options.trace, options.seed)
 

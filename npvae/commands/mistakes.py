@@ -31,8 +31,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_data()
     parser.add_common()
     options = parser.parse_args(arguments)
+    cli.note_data_dir(options)
     if options.name and (options.all or options.quiz):
         parser.error("a NAME, --all or --quiz, only one of them")
+    training = ("epochs", "images", "dataset", "data_dir", *cli.OWN_DATA)
+    if options.quiz:
+        parser.refuse(options, (*training, "out"), "with --quiz, which trains nothing")
+    elif options.all:
+        parser.refuse(options, ("out",), "with --all, which draws no picture")
+    elif not options.name:
+        parser.refuse(options, (*training, "out", "seed"), "without a NAME or --all")
 
     from npvae.mistakes import MISTAKES
 

@@ -85,6 +85,7 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
     options = train.parse_args(arguments)
     if "resume" in options and "out" in options:
         train.error("argument --out: not allowed with --resume, which writes to the run's folder")
+    cli.note_data_dir(options)
     return options
 
 

@@ -20,6 +20,7 @@ from npvae.core.random_streams import Stream, generator
 from npvae.datasets import DATASETS, Dataset, is_path, known_name
 from npvae.datasets.dataset import fingerprint, fingerprint_of_labels, what_changed
 from npvae.datasets.extra import load_again, load_with_extra
+from npvae.evaluation import active_units
 from npvae.fast.threads import free_blas_threads
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
@@ -174,7 +175,7 @@ def _train(
         progress.clear()
     say("")
     assert epoch.test
-    show(summary(epoch.test, bounds))
+    show(summary(epoch.test, bounds, active_units(vae, test_set.images, labels=labels[1])))
     if settings.validation:
         show(best_epoch(run.history))
     if quiet:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from math import ceil
@@ -28,6 +28,10 @@ from npvae.storage import checkpoint
 
 ROUNDING = 1e-4  # of a loss that is summed in float32
 FEW_STEPS = 300  # the default is 118 for each epoch of Fashion-MNIST
+COLLAPSED = (
+    "Posterior collapse: no latent is active, so z says nothing about the image. Try a smaller",
+    "--beta, --kl-warmup 5 or more --epochs; npvae/QUESTIONS.md: Why is my KL zero?",
+)
 
 
 def silence(text: str) -> None:
@@ -69,12 +73,18 @@ def topics(
         "network": network_table(vae),
         "training": [
             f"{count_of(settings.epochs, 'epoch')} of {count_of(steps, 'batch', 'es')} "
-            f"of {settings.batch_size}, {settings.optimizer} {settings.learning_rate:g}, "
+            f"of {min(settings.batch_size, images)}, "
+            f"{settings.optimizer} {settings.learning_rate:g}, "
             f"beta {settings.beta:g}, seed {settings.seed}",
             *([few] if steps * settings.epochs < FEW_STEPS and settings.batch_size > 1 else []),
+            *settings.without_effect(steps),
         ],
         "options": wrap(settings.options(), room, break_on_hyphens=False) or ["all defaults"],
-        "losses": ["in nats per image: bce (pixels) + beta * kl (latent code)"],
+        "losses": [
+            "in nats per image: bce (pixels) + beta * kl (latent code)",
+            *(["at the full beta, even while it is still rising"] if settings.kl_warmup else []),
+            *(["a bound on -log p(x | c), given the class c of x"] if vae.num_classes else []),
+        ],
         "backend": [fast.describe(backend, vae, OPTIMIZERS[settings.optimizer], ranks)],
         "results": [str(run.folder)],
     }
@@ -176,8 +186,11 @@ def floor_and_baseline(train_set: Dataset, test_set: Dataset) -> Bounds:
     return Bounds(floor, no_latent_loss(train_set.images, test_set.images))
 
 
-def summary(test: Loss, bounds: Bounds) -> str:
-    """The test loss of the last epoch, compared with its floor and its baseline."""
+def summary(test: Loss, bounds: Bounds, active: Iterable[bool] = (True,)) -> str:
+    """The test loss of the last epoch, compared with its floor and its baseline.
+
+    `active` says of each latent whether the model uses it.
+    """
     floor, baseline = bounds
     beta = "" if test.beta == 1 else f"{test.beta:g} * "
     lines = [
@@ -197,6 +210,8 @@ def summary(test: Loss, bounds: Bounds) -> str:
         lines.append(f"{'':10}That is {way:.0%} of the way from the baseline to the floor.")
     elif test.beta == 1:
         lines.append(f"{'':10}The loss is not below the baseline yet: train for longer.")
+    if not any(active):
+        lines += [f"{'':10}{line}" for line in COLLAPSED]
     return "\n".join(lines)
 
 
@@ -205,8 +220,11 @@ def best_epoch(history: Sequence[Mapping[str, float]]) -> str:
     best = min(reversed(history), key=lambda row: row["validation_loss"])  # the last of equals
     loss, lowest = best["test_loss"], best["validation_loss"]
     which = f"after epoch {best['epoch']:.0f}, which has the lowest validation loss, {lowest:.2f};"
-    kept = "kept in best.npz, which `evaluate` and `generate` use"
-    return f"best      {loss:7.2f} {which}\n{'':17} {kept}"
+    lines = [
+        "kept in best.npz, which `evaluate` and `generate` use",
+        "(validation: the images held out; do not compare their loss with a test loss)",
+    ]
+    return "\n".join([f"best      {loss:7.2f} {which}", *(f"{'':17} {line}" for line in lines)])
 
 
 def next_steps(run: Run, where: Sequence[str | Path], vae: VAE) -> str:

@@ -83,6 +83,11 @@ class TrainedModel:
             self.report(f"note     the model knows classes by number and takes {some}")
         return train, test
 
+    @property
+    def has_read_data(self) -> bool:
+        """Whether `data` was needed so far."""
+        return "data" in vars(self)
+
     def _load(self) -> tuple[Dataset, Dataset]:
         if self.dataset is not None:
             trained_so = self.trained_so if is_path(self.dataset) else {}

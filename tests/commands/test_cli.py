@@ -52,7 +52,8 @@ def test_bounds_are_kept_to_the_letter() -> None:
 def test_layer_sizes() -> None:
     assert cli.sizes("128") == (128,)
     assert cli.sizes("512,256,64") == (512, 256, 64)
-    for text in ("", ",", "1,", "0", "1,-2", "1.5", "1 2", "x"):
+    assert cli.sizes(f"{2**31 - 1}") == (2**31 - 1,)
+    for text in ("", ",", "1,", "0", "1,-2", "1.5", "1 2", "x", f"{2**31}", "\u00b2"):
         with pytest.raises(Exception, match="list of sizes"):
             cli.sizes(text)
 

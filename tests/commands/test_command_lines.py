@@ -60,6 +60,9 @@ compare_torch.py: --batch-size [none] | --beta [-0.1] | --classes [257]
 gradcheck.py: --seed [0.5] | [--eps] 1e-5 | [everything] | --trace [big] | --steps [--trace]
 gradcheck.py: --only [] | [--out] here | --network [--checkpoint] there
 mistakes.py: [noise-to-small] | --epochs [0] | --images [some] | --all [--quiz] | z-is-mu [--all]
+mistakes.py: --quiz [--epochs] 1 | --quiz --images 2 [--data-dir] x | [--epochs] 1 | --all [--out] x
+mistakes.py: [--seed] 1 | --quiz [--invert] | [--dataset] mnist
+benchmark.py: --mpi [--rounds] 2 | --mpi [--sweep] | --mpi --rounds=1 [--data] .
 """
 
 # Runs command lines one after the other; npvae itself may be imported, heavy packages may not.
@@ -183,6 +186,36 @@ def test_spellings_that_can_mean_one_option_only_are_that_option(
         assert capsys.readouterr().err == 2 * note
     assert parsed(["--lr", "0.1"]) == parsed(["--learning-rate", "0.1"])
     assert capsys.readouterr().err == ""
+
+
+NOTED = """
+train.py: --epochs 1 --epochs 2 --resume none: only the last --epochs counts
+train.py: --lr 1 --learning-rate 2 --resume none: only the last --learning-rate counts
+train.py: --dataset drawn-digits --data-dir x --out /: --data-dir: no effect on drawn-digits
+train.py: --dataset drawn-digits --extra-data mnist --data-dir x --out /:
+train.py: --preset best --data-dir x --out /:
+evaluate.py: --dataset a.npz --data-dir x: --data-dir: no effect on a.npz
+generate.py: scatter --seed 1: --seed: no effect on scatter, which draws nothing at random
+generate.py: styles --seed 1:
+generate.py: explorer --checkpoint a --checkpoint b:
+generate.py: prior --checkpoint a --checkpoint b: only the last --checkpoint counts
+generate.py: reconstruct --index 1 --count 2: --count: no effect with --index, which names
+experiments.py: --only-tables --jobs 2: --jobs: no effect with --only-tables, which
+gradcheck.py: --trace --seed 1: --seed: no effect on the worked example; --trace random
+gradcheck.py: --trace random --seed 1:
+"""
+
+
+def test_options_of_no_effect_that_could_be_wanted_are_noted(tmp_path: Path) -> None:
+    """Each command is read, and then ends for want of a model, a package or a place."""
+    rows = [re.fullmatch(r"(\S+): (.*?):(?: (.*))?", line) for line in NOTED.strip().splitlines()]
+    cases = [row.groups(default="") for row in rows if row]
+    assert len(cases) == len(rows)
+    found = outcomes([(script, line) for script, line, _ in cases], tmp_path)
+    for (script, line, note), (code, _, err, _) in zip(cases, found, strict=True):
+        assert code != 2, f"{script} {line}: {err}"
+        assert err.count("note: ") == bool(note), f"{script} {line}: {err}"
+        assert note in err, f"{script} {line}: {err}"
 
 
 # ------------------------------------------------------------------ help

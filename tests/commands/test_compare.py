@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 from base64 import b64decode
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from npvae.commands import comparison
 from npvae.commands.compare import main
 from npvae.commands.training_run import start
 from npvae.core.errors import CheckpointError, OutputError
+from npvae.datasets.drawn_digits import drawn_digits
 from npvae.model import VAE
 from npvae.plots.image_grid import to_uint8
 from npvae.runs.run_directory import load_model
@@ -72,6 +74,37 @@ def test_the_table_holds_what_differs_and_the_losses(
     assert said.rstrip().endswith((here / "page.html").as_uri())
     main(["runs/a", "runs/c", "--out", "other.html"])
     assert "With different beta compare bce + kl" in capsys.readouterr().out
+
+
+CAUTIONS: dict[str, dict[str, Any]] = {
+    "no caution": {},
+    "their losses are not the same quantity. Add log 10 = 2.30 nats": {"conditional": True},
+    "different beta compare bce + kl": {"beta": 4.0},
+    "full beta": {"kl_warmup": 1.0},
+    "different data": {"dataset": "other.npz"},
+    "use best.npz": {"validation": 20},
+}
+
+
+def test_losses_that_cannot_be_compared_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each caution where it belongs and nowhere else, and on the page, too."""
+    monkeypatch.chdir(tmp_path)
+    train, test = drawn_digits(train=200, test=60)
+    labels: dict[str, Any] = {"y_train": train.labels, "y_test": test.labels}
+    np.savez("digits.npz", x_train=train.images, x_test=test.images, **labels)
+    np.savez("other.npz", x_train=train.images, x_test=test.images[::-1], **labels)
+    small = replace(SMALL, epochs=1)
+    start(replace(small, seed=1), None, "plain", quiet=True)
+    for number, (words, changed) in enumerate(CAUTIONS.items()):
+        start(replace(small, **changed), None, f"run{number}", quiet=True)
+        main(["plain", f"run{number}", "--quiet", "--out", f"{number}.html"])
+        same = data_of(Path(f"{number}.html").read_text())["same"]
+        assert [other for other in CAUTIONS if other in same] == ([words] if changed else [])
+    shutil.copy("digits.npz", "moved.npz")  # the same bytes are the same data
+    start(replace(small, dataset="moved.npz", seed=2), None, "moved", quiet=True)
+    assert "cannot be compared" not in comparison.Comparison.of(["plain", "moved"]).same
 
 
 def test_the_page_holds_every_history(here: Path) -> None:

@@ -330,6 +330,7 @@ def test_the_table_says_all_of_it(binarize: bool) -> None:
     for name in ("floor", "baseline"):
         assert f"{found[name]:.2f}" in text
     assert f"{sum(found['active'])} of 2 latents are active" in text
+    assert ("Posterior collapse" in text) == (not any(found["active"]))
     assert ("pseudo-likelihood" in text) == (not binarize)
     assert ("black and white, in nats" in text) == binarize
 
@@ -338,12 +339,14 @@ def test_the_table_begins_with_the_latent_of_greatest_kl() -> None:
     found = report() | {"kl_per_latent": [0.0, 4.0, 1.0], "active": [False, True, True]}
     bars = [line.split() for line in table(found).splitlines() if line.startswith("  z")]
     assert bars == [["z1", "4.000", 40 * "#"], ["z2", "1.000", 10 * "#"], ["z0", "0.000"]]
+    assert "2 of 3 latents are active (z1, z2); the KL of each:" in table(found)
 
 
 def test_the_table_of_a_latent_code_that_is_not_used() -> None:
     """A KL that is printed as 0.000 has no bar, although it may be the greatest one."""
     found = report() | {"kl_per_latent": [0.0, 4e-4], "active": [False, False]}
-    assert "0 of 2 latents are active" in table(found)
+    assert "0 of 2 latents are active; the KL of each:" in table(found)
+    assert "Posterior collapse: no latent is active, so z says nothing" in table(found)
     assert "#" not in table(found)
 
 
@@ -385,6 +388,14 @@ def test_the_command_for_people(run: Path, capsys: pytest.CaptureFixture[str]) -
     assert "made black and white" in text
     assert f"{report(binarize=True, seed=3)['bce']['mean']:.2f}" in text
     assert "generate.py" in text
+    assert "`train`" not in text  # its loss is that of grey pixels
+    header, arrays = checkpoint.load(run / "last.npz")
+    checkpoint.save(run / "best.npz", {**header, "settings": {"beta": 4.0}}, arrays)
+    main([*QUICK, "--checkpoint", str(run)])
+    text = capsys.readouterr().out
+    for words in ("draws other noise", "lowest validation loss", "with beta 4. The loss here is"):
+        assert words in text
+    (run / "best.npz").unlink()
     main([*QUICK, "--quiet"])
     quiet = capsys.readouterr().out
     assert "generate.py" not in quiet

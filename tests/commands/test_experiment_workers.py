@@ -59,13 +59,13 @@ def test_ranks_train_the_runs_and_the_same_command_continues(here: Path) -> None
     assert re.findall(r"(\d/3)  --preset", out) == ["1/3", "2/3", "3/3"]
     started = sorted(here.rglob("run.json"))
     assert ["resumed" in json.loads(path.read_text()) for path in started] == [True, True, False]
-    assert experiments(here, *runs)[1].count("test loss") == 0  # nothing is left to do
+    assert experiments(here, *runs)[1].count("bce + kl") == 0  # nothing is left to do
 
 
 def test_a_run_that_fails_on_a_rank_ends_all(here: Path) -> None:
     code, out, err = experiments(here, ("digits.npz", 100_000), ("nowhere.npz", 1))
     assert code == 3
-    assert "test loss" not in out
+    assert "bce + kl" not in out
     assert err.count("failed (exit code 3):\nerror: there is no dataset") == 1
 
 

@@ -259,6 +259,9 @@ def test_what_is_noise_depends_on_how_much_seeds_differ() -> None:
     assert "diverged" in lines[6]
     noise = 2 * math.sqrt(variance(base.losses) * 2 / 3)  # every row has the same variance
     assert f"{noise:.2f} nats" in lines[-1]
+    one = changes_table({row.options: replace(row, losses=row.losses[:1]) for row in (*rows, base)})
+    assert [line.split("|")[-2].strip() for line in one.splitlines()[2:7]] == 5 * [""]
+    assert one.endswith("With one seed, the noise is unknown.")
 
 
 def test_presets_stand_beside_the_figures_of_others() -> None:

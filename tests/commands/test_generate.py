@@ -117,6 +117,15 @@ def test_every_mode_as_a_user_runs_it(here: Path) -> None:
     assert len(pictures(here / RUN / "images")) == len(ASKED)
 
 
+def test_a_picture_that_needs_no_images_says_that_a_dataset_is_not_used(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for mode in ("prior", "reconstruct"):
+        main([mode, "--dataset", "drawn-digits", "--count", "2"])
+    note = "note: --dataset: no effect on prior: it needs no images\n"
+    assert capsys.readouterr().err == note
+
+
 @pytest.mark.parametrize("latent_dim", [1, 2])
 def test_every_mode_works_for_few_latents(latent_dim: int, here: Path, template: Path) -> None:
     save_as_run(trained_a_little(latent_dim), here / "few" / "last.npz", template / "digits.npz")

@@ -408,6 +408,31 @@ def test_it_says_so_if_a_run_has_few_steps(here: Path, capsys: pytest.CaptureFix
     assert "steps in all" not in capsys.readouterr().out
 
 
+WITHOUT_EFFECT: list[tuple[dict[str, Any], list[str]]] = [
+    ({}, []),
+    ({"warmup": 2.0, "kl_warmup": 2.0, "pictures_every": 2}, []),
+    ({"warmup": 5.0}, ["--warmup 5 is longer than the run: at most 40% of the learning rate"]),
+    ({"warmup": 0.1}, ["--warmup 0.1 changes nothing: one batch is longer"]),
+    ({"kl_warmup": 4.0}, ["--kl-warmup 4 is longer than the run: at most 50% of beta"]),
+    ({"kl_warmup": 4.0, "beta": 0.0}, ["--kl-warmup 4 changes nothing: beta is 0"]),
+    ({"pictures_every": 3}, ["--pictures-every 3 gives no pictures in this run"]),
+]
+
+
+@pytest.mark.parametrize(("settings", "said"), WITHOUT_EFFECT, ids=str)
+def test_the_plan_names_settings_of_little_effect(settings: Any, said: list[str]) -> None:
+    found = Settings(epochs=2, **settings).without_effect(steps=4)
+    assert [words in line for words, line in zip(said, found, strict=True)] == [True] * len(said)
+
+
+def test_figures_that_mislead_are_explained(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    start(here, "run", epochs=3, beta=784.0, kl_warmup=4.0, validation=20, learning_rate=0.05)
+    out = capsys.readouterr().out
+    for words in ("--kl-warmup 4 is longer", "at the full beta", "Posterior collapse: no latent"):
+        assert words in out
+    assert "do not compare their loss with a test loss" in out
+
+
 @pytest.mark.parametrize(
     ("every", "epochs", "expected"), [(0, 2, []), (2, 5, [2, 4]), (3, 2, []), (1, 2, [1, 2])]
 )

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from npvae.evaluation import average_loss, no_latent_loss, pixel_entropy
+from npvae.evaluation import average_loss, losses_per_image, no_latent_loss, pixel_entropy
 from npvae.losses import bce_with_logits
 from npvae.model import VAE
 from tests.helpers import digits
@@ -97,6 +97,13 @@ def test_the_same_noise_in_pieces_in_float32_too() -> None:
     other = average_loss(vae("float32"), TEST, np.random.default_rng(6), batch_size=100)
     assert parts.bce == pytest.approx(whole.bce, rel=1e-6)
     assert abs(other.bce - whole.bce) > 1e-5 * whole.bce  # other noise does show
+
+
+def test_noise_of_another_shape_is_refused() -> None:
+    """One column would be broadcast: the same noise for every latent."""
+    for shape in ((100, 1), (100, 2), (1, 3), (99, 3)):
+        with pytest.raises(ValueError, match=r"^epsilon must have shape \(100, 3\)$"):
+            losses_per_image(vae(), TEST, np.zeros(shape))
 
 
 def test_average_loss_is_the_mean_over_images() -> None:

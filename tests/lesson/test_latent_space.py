@@ -61,8 +61,8 @@ def test_between_codes_in_nearly_one_direction_both_ways_are_one(distance: float
     np.testing.assert_allclose(slerp(a, b, T), lerp(a, b, T), rtol=1e-14, atol=2 * distance)
 
 
-def test_between_opposite_codes_it_goes_around() -> None:
-    a = np.array([0.0, 2, 0])
+@pytest.mark.parametrize("a", [np.array([0.0, 2, 0]), 2 / 3 * np.array([1.0, 2, -2])])
+def test_between_opposite_codes_it_goes_around(a: NDArray[np.float64]) -> None:
     way = slerp(a, -a, T)
     np.testing.assert_allclose(norms(way), 2, rtol=1e-14)
     np.testing.assert_allclose(way[[0, -1]], [a, -a], atol=1e-14)

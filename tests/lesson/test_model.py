@@ -245,6 +245,7 @@ BAD_NOISE = {
     "one row short": (EPSILON[:4], "epsilon must have shape (5, 3), not (4, 3)"),
     "one row": (EPSILON[:1], "epsilon must have shape (5, 3), not (1, 3)"),
     "two columns": (EPSILON[:, :2], "epsilon must have shape (5, 3), not (5, 2)"),
+    "one column": (EPSILON[:, :1], "epsilon must have shape (5, 3), not (5, 1)"),
     "flat": (EPSILON.ravel(), "epsilon must have shape (5, 3), not (15,)"),
     "NaN": (EPSILON * np.nan, "epsilon holds NaN or infinity"),
     "infinity": (np.full((5, 3), np.inf), "epsilon holds NaN or infinity"),

@@ -451,6 +451,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_next_step() -> None:
 @pytest.mark.parametrize(
     ("where", "call", "message", "steps"),
     [
+        ("a batch", 1, "epoch 1, batch 1 of 3: the loss", 0),
         ("a batch", 5, "epoch 2, batch 2 of 3: the loss", 4),
         ("the test set", 2, "epoch 2, the test loss", 6),
     ],
@@ -468,9 +469,10 @@ def test_a_loss_that_is_not_finite_in_either_part_stops_it(
         return loss if calls == call else right
 
     monkeypatch.setattr(owner, name, going_wrong)
-    with pytest.raises(DivergedError, match=f"{message} is {loss.loss}"):
+    with pytest.raises(DivergedError, match=f"{message} is {loss.loss}") as caught:
         trained(small_vae(), adam, range(1, 4))
     assert adam.t == steps
+    assert ("in the very first batch" in str(caught.value)) == (call == 1)
 
 
 def test_a_last_step_that_goes_wrong_is_noticed_at_once() -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from npvae.datasets import Dataset
 from npvae.losses import Loss
-from npvae.runs.messages import floor_and_baseline, summary
+from npvae.runs.messages import Bounds, floor_and_baseline, summary
 from npvae.runs.terminal import fitted
 from tests.forks import Ending, Forks
 from tests.helpers import ROOT, SCRIPTS, digits, digits_file
@@ -250,6 +250,16 @@ def test_the_summary_says_where_the_loss_is(images: str, loss: float, said: str)
     assert said in text
     shares = re.findall(r"(\S+)% of the way", text)
     assert all(0 <= int(share) <= 100 for share in shares)
+    assert "Posterior collapse" not in summary(Loss(loss, 0.0), Bounds(20, 100), [True, False])
+    assert "Posterior collapse" in summary(Loss(loss, 0.0), Bounds(20, 100), [False, False])
+
+
+@pytest.mark.parametrize("floor", [0.0, 190.0])
+def test_a_loss_below_the_floor_by_rounding_alone_is_possible(floor: float) -> None:
+    bounds, rounding = Bounds(floor, 400.0), 1e-4 * (1 + floor)
+    for share, is_impossible in ((-1.0, False), (0.9, False), (1.1, True)):
+        text = summary(Loss(floor - share * rounding, 0.0), bounds)
+        assert ("impossible" in text) == is_impossible
 
 
 # ------------------------------------------------------------------ help

@@ -81,7 +81,8 @@ $("play").addEventListener("click", () => {
 
 // ---- latents, facts, commands
 
-$("kl-words").textContent = `nats, on ${data.kl_images.toLocaleString("en")} test images`;
+$("kl-words").textContent = `nats, on ${data.kl_images.toLocaleString("en")} test images` +
+  (data.active.some(Boolean) ? "" : ". Posterior collapse: no latent is active, z says nothing about the image");
 const order = data.kl.map((_, k) => k).sort((a, b) => data.kl[b] - data.kl[a]);
 for (const k of order) {
   const bar = make("i"), row = make("li", { className: data.active[k] ? "" : "unused" });
