@@ -27,7 +27,7 @@ from npvae.runs.run_directory import Run
 from npvae.settings import Settings
 
 KL_IMAGES = 500  # test images over which the page's KL per latent is averaged
-LOOKS = 2.0  # seconds between two looks at loss.png while training goes on; the page reloads so
+LOOKS = 5.0  # seconds between two looks at loss.png while training goes on
 
 History = Sequence[Mapping[str, float]]
 
