@@ -1,14 +1,16 @@
-"""What a run shows of itself, epoch by epoch: pictures, loss curves and its page.
+"""What a run shows of itself, epoch by epoch: pictures, its page and loss curves.
 
-All of it is drawn between two epochs: it takes some 0.06 s of computing. The samples of all epochs
-are joined to one animation after the last.
+They are drawn between two epochs. The page has curves of its own; loss.png, which takes longer to
+draw than all the rest, follows every LOOKS seconds. The samples of all epochs are joined to one
+animation after the last.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from time import monotonic
 
 from npvae.core.random_streams import Stream, generator
 from npvae.datasets import Dataset
@@ -24,10 +26,14 @@ from npvae.runs.messages import Bounds, next_commands
 from npvae.runs.run_directory import Run
 from npvae.settings import Settings
 
-KL_IMAGES = 1000  # test images over which the page's KL per latent is averaged
+KL_IMAGES = 500  # test images over which the page's KL per latent is averaged
+LOOKS = 5.0  # seconds between two looks at loss.png while training goes on
+
+History = Sequence[Mapping[str, float]]
 
 
-class RunPictures(NamedTuple):
+@dataclass
+class RunPictures:
     """Call it after each epoch: it writes the pictures of that epoch, and the run's page anew."""
 
     run: Run
@@ -37,15 +43,17 @@ class RunPictures(NamedTuple):
     bounds: Bounds
     facts: Sequence[tuple[str, str]]  # what is trained, for the page
     where: Sequence[str | Path]
+    in_curve: int = 0  # epochs that loss.png shows
+    drawn: float = field(default_factory=monotonic)  # when it was drawn, or the run began
 
-    def __call__(self, history: Sequence[Mapping[str, float]], seconds: float) -> None:
+    def __call__(self, history: History, seconds: float) -> None:
         """The pictures of the last epoch in history, if it is due for them, and all so far."""
         run, vae, settings = self.run, self.vae, self.settings
-        epoch, name = len(history), model_name(self.test_set.title, vae.latent_dim)
-        if settings.pictures_every:
-            if epoch % settings.pictures_every == 0:
-                save_pictures(run, epoch, vae, self.test_set, settings)
-            run.picture("loss.png", loss_curve(history, name, *self.bounds))
+        epoch, name = len(history), self.name()
+        if settings.pictures_every and epoch % settings.pictures_every == 0:
+            save_pictures(run, epoch, vae, self.test_set, settings)
+        if epoch == settings.epochs or monotonic() - self.drawn >= LOOKS:
+            self.draw_curve(history)
         pictures = run.epochs_with_pictures(epoch)
         if epoch == settings.epochs:
             frames = of_samples(run.folder / "images", chosen_epochs(pictures), name)
@@ -71,6 +79,15 @@ class RunPictures(NamedTuple):
             resume=terminal.command("train", "--resume", run.folder, *self.where),
         )
         run.picture("report.html", report_page(report).encode())
+
+    def draw_curve(self, history: History) -> None:
+        """Let loss.png show the whole history."""
+        if self.settings.pictures_every and len(history) != self.in_curve:
+            self.run.picture("loss.png", loss_curve(history, self.name(), *self.bounds))
+            self.in_curve, self.drawn = len(history), monotonic()
+
+    def name(self) -> str:
+        return model_name(self.test_set.title, self.vae.latent_dim)
 
 
 def save_pictures(run: Run, epoch: int, vae: VAE, test_set: Dataset, settings: Settings) -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -171,6 +171,10 @@ def _train(
                 raise
             run.record(epoch, vae, optimizer)
             progress.epoch(epoch)
+    except BaseException:  # Ctrl-C, too
+        with suppress(Exception):
+            draw.draw_curve(run.history)
+        raise
     finally:
         progress.clear()
     say("")

@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npvae.core.errors import DataError
-from npvae.datasets import download
 from npvae.datasets.dataset import Dataset, NotAvailable
 from npvae.datasets.idx import idx_digest, read_images, read_labels
 from npvae.datasets.paths import (
@@ -158,6 +157,8 @@ def _as_bytes(array: NDArray[Any] | None) -> NDArray[np.uint8]:
 
 def _download(name: str, missing: list[str], folder: Path, report: Callable[[str], None]) -> str:
     """Put the missing files into `folder`; the mirror that had them. Raises NotAvailable."""
+    from npvae.datasets import download  # with Python's HTTP and TLS, which few runs need
+
     mirrors = list(download.MIRRORS[name])
     for file in missing:
 

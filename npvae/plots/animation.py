@@ -9,7 +9,7 @@ change cost nothing. `of_samples` makes the frames of a training run from its sa
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,23 +28,28 @@ MOST_FRAMES = 24
 
 def gif(frames: Sequence[Image.Image], held: Sequence[int] = (-1,), step: int = STEP) -> bytes:
     """An animation of grey frames of one size; those with an index in `held` stay longer."""
-    top = LEVELS - 1
-    palette = [grey for k in range(LEVELS) for grey in 3 * [round(255 * k / top)]]
-    shown: NDArray[Any] = np.full((frames[0].height, frames[0].width), -2.0)
-    indexed = []
-    for frame in frames:
-        levels = np.asarray(frame) * (top / 255)
-        shown = np.where(np.abs(levels - shown) > 1.0, np.rint(levels), shown)
-        picture = Image.fromarray(shown.astype(np.uint8))
-        picture.putpalette(palette)
-        indexed.append(picture)
+    pictures = in_few_greys(frames)
     times = [step] * len(frames)
     for k in held:
         times[k] = HOLD
     data = io.BytesIO()
-    more = {"save_all": True, "append_images": indexed[1:], "duration": times, "loop": 0}
-    indexed[0].save(data, format="GIF", **more)
+    more = {"save_all": True, "append_images": pictures, "duration": times, "loop": 0}
+    next(pictures).save(data, format="GIF", **more)
     return data.getvalue()
+
+
+def in_few_greys(frames: Sequence[Image.Image]) -> Iterator[Image.Image]:
+    """The frames as indices into a palette of LEVELS greys, one after another."""
+    top = LEVELS - 1
+    palette = [grey for k in range(LEVELS) for grey in 3 * [round(255 * k / top)]]
+    shown: NDArray[Any] = np.full((frames[0].height, frames[0].width), -2, np.int16)
+    for frame in frames:
+        exact = np.asarray(frame).astype(np.int16) * top  # in 255ths of a level
+        changed = abs(exact - 255 * shown) > 255
+        shown = np.where(changed, (exact + 127) // 255, shown)
+        picture = Image.fromarray(shown.astype(np.uint8))
+        picture.putpalette(palette)
+        yield picture
 
 
 def there_and_back(frames: Sequence[Image.Image], step: int = 80) -> bytes:

@@ -89,8 +89,8 @@ def image_grid(
     width = max(left + columns * pitch - gap, MARGIN + words) + MARGIN
     pixels = np.full((tops[-1] + side + MARGIN, width), 255, np.uint8)
     for y, row in zip(tops, rows, strict=True):
-        for x, image in zip(lefts, _squares(row) if len(row) else (), strict=False):
-            block = image.repeat(scale, axis=0).repeat(scale, axis=1)
+        blocks = _squares(row).repeat(scale, axis=1).repeat(scale, axis=2) if len(row) else ()
+        for x, block in zip(lefts, blocks, strict=False):
             pixels[y : y + side, x : x + side] = block
 
     picture = Image.fromarray(pixels)

@@ -6,7 +6,7 @@
         last.npz       checkpoint of the last epoch: parameters, optimizer, epoch, history
         best.npz       checkpoint of the epoch with the lowest validation loss (--validation)
         report.html    the page of the run: losses, pictures by epoch, what comes next
-        loss.png       the loss curves
+        loss.png       the loss curves; drawn every five seconds, and when the run ends or stops
         samples.gif    the samples, epoch by epoch; written after the last epoch
         images/        sampled_epoch%d.png, rec_epoch%d.png
         .lock          held by the process that trains there, see run_lock.py

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import io
+import math
 import os
 import pty
 import random
@@ -27,7 +28,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from npvae.commands import training_run
+from npvae.commands import run_pictures, training_run
 from npvae.core.errors import DivergedError, OutputError
 from npvae.datasets.minibatches import Indices
 from npvae.runs import fit
@@ -376,7 +377,7 @@ def test_a_second_signal_cuts_nothing_off_unless_one_has_waited(
 def test_one_that_was_lost_in_a_finalizer_is_no_alarm_when_all_is_done(tally: Tally) -> None:
     """The program ends before it would be raised again."""
     program = (
-        "import os, signal, time\n"
+        "import os, signal, sys, time\n"
         "from npvae.commands import cli\n"
         "class Finalized:\n"
         "    def __del__(self):\n"
@@ -385,7 +386,7 @@ def test_one_that_was_lost_in_a_finalizer_is_no_alarm_when_all_is_done(tally: Ta
         "class Slow:\n"
         "    def __del__(self, sleep=time.sleep):\n"
         "        sleep(0.1)\n"
-        "kept = Slow()\n"
+        "sys.kept = Slow()\n"
         "def main(arguments):\n"
         "    Finalized()\n"
         "cli.run(main)\n"
@@ -439,13 +440,13 @@ def test_a_signal_that_comes_when_all_is_done_changes_nothing(number: int, tally
     The names of the program are gone by then, so the finalizer keeps what it needs in its defaults.
     """
     program = (
-        "import os\n"
+        "import os, sys\n"
         "from npvae.commands import cli\n"
         "class Finalized:\n"
         "    def __del__(self, kill=os.kill, process=os.getpid(), write=os.write):\n"
         f"        kill(process, {int(number)})\n"
         "        write(1, b'it was there')\n"
-        "kept = Finalized()\n"
+        "sys.kept = Finalized()\n"
         "cli.run(lambda arguments: 0)\n"
     )
     done = run([sys.executable, "-c", program])
@@ -553,13 +554,14 @@ def cut_short(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", replace)
+        patch.setattr(run_pictures, "LOOKS", math.inf)
         with pytest.raises((OutputError, KeyboardInterrupt)) as caught:
             training_run.start(settings, None, out, quiet=True)
     return caught.value
 
 
 # The files in the order in which a run of three epochs writes them.
-EPOCH = ["sampled", "rec", "loss", "report", "last", "metrics"]
+EPOCH = ["sampled", "rec", "report", "last", "metrics"]
 FILES = ["run.json", *EPOCH, *EPOCH, "sampled", "rec", "loss", "gif", "report", "last", "metrics"]
 
 
@@ -610,6 +612,7 @@ def test_after_ctrl_c_right_after_a_file_all_files_agree(
         done = epochs_in(Path(out))
         assert done == FILES[:which].count("last")
         assert len(rows(Path(out) / "metrics.csv")) == done
+        assert (Path(out) / "loss.png").exists()  # although nobody has looked yet
         if done < 3:
             training_run.resume(out, {}, None, quiet=True)
         assert_the_same(Path(out), three)
@@ -863,7 +866,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_good_state(
         patch.setattr(fit, "plan_epoch", plan_that_diverges)
         with pytest.raises(DivergedError, match=rf"epoch 3, batch {batch} of 4: the loss is nan"):
             training_run.start(settings, None, "run", quiet=True, backend=backend)
-    assert {p.name: p.read_bytes() for p in Path("run").iterdir() if p.is_file()} == kept
+    assert Path("run/loss.png").exists()  # drawn when the run stopped
+    assert {name: (Path("run") / name).read_bytes() for name in kept} == kept
     assert epochs_in(tmp_path / "run") == 2
     training_run.resume("run", {}, None, quiet=True, backend=backend)
     assert_the_same(tmp_path / "run", tmp_path / "straight")

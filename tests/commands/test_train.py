@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shlex
@@ -488,7 +489,10 @@ def test_the_page_of_a_run_is_complete_after_every_epoch_and_when_it_is_resumed(
         )  # of all epochs, those before it was resumed too
 
 
-def test_the_curve_has_a_point_for_every_epoch(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("looks", "expected"), [(0, [1, 2, 3]), (math.inf, [3])])
+def test_the_curve_has_a_point_for_every_epoch_whenever_it_is_drawn(
+    looks: float, expected: list[int], here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """This includes epochs without pictures, and those before the run was resumed."""
     drawn: list[list[float]] = []
 
@@ -499,8 +503,9 @@ def test_the_curve_has_a_point_for_every_epoch(here: Path, monkeypatch: pytest.M
         return loss_curve(history, name, *bounds)
 
     monkeypatch.setattr(run_pictures, "loss_curve", curve)
+    monkeypatch.setattr(run_pictures, "LOOKS", looks)
     start(here, "run", epochs=3, pictures_every=2)
-    assert drawn == [[1], [1, 2], [1, 2, 3]]
+    assert drawn == [list(range(1, last + 1)) for last in expected]
     training_run.resume("run", {"epochs": 4}, None)
     assert drawn[-1] == [1, 2, 3, 4]
 
