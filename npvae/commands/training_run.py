@@ -145,7 +145,10 @@ def _train(
     if fast.why_not(backend) and not ranks:
         free_blas_threads()  # the lesson trains: products take all cores
     if fast.must_compile(backend):
-        say("Compiling for this machine: some ten seconds, the first time only.\n")
+        from npvae.fast.jit import writable_folders
+
+        when = "the first time only" if writable_folders() else "in every run"
+        say(f"Compiling for this machine: some ten seconds, {when}.\n")
     facts = [(topic, "\n".join(about[topic])) for topic in about if topic != "results"]
     progress = Progress(settings.epochs, done, quiet)
     epochs = range(done + 1, settings.epochs + 1)
