@@ -113,11 +113,10 @@ class Program:
         """Have code for arguments of these types. Raises CannotCompile."""
         if self.ready:
             return
-        typeof: Any = numba.typeof
         version = numba.njit(fastmath=FLAGS, **OPTIONS)(self.function)
         version._cache = self.kept  # instead of Numba's own
         try:
-            version.compile(tuple(typeof(argument) for argument in arguments))
+            version.compile(tuple(numba.typeof(argument) for argument in arguments))
         except Exception as error:
             raise CannotCompile(f"Numba cannot compile it: {reason(error)}") from error
         version.disable_compile()  # other types are refused, not compiled in passing
@@ -184,7 +183,8 @@ class Kept:
             code = serialize.dumps((types, result._reduce()))
             for folder in writable_folders():
                 try:
-                    write_bytes_safely(folder / self.name, self.digest(code) + code, mode=0o644)
+                    write_bytes_safely(folder / self.name, self.digest(code) + code)
+                    (folder / self.name).chmod(0o644)  # whatever the umask
                 except OSError as error:
                     why = reason(error)
                 else:

@@ -16,7 +16,6 @@ import secrets
 import stat
 import time
 import zipfile
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,19 +31,17 @@ class Damaged(Exception):
 # ------------------------------------------------------------------ writing
 
 
-def write_bytes_safely(
-    path: str | os.PathLike[str], data: bytes, durable: bool = True, mode: int = 0o666
-) -> None:
+def write_bytes_safely(path: str | os.PathLike[str], data: bytes, durable: bool = True) -> None:
     """Write `data` to `path`, whole or not at all, and replace an existing file.
 
     With `durable`, the bytes have reached the disk when this returns, which takes milliseconds.
-    `mode` holds the rights of the file, before the umask. Raises OSError (no such folder, no
-    permission, disk full); then the old file is unchanged and no temporary file is left.
+    Raises OSError (no such folder, no permission, disk full); then the old file is unchanged and no
+    temporary file is left.
     """
     path = Path(path)
     temporary = path.parent / f".npvae-{secrets.token_hex(8)}.tmp"
     try:
-        with open(temporary, "xb", opener=partial(os.open, mode=mode)) as file:  # x: a new file
+        with open(temporary, "xb") as file:  # mode "x" fails if the name exists
             file.write(data)
             file.flush()
             if durable:
