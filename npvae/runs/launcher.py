@@ -6,6 +6,7 @@ Nothing heavy is imported here, so that --help and bad options answer at once.
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
@@ -13,6 +14,10 @@ from npvae.core.errors import OptionError
 
 # How the launchers of MPICH (and Intel, Microsoft, Slurm) and of Open MPI number their processes.
 NUMBERS = (("PMI_SIZE", "PMI_RANK"), ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"))
+
+# A user, a closed terminal, Slurm and other queues, and a limit of CPU time end a program by these.
+NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
+SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]  # Windows has two
 
 
 def size_and_rank() -> tuple[int, int]:

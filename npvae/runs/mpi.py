@@ -37,7 +37,7 @@ from npvae.core.validation import Classes
 from npvae.fast.blas import one_thread
 from npvae.losses import Loss
 from npvae.model import VAE
-from npvae.runs.launcher import as_rank_0, size_and_rank
+from npvae.runs.launcher import SIGNALS, as_rank_0, size_and_rank
 from npvae.runs.terminal import show_note
 
 PATIENCE = 5.0  # seconds that other ranks wait for rank 0 to explain an error, then they end all
@@ -147,9 +147,8 @@ def together(ranks: Ranks | None) -> Iterator[None]:
     try:
         with one_thread():
             if ranks.rank:
-                for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-                    if hasattr(signal, name):
-                        signal.signal(getattr(signal, name), signal.SIG_IGN)
+                for number in SIGNALS:
+                    signal.signal(number, signal.SIG_IGN)
             yield
     except Exception as error:
         if ranks.rank == 0:
