@@ -39,6 +39,8 @@ try:
     from numba.extending import overload, register_jitable
 except (Exception, SystemExit) as error:  # a broken Numba raises more than ImportError
     WHY_NOT = f"Numba cannot be used: {type(error).__name__}: {error}".splitlines()[0]
+    if isinstance(error, ModuleNotFoundError) and error.name in ("numba", "llvmlite"):
+        WHY_NOT = "Numba is missing: python -m pip install numba"
 else:
     if getattr(numba.config, "DISABLE_JIT"):  # noqa: B009
         WHY_NOT = "NUMBA_DISABLE_JIT is set"
