@@ -20,8 +20,8 @@ COMMANDS = (
 def dispatch(arguments: Sequence[str]) -> int | None:
     """Run the command that the first argument names, with the rest of them."""
     modules = {name: import_module(f"npvae.commands.{name}") for name in COMMANDS}
-    first_lines = {name: (module.__doc__ or "").splitlines()[0] for name, module in modules.items()}
-    listed = "\n".join(f"  {name:14} {line}" for name, line in first_lines.items())
+    docs = {name: module.__doc__ or "\n" for name, module in modules.items()}  # none with -OO
+    listed = "\n".join(f"  {name:14} {doc.splitlines()[0]}" for name, doc in docs.items())
     more = "Each command explains its options: npvae train --help"
     parser = cli.Parser(
         "A variational autoencoder in NumPy, with every gradient checked.",

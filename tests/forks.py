@@ -26,7 +26,10 @@ from typing import NamedTuple
 
 from tests.helpers import HANGS_AFTER, ROOT, command, environment
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (
+    *(signal.SIGINT, signal.SIGTERM, signal.SIGHUP),
+    *(signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU),
+)
 
 # Reads [script, arguments, folder, signal, delay] by the line; runs each in a fork of itself.
 FORKER = """

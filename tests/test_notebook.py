@@ -7,16 +7,18 @@ import importlib
 import io
 import json
 import re
+import sys
+import venv
 from base64 import b64decode
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from tests.helpers import ROOT, environment
+from tests.helpers import ROOT, environment, run
 
 PATH = ROOT / "scripts" / "tour.ipynb"
-INSTALL = "install"  # the tag of the cell that calls pip
 
 
 def cells(notebook: Any) -> list[Any]:
@@ -43,21 +45,76 @@ def test_what_it_imports_exists() -> None:
                 assert all(hasattr(module, alias.name) for alias in node.names)
 
 
+def fresh_python(folder: Path) -> str:
+    """A Python that finds the packages of this one, but not npvae, which may be installed here."""
+    venv.create(folder, symlinks=True)
+    found = [path for path in sys.path if path.endswith("site-packages")]
+    (where,) = folder.glob("[Ll]ib/**/site-packages")
+    (where / "others.pth").write_text("\n".join(found))  # the .pth files in there do not count
+    python = str(next(folder.glob("*/python")))
+    look = "import importlib.util; print(importlib.util.find_spec('npvae'))"
+    if run([python, "-c", look], cwd=folder, env=without_npvae()).stdout != "None\n":
+        pytest.skip("npvae is installed, and not as editable")
+    return python
+
+
+def without_npvae() -> dict[str, str]:
+    return {name: value for name, value in environment().items() if name != "PYTHONPATH"}
+
+
 @pytest.fixture(scope="module")
-def ran() -> list[Any]:
-    """The code cells after a run with drawn digits, one epoch at a time."""
-    nbclient = pytest.importorskip("nbclient", reason="nbclient runs the notebook")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    """The code cells after a run with drawn digits, one epoch at a time, in a fresh kernel."""
+    pytest.importorskip("nbclient", reason="nbclient runs the notebook")
     nbformat = pytest.importorskip("nbformat", reason="nbclient runs the notebook")
     pytest.importorskip("ipykernel", reason="nbclient runs the notebook in ipykernel")
     notebook = nbformat.read(PATH, as_version=4)
-    notebook.cells = [c for c in notebook.cells if INSTALL not in c.metadata.get("tags", [])]
     for cell in notebook.cells:
         cell.source = cell.source.replace("load_dataset()", 'load_dataset("drawn-digits")')
         cell.source = cell.source.replace("epochs=5", "epochs=1")
-    place = {"metadata": {"path": str(PATH.parent)}}
-    client = nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place)
-    client.execute(env=environment(PYTHONPATH=str(ROOT)))
+    execute(notebook, PATH.parent, fresh_python(tmp_path_factory.mktemp("fresh")))
     return cells(notebook)
+
+
+def execute(notebook: Any, folder: Path, python: str) -> None:
+    import nbclient
+
+    place = {"metadata": {"path": str(folder)}}
+    client = nbclient.NotebookClient(notebook, timeout=600, kernel_name="python3", resources=place)
+    spec: Any = client.create_kernel_manager().kernel_spec
+    spec.argv[0] = python
+    client.execute(env=without_npvae())
+
+
+@pytest.mark.parametrize(("place", "clone"), [("away", ""), ("beside", "a clone")])
+def test_away_from_its_clone_it_uses_one_beside_it_or_says_what_to_do(
+    place: str, clone: str, tmp_path: Path
+) -> None:
+    """And installs nothing that happens to lie in the folder above, such as another project."""
+    nbclient = pytest.importorskip("nbclient", reason="nbclient runs the notebook")
+    nbformat = pytest.importorskip("nbformat", reason="nbclient runs the notebook")
+    (tmp_path / "pyproject.toml").write_text("a project that cannot be installed")
+    (tmp_path / place).mkdir()
+    if clone:
+        (tmp_path / place / clone).symlink_to(ROOT)
+    notebook = nbformat.read(PATH, as_version=4)
+    notebook.cells = cells(notebook)[:1]
+    notebook.cells[0].source += "\nimport npvae\nprint(npvae.__file__)"
+    python = fresh_python(tmp_path / "fresh")
+    if clone:
+        execute(notebook, tmp_path / place, python)
+        printed = notebook.cells[0].outputs[-1].text.split()[-1]
+        assert printed == str(ROOT / "npvae" / "__init__.py")
+    else:
+        with pytest.raises(nbclient.exceptions.CellExecutionError, match="Upload its clone"):
+            execute(notebook, tmp_path / place, python)
+
+
+def test_it_installs_what_the_package_needs() -> None:
+    needs = re.search("^dependencies = (.*)$", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert needs
+    first = "".join(cells(json.loads(PATH.read_text(encoding="utf-8")))[0]["source"])
+    assert first.splitlines()[0].split()[3:] == needs[1].strip("[]").split(", ")
 
 
 pytestmark = pytest.mark.filterwarnings("default")  # of the packages that run notebooks

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from npvae.core.errors import OptionError
 from npvae.fast.threads import cores
-from npvae.runs.launcher import as_rank_0, environment_of_a_child, size_and_rank
+from npvae.runs.launcher import SIGNALS, as_rank_0, environment_of_a_child, size_and_rank
 from npvae.runs.terminal import CLONE
 
 STOP = 1  # the tag of a message to other ranks
@@ -91,9 +91,8 @@ class OtherRanks:
 
 def ignore_signals() -> None:
     """On another rank: leave them to rank 0. (With SIG_IGN, the child would ignore them, too.)"""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        with suppress(AttributeError):  # Windows has no SIGHUP
-            signal.signal(getattr(signal, name), lambda *_: None)
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: None)
 
 
 def run_on_this_rank(words: Sequence[str]) -> Ended:

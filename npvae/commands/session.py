@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from itertools import groupby
 from types import FrameType
 
+from npvae.runs.launcher import SIGNALS
+
 
 def is_alone() -> bool:
     """Whether the process ends with this command: it was started to run the script, no more."""
@@ -33,9 +35,9 @@ def is_alone() -> bool:
 @contextmanager
 def restored() -> Iterator[None]:
     """Afterwards the process is as it was before, whatever a command has changed in it."""
-    names = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM")  # Windows has only two of them
-    numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    handlers = {number: signal.getsignal(number) for number in numbers}
+    alarm = [signal.SIGALRM] if hasattr(signal, "SIGALRM") else []  # see signals.py
+    timer = signal.getitimer(signal.ITIMER_REAL) if alarm else (0.0, 0.0)
+    handlers = {number: signal.getsignal(number) for number in [*SIGNALS, *alarm]}
     hook, show, environment = sys.unraisablehook, warnings.showwarning, dict(os.environ)
     streams = sys.stdout, sys.stderr
     errors = [getattr(stream, "errors", None) for stream in streams]
@@ -43,8 +45,8 @@ def restored() -> Iterator[None]:
         try:
             yield
         finally:
-            if hasattr(signal, "setitimer"):
-                signal.setitimer(signal.ITIMER_REAL, 0)
+            if alarm and signal.getsignal(signal.SIGALRM) != handlers[signal.SIGALRM]:
+                signal.setitimer(signal.ITIMER_REAL, *timer)
             for number, handler in handlers.items():
                 with suppress(TypeError, ValueError):  # None: not set by Python; another thread
                     signal.signal(number, handler)

@@ -1,4 +1,4 @@
-"""How does a command end on Ctrl-C, on `kill`, or when its terminal closes?
+"""How does a command end on Ctrl-C, on `kill`, when its terminal closes, or its time is over?
 
 By an exception. So whatever is being written is cleaned up, and training can say how to continue.
 """
@@ -13,6 +13,8 @@ import time
 from contextlib import suppress
 from types import FrameType
 
+from npvae.runs.launcher import SIGNALS
+
 PATIENCE = 2.0  # seconds after a signal; after that the next one ends the process at once
 
 
@@ -21,17 +23,17 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Signals:
-    """Ctrl-C, SIGTERM and SIGHUP (a closed terminal) end a command in good order.
+    """All SIGNALS end a command in good order.
 
-    `number` is that of the first signal, or 0. Signals that are ignored, as under nohup, stay
-    ignored. If the process is not `alone` (see session.py), it survives the command; then `pending`
-    is the signal that the session still has to get, or 0.
+    Slurm sends SIGUSR1 before the end of a job's time, other queues SIGUSR2; SIGXCPU means that a
+    limit of CPU time is reached. Signals that are ignored, as under nohup, stay ignored.
+
+    `number` is that of the first signal, or 0. If the process is not `alone` (see session.py), it
+    survives the command; then `pending` is the signal that the session still has to get, or 0.
     """
 
     def __init__(self, alone: bool) -> None:
         self.alone, self.number, self.pending, self.since, self.over = alone, 0, 0, 0.0, False
-        known = (getattr(signal, name, None) for name in ("SIGINT", "SIGTERM", "SIGHUP"))
-        self.numbers = [number for number in known if number]  # Windows has no SIGHUP
         self.hook = sys.unraisablehook
 
     def catch(self) -> None:
@@ -39,7 +41,7 @@ class Signals:
         if self.alone:
             atexit.register(self.ignore)  # the first to be registered is the last to be called
         sys.unraisablehook = self.unraisable
-        for number in self.numbers:
+        for number in SIGNALS:
             if signal.getsignal(number) not in (signal.SIG_IGN, None):
                 with suppress(ValueError):  # only the main thread can catch signals
                     signal.signal(number, self.received)
@@ -57,7 +59,7 @@ class Signals:
 
     def ignore(self) -> None:
         """While Python shuts down, no signal may change the exit code."""
-        for number in self.numbers:
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)  # see `unraisable`

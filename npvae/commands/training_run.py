@@ -37,7 +37,7 @@ from npvae.runs.messages import (
     summary,
     topics,
 )
-from npvae.runs.mpi import Ranks
+from npvae.runs.mpi import Ranks, watch
 from npvae.runs.progress import Progress
 from npvae.runs.run_directory import Run, as_row, new_run, open_run
 from npvae.runs.terminal import show, show_note
@@ -142,18 +142,22 @@ def _train(
     if ranks:  # mpiexec would leave rank 0 no time to say it then
         again = terminal.command("train", "--resume", run.folder, *where)
         about["results"].append(f"if a process is lost, continue with:  {again}")
+        watch(run.folder / "last.npz", again)
     say(plan(about))
     if fast.why_not(backend) and not ranks:
         free_blas_threads()  # the lesson trains: products take all cores
     if fast.must_compile(backend):
-        say("Compiling for this machine: some ten seconds, the first time only.\n")
+        from npvae.fast.jit import writable_folders
+
+        when = "the first time only" if writable_folders() else "in every run"
+        say(f"Compiling for this machine: some ten seconds, {when}.\n")
     facts = [(topic, "\n".join(about[topic])) for topic in about if topic != "results"]
     progress = Progress(settings.epochs, done, quiet)
     epochs = range(done + 1, settings.epochs + 1)
     if ranks:
         header = {**run.about, "model": vae.settings, "optimizer": optimizer.settings}
         arrays = {**vae.parameters, **optimizer.state_arrays}
-        ranks.comm.bcast((header, arrays, epochs, where, backend))
+        ranks.share((header, arrays, epochs, where, backend))
     bounds = floor_and_baseline(train_set, test_set)
     draw = RunPictures(run, vae, settings, test_set, bounds, facts, where)
     if done:  # the run may have stopped because these pictures could not be written
@@ -193,7 +197,7 @@ def follow(ranks: Ranks) -> None:
     The images are read here, too, after rank 0 has downloaded them. Raises DataError if they, or
     the labels of a conditional model, are others on this machine.
     """
-    header, arrays, epochs, where, backend = ranks.comm.bcast(None)
+    header, arrays, epochs, where, backend = ranks.share()
     settings, data = Settings.from_dict(header["settings"]), header["data"]
     vae = VAE.from_checkpoint("of rank 0", header, arrays)
     optimizer = OPTIMIZERS[header["optimizer"]["name"]].from_state(

@@ -1,10 +1,11 @@
 """How do the loops become machine code, and what if that fails?
 
-Numba compiles a loop for the types of its arguments. That takes seconds, so the result is kept in
-Numba's cache: the `__pycache__` beside the source, or the user's own cache folder. Three things can
-go wrong, and none of them stops a run. The cache cannot be read or written: the code is compiled
-for this run alone, with one warning. Numba cannot compile: the lesson runs. Numba is missing or
-broken: the same. Nothing is compiled on import.
+Numba compiles a loop for the types of its arguments. That takes seconds, so the result is kept in a
+file: in $NUMBA_CACHE_DIR, in the `__pycache__` beside the source, or in the user's own cache
+folder, whichever comes first and can be written to by this user alone. Three things can go wrong,
+and none of them stops a run. The code cannot be kept, or what was kept is damaged: it is compiled
+again, and one line says so. Numba cannot compile: the lesson runs. Numba is missing or broken: the
+same. Nothing is compiled on import.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import contextlib
 import hashlib
 import os
 import stat
-import types
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
+
+from npvae.storage.files import open_plain, write_bytes_safely
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -31,11 +34,16 @@ INNER: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **OPTIONS}  
 
 WHY_NOT = ""  # why nothing can be compiled here, if so
 try:
-    import llvmlite.binding
+    import llvmlite
     import numba
+    from numba.core import serialize
+    from numba.core.compiler import CompileResult
+    from numba.core.registry import cpu_target
     from numba.extending import overload, register_jitable
 except (Exception, SystemExit) as error:  # a broken Numba raises more than ImportError
     WHY_NOT = f"Numba cannot be used: {type(error).__name__}: {error}".splitlines()[0]
+    if isinstance(error, ModuleNotFoundError) and error.name in ("numba", "llvmlite"):
+        WHY_NOT = "Numba is missing: python -m pip install numba"
 else:
     if getattr(numba.config, "DISABLE_JIT"):  # noqa: B009
         WHY_NOT = "NUMBA_DISABLE_JIT is set"
@@ -73,7 +81,7 @@ def specialised(fast: Function, numpy: Callable[..., Any], exact: Callable[..., 
     return cast(Function, choose)
 
 
-# ------------------------------------------------------------------ compiled once, kept in a cache
+# ------------------------------------------------------------------ compiled once, kept in a file
 
 
 SOURCES = sorted(Path(__file__).parent.glob("*.py"))
@@ -84,95 +92,147 @@ class CannotCompile(Exception):
 
 
 class Program:
-    """A function for one dtype that Python calls, compiled as a whole or read from the cache.
+    """A function for one dtype that Python calls, compiled as a whole or read from a file.
 
-    Numba's own cache notices when the file of the function changes, but not when the loops change
-    that it calls. So the name that the cache knows it by holds a digest of all the sources, and of
-    what else decides the code: dtype, Numba and processor.
+    The file's name holds a digest of all that decides the code: the loops that the function calls,
+    the dtype, the versions, the processor, and Numba's settings.
     """
 
     def __init__(self, function: Callable[..., Any], dtype: str) -> None:
         self.function, self.run = function, function
-        decisive = f"{numba.__version__} {llvmlite.binding.get_host_cpu_name()}"
-        digest = hashlib.sha256(decisive.encode())
+        processor = cpu_target.target_context.codegen().magic_tuple()
+        settings = {k: v for k, v in os.environ.items() if k.startswith("NUMBA_")}
+        settings.pop("NUMBA_CACHE_DIR", None)
+        versions = sys.version, numba.__version__, llvmlite.__version__
+        digest = hashlib.sha256(repr((versions, processor, sorted(settings.items()))).encode())
         for file in SOURCES:
             digest.update(file.read_bytes())
-        self.name = f"{function.__name__}_{dtype}_{digest.hexdigest()[:12]}"
+        self.kept = Kept(f"{function.__name__}_{dtype}_{digest.hexdigest()[:16]}.nbc")
         self.ready = False
 
     def prepare(self, arguments: Sequence[Any]) -> None:
         """Have code for arguments of these types. Raises CannotCompile."""
         if self.ready:
             return
-        typeof: Any = numba.typeof
-        signature = tuple(typeof(argument) for argument in arguments)
-        cached = self.cached()
-        for version in [*([cached] if cached else []), self.version(cache=False)]:
-            try:
-                version.compile(signature)
-            except Exception as error:
-                why = f"{type(error).__name__}: {error}".splitlines()[0]
-                if version is not cached:
-                    raise CannotCompile(f"Numba cannot compile it: {why}") from error
-                for file in cache_files(self.name, version):  # damaged, perhaps
-                    with contextlib.suppress(OSError):
-                        file.unlink()
-                warnings.warn(f"the cache of compiled code does not work: {why}", stacklevel=2)
-            else:
-                version.disable_compile()  # other types are refused, not compiled in passing
-                self.run, self.ready = version, True
-                return
+        version = numba.njit(fastmath=FLAGS, no_cfunc_wrapper=True, **OPTIONS)(self.function)
+        version._cache = self.kept  # instead of Numba's own
+        try:
+            version.compile(tuple(numba.typeof(argument) for argument in arguments))
+        except Exception as error:
+            raise CannotCompile(f"Numba cannot compile it: {reason(error)}") from error
+        version.disable_compile()  # other types are refused, not compiled in passing
+        self.run, self.ready = version, True
 
     def must_compile(self) -> bool:
         """Whether `prepare` will take seconds."""
-        return not self.ready and not any(
-            file.suffix == ".nbi" and file.exists()
-            for file in cache_files(self.name, self.cached())
-        )
+        return not self.ready and not self.kept.files()
 
-    def version(self, cache: bool) -> Any:
-        function = types.FunctionType(self.function.__code__, self.function.__globals__, self.name)
-        function.__qualname__, function.__module__ = self.name, self.function.__module__
-        return numba.njit(cache=cache, fastmath=FLAGS, no_cfunc_wrapper=True, **OPTIONS)(function)
 
-    def cached(self) -> Any:
-        """The function with its cache, if that has a safe place, or None."""
-        if not has_home():
-            return None
+
+class Kept:
+    """Compiled code in a file of this name; Numba calls the two methods that load and save it.
+
+    The file begins with a digest, because Numba would run code in which a bit is wrong. Damaged
+    code is removed and compiled again. Any other failure, such as a lack of memory, says nothing
+    about the file. A digest is no protection against other people: see `folders`.
+    """
+
+    cache_path = None  # Numba wants to know it
+
+    def __init__(self, name: str) -> None:
+        self.name, self.noted = name, False
+
+    def note(self, problem: str) -> None:
+        """Say so, unless something was said before: a run that works deserves one line at most."""
+        if not self.noted:
+            warnings.warn(problem, stacklevel=2)
+        self.noted = True
+
+    def files(self) -> list[Path]:
+        """Where the code is, if anywhere."""
+        files = [folder / self.name for folder in folders() if not others_may_write(folder)]
+        return [file for file in files if os.path.exists(file) and not others_may_write(file)]
+
+    def digest(self, code: bytes) -> bytes:
+        return hashlib.sha256(self.name.encode() + code).digest()
+
+    def load_overload(self, types: Any, target: Any) -> Any:
+        """The code for arguments of these types, or None."""
+        for file in self.files():
+            try:
+                with open_plain(file) as opened:
+                    digest, code = opened.read(hashlib.sha256().digest_size), opened.read()
+                if digest == self.digest(code):
+                    target.refresh()
+                    kept_types, parts = serialize.loads(code)
+                    if kept_types == types:
+                        return CompileResult._rebuild(target, *parts)
+                    continue
+                problem = "is damaged"
+                with contextlib.suppress(OSError):
+                    file.unlink()
+            except Exception as error:
+                problem = f"cannot be used now ({reason(error)})"
+            self.note(f"compiled code {problem}, so it is compiled again: {file}")
+        return None
+
+    def save_overload(self, types: Any, result: Any) -> None:
+        """Keep the code in the first folder where that works."""
+        why = "no folder is there to which you alone can write"
         try:
-            version = self.version(cache=True)
-            return None if others_may_write(version.stats.cache_path) else version
-        except Exception:  # no folder to cache in
-            return None
-
-
-def cache_files(name: str, version: Any) -> list[Path]:
-    """The files that Numba's cache holds for it."""
-    if version is None:
-        return []
-    with contextlib.suppress(OSError):  # another process may be tidying up
-        return list(Path(version.stats.cache_path).glob(f"*.{name}-*"))
-    return []
-
-
-def has_home() -> bool:
-    """Whether Numba finds a folder of the user: otherwise it would make one that is called ~."""
-    beside = Path(__file__).parent
-    return (
-        not os.path.expanduser("~").startswith("~")
-        or bool(getattr(numba.config, "CACHE_DIR"))  # noqa: B009
-        or os.access(
-            beside / "__pycache__" if (beside / "__pycache__").exists() else beside, os.W_OK
+            if result.library.has_dynamic_globals:
+                raise ValueError("it holds addresses of this process")
+            code = serialize.dumps((types, result._reduce()))
+            for folder in writable_folders():
+                try:
+                    write_bytes_safely(folder / self.name, self.digest(code) + code)
+                    (folder / self.name).chmod(0o644)  # whatever the umask
+                except OSError as error:
+                    why = reason(error)
+                else:
+                    return
+        except Exception as error:
+            why = reason(error)
+        self.note(
+            f"every run compiles, as the code cannot be kept: {why}. "
+            "NUMBA_CACHE_DIR may name a folder for it"
         )
-    )
 
 
-def others_may_write(folder: str) -> bool:
-    """Whether other users may put files into the folder: cached code from there would be run."""
+def reason(error: Exception) -> str:
+    """What went wrong, in one line."""
+    return f"{type(error).__name__}: {error}".splitlines()[0]
+
+
+def folders() -> list[Path]:
+    """Where compiled code may be kept, the best first: $NUMBA_CACHE_DIR, here, the user's cache."""
+    chosen = getattr(numba.config, "CACHE_DIR")  # noqa: B009
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return [
+        *([Path(chosen)] if chosen else []),
+        Path(__file__).parent / "__pycache__",
+        *([Path(cache, "npvae", "compiled")] if os.path.isabs(cache) else []),  # ~: no home
+    ]
+
+
+def writable_folders() -> list[Path]:
+    """Those of them that this user, and nobody else, can write to; made where they are missing."""
+    writable = []
+    for folder in folders():
+        with contextlib.suppress(OSError):
+            folder.mkdir(mode=0o755, parents=True, exist_ok=True)
+            if os.access(folder, os.W_OK) and not others_may_write(folder):
+                writable.append(folder)
+    return writable
+
+
+def others_may_write(path: Path) -> bool:
+    """Whether other users may write to a folder or file: code from there would be run."""
+    try:
+        status = path.stat()
+    except OSError:  # nothing that could be read is there
+        return False
     if os.name != "posix":  # elsewhere the mode says nothing
         return False
-    place = Path(folder)
-    while not place.exists():
-        place = place.parent
-    status = place.stat()
-    return bool(status.st_mode & stat.S_IWOTH) or status.st_uid not in (0, os.getuid())
+    shared = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return bool(shared) or status.st_uid not in (0, os.getuid())

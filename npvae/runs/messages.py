@@ -137,9 +137,10 @@ def explain_interruption(
     except (KeyboardInterrupt, OSError) as error:  # OSError: nothing can be printed
         if isinstance(error, BrokenPipeError) and len(run.history) == settings.epochs:
             raise  # the reader of a complete run has seen enough: no error
-        by_user = isinstance(error, KeyboardInterrupt | BrokenPipeError)
+        what = "Interrupted" if isinstance(error, KeyboardInterrupt) else "Stopped"
+        if isinstance(error, BrokenPipeError):  # as in train.py | head -3
+            what = "Stopped, as nobody reads the output any more"
         with suppress(OSError):
-            what = "Interrupted" if by_user else "Stopped"
             show(f"{what}. {how_to_continue(run, settings, where)}", sys.stderr)
         if isinstance(error, BrokenPipeError):  # the run is not complete, so this is no success
             raise KeyboardInterrupt from error

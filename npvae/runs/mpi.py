@@ -20,12 +20,14 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +39,13 @@ from npvae.core.validation import Classes
 from npvae.fast.blas import one_thread
 from npvae.losses import Loss
 from npvae.model import VAE
-from npvae.runs.launcher import as_rank_0, size_and_rank
+from npvae.runs.launcher import (
+    SIGNALS,
+    as_rank_0,
+    environment_of_a_child,
+    size_and_rank,
+    unrelated_tasks,
+)
 from npvae.runs.terminal import show_note
 
 PATIENCE = 5.0  # seconds that other ranks wait for rank 0 to explain an error, then they end all
@@ -47,6 +55,8 @@ def join() -> Ranks | None:
     """All ranks, if mpiexec has started several. Raises OptionError if they cannot be reached."""
     size, _ = size_and_rank()
     if size == 1:
+        if note := unrelated_tasks():
+            show_note(note, sys.stderr)
         return None
     why = ""
     try:
@@ -67,6 +77,17 @@ def join() -> Ranks | None:
     return Ranks(comm)
 
 
+@contextmanager
+def naming_a_lost_rank() -> Iterator[None]:
+    """What MPI says of a rank that it cannot reach any more is a stack of 25 lines."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.startswith("mpi4py"):
+            raise RankError("a rank was lost, so all ranks end.") from error
+        raise
+
+
 class Ranks:
     """The processes that train together; `rank` is the number of this one, of `size` in all.
 
@@ -80,6 +101,12 @@ class Ranks:
         """This rank's part of so many images; of fewer images than ranks, some ranks get none."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
+    @naming_a_lost_rank()
+    def share(self, given: Any = None) -> Any:
+        """What rank 0 gives to all."""
+        return self.comm.bcast(given)
+
+    @naming_a_lost_rank()
     def meet(self, *numbers: float, failed: int = 0) -> NDArray[np.float64]:
         """The numbers of all ranks (size, n), by rank; at most three.
 
@@ -95,6 +122,7 @@ class Ranks:
             raise error
         return all_of_them[:, 1 : 1 + len(numbers)]
 
+    @naming_a_lost_rank()
     def add_up(self, own: Array) -> Array:
         """The sum of all ranks' arrays (n,), in the order of the ranks.
 
@@ -147,10 +175,10 @@ def together(ranks: Ranks | None) -> Iterator[None]:
     try:
         with one_thread():
             if ranks.rank:
-                for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-                    if hasattr(signal, name):
-                        signal.signal(getattr(signal, name), signal.SIG_IGN)
+                for number in SIGNALS:
+                    signal.signal(number, signal.SIG_IGN)
             yield
+        dismiss_watchers()
     except Exception as error:
         if ranks.rank == 0:
             raise
@@ -162,8 +190,43 @@ def together(ranks: Ranks | None) -> Iterator[None]:
             late = threading.Timer(PATIENCE, os._exit, [code])
             late.daemon = True
             late.start()
-            ranks.meet(failed=code)  # the others do not get it if they are in `add_up`
+            with suppress(RankError):  # one is lost
+                ranks.meet(failed=code)  # the others do not get it if they are in `add_up`
         raise SystemExit(code) from error
+
+
+# A process that outlives rank 0, which mpiexec kills without a word once another rank is lost.
+WATCHER = """
+import os, sys, time
+last, again = sys.argv[1:]
+if not sys.stdin.read():
+    time.sleep(0.5)  # mpiexec has something to say, too
+    how = "No epoch was finished: start again with the same command."
+    if os.path.exists(last):
+        how = f"The state after the last epoch is in {last}\\nContinue with:  {again}"
+    print(f"A process was lost, so all have ended. {how}", file=sys.stderr)
+"""
+watchers: list[subprocess.Popen[bytes]] = []
+
+
+def watch(last: Path, again: str) -> None:
+    """If this process is killed from now on, its watcher says how to continue."""
+    with suppress(OSError):  # no process can be started: the plan says it, too
+        watchers.append(
+            subprocess.Popen(
+                [sys.executable, "-S", "-c", WATCHER, str(last), again],
+                env=environment_of_a_child(),
+                stdin=subprocess.PIPE,
+                start_new_session=True,  # so that no signal reaches it
+            )
+        )
+
+
+def dismiss_watchers() -> None:
+    """This process ends with words of its own, or needs none."""
+    for watcher in watchers:
+        watcher.communicate(b"done")
+    watchers.clear()
 
 
 def end_all(code: int) -> None:
@@ -171,6 +234,7 @@ def end_all(code: int) -> None:
     size, rank = size_and_rank()
     if size == 1:
         return
+    dismiss_watchers()
     time.sleep(PATIENCE if rank else 0.2)  # mpiexec may drop what was printed just before the end
     if mpi4py := sys.modules.get("mpi4py.MPI"):
         mpi4py.COMM_WORLD.Abort(code)

@@ -33,6 +33,12 @@ def test_help_names_every_command_with_its_first_line(
     assert "Train a variational autoencoder" in out
 
 
+def test_help_needs_no_docstrings() -> None:
+    done = run([sys.executable, "-OO", "-m", "npvae", "--help"])
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(f"\n  {name} " in done.stdout for name in COMMANDS)
+
+
 @pytest.mark.parametrize(
     ("called", "expected"),
     [

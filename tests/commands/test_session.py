@@ -18,6 +18,7 @@ SCRIPTS = str(ROOT / "scripts")
 SESSION = f"""
 import os, runpy, signal, sys, time, warnings
 from npvae.commands import cli
+from npvae.runs.launcher import SIGNALS
 
 signal.signal(signal.SIGTERM, lambda *_: print("the session got SIGTERM"))
 
@@ -38,7 +39,7 @@ def call_main(main):
         return end.code
 
 def state():
-    numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGALRM
+    numbers = *SIGNALS, signal.SIGALRM
     streams = [(stream, stream.errors) for stream in (sys.stdout, sys.stderr)]
     hooks = warnings.showwarning, sys.unraisablehook, sys.excepthook, warnings.filters[:]
     handlers = [signal.getsignal(number) for number in numbers]
@@ -133,6 +134,32 @@ assert state() == before
         tmp_path,
     )
     assert found == f"{out}the session got SIGTERM\n"
+
+
+def test_an_alarm_that_the_session_has_set_still_comes(tmp_path: Path) -> None:
+    """Also if the command has needed the alarm itself, for a signal in a finalizer."""
+    session(
+        """
+signal.signal(signal.SIGALRM, lambda *_: print("the session's alarm"))
+signal.setitimer(signal.ITIMER_REAL, 500)
+before = state()
+
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+
+def main(arguments):
+    Finalized()
+    time.sleep(50)
+
+for code, called in {0: lambda arguments: 0, 130: main}.items():
+    assert call_main(called) == code
+    assert signal.getsignal(signal.SIGALRM) is before[0][-1]
+    assert 400 < signal.getitimer(signal.ITIMER_REAL)[0] <= 500
+""",
+        tmp_path,
+    )
 
 
 def test_a_signal_between_the_command_and_the_session_is_for_the_session(tmp_path: Path) -> None:

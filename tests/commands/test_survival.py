@@ -230,13 +230,13 @@ def check_interruption(
     assert_the_same(folder, straight.folder)
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(75, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [6, pytest.param(75, marks=pytest.mark.slow)])
 def test_signals_end_it_at_once_and_the_message_says_how_to_continue(
     forks: Forks, straight: Straight, count: int, tally: Tally
 ) -> None:
     for seed in range(count):
         dice, out = random.Random(seed), f"stopped {count} {seed}"
-        number = SIGNALS[seed % 3]
+        number = SIGNALS[seed % len(SIGNALS)]
         ending = forks.run([*RUN, "--out", out], number, dice.uniform(0, straight.seconds))
         if ending.code == 0:
             assert_the_same(forks.folder / out, straight.folder)
@@ -262,7 +262,7 @@ def test_signals_from_the_very_start_of_the_process(
     """
     for seed in range(count):
         dice, out = random.Random(seed), f"early {count} {seed}"
-        number, words = SIGNALS[seed % 3], command("train.py", *RUN, "--out", out)
+        number, words = SIGNALS[seed % len(SIGNALS)], command("train.py", *RUN, "--out", out)
         ending = interrupted(words, home, number, dice.uniform(0, 1.5))
         what = f"{number.name} from the start of Python on"
         case = f"{number.name}, seed {seed}, {ending}"

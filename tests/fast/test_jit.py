@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,19 +59,26 @@ def hits(program: Program) -> tuple[int, int]:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache folder of our own, instead of the one beside the source."""
+    """An empty folder beside the source; the user's own cache folder is `user`, beside it."""
     numba = pytest.importorskip("numba")
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "cache"))
-    return tmp_path / "cache"
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+    return tmp_path / "__pycache__"
+
+
+def kept(folder: Path) -> list[Path]:
+    """The files with compiled code in or below a folder."""
+    return list(folder.rglob("*.nbc"))
 
 
 @needs_compiler
 def test_the_cache_is_used(cache: Path) -> None:
     first = fresh()
     assert first.must_compile()
-    assert not list(cache.rglob("*.nb?"))  # nothing is compiled before it is asked for
+    assert not kept(cache)  # nothing is compiled before it is asked for
     assert works_with_warnings(first) == []
-    assert len(list(cache.rglob("*.nbi"))) == len(list(cache.rglob("*.nbc"))) == 1
+    assert len(kept(cache)) == 1
     assert not first.must_compile()
     second = fresh()
     assert not second.must_compile()
@@ -87,7 +96,7 @@ def test_other_types_are_not_compiled_in_passing(cache: Path) -> None:
 
 
 @needs_compiler
-@pytest.mark.parametrize("what", ["dtype", "sources", "Numba"])
+@pytest.mark.parametrize("what", ["dtype", "sources", "Numba", "settings"])
 def test_other_code_is_compiled_anew(
     what: str, cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -95,137 +104,184 @@ def test_other_code_is_compiled_anew(
     works_with_warnings(fresh())
     if what == "Numba":
         monkeypatch.setattr("numba.__version__", "99.0")
+    elif what == "settings":
+        monkeypatch.setenv("NUMBA_BOUNDSCHECK", "1")
     elif what == "sources":
         monkeypatch.setattr(jit, "SOURCES", [*jit.SOURCES, tmp_path / "kernels.py"])
         (tmp_path / "kernels.py").write_text("x = 1")
     other = fresh(dtype="float32" if what == "dtype" else "float64")
     assert other.must_compile()
     works_with_warnings(other)
-    assert len(list(cache.rglob("*.nbi"))) == 2
+    assert len(kept(cache)) == 2
     assert not fresh(dtype="float32" if what == "dtype" else "float64").must_compile()
+
+
+def flipped(data: bytes, share: float) -> bytes:
+    """The data with one bit flipped, after this share of all bytes."""
+    k = int(share * (len(data) - 1))
+    return data[:k] + bytes([data[k] ^ 1 << k % 8]) + data[k + 1 :]
 
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda data: b"",
     "garbage": lambda data: b"\x93garbage" * 50,
     "half": lambda data: data[: len(data) // 2],
+    "longer": lambda data: data + b"x",
+    **{f"bit at {n} %": partial(flipped, share=n / 100) for n in (0, 1, 20, 55, 80, 100)},
 }
 
 
 @needs_compiler
-@pytest.mark.parametrize("kind", ["nbi", "nbc"])
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_cache_file_costs_a_warning(
-    cache: Path, damage: Callable[[bytes], bytes], kind: str
+def test_damaged_code_is_never_run_and_compiled_again(
+    cache: Path, damage: Callable[[bytes], bytes]
 ) -> None:
     works_with_warnings(fresh())
-    (file,) = cache.rglob(f"*.{kind}")
+    (file,) = kept(cache)
     file.write_bytes(damage(file.read_bytes()))
-    said = works_with_warnings(fresh())
-    assert len(said) <= 1
-    assert all(text.startswith("the cache of compiled code does not work: ") for text in said)
-    assert all("\n" not in text for text in said)
-    works_with_warnings(fresh())  # what was damaged is gone: this one writes it anew
+    (said,) = works_with_warnings(fresh())
+    assert said == f"compiled code is damaged, so it is compiled again: {file}"
     healed = fresh()
     assert works_with_warnings(healed) == []
     assert hits(healed) == (1, 0)
 
 
 @needs_compiler
-def test_a_cache_file_that_leads_nowhere_is_none(cache: Path) -> None:
-    """Nor is one that another process removes between the listing and the check."""
+def test_the_code_of_another_program_is_damaged_code(cache: Path) -> None:
+    """A file that was renamed: its digest is right, but for another name."""
     works_with_warnings(fresh())
-    (file,) = cache.rglob("*.nbi")
-    file.unlink()
-    file.symlink_to("nothing")
+    kept(cache)[0].rename(cache / fresh(dtype="float32").kept.name)
+    assert "is damaged" in works_with_warnings(fresh(dtype="float32"))[0]
+
+
+FAULTS = [MemoryError(), ImportError("no module"), OSError(24, "Too many open files")]
+
+
+@needs_compiler
+@pytest.mark.parametrize("where", ["open_plain", "serialize.loads", "CompileResult._rebuild"])
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: type(fault).__name__)
+def test_a_process_that_cannot_load_good_code_leaves_it_there(
+    where: str, fault: Exception, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*anything: object) -> None:
+        raise fault
+
+    works_with_warnings(fresh())
+    (file,) = kept(cache)
+    with monkeypatch.context() as patch:
+        patch.setattr(f"npvae.fast.jit.{where}", fails)
+        patch.setattr("os.replace", full_disk)  # nor can it write the code anew
+        (said,) = works_with_warnings(fresh())
+    assert re.match(rf"compiled code cannot be used now \({type(fault).__name__}: ", said)
+    assert kept(cache) == [file]
+    again = fresh()
+    assert works_with_warnings(again) == []
+    assert hits(again) == (1, 0)
+
+
+@needs_compiler
+@pytest.mark.parametrize("what", ["link to nowhere", "folder", "pipe"])
+def test_what_is_no_plain_file_is_no_code(what: str, cache: Path) -> None:
+    file = cache / fresh().kept.name
+    cache.mkdir()
+    if what == "folder":
+        file.mkdir()
+    elif what == "pipe":
+        os.mkfifo(file)
+    else:
+        file.symlink_to("nothing")
+    assert fresh().must_compile() == (what == "link to nowhere")
+    works_with_warnings(fresh())
+
+
+# ------------------------------------------------------------------ where it is kept
+
+
+def refuse(folder: Path, how: str) -> None:
+    """Make a folder one that must not be used, or cannot be."""
+    if how == "a file":
+        folder.write_bytes(b"")
+        return
+    folder.mkdir()
+    if how == "of somebody else":
+        if os.geteuid() != 0:
+            pytest.skip("only root can give a folder away")
+        os.chown(folder, 12345, 12345)
+    else:
+        folder.chmod(int(how, 8))
+
+
+@needs_compiler
+@pytest.mark.parametrize("how", ["777", "1777", "775", "of somebody else", "a file"])
+def test_where_others_could_plant_code_the_users_own_folder_is_used(cache: Path, how: str) -> None:
+    refuse(cache, how)
+    if cache.is_dir():
+        (cache / fresh().kept.name).write_bytes(b"planted")
+    assert fresh().must_compile()
+    assert works_with_warnings(fresh()) == []
+    assert [file.parent for file in kept(cache.parent / "user")] == [jit.folders()[-1]]
+    assert {file.read_bytes() for file in kept(cache)} <= {b"planted"}
+    again = fresh()
+    assert not again.must_compile()
+    assert works_with_warnings(again) == []
+    assert hits(again) == (1, 0)
+
+
+@needs_compiler
+def test_a_file_that_others_may_write_to_is_no_code(cache: Path) -> None:
+    works_with_warnings(fresh())
+    kept(cache)[0].chmod(0o664)
     assert fresh().must_compile()
 
 
 @needs_compiler
-def test_a_full_disk_costs_a_warning(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from numba.core import caching
-
-    monkeypatch.setattr(caching.IndexDataCacheFile, "save", full_disk)
-    (said,) = works_with_warnings(fresh())
-    assert "No space left on device" in said
+def test_whatever_the_umask_nobody_else_may_write_to_what_is_kept(cache: Path) -> None:
+    before = os.umask(0)
+    try:
+        works_with_warnings(fresh())
+    finally:
+        os.umask(before)
+    assert not fresh().must_compile()
 
 
 @needs_compiler
-def test_a_cache_folder_that_cannot_be_made(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("why", ["no safe folder", "full disk", "no home"])
+def test_where_nothing_can_be_kept_one_line_says_that_every_run_compiles(
+    why: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file is where the folder should be: the compiler takes another place."""
+    if why == "full disk":
+        monkeypatch.setattr("os.replace", full_disk)
+    else:
+        refuse(cache, "777")
+        refuse(cache.parent / "user", "a file")
+    if why == "no home":
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    assert bool(jit.writable_folders()) == (why == "full disk")
+    (said,) = works_with_warnings(fresh())
+    assert said.startswith("every run compiles, as the code cannot be kept: ")
+    assert ("No space left on device" in said) == (why == "full disk")
+    assert said.endswith("NUMBA_CACHE_DIR may name a folder for it")
+    assert not Path("~").exists()
+
+
+@needs_compiler
+def test_a_folder_that_the_user_names_comes_first(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new one in /tmp, too: nobody else can write to it."""
     import numba
 
-    (tmp_path / "file").write_bytes(b"")
-    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path / "file" / "cache"))
+    chosen = cache.parent / "tmp" / "mine"
+    refuse(chosen.parent, "1777")
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(chosen))
     assert works_with_warnings(fresh()) == []
-    assert (tmp_path / "file").read_bytes() == b""
-
-
-@needs_compiler
-def test_no_cache_folder_anywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    from numba.core import caching
-
-    monkeypatch.setattr(caching._CacheLocator, "ensure_cache_path", full_disk)
-    program = fresh()
-    assert program.must_compile()
-    assert works_with_warnings(program) == []
-
-
-@needs_compiler
-def test_without_a_home_no_folder_is_made_that_is_called_tilde(tmp_path: Path) -> None:
-    """Numba would make one in the current folder if none beside the source can be written."""
-    program = (
-        "import numba, os, pathlib\n"
-        "from npvae.fast import jit\n"
-        "numba.config.CACHE_DIR = ''\n"
-        "os.path.expanduser = lambda path: path\n"
-        "os.access = lambda path, mode: False\n"
-        "pathlib.Path.mkdir = None\n"
-        "assert jit.Program(jit.jit, 'float32').cached() is None\n"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(jit.SOURCES[0].parents[2])}
-    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env=environment, check=True)
-    assert list(tmp_path.iterdir()) == []
-
-
-@needs_compiler
-def test_a_folder_that_everybody_may_write_to_is_no_cache(cache: Path) -> None:
-    works_with_warnings(fresh())
-    (folder,) = {file.parent for file in cache.rglob("*.nbi")}
-    for file in folder.iterdir():
-        file.write_bytes(b"planted")
-    folder.chmod(0o777)
-    assert works_with_warnings(fresh()) == []
-    assert {file.read_bytes() for file in folder.iterdir()} == {b"planted"}
-
-
-@needs_compiler
-def test_a_folder_to_be_made_where_everybody_may_write_is_no_cache(cache: Path) -> None:
-    cache.mkdir()
-    cache.chmod(0o1777)
-    assert jit.others_may_write(str(cache / "not yet" / "there"))
-    cache.chmod(0o755)
-    assert not jit.others_may_write(str(cache / "not yet" / "there"))
-
-
-@needs_compiler
-def test_the_folder_of_somebody_else_is_no_cache(cache: Path) -> None:
-    if os.name != "posix" or os.geteuid() != 0:
-        pytest.skip("only root can give a folder away")
-    works_with_warnings(fresh())
-    (folder,) = {file.parent for file in cache.rglob("*.nbi")}
-    os.chown(folder, 12345, 12345)
-    assert fresh().cached() is None
+    assert [file.parent for file in kept(cache.parent)] == [chosen]
 
 
 @needs_compiler
 def test_what_cannot_be_compiled_is_said_in_one_line(cache: Path) -> None:
-    with (
-        pytest.warns(UserWarning, match="the cache of compiled code does not work"),
-        pytest.raises(CannotCompile, match="Numba cannot compile it: TypingError: ") as caught,
-    ):
+    with pytest.raises(CannotCompile, match="Numba cannot compile it: TypingError: ") as caught:
         fresh(fails).prepare([np.zeros(2)])
     assert "\n" not in str(caught.value)
 
@@ -268,11 +324,10 @@ def module_anew() -> dict[str, Any]:
     return runpy.run_path(jit.__file__)
 
 
-def test_a_missing_numba_is_done_without(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "numba", None)
-    why = module_anew()["WHY_NOT"]
-    assert why.startswith("Numba cannot be used: ModuleNotFoundError: ")
-    assert "\n" not in why
+@pytest.mark.parametrize("package", ["numba", "llvmlite"])
+def test_a_missing_numba_is_done_without(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    assert module_anew()["WHY_NOT"] == "Numba is missing: python -m pip install numba"
 
 
 @pytest.mark.parametrize("failure", ["ImportError", "SystemExit('built for another CPU')"])

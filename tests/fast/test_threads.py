@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from npvae.fast.threads import cores as usable_cores
 def cores(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """A machine with five cores, of which this process may use three, and no environment."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(threads, "cpu_quota", lambda: math.inf)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 4}, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 5)
     return monkeypatch
@@ -45,6 +47,50 @@ def test_where_nobody_says_which_cores_one_may_use(cores: pytest.MonkeyPatch) ->
     assert usable_cores() == 5
     cores.setattr(os, "cpu_count", lambda: None)
     assert usable_cores() == 1
+
+
+@pytest.mark.parametrize(
+    ("quota", "expected"), [(0.01, 1), (1, 1), (1.01, 2), (2.5, 3), (3.0, 3), (64, 3)]
+)
+def test_a_quota_of_cpu_time_counts_as_so_many_cores(
+    cores: pytest.MonkeyPatch, quota: float, expected: int
+) -> None:
+    cores.setattr(threads, "cpu_quota", lambda: quota)
+    assert usable_cores() == expected
+    cores.setenv("OMP_NUM_THREADS", "7")  # the user knows better
+    assert usable_cores() == 7
+
+
+V1, V2 = "4:memory:/m\n3:cpu,cpuacct:", "0::"
+CPU = "cpu,cpuacct"
+
+
+@pytest.mark.parametrize(
+    ("group", "files", "expected"),
+    [
+        (V2 + "/", {"cpu.max": "150000 100000\n"}, 1.5),
+        (V2 + "/", {"cpu.max": "max 100000\n"}, math.inf),
+        (V2 + "/a/b", {"a/b/cpu.max": "max 100000\n", "a/cpu.max": "50000 20000\n"}, 2.5),
+        (V2 + "/a/b", {"a/b/cpu.max": "10000 20000\n", "a/cpu.max": "50000 20000\n"}, 0.5),
+        (V2 + "/../..", {"cpu.max": "200000 100000\n"}, 2.0),  # seen from another namespace
+        (V2 + "/of/the/host", {"cpu.max": "200000 100000\n"}, 2.0),  # without a namespace
+        (V2 + "/a", {"a/cpu.max": "no number\n", "cpu.max": ""}, math.inf),
+        (V2 + "/a", {"a/cpu.max": "5 0\n"}, math.inf),
+        (V1 + "/", {f"{CPU}/cpu.cfs_quota_us": "-1", f"{CPU}/cpu.cfs_period_us": "9"}, math.inf),
+        (V1 + "/d", {f"{CPU}/cpu.cfs_quota_us": "90\n", f"{CPU}/cpu.cfs_period_us": "60\n"}, 1.5),
+        (V1 + "/d", {f"{CPU}/d/cpu.cfs_quota_us": "90\n"}, math.inf),  # half of it unreadable
+        (f"{V1}/d\n{V2}/e", {"unified/e/cpu.max": "7 10"}, 0.7),
+        ("", {"cpu.max": "1 10"}, math.inf),  # no Linux
+    ],
+)
+def test_the_smallest_quota_of_all_groups_around_counts(
+    group: str, files: dict[str, str], expected: float, tmp_path: Path
+) -> None:
+    files = {f"sys/fs/cgroup/{name}": text for name, text in files.items()}
+    for name, text in {"proc/self/cgroup": group, **files}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert threads.cpu_quota(tmp_path) == expected
 
 
 CHILD = """

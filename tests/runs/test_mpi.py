@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from npvae import fast
-from npvae.core.errors import OptionError
-from npvae.runs.mpi import join
+from npvae.core.errors import OptionError, RankError
+from npvae.runs import launcher
+from npvae.runs.mpi import Ranks, join
 from npvae.storage import checkpoint
 from tests.helpers import digits_file, environment, run_script
 
@@ -162,7 +163,10 @@ def test_a_rank_that_is_killed_ends_all_and_loses_no_epoch(ranks: int, tmp_path:
     out, err = child.communicate(timeout=HANGS_AFTER)
     assert child.returncode, err
     printed = max([printed, *map(int, re.findall(EPOCH, out))])
-    assert re.search(r"continue with:  mpiexec -n 2 python .*--resume run\n", how)
+    again = r"ontinue with:  mpiexec -n 2 python .*--resume run\n"
+    assert re.search(again, how)
+    assert len(re.findall(again, err)) == 1  # the last words
+    assert "Traceback" not in err
     header, before = checkpoint.load(tmp_path / "run" / "last.npz")
     done = header["epoch"]
     assert done >= printed
@@ -229,7 +233,53 @@ def test_bad_options_and_help_are_explained_once(options: str, code: int, tmp_pa
     assert err.count("error: " if code == 3 else "'x' is not a whole number") == (code != 0)
 
 
+class Lost:
+    """A communicator whose other rank is gone; `Exception` is that of mpi4py."""
+
+    rank, size = 0, 2
+    Exception = type("Exception", (RuntimeError,), {"__module__": "mpi4py.MPI"})
+
+    def lost(self, *arrays: object) -> None:
+        raise self.Exception("Other MPI error, error stack:\n" * 25)
+
+    Allgather = Alltoall = bcast = lost
+
+
+@pytest.mark.parametrize("call", ["meet", "add_up", "share"])
+def test_a_lost_rank_is_named_without_the_stack_of_mpi(call: str) -> None:
+    arguments = [np.zeros(4)] if call == "add_up" else []
+    with pytest.raises(RankError, match=r"^a rank was lost, so all ranks end\.$"):
+        getattr(Ranks(Lost()), call)(*arguments)
+
+
 # ------------------------------------------------------------------ without MPI
+
+
+@pytest.mark.parametrize(
+    ("variables", "note"),
+    [
+        ({"PMIX_RANK": "0", "SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0"}, "Slurm has .* 2 .*"),
+        ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"}, ""),  # the first task says it
+        ({"SLURM_NTASKS": "4", "SLURM_PROCID": "0"}, ""),  # in the job's script itself
+        ({"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, ""),
+        ({"FLUX_JOB_SIZE": "3", "FLUX_TASK_RANK": "0"}, "Flux has .* 3 .*"),
+        ({}, ""),
+    ],
+)
+def test_tasks_that_do_not_see_each_other_say_so(
+    variables: dict[str, str],
+    note: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name in filter(lambda name: name.startswith(launcher.OF_A_RANK), list(os.environ)):
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert join() is None
+    assert re.fullmatch(f"(note: {note} use mpiexec or .*\n)?", err := capsys.readouterr().err)
+    assert bool(err) == bool(note)
+    assert not launcher.environment_of_a_child().keys() & variables.keys() - {"SLURM_NTASKS"}
 
 
 def test_without_mpiexec_nothing_of_mpi_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:
