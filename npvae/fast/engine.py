@@ -260,22 +260,24 @@ class Engine:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}")
         numbers = np.asarray(indices)
         if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
-            raise ValueError(
-                f"indices must be integers (n,), not {numbers.dtype} {numbers.shape}"
-            )
+            raise ValueError(f"indices must be integers (n,), not {numbers.dtype} {numbers.shape}")
         if len(numbers) and not 0 <= numbers.min() <= numbers.max() < len(images):
             raise IndexError(
                 f"there are {len(images)} images, no number {numbers.min()} to {numbers.max()}"
             )
         n, count = len(numbers), math.ceil(len(numbers) / batch_size)
 
-        def given(name: str, values: ArrayLike, *shapes: tuple[int, ...], dtype: Any = float) -> Any:
+        def given(
+            name: str, values: ArrayLike, *shapes: tuple[int, ...], dtype: Any = float
+        ) -> Any:
             array = np.require(values, dtype, ["C", "W"])
             if array.shape not in shapes:
                 raise ValueError(f"{name} must have shape {shapes[0]}, not {array.shape}")
             return array
 
-        warps = given("warps", np.zeros((0, 2, 3)) if warps is None else warps, (n, 2, 3), (0, 2, 3))
+        warps = given(
+            "warps", np.zeros((0, 2, 3)) if warps is None else warps, (n, 2, 3), (0, 2, 3)
+        )
         if len(warps) and math.isqrt(self.vae.input_dim) ** 2 != self.vae.input_dim:
             raise ValueError("only square images can be warped")
         return Batches(

@@ -128,7 +128,6 @@ class Program:
         return not self.ready and not self.kept.files()
 
 
-
 class Kept:
     """Compiled code in a file of this name; Numba calls the two methods that load and save it.
 

@@ -396,7 +396,9 @@ def up(batch: int, share: int, job: Job) -> None:
         return
     own = slice(batch * job.batch_size + start, batch * job.batch_size + end)
     add_parts(
-        room.d_h_last, start * layers[z - 2, OUTPUTS], rows_of(room.d, layers, z - 2, B, start, rows)
+        room.d_h_last,
+        start * layers[z - 2, OUTPUTS],
+        rows_of(room.d, layers, z - 2, B, start, rows),
     )
     for k in range(z - 2, 0, -1):
         h = rows_of(room.h, layers, k, B, start, rows)
