@@ -22,7 +22,9 @@ class Optimizer:
     """The base of all optimizers; a subclass adds its settings, `state_names` and `step`.
 
     `state` maps each of state_names to arrays like the parameters; t is the number of steps so far.
-    Raises ValueError for settings that make no sense; they may be changed between steps.
+    An optimizer serves one model: see `bind`. A copy (deepcopy, pickle) serves the model of its
+    next update. Raises ValueError for settings that make no sense; they may be changed between
+    steps.
     """
 
     learning_rate: float = 1e-3
@@ -31,7 +33,7 @@ class Optimizer:
 
     def __post_init__(self) -> None:
         self.t = 0
-        self.layout: list[tuple[str, tuple[int, ...]]] = []  # names and shapes, in order
+        self.parameters: Mapping[str, Array] | None = None  # those of its model, if it has one
         self.state = {name: NamedArrays({}, float) for name in self.state_names}
         for name, value in asdict(self).items():
             positive = name in ("learning_rate", "eps")
@@ -46,20 +48,20 @@ class Optimizer:
         raise NotImplementedError
 
     def update(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:
-        """One step for every parameter, in place; the same parameters at every call.
+        """One step for every parameter, in place; the parameters of one model at every call.
 
         There may be more gradients than parameters: what `parameters` does not name stays as it is.
-        Raises ValueError, before anything has changed, if these arrays do not fit together.
+        Raises ValueError, before anything has changed, if these arrays do not fit together, and as
+        `bind` does.
         """
-        if self.t == 0:
-            self.init_state(parameters)
+        self.bind(parameters)
+        if not parameters.keys() <= gradients.keys():
+            raise ValueError("every parameter needs its gradient")
         arrays = [parameters, gradients, *self.state.values()]
-        if not all(parameters.keys() <= named.keys() for named in arrays):
-            raise ValueError("every parameter needs its gradient, and to be there from the start")
         buffers = [
             named.flat
             for named in arrays
-            if isinstance(named, NamedArrays) and [*named.shapes.items()] == self.layout
+            if isinstance(named, NamedArrays) and in_rows(parameters, named)
         ]
         if len(buffers) == len(arrays):  # all in one go
             steps = [flat_views(*buffers)]
@@ -69,11 +71,38 @@ class Optimizer:
         for views in steps:
             self.step(*views)
 
+    def bind(self, parameters: Mapping[str, Array]) -> None:
+        """Serve the model with these parameters: the same memory, under any mapping.
+
+        Then each of `state` has an array of the same shape for each of them; for NamedArrays it has
+        the same layout and dtype, so that the two `flat` correspond. Raises ValueError if steps
+        were made for another model, even one of the same sizes.
+        """
+        if self.t == 0:
+            self.init_state(parameters)
+        known = parameters if self.parameters is None else self.parameters
+        same = parameters is known or all(
+            name in known and np.may_share_memory(theta, known[name])
+            for name, theta in parameters.items()
+        )
+        if not same or not all(fits(parameters, arrays) for arrays in self.state.values()):
+            raise ValueError(
+                "this optimizer has made steps for another model, or for fewer of its parameters.\n"
+                f"Make a new one for each model, such as {type(self).__name__}()."
+            )
+        self.parameters = known
+
     def init_state(self, parameters: Mapping[str, Array]) -> None:
         """All state is 0 before the first step."""
-        self.layout = [(name, theta.shape) for name, theta in parameters.items()]
+        shapes = {name: theta.shape for name, theta in parameters.items()}
         dtype = np.result_type(*parameters.values())
-        self.state = {name: NamedArrays(dict(self.layout), dtype) for name in self.state_names}
+        self.state = {name: NamedArrays(shapes, dtype) for name in self.state_names}
+        self.parameters = parameters
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copy and pickle: state of its own, and no model yet."""
+        state = {name: arrays.copy() for name, arrays in self.state.items()}
+        return {**vars(self), "state": state, "parameters": None}
 
     @property
     def name(self) -> str:
@@ -115,12 +144,23 @@ class Optimizer:
         return optimizer
 
 
+def in_rows(one: Mapping[str, Array], other: Mapping[str, Array]) -> bool:
+    """Whether both are NamedArrays of the same layout, so that their `flat` correspond."""
+    layouts = [[*a.shapes.items()] for a in (one, other) if isinstance(a, NamedArrays)]
+    return len(layouts) == 2 and layouts[0] == layouts[1]
+
+
+def fits(parameters: Mapping[str, Array], state: NamedArrays) -> bool:
+    """Whether state has an array like each of the parameters: in a row, if these are in one."""
+    if isinstance(parameters, NamedArrays):
+        return in_rows(parameters, state) and parameters.flat.dtype == state.flat.dtype
+    return {name: theta.shape for name, theta in parameters.items()}.items() <= state.shapes.items()
+
+
 def flat_views(theta: Array, gradient: Array, *state: Array) -> list[Array]:
-    """All as flat views. Raises ValueError if theta cannot be changed in place by the others."""
-    if not theta.flags.c_contiguous or theta.dtype.kind != "f":
-        raise ValueError("parameters are changed in place: C-contiguous arrays of floats")
+    """All as flat views. Raises ValueError if theta cannot be changed in place by the gradient."""
+    if not theta.flags.carray or theta.dtype.kind != "f":
+        raise ValueError("parameters are changed in place: writable, C-contiguous arrays of floats")
     if gradient.shape != theta.shape:
         raise ValueError(f"a gradient {gradient.shape} for parameters {theta.shape}")
-    if any(values.shape != theta.shape for values in state):
-        raise ValueError(f"parameters {theta.shape} are not those of the steps before")
     return [array.reshape(-1) for array in (theta, gradient, *state)]
