@@ -38,7 +38,7 @@ Head = Literal["mu", "log_var"]
 
 SIGMA_WORDS = {
     *("sigma", "sigmas", "sig", "std", "stds", "stddev", "stdev", "sd", "deviation", "scale"),
-    *("logsigma", "logsig", "logstd", "logsd", "logscale", "lnsigma", "lnstd"),
+    *("logsigma", "logsig", "logstd", "logsd", "logscale", "lnsigma", "lnstd", "rho", "precision"),
 }
 HEAD_WORDS: dict[str, Head] = {
     **dict.fromkeys(("mu", "mus", "mean", "means", "loc"), "mu"),

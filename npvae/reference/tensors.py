@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -25,6 +26,13 @@ COUNTERS = {"n_averaged"}  # of torch.optim.swa_utils.AveragedModel: no part of 
 
 def linear_layers(tensors: Mapping[str, Any]) -> Layers:
     """Every weight and bias, copied, layer by layer, as they come. Raises ValueError."""
+    if tensors and not count_of_weights(tensors):
+        names = ", ".join(tensors)[:200]
+        raise ValueError(
+            f"no name ends in weight, kernel or W, as those of layers do: {names}.\n"
+            "Pass the arrays as a list in the order of data flow, [W, b, W, b, ...]. Before that,\n"
+            "torch.nn.utils.parametrize.remove_parametrizations, if there are any."
+        )
     layers: Layers = {}
     endings = set()
     for name, tensor in tensors.items():
@@ -70,11 +78,18 @@ def weights_in(given: Any) -> dict[str, Any]:
         given = given.state_dict()
     if hasattr(given, "get_weights"):  # a model of Keras
         given = given.get_weights()
+    if isinstance(given, list | tuple) and given and isinstance(given[0], tuple):
+        given = dict(given) if isinstance(given[0][0], str) else given  # named_parameters()
     if isinstance(given, list | tuple):
-        return {f"layer{k // 2}.{('kernel', 'bias')[k % 2]}": t for k, t in enumerate(given)}
+        if given and all(isinstance(item, list | tuple) for item in given):  # layer by layer
+            given = list(chain.from_iterable(given))
+        given = {f"layer{k // 2}.{('kernel', 'bias')[k % 2]}": t for k, t in enumerate(given)}
     if not isinstance(given, Mapping):
-        kind = type(given).__name__
-        raise TypeError(f"state_dict must be a mapping such as model.state_dict(), not {kind}")
+        raise TypeError(
+            "state_dict must be a mapping such as model.state_dict(), not "
+            f"{type(given).__name__}.\nA model will do, or a list of arrays. "
+            "Load a file before: torch.load, numpy.load, safetensors."
+        )
     here = {str(name): tensor for name, tensor in given.items()}
     nested = {
         name: weights_in(value)

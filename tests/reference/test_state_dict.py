@@ -236,6 +236,7 @@ WHAT_PEOPLE_HAVE: dict[str, Callable[[StateDict], Any]] = {
         renamed(in_out(sd), r"\.weight", "/kernel:0"), r"\.b", "/b"
     ),
     "Keras, a list": lambda sd: list(in_out(sd).values()),
+    "Keras, a list of layers": lambda sd: [*zip(*2 * [iter(in_out(sd).values())], strict=True)],
     "a list of parameters": lambda sd: tuple(sd.values()),
     "Flax": lambda sd: {
         "params": {
@@ -398,6 +399,10 @@ def change(**changes: Any) -> Callable[[StateDict], StateDict]:
         (change(e0__bias=torch.full((5,), np.nan)), "e0.bias holds NaN or infinity"),
         (change(e0__bias=torch.tensor(1.0)), "layer e0 is not linear"),
         (lambda state_dict: {}, "0 linear layers are too few"),
+        (
+            lambda state_dict: {"W1": np.ones((12, 5))},
+            r"no name .*: W1.\nPass the arrays as a list",
+        ),
         (lambda state_dict: [*state_dict.values()][:3], "layer layer1 has no bias"),
         (lambda state_dict: {"vae": state_dict, "ema": state_dict}, r"several entries .*vae, ema"),
     ],
