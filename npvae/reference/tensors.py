@@ -9,7 +9,7 @@ weights of Keras or Flax, which are (in, out). All become layers by name, each w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any, TypeAlias
 
@@ -78,12 +78,8 @@ def weights_in(given: Any) -> dict[str, Any]:
         given = given.state_dict()
     if hasattr(given, "get_weights"):  # a model of Keras
         given = given.get_weights()
-    if isinstance(given, list | tuple) and given and isinstance(given[0], tuple):
-        given = dict(given) if isinstance(given[0][0], str) else given  # named_parameters()
     if isinstance(given, list | tuple):
-        if given and all(isinstance(item, list | tuple) for item in given):  # layer by layer
-            given = list(chain.from_iterable(given))
-        given = {f"layer{k // 2}.{('kernel', 'bias')[k % 2]}": t for k, t in enumerate(given)}
+        given = by_name(given)
     if not isinstance(given, Mapping):
         raise TypeError(
             "state_dict must be a mapping such as model.state_dict(), not "
@@ -105,6 +101,15 @@ def weights_in(given: Any) -> dict[str, Any]:
     if not says_decoder and max(map(count_of_weights, found.values())) > 1:
         raise ValueError(f"several entries hold tensors ({', '.join(found)}): pass one of them")
     return {f"{part}.{name}": tensor for part in found for name, tensor in found[part].items()}
+
+
+def by_name(items: Sequence[Any]) -> dict[str, Any]:
+    """The arrays of a list: pairs of name and tensor, or kernel and bias in turn, as in Keras."""
+    if all(isinstance(item, list | tuple) for item in items):
+        if all(isinstance(item[0], str) for item in items if item):  # named_parameters()
+            return dict(items)
+        items = list(chain.from_iterable(items))  # layer by layer
+    return {f"layer{k // 2}.{('kernel', 'bias')[k % 2]}": item for k, item in enumerate(items)}
 
 
 def count_of_weights(tensors: Mapping[str, Any]) -> int:

@@ -238,6 +238,7 @@ WHAT_PEOPLE_HAVE: dict[str, Callable[[StateDict], Any]] = {
     "Keras, a list": lambda sd: list(in_out(sd).values()),
     "Keras, a list of layers": lambda sd: [*zip(*2 * [iter(in_out(sd).values())], strict=True)],
     "a list of parameters": lambda sd: tuple(sd.values()),
+    "a list with names": lambda sd: list(sd.items()),
     "Flax": lambda sd: {
         "params": {
             layer: {"kernel": sd[f"{layer}.weight"].numpy().T, "bias": sd[f"{layer}.bias"].numpy()}
@@ -256,7 +257,7 @@ def test_what_people_have_is_read(have: Callable[[StateDict], Any], names: str) 
     backwards = have is WHAT_PEOPLE_HAVE["the last layer first"]
     given = have(named(vae, *names.split()))
     first: Head | None = None
-    if "mu" not in names or isinstance(given, list | tuple):
+    if "mu" not in names or type(given) in (list, tuple):
         first = "log_var" if backwards else "mu"
     assert_same(from_state_dict(given, first), vae)
 
