@@ -70,10 +70,9 @@ def to_state_dict(
     import torch
 
     low, high = checked_pixels(pixels)
-    arrays = parameters_of(parameters)
-    arrays = rescaled(arrays, -low / (high - low), 1 / (high - low))
+    arrays = rescaled(parameters_of(parameters), -low / (high - low), 1 / (high - low))
+    arrays = with_log_var_times(0.5, arrays) if log_sigma else arrays
     if like is None:
-        arrays = with_log_var_times(0.5, arrays) if log_sigma else arrays
         return {
             f"{name[:-2]}.{KINDS[name[-1]]}": torch.tensor(array.T)
             for name, array in arrays.items()
@@ -81,7 +80,6 @@ def to_state_dict(
     check_same_sizes(from_state_dict(like, first_head, log_sigma), arrays)
     theirs = weights_in(like)
     layers = linear_layers(theirs)
-    arrays = with_log_var_times(0.5, arrays) if log_sigma else arrays
     for name, (layer, rows) in places(theirs, layers, first_head, log_sigma).items():
         for key, kind in KINDS.items():
             layers[layer][kind][rows] = arrays[f"{name}.{key}"].T

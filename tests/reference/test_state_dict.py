@@ -262,6 +262,13 @@ def test_what_people_have_is_read(have: Callable[[StateDict], Any], names: str) 
     assert_same(from_state_dict(given, first), vae)
 
 
+def test_where_every_layer_is_square_the_endings_of_the_names_decide() -> None:
+    vae = VAE(5, (5,), 5)
+    state_dict = to_state_dict(vae)
+    assert_same(from_state_dict(state_dict), vae)
+    assert_same(from_state_dict(renamed(in_out(state_dict), "weight", "kernel")), vae)
+
+
 def test_a_model_is_as_good_as_its_weights() -> None:
     vae, module = random_vae(), TorchVAE(12, (7, 5), 3)
     averaged = torch.optim.swa_utils.AveragedModel(module)
