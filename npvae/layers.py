@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from npvae.core.parameters import Array, NamedArrays
+from npvae.core.parameters import Array, FixedAttributes, NamedArrays
 
 
-class Dense:
+class Dense(FixedAttributes):
     """y = x @ W + b for a batch of B images: x (B, in), W (in, out), b (out,), y (B, out)."""
 
     def __init__(self, parameters: NamedArrays, gradients: NamedArrays, name: str) -> None:
@@ -107,11 +107,11 @@ ACTIVATIONS = {
 }
 
 
-class MLP:
+class MLP(FixedAttributes):
     """A multi-layer perceptron: Dense and activation in turn, each fed by the one before."""
 
     def __init__(self, layers: Sequence[Dense], activation: Activation) -> None:
-        self.layers, self.activation = list(layers), activation
+        self.layers, self.activation = tuple(layers), activation
 
     def forward(self, x: Array) -> tuple[list[Array], list[Array]]:
         """y and h of every layer; h[-1] is the result."""

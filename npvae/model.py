@@ -101,8 +101,8 @@ class VAE(StoredModel):
         self.decoder = MLP([dense(f"decoder.hidden{k}") for k in numbers], activated)
         self.to_logits = dense("decoder.logits")
 
-        encoder = [*self.encoder.layers, self.to_mu, self.to_log_var]
-        self.layers = [*encoder, *self.decoder.layers, self.to_logits]
+        encoder = *self.encoder.layers, self.to_mu, self.to_log_var
+        self.layers = *encoder, *self.decoder.layers, self.to_logits
         rng = np.random.default_rng(rng)
         for layer in self.layers:
             layer.initialize(rng)

@@ -12,13 +12,13 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from npvae.core.parameters import Array, NamedArrays
+from npvae.core.parameters import Array, FixedAttributes, FixedNames, NamedArrays
 
 Self = TypeVar("Self", bound="Optimizer")
 
 
 @dataclass(eq=False)
-class Optimizer:
+class Optimizer(FixedAttributes):
     """The base of all optimizers; a subclass adds its settings, `state_names` and `step`.
 
     `state` maps each of state_names to arrays like the parameters; t is the number of steps so far.
@@ -30,11 +30,12 @@ class Optimizer:
     learning_rate: float = 1e-3
 
     state_names: ClassVar[tuple[str, ...]] = ()  # what is kept for each parameter
+    fixed = ("state",)
 
     def __post_init__(self) -> None:
         self.t = 0
-        self.parameters: Mapping[str, Array] | None = None  # those of its model, if it has one
-        self.state = {name: NamedArrays({}, float) for name in self.state_names}
+        self._served: Mapping[str, Array] | None = None  # its model's parameters
+        self.state = FixedNames({name: NamedArrays({}, float) for name in self.state_names})
         for name, value in asdict(self).items():
             positive = name in ("learning_rate", "eps")
             if not (0 < value < np.inf if positive else 0 <= value < 1):
@@ -80,7 +81,7 @@ class Optimizer:
         """
         if self.t == 0:
             self.init_state(parameters)
-        known = parameters if self.parameters is None else self.parameters
+        known = parameters if self._served is None else self._served
         same = parameters is known or all(
             name in known and np.may_share_memory(theta, known[name])
             for name, theta in parameters.items()
@@ -90,19 +91,20 @@ class Optimizer:
                 "this optimizer has made steps for another model, or for fewer of its parameters.\n"
                 f"Make a new one for each model, such as {type(self).__name__}()."
             )
-        self.parameters = known
+        self._served = known
 
     def init_state(self, parameters: Mapping[str, Array]) -> None:
         """All state is 0 before the first step."""
         shapes = {name: theta.shape for name, theta in parameters.items()}
         dtype = np.result_type(*parameters.values())
-        self.state = {name: NamedArrays(shapes, dtype) for name in self.state_names}
-        self.parameters = parameters
+        state = {name: NamedArrays(shapes, dtype) for name in self.state_names}
+        vars(self)["state"] = FixedNames(state)  # in place of the one before
+        self._served = parameters
 
     def __getstate__(self) -> dict[str, Any]:
         """For copy and pickle: state of its own, and no model yet."""
-        state = {name: arrays.copy() for name, arrays in self.state.items()}
-        return {**vars(self), "state": state, "parameters": None}
+        state = FixedNames({name: arrays.copy() for name, arrays in self.state.items()})
+        return {**vars(self), "state": state, "_served": None}
 
     @property
     def name(self) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from npvae.core.errors import CheckpointError
-from npvae.core.parameters import Array, NamedArrays, parameter_shapes
+from npvae.core.parameters import Array, FixedAttributes, NamedArrays, parameter_shapes
 from npvae.core.validation import check_network
 from npvae.storage import checkpoint
 
@@ -22,8 +22,18 @@ Labels: TypeAlias = NDArray[np.uint8]
 Model = TypeVar("Model", bound="StoredModel")
 
 
-class StoredModel:
-    """A network that can be saved, loaded, copied, pickled and printed."""
+class StoredModel(FixedAttributes):
+    """A network that can be saved, loaded, copied, pickled and printed.
+
+    Its parts refer to each other, so they stay; other numbers can be assigned to `parameters`,
+    `gradients` and the arrays of a layer: they are copied.
+    """
+
+    fixed = (
+        *("input_dim", "hidden_dims", "latent_dim", "activation", "dtype", "num_classes"),
+        *("parameters", "gradients", "layers"),
+        *("encoder", "to_mu", "to_log_var", "decoder", "to_logits"),
+    )
 
     input_dim: int
     hidden_dims: tuple[int, ...]
@@ -82,7 +92,9 @@ class StoredModel:
         return f"{type(self).__name__}({settings})"
 
     def __reduce__(self) -> tuple[Any, ...]:  # for copy.deepcopy and pickle
-        return _rebuilt, (type(self), self.settings, dict(self.parameters))
+        arrays = dict(self.parameters), dict(self.gradients)
+        others = {name: value for name, value in vars(self).items() if name not in self.fixed}
+        return _rebuilt, (type(self), self.settings, *arrays), others
 
     def save(self, path: str | Path) -> None:
         """Write settings and parameters to an .npz file, whole or not at all (OutputError)."""
@@ -130,8 +142,12 @@ class StoredModel:
 
 
 def _rebuilt(
-    cls: type[Model], settings: Mapping[str, Any], parameters: Mapping[str, Array]
+    cls: type[Model],
+    settings: Mapping[str, Any],
+    parameters: Mapping[str, Array],
+    gradients: Mapping[str, Array] | None = None,
 ) -> Model:
     model = cls(**settings)
     model.parameters.update(parameters)
+    model.gradients.update(gradients or {})
     return model

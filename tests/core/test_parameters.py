@@ -51,6 +51,10 @@ def test_assigning_refuses_another_shape_and_another_name() -> None:
             arrays["b"] = value
         with pytest.raises(ValueError, match=r"b has shape \(3,\), not "):
             arrays.update({"W": 1, "b": value})
+    with pytest.raises(ValueError, match=r"flat has shape \(10,\), not \(3,\)"):
+        arrays.flat = np.ones(3)
+    with pytest.raises(TypeError, match="b holds float64, not complex128"):
+        arrays["b"] = 1j  # NumPy would drop the imaginary part
     with pytest.raises(KeyError, match="c"):
         arrays["c"] = 1
     with pytest.raises(KeyError, match="c"):
@@ -74,10 +78,23 @@ def test_no_arrays_at_all() -> None:
     assert NamedArrays({}, float).flat.shape == (0,)
 
 
-def test_update_writes_into_the_buffer() -> None:
+@pytest.mark.parametrize(
+    ("method", "given"),
+    [("__delitem__", "b"), ("pop", "b"), ("popitem", ()), ("clear", ()), ("setdefault", "c")],
+)
+def test_a_name_cannot_come_or_go(method: str, given: Any) -> None:
+    """It would be gone from saved files, and stay in `flat`."""
     arrays = NamedArrays(SHAPES, float)
-    arrays.update({"b": np.ones(3)})
-    np.testing.assert_array_equal(arrays.flat[6:9], 1)
+    with pytest.raises(TypeError, match=r"names are fixed.*\n.*make a dict"):
+        getattr(arrays, method)(*given)
+    assert arrays.shapes == SHAPES
+
+
+def test_arrays_can_be_exchanged_in_one_update() -> None:
+    arrays = NamedArrays({"a": (2,), "b": (2,)}, float)
+    arrays.flat = np.arange(1.0, 5.0)
+    arrays.update(a=arrays["b"], b=arrays["a"])
+    np.testing.assert_array_equal(arrays.flat, [3, 4, 1, 2])
 
 
 def test_the_or_of_dicts_writes_into_the_buffer() -> None:

@@ -1,5 +1,7 @@
 """The model's public face: names, shapes, and what it does with what it should not be given."""
 
+import copy
+import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,10 +126,85 @@ def test_parameters_are_live(change: Callable[[NamedArrays], object]) -> None:
     assert (vae.encode(X)[0] != before).any()
 
 
-def test_parameters_are_live_after_update() -> None:
-    vae, other = small_vae(seed=0), small_vae(seed=1)
-    vae.parameters.update(other.parameters)
-    np.testing.assert_array_equal(vae.encode(X), other.encode(X))
+def is_one_network(vae: VAE) -> bool:
+    """Whether `parameters` and `gradients` are what its layers compute with."""
+    twin = VAE(**vae.settings)
+    twin.parameters.update(vae.parameters)
+    (loss, gradients), expected = (v.loss_and_gradients(X, EPSILON) for v in (vae, twin))
+    arrays = zip(vae.layers, list(vae.parameters.values())[::2], strict=True)
+    return (
+        loss == expected[0]
+        and gradients.flat.tobytes() == expected[1].flat.tobytes() == vae.gradients.flat.tobytes()
+        and all(layer.W is W and np.shares_memory(W, vae.parameters.flat) for layer, W in arrays)
+    )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "vae.parameters = best.parameters",
+        "vae.parameters = dict(reversed(best.parameters.items()))",
+        "vae.parameters |= best.parameters",
+        "vae.parameters.update(best.parameters)",
+        "vae.parameters.flat = best.parameters.flat",
+        "for one, other in zip(vae.layers, best.layers): one.W, one.b = other.W, other.b",
+        "vae.encoder.layers[0].W *= 2; vae.to_mu.b = 1; best = copy.deepcopy(vae)",
+        "vae.parameters.flat *= 2; vae.gradients = best.gradients; best = copy.deepcopy(vae)",
+    ],
+)
+def test_what_is_assigned_is_copied_into_the_network(statement: str) -> None:
+    names: dict[str, Any] = {"vae": small_vae(), "best": small_vae(seed=1), "copy": copy}
+    exec(statement, names)
+    vae, best = names["vae"], names["best"]
+    assert vae.parameters.flat.tobytes() == best.parameters.flat.tobytes()
+    assert vae.parameters.flat.tobytes() != small_vae().parameters.flat.tobytes()
+    assert is_one_network(vae)
+    best.parameters.flat[:] = 0
+    assert vae.parameters.flat.any()
+
+
+FIXED = {
+    "vae.activation = 'tanh'": "activation is fixed",
+    "vae.latent_dim = 5": "latent_dim is fixed",
+    "vae.hidden_dims += (5,)": "hidden_dims is fixed",
+    "vae.dtype = float": "dtype is fixed",
+    "vae.to_mu = best.to_mu": "to_mu is fixed",
+    "vae.encoder = best.encoder": "encoder is fixed",
+    "vae.encoder.activation = best.decoder": "activation is fixed",
+    "vae.encoder.layers[0] = best.to_mu": "does not support item assignment",
+    "vae.layers = ()": "layers is fixed",
+    "del vae.gradients": "gradients is fixed",
+    "del vae.parameters['encoder.mu.W']": "names are fixed",
+    "vae.parameters = best": "parameters holds arrays by name: assign a mapping, not VAE",
+    "vae.parameters = {'encoder.mu.b': 1}": "parameters needs all its names at once",
+    "vae.gradients = {**best.gradients, 'encoder.mu.b': [0, 0]}": "mu.b has shape (3,), not (2,)",
+    "vae.to_mu.W = best.to_mu.W.T": "W has shape (7, 3), not (3, 7)",
+}
+
+
+@pytest.mark.parametrize(("statement", "message"), FIXED.items(), ids=FIXED)
+def test_what_others_were_built_from_is_not_replaced(statement: str, message: str) -> None:
+    names: dict[str, Any] = {"vae": small_vae(), "best": small_vae(seed=1)}
+    with pytest.raises((AttributeError, TypeError, ValueError)) as refusal:
+        exec(statement, names)
+    assert message in str(refusal.value)
+    assert names["vae"].parameters.flat.tobytes() == small_vae().parameters.flat.tobytes()
+    assert is_one_network(names["vae"])
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda v: pickle.loads(pickle.dumps(v))]
+)
+def test_a_copy_has_everything_and_shares_nothing(copied: Callable[[VAE], Any]) -> None:
+    vae = small_vae()
+    vae.note = "mine"
+    vae.loss_and_gradients(X, EPSILON)
+    twin = copied(vae)
+    assert twin.note == "mine"
+    for one, other in ((twin.parameters, vae.parameters), (twin.gradients, vae.gradients)):
+        assert one.flat.tobytes() == other.flat.tobytes()
+        assert not np.shares_memory(one.flat, other.flat)
+    assert is_one_network(twin)
 
 
 @pytest.mark.parametrize("name", list(small_vae().parameters))

@@ -363,6 +363,23 @@ def test_a_copy_trains_the_model_of_its_next_update(
     nothing_changes(twin, theta, random_arrays(2), "another model", 2)
 
 
+@every_optimizer
+def test_state_is_written_to_but_not_replaced(kind: type[Optimizer]) -> None:
+    """Compiled code uses its memory, and two optimizers with one state would mix it up."""
+    optimizer, theta, other = kind(), random_arrays(0), random_arrays(5)
+    optimizer.update(theta, random_arrays(1))
+    name, held = next(iter(optimizer.state.items()))
+    optimizer.state[name] = other
+    assert optimizer.state[name] is held
+    np.testing.assert_array_equal(held.flat, other.flat)
+    replaced: Any = {}
+    with pytest.raises(ValueError, match="state needs all its names"):
+        optimizer.state = replaced
+    with pytest.raises(TypeError, match="names are fixed"):
+        optimizer.state.clear()
+    assert optimizer.state[name] is held
+
+
 # ------------------------------------------------------------------ kept and restored
 
 

@@ -535,6 +535,13 @@ def test_fit_trains_in_one_call() -> None:
     assert fit.fit(vae, TRAIN, 1)[0].test is None
 
 
+def test_fit_keeps_the_rate_of_a_given_optimizer() -> None:
+    adam, history = Adam(3e-3), trained(small_vae(), Adam(), range(1, 2), learning_rate=3e-3)
+    found = fit.fit(small_vae(), TRAIN, 1, test_images=TEST, optimizer=adam, batch_size=50)
+    assert same_numbers(found) == same_numbers(history)
+    assert adam.learning_rate == 3e-3
+
+
 @pytest.mark.parametrize("validation", [-1, 120, 500])
 def test_something_must_be_left_to_train_on(validation: int) -> None:
     with pytest.raises(ValueError, match="validation must be 0 to 119 of 120 images"):
