@@ -289,7 +289,7 @@ def main(arguments: Sequence[str]) -> None:
     say(f"model    {model.path} ({model.name})")
     picture = draw(options, model)
     path = model.save(picture, file_name(options, model), options.out)
-    print(path if options.quiet else f"picture  {path}")
+    show(str(path) if options.quiet else f"picture  {path}")
     if options.mode not in ("prior", "manifold") and (names := numbered(model.data[0])):
         say("names    " + ", ".join(f"#{number} is {name}" for number, name in names.items()))
 

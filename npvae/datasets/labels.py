@@ -19,6 +19,7 @@ from npvae.core.errors import DataError
 from npvae.datasets.pixels import Bytes, Place
 
 CLASSES = 256  # a label is one byte
+MAX_WORD = 256  # letters of a label
 NO_CLASS = "picture"  # the class of pictures without labels
 
 Labels = NDArray[Any] | None

@@ -49,8 +49,7 @@ class TrainedModel:
                 f"the model in {self.path} is for images of {self.vae.input_dim} pixels.\n"
                 f"This command works with images of {SIDE} x {SIDE} pixels only."
             )
-        about = self.header.get("data")
-        self.about_data: dict[str, Any] = about if isinstance(about, dict) else {}
+        self.about_data: dict[str, Any] = self.header.get("data", {})
         self.trained_on: str | None = self.about_data.get("name")
         self.dataset, self.data_dir = dataset, data_dir
         self.report = report or (lambda line: None)
@@ -113,9 +112,7 @@ class TrainedModel:
     @property
     def trained_so(self) -> dict[str, bool]:
         """What was done to pictures of the user's own when the model was trained on them."""
-        settings = self.header.get("settings")
-        given = settings if isinstance(settings, dict) else {}
-        return {name: given.get(name) is True for name in OWN_DATA}
+        return {name: self.header.get("settings", {}).get(name, False) for name in OWN_DATA}
 
     @property
     def name(self) -> str:
