@@ -270,9 +270,8 @@ def load_state(path: str | Path) -> tuple[VAE, dict[str, Any], dict[str, Array]]
         settings = Settings.from_dict(header.get("settings", {}))
     except (TypeError, ValueError):  # unknown names; values that no run can have
         checkpoint.refuse(path, "its settings are not those of this version of npvae")
-    if settings.validation and any(
-        "validation_loss" not in row for row in header.get("history", [])
-    ):
+    held_out = {"validation_loss" in row for row in header.get("history", [])}
+    if "settings" in header and held_out - {settings.validation > 0}:
         checkpoint.refuse(path, "its history does not belong to its settings")
     return vae, header, arrays
 
