@@ -290,7 +290,7 @@ def test_a_run_that_dies_between_two_files_loses_nothing(monkeypatch: pytest.Mon
 
     original = os.replace
     for survived in range(4):
-        run = new_run("a-z10", None, ABOUT)
+        run = new_run("a-z10", None, {**ABOUT, "settings": {"validation": 5}})
         record(run, 1)
         left = survived
 
