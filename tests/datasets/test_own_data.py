@@ -76,9 +76,9 @@ def test_emnist_has_26_letters_and_lies_on_its_side(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(idx_bytes(labels)))
     own = Loaded(tmp_path)
     assert own.train.class_names == tuple(map(str, range(27)))
-    assert own.notes == [
+    assert own.notes[0] == (
         "EMNIST's pictures lie on their side; images.transpose(0, 2, 1) turns them"
-    ]
+    )
 
 
 def test_idx_files_that_are_not_clear(tmp_path: Path) -> None:
@@ -369,9 +369,9 @@ ROW = b"1" + 784 * b",0" + b"\n"
     [
         (ROW + 10_000_000 * b"\n", "expected a row for each picture, found 500,001 lines"),
         (10_000_000 * b"\r", "expected a row for each picture, found 500,001 lines"),
-        (300 * (784 * (100 * b"0" + b",") + b"1\n"), "letters, and more"),
+        (600 * (784 * (100 * b"0" + b",") + b"1\n"), "letters, and more"),
         (ROW + 100_000 * b"a" + ROW[1:], "expected labels of at most 256 letters"),
-        (50_000 * b"id," + b"\n", "found 49,999 columns"),
+        (40_000 * b"id," + b"\n", "found 40,000 columns"),
     ],
 )
 def test_tables_that_would_take_for_ever(tmp_path: Path, data: bytes, words: str) -> None:

@@ -69,7 +69,9 @@ def test_any_header_is_used_or_refused(last: Path, tally: Tally) -> None:
             write_members(last, forged(members, lambda _, text=text: text))
             refused = 0
             for use in uses:
-                with suppress(NpvaeError):  # of which CheckpointError is one; nothing else is raised
+                with suppress(
+                    NpvaeError
+                ):  # of which CheckpointError is one; nothing else is raised
                     try:
                         use()
                     except CheckpointError:
