@@ -232,7 +232,8 @@ def test_accents_are_the_same_however_they_are_written(tmp_path: Path) -> None:
 
 def test_256_classes_at_most(tmp_path: Path) -> None:
     many, labels = np.resize(IMAGES, (256, 28, 28)), np.arange(256, dtype=np.uint8)
-    assert len(halves(save(tmp_path / "own.npz", images=many, labels=labels))[0].class_names) == 256
+    own = Loaded(save(tmp_path / "own.npz", images=many, labels=labels))
+    assert len(own.train.class_names) == 256
     many, words = np.resize(IMAGES, (257, 28, 28)), np.array([f"class {k}" for k in range(257)])
     path = save(tmp_path / "own.npz", images=many, labels=words)
     assert "at most 256 classes, found 257" in refused(path)

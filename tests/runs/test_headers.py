@@ -23,8 +23,16 @@ from tests.storage.test_checkpoint import forged, members_of, write_members
 
 NEVER: dict[str, Any] = {"null": None, "list": [[1]], "dict": {"a": {"b": None}}}
 ODD: dict[str, Any] = {
-    **{"empty list": [], "empty dict": {}, "word": "x", "control": "\0\33[2J\n", "negative": -1},
-    **{"infinite": float("inf"), "NaN": float("nan"), "True": True, "huge": 2**62, "vast": 10**400},
+    "empty list": [],
+    "empty dict": {},
+    "word": "x",
+    "control": "\0\33[2J\n",
+    "negative": -1,
+    "infinite": float("inf"),
+    "NaN": float("nan"),
+    "True": True,
+    "huge": 2**62,
+    "vast": 10**400,
 }
 
 
@@ -69,9 +77,7 @@ def test_any_header_is_used_or_refused(last: Path, tally: Tally) -> None:
             write_members(last, forged(members, lambda _, text=text: text))
             refused = 0
             for use in uses:
-                with suppress(
-                    NpvaeError
-                ):  # of which CheckpointError is one; nothing else is raised
+                with suppress(NpvaeError):  # CheckpointError is one; no other is raised
                     try:
                         use()
                     except CheckpointError:

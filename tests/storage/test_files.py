@@ -185,7 +185,8 @@ def test_an_epoch_that_cannot_be_kept_loses_no_other(
         return lambda: run.record(epoch(2), vae, adam)
 
     folder = tmp_path / "run"
-    run = new_run("", folder, {"settings": {}, "data": {"name": "x"}, "versions": {}})
+    about = {"settings": {"validation": 1}, "data": {"name": "x"}, "versions": {}}
+    run = new_run("", folder, about)
     vae, adam = VAE(4, (3,), 2), Adam()
     adam.update(vae.parameters, vae.gradients)
     run.record(epoch(1), vae, adam)
