@@ -425,3 +425,12 @@ def test_mutated_npz_is_refused_or_harmless(tmp_path: Path, count: int, tally: T
         outcomes["harmless"] += 1
         tally("npz datasets: mutations", "harmless")
     assert 0 < outcomes["harmless"] < 0.2 * count
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.09, 1.09), (-0.11, 1.0), (0.0, 1.11)])
+def test_only_floats_a_little_outside_are_to_be_clipped(
+    tmp_path: Path, low: float, high: float
+) -> None:
+    images = IMAGES / 255 * (high - low) + low
+    message = refused(save(tmp_path / "own.npz", images=images))
+    assert ("np.clip" in message) == (high == 1.09)
