@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from shlex import quote
@@ -15,6 +15,7 @@ from npvae.optimizers import OPTIMIZERS
 from npvae.schedules import SCHEDULES
 
 OWN_DATA = ("resize", "invert", "skip_broken")
+MOST = 2**53  # of a whole number: up to here floats are exact
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,12 @@ class Settings:
         at_least_0 = (self.validation, self.seed, self.pictures_every)
         rates = (self.learning_rate, self.warmup, self.beta, self.kl_warmup)
         sound = (
-            all(type(n) is int and n >= 1 for n in at_least_1)
-            and all(type(n) is int and n >= 0 for n in at_least_0)
-            and all(0 <= rate < math.inf for rate in rates)
+            all(is_like(getattr(self, field.name), field.default) for field in fields(self))
+            and all(type(n) is int and n >= 1 for n in at_least_1)
+            and all(n >= 0 for n in at_least_0)
+            and all(n < MOST for n in (*at_least_1, *at_least_0))
+            and all(0 <= rate <= sys.float_info.max for rate in rates)
             and self.learning_rate > 0
-            and all(type(flag) is bool for flag in (self.conditional, *self.own_data.values()))
             and all(getattr(self, name) in known for name, known in words.items())
             and set(self.augment) <= set(AUGMENTATIONS)
             and bool(self.dataset and self.hidden_dims)
@@ -143,6 +145,12 @@ class Settings:
                 f"nothing to do up to epoch {settings.epochs}.\n{more}"
             )
         return settings
+
+
+def is_like(value: object, default: object) -> bool:
+    """Whether both are of one type; a whole number may stand for a float."""
+    number = type(default) is float and type(value) is not bool and isinstance(value, int | float)
+    return number or type(value) is type(default)
 
 
 def option(name: str) -> str:

@@ -244,7 +244,7 @@ def test_a_checkpoint_keeps_the_number_of_classes(tmp_path: Path) -> None:
     for wrong in (3, -4, 1e9, "4", 10**12):
         about = {"model": {**vae.settings, "num_classes": wrong}}
         checkpoint.save(path, about, vae.parameters)
-        with pytest.raises(CheckpointError, match="arrays do not fit its settings"):
+        with pytest.raises(CheckpointError, match=r"its header is not|do not fit"):
             VAE.load(path)
 
 

@@ -8,6 +8,7 @@ traceback. This module imports nothing heavy, so that --help and bad options ans
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import io
 import math
@@ -22,6 +23,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 from shlex import quote
+from traceback import format_exception
 from typing import Any, NoReturn
 
 from npvae.commands.hints import did_you_mean, hint, path_hint, respelled
@@ -289,7 +291,7 @@ def _outcome(main: Callable[[Sequence[str]], int | None], signals: Signals) -> i
             return 0
         code, message = _explain(error)
         if "--debug" in sys.argv:
-            sys.excepthook(type(error), error, error.__traceback__)
+            _print_error("".join(format_exception(error)).rstrip())
         else:
             _print_error(f"error: {message}")
         return code
@@ -299,6 +301,8 @@ def _explain(error: Exception) -> tuple[int, str]:
     """The exit code and the message for the user."""
     if isinstance(error, NpvaeError):
         return error.exit_code, str(error)
+    if is_out_of_memory(error):
+        return 2, f"there is not enough memory for this.\n{error}".rstrip()
     if isinstance(error, OSError):
         why = error.strerror or error
         if error.filename:
@@ -310,10 +314,15 @@ def _explain(error: Exception) -> tuple[int, str]:
             f"the Python package {package} is missing. Install it for this Python with\n"
             f"{python} -m pip install {' '.join(PACKAGES.values())}"
         )
-    if isinstance(error, MemoryError):
-        return 2, f"there is not enough memory for this.\n{error}".rstrip()
     bug = "This is a bug in npvae. --debug shows where it happened."
     return 1, f"{type(error).__name__}: {error}\n{bug}"
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether it is that, or was raised while that was handled."""
+    if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    return error is not None and is_out_of_memory(error.__cause__ or error.__context__)
 
 
 def _check_current_folder() -> None:

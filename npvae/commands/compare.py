@@ -36,6 +36,6 @@ def main(arguments: Sequence[str]) -> None:
         show(f"{comparison.table()}\n\n{comparison.same}")
     path = write_page(comparison, options.seed, options.out)
     if options.quiet:
-        print(path)
+        show(str(path))
     else:
         show(f"page     {path}\n\nNext: open it in a browser\n  {path.resolve().as_uri()}")

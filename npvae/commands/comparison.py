@@ -77,12 +77,12 @@ def results(row: Mapping[str, float]) -> list[str]:
 def history_of(model: TrainedModel) -> list[dict[str, float]]:
     """Its epochs. Raises CheckpointError if the checkpoint is not that of a run."""
     history = model.header.get("history")
-    if not isinstance(history, list) or not history:
+    if not history:
         raise CheckpointError(
             f"{model.path} holds a model, but no history of its training.\n"
             "Name the folder of a run."
         )
-    return history
+    return list(history)
 
 
 def short_names(models: Sequence[TrainedModel]) -> list[str]:
@@ -96,7 +96,7 @@ def settings_of(model: TrainedModel) -> dict[str, str]:
     """The settings of a run as one types them, by the names of their options."""
     values = {
         **Settings().as_dict(),  # for settings that are younger than the run
-        **(model.header.get("settings") or {}),
+        **model.header.get("settings", {}),
         "dataset": model.trained_on or "unknown",
         "latent_dim": model.vae.latent_dim,
         "hidden_dims": model.vae.hidden_dims,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import sys
 import time
@@ -22,6 +21,7 @@ from shlex import split
 from npvae.commands.experiment_workers import Workers
 from npvae.core.errors import NpvaeError, OutputError
 from npvae.runs.progress import clock
+from npvae.runs.run_lock import about_in
 from npvae.runs.terminal import columns, is_live, show
 from npvae.settings import PRESETS, Settings, option, spelled
 
@@ -114,11 +114,8 @@ class Experiment:
         kept = ("last.npz", "metrics.csv", "diverged.txt")
         if not any((self.folder / name).exists() for name in kept):
             return
-        try:
-            about = json.loads((self.folder / "run.json").read_text())
-            was = option_values(Settings.from_dict(about["settings"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            was = {}
+        about = about_in(self.folder)
+        was = option_values(Settings.from_dict(about["settings"])) if about else {}
         differences = [
             f"{name} {was.get(name, '(unknown)') or 'none'}, not {value or 'none'}"
             for name, value in self.settings.items()

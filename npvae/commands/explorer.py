@@ -19,7 +19,7 @@ from npvae.core.errors import OptionError, OutputError
 from npvae.plots.explorer import ModelOnPage, explorer_page
 from npvae.runs.terminal import show, show_note
 from npvae.runs.trained_model import TrainedModel
-from npvae.storage.files import write_bytes_safely
+from npvae.storage.files import open_plain, write_bytes_safely
 
 if TYPE_CHECKING:
     from npvae.datasets import Dataset
@@ -43,7 +43,7 @@ def write_explorer(options: argparse.Namespace) -> None:
     page = explorer_page(on_page, common_test_set(models), options.examples)
     path = write(page.encode(), options.out, models[0].path.parent)
     if options.quiet:
-        print(path)
+        show(str(path))
         return
     show(f"page     {path}")
     show(f"\nNext: open it in a browser\n  {path.resolve().as_uri()}")
@@ -85,8 +85,7 @@ def what_differs(models: Sequence[TrainedModel]) -> list[str]:
 
 def settings_of(model: TrainedModel) -> dict[str, str]:
     """What a model is, as far as its checkpoint says, in the order in which it matters."""
-    settings = model.header.get("settings")
-    known = settings if isinstance(settings, dict) else {}
+    known = model.header.get("settings", {})
     facts = {
         "epoch": model.header.get("epoch"),
         "beta": known.get("beta"),
@@ -120,11 +119,10 @@ def write(page: bytes, out: str | None, folder: Path) -> Path:
         if path.is_dir() or path.suffix.lower() not in (".html", ".htm"):
             path = path / "explorer.html"
         path.parent.mkdir(parents=True, exist_ok=True)
-        if out and os.path.lexists(path):
-            raise OutputError(
-                f"{path} exists, and what --out names is never overwritten.\n"
-                "Choose another name, or omit --out."
-            )
+        if os.path.lexists(path) and (out or not begins_as(path, page)):
+            whose = "what --out names is never overwritten" if out else "it is not a page of ours"
+            other = "another name, or omit --out" if out else "another place with --out"
+            raise OutputError(f"{path} exists, and {whose}.\nChoose {other}.")
         write_bytes_safely(path, page, durable=False)
     except OSError as error:
         raise OutputError(
@@ -132,3 +130,10 @@ def write(page: bytes, out: str | None, folder: Path) -> Path:
             "Choose another place with --out."
         ) from error
     return path
+
+
+def begins_as(path: Path, page: bytes) -> bool:
+    """Whether a file begins as our pages do, up to the title."""
+    head = page[: page.index(b"<title>")]
+    with open_plain(path) as file:
+        return file.read(len(head)) == head

@@ -206,7 +206,7 @@ def draw(options: argparse.Namespace, model: TrainedModel) -> Image.Image | byte
     from npvae.plots import latent_scatter, latent_walks, samples
     from npvae.plots.animation import there_and_back
     from npvae.plots.manifold import latent_plane, manifold, principal_plane
-    from npvae.plots.validation import check_conditional, class_label, picture_name
+    from npvae.plots.validation import check_class, check_conditional, class_label, picture_name
 
     mode, vae, name = options.mode, model.vae, model.name
     animate = getattr(options, "animate", False)
@@ -221,6 +221,7 @@ def draw(options: argparse.Namespace, model: TrainedModel) -> Image.Image | byte
             check_conditional(vae, "--class")
         if vae.num_classes:
             c = class_label(model.data[0], options.name) if options.name else 0
+            check_class(model.data[0], c)
             name = f"{name}, class {picture_name(model.data[0], c)}"
         if vae.latent_dim <= 2:
             plane = latent_plane(vae.latent_dim)
@@ -256,6 +257,8 @@ def draw(options: argparse.Namespace, model: TrainedModel) -> Image.Image | byte
         return latent_walks.traverse(*asked, index, test, count, scale, name)
     index = index or range(min(count, len(images)))
     scale = options.scale or (8 if len(index) == 1 else 3)
+    if options.name and vae.num_classes:
+        check_class(train, class_label(train, options.name))
     return samples.reconstruct(*asked, index, scale, name, options.name)
 
 
@@ -296,7 +299,7 @@ def main(arguments: Sequence[str]) -> None:
     say(f"model    {model.path} ({model.name})")
     picture = draw(options, model)
     path = model.save(picture, file_name(options, model), options.out)
-    print(path if options.quiet else f"picture  {path}")
+    show(str(path) if options.quiet else f"picture  {path}")
     if not model.has_read_data:
         cli.note_unused(
             options, ("dataset", "data_dir", *cli.OWN_DATA), f"on {mode}: it needs no images"

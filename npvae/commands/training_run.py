@@ -95,6 +95,7 @@ def resume(
         with explain_interruption(run, settings, where):
             report = silence if quiet else show_note
             train_set, test_set = images_of(run, settings, given, data_dir, report)
+            check_validation(settings, train_set)
             before, today = run.about["versions"], versions(backend, ranks.size if ranks else 1)
             others = [
                 f"{what} is {now_is}, it was {before[what]}"

@@ -6,7 +6,8 @@ a label and 784 pixels. Commas, semicolons, tabs or spaces separate the columns;
 
 import gzip
 import io
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from math import isqrt
 from pathlib import Path
@@ -18,13 +19,15 @@ from numpy.typing import NDArray
 from npvae.core.errors import DataError
 from npvae.datasets.dataset import MAX_ITEMS, SIDE
 from npvae.datasets.halves import part_of_array
-from npvae.datasets.labels import Half
+from npvae.datasets.labels import MAX_WORD, Half
 from npvae.datasets.pixels import UNSCALED, Place, Scaling, to_images
 from npvae.storage.files import brief, open_plain
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _LINE = 1 << 17  # letters of one row
 _BLOCK = 512  # rows
+_MAX_NUMBERS = MAX_ITEMS * SIDE * SIDE
+_RATIO = 200  # gzip makes a table of pictures 5 to 20 times shorter
 _INDEX = ("", "id", "index", "unnamed: 0")  # of a column that pandas and others write in front
 
 
@@ -42,14 +45,16 @@ def read_csv(
             is_gzip = file.peek(2)[:2] == b"\x1f\x8b"
             raw = gzip.GzipFile(fileobj=file) if is_gzip else file
             text = io.TextIOWrapper(raw, "utf-8-sig", "replace")
-            return _read_table(path, text, scaling, note)
+            size = os.fstat(file.fileno()).st_size
+            most = _RATIO * size + (1 << 24) if is_gzip else size
+            return _read_table(path, text, most, scaling, note)
     except (OSError, EOFError, MemoryError) as error:
         why = getattr(error, "strerror", None) or str(error) or "there is not enough memory for it"
         raise DataError(f"{path}: cannot be read: {why}") from error
 
 
 def _read_table(
-    path: Path, file: io.TextIOBase, scaling: Scaling, note: Callable[[str], None]
+    path: Path, file: io.TextIOBase, most: int, scaling: Scaling, note: Callable[[str], None]
 ) -> list[Half]:
     first = file.readline(_LINE)
     delimiter = max(",;\t ", key=first.count)
@@ -57,7 +62,8 @@ def _read_table(
     cells = [_clean(cell) for cell in first.split(delimiter)]
     has_header = not all(map(_is_number, cells[1:]))  # the first may be a label, and a word
     names = [cell.lower() for cell in cells] if has_header else len(cells) * ["unknown"]
-    lines = _lines(path, file, "" if has_header else first, delimiter, len(cells))
+    rest = chain(["" if has_header else first], iter(lambda: file.readline(_LINE), ""))
+    lines = _lines(path, rest, most, delimiter, len(cells))
     block = list(islice(lines, _BLOCK))
     label, pixels = _columns(path, names, block, delimiter, note)
 
@@ -66,6 +72,9 @@ def _read_table(
     while block:
         if label is not None:
             words += [_cell(line, delimiter, label) for line in block]
+            if (longest := max(map(len, words[-len(block) :]))) > MAX_WORD:  # each takes that room
+                expected = f"labels of at most {MAX_WORD} letters"
+                raise DataError(f"{path}: expected {expected}, found one of {longest:,}.")
         try:
             table = np.loadtxt(
                 block, np.float32, None, delimiter, usecols=pixels, ndmin=2, quotechar='"'
@@ -89,7 +98,7 @@ def _columns(
     path: Path, names: list[str], rows: list[str], delimiter: str, note: Callable[[str], None]
 ) -> tuple[int | None, list[int]]:
     """Which column is the label, if any, and which are pixels. Raises DataError."""
-    index = [k for k, name in enumerate(names) if name in _INDEX]
+    index = {k for k, name in enumerate(names) if name in _INDEX}
     labels = [k for k, name in enumerate(names) if part_of_array(name) == ("", "labels")]
     pixels = [k for k in range(len(names)) if k not in index and k not in labels[:1]]
     if not labels and isqrt(len(pixels)) ** 2 != len(pixels):
@@ -107,17 +116,28 @@ def _columns(
 
 
 def _lines(
-    path: Path, file: io.TextIOBase, first: str, delimiter: str, columns: int
+    path: Path, lines: Iterable[str], most: int, delimiter: str, columns: int
 ) -> Iterator[str]:
-    """The rows of numbers, each with the same number of columns. Raises DataError."""
-    rows = chain([first], iter(lambda: file.readline(_LINE), ""))
-    trimmed = (_trimmed(line, delimiter) for line in rows)
-    for row, line in enumerate(filter(str.strip, trimmed), start=1):
+    """The rows of numbers, each with the same number of columns. Raises DataError.
+
+    All lines, blank ones too, may have `most` letters: a megabyte of gzip may hold a gigabyte.
+    """
+    row = letters = 0
+    for count, line in enumerate(lines):
+        letters += len(line)
+        if letters > most or count > 2 * MAX_ITEMS:
+            found = f"{count:,} lines of {letters:,} letters, and more"
+            raise DataError(f"{path}: expected a row for each picture, found {found}.")
+        line = _trimmed(line, delimiter)
+        if not line.strip():
+            continue
+        row += 1
         if line.count(delimiter) != columns - 1:
             found = f"{line.count(delimiter) + 1:,} in row {row:,}"
             raise DataError(f"{path}: expected {columns:,} columns, found {found}.")
-        if row > MAX_ITEMS:
-            raise DataError(f"{path}: expected at most {MAX_ITEMS:,} rows, found more.")
+        if row > MAX_ITEMS or row * columns > _MAX_NUMBERS:
+            expected = f"at most {MAX_ITEMS:,} rows and {_MAX_NUMBERS:,} numbers"
+            raise DataError(f"{path}: expected {expected}, found more.")
         yield line
 
 

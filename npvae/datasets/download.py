@@ -15,13 +15,13 @@ import threading
 import time
 import urllib.error
 import urllib.request
-import uuid
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
 from npvae.core.errors import DataError
 from npvae.datasets.dataset import NotAvailable
+from npvae.storage.files import new_temporary, remove_leftovers
 
 # In the order in which they are tried. The name of the file is appended.
 MIRRORS: dict[str, tuple[str, ...]] = {
@@ -52,7 +52,7 @@ def download(
     `check(path)` raises DataError unless the file is the right one. Raises NotAvailable
     with one line for each URL and its reason.
     """
-    _remove_leftovers(target)
+    remove_leftovers(target.parent)
     faults = []
     for url in urls:
         try:
@@ -70,8 +70,7 @@ def _download_from(
     max_bytes: int,
     report: Callable[[str], None],
 ) -> None:
-    # The name is ours alone, so two processes never write to one file.
-    part = target.with_name(f"{target.name}.{uuid.uuid4().hex}.part")
+    part = new_temporary(target.parent)  # so two processes never write to one file
     try:
         with contextlib.closing(_arriving(url)) as arriving, part.open("xb") as file:
             announced = next(arriving)  # None where the mirror does not say
@@ -164,14 +163,5 @@ def _reason(error: Exception) -> str:
 
 
 def _one_line(text: str, length: int = 160) -> str:
-    """A mirror may say anything: a page full, or what a terminal would obey."""
-    line = " ".join(text.split())
-    return line[:length] if line.isprintable() else ascii(line[:length])
-
-
-def _remove_leftovers(target: Path) -> None:
-    """Remove what a killed download left behind: no living one is an hour old."""
-    for part in target.parent.glob(f"{target.name}.*.part"):
-        with contextlib.suppress(OSError):
-            if time.time() - part.stat().st_mtime > 4 * FILE_SECONDS:
-                part.unlink()
+    """A mirror may say anything, such as a page full."""
+    return " ".join(text.split())[:length]

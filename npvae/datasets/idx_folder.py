@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from npvae.core.errors import DataError
 from npvae.datasets.halves import Part, choose_halves, part_of_idx
 from npvae.datasets.idx import read_any
-from npvae.datasets.image_folder import visible
+from npvae.datasets.image_folder import visible, visible_folders
 from npvae.datasets.labels import Half
 from npvae.datasets.pixels import Place, Scaling, to_images
 
@@ -32,8 +32,7 @@ def _idx_files(folder: Path) -> dict[str, dict[Part, Path]]:
 
 def find_idx(folder: Path) -> dict[Part, Path]:
     """The IDX files of a dataset here, in raw/, or in <some folder>/ or <some folder>/raw/."""
-    deeper = [path for path in visible(folder) if path.is_dir()]
-    below = [place for path in deeper for place in (path, path / "raw")]
+    below = [place for path in visible_folders(folder) for place in (path, path / "raw")]
     for places in ([folder, folder / "raw"], below):
         found = [(place, *item) for place in places for item in _idx_files(place).items()]
         together = {part: path for *_, files in found for part, path in files.items()}

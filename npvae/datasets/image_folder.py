@@ -129,18 +129,23 @@ def _halves(folder: Path) -> dict[str, Path]:
 
 
 def visible_folders(folder: Path) -> list[Path]:
-    return [path for path in visible(folder) if path.is_dir()]
+    """The folders in it; of those that links make the same one only, rather than a link."""
+    found = [path for path in visible(folder) if path.is_dir()]
+    links_first = sorted(found, key=os.path.islink, reverse=True)
+    return sorted({os.path.realpath(path): path for path in links_first}.values())
 
 
 def list_pictures(folder: Path) -> Listing:
     """All pictures in a folder. Raises DataError if there is none, or if its layout is unclear."""
-    listing = Listing()
-    flat = [path for path in visible(folder) if not path.is_dir()]
-    _add(listing, flat, NO_CLASS)
+    listing, inside, folders = Listing(), visible(folder), visible_folders(folder)
+    known = {os.path.realpath(path) for path in folders}  # what links to them is not read again
+    _add(listing, [path for path in inside if not path.is_dir()], NO_CLASS)
+    others = {*inside} - {*folders}
+    listing.folders = sorted(path.name for path in others if path.is_dir())
     count = len(listing.pictures)
-    for sub in visible_folders(folder):
+    for sub in folders:
         before = len(listing.pictures)
-        _add(listing, _walk(sub), sub.name)
+        _add(listing, _walk(sub, known), sub.name)
         listing.deeper |= {path.parent for path, _ in listing.pictures[before:]} - {sub}
         if len(listing.pictures) == before:
             listing.folders.append(sub.name)
@@ -180,16 +185,16 @@ def _add(listing: Listing, paths: Iterable[Path], name: str) -> None:
             listing.files[kind or "no suffix"] += 1
 
 
-def _walk(folder: Path, above: tuple[str, ...] = ()) -> Iterator[Path]:
-    """All files in a folder and those in it, links followed, but never in a circle."""
-    real = os.path.realpath(folder)
-    if real in above or len(above) > _MAX_DEPTH:
-        return
-    for path in visible(folder):
-        if path.is_dir():
-            yield from _walk(path, (*above, real))
-        else:
+def _walk(folder: Path, known: set[str]) -> Iterator[Path]:
+    """All files in a folder and those in it, links followed, but to no folder that is known."""
+    waiting = visible(folder)[::-1]
+    while waiting:
+        path = waiting.pop()
+        if not path.is_dir():
             yield path
+        elif (real := os.path.realpath(path)) not in known:
+            known.add(real)
+            waiting += visible(path)[::-1]
 
 
 def _left_out(listing: Listing) -> str:

@@ -5,7 +5,8 @@
     words                       the names of the classes, numbers in their order
     none                        one class for all: "picture"
 
-The halves of a dataset are judged together, so that a class has the same number in both.
+The classes are those of the labels that occur: 3 and 7 are two classes. The halves of a dataset are
+judged together, so that a class has the same number in both.
 """
 
 import unicodedata
@@ -19,6 +20,7 @@ from npvae.core.errors import DataError
 from npvae.datasets.pixels import Bytes, Place
 
 CLASSES = 256  # a label is one byte
+MAX_WORD = 256  # letters of a label
 NO_CLASS = "picture"  # the class of pictures without labels
 
 Labels = NDArray[Any] | None
@@ -36,7 +38,6 @@ def join_labels(
     found = [_flat(place, labels, count) for place, labels, count in halves]
     numbers = [labels for labels in found if labels is not None]
     if len(numbers) == len(found) and all(labels.dtype.kind in "ui" for labels in numbers):
-        top = 0
         for (place, _, _), labels in zip(halves, numbers, strict=True):
             if labels.min() < 0 or labels.max() >= CLASSES:
                 raise place.fault(
@@ -44,8 +45,6 @@ def join_labels(
                     f"{labels.min()} to {labels.max()}",
                     "np.unique({x}, return_inverse=True)[1]",
                 )
-            top = max(top, int(labels.max()))
-        return [labels.astype(np.uint8) for labels in numbers], tuple(map(str, range(top + 1)))
     words = [
         np.full(count, NO_CLASS) if labels is None else labels.astype(str)
         for (_, _, count), labels in zip(halves, found, strict=True)

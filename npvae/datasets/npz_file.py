@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 
 from npvae.core.errors import DataError
 from npvae.datasets.halves import Part, choose_halves, part_of_array
-from npvae.datasets.labels import CLASSES, Half
+from npvae.datasets.labels import CLASSES, MAX_WORD, Half
 from npvae.datasets.pixels import UNSCALED, Bytes, Place, Scaling, block_size, to_images
 from npvae.storage.files import Damaged, brief, open_plain, open_zip
 
 _MAX_WHOLE = 1 << 29  # bytes of an array that cannot be read in blocks
-_MAX_WORD = 256  # letters of a label
 
 
 def read_npz(
@@ -93,9 +92,8 @@ def _ambiguous(path: Path, one: str, other: str) -> DataError:
 
 
 def _paste(why: str, script: str) -> str:
-    """A line of Python below what it is for; nothing if the file's names make it odd or long."""
-    fits = script.isprintable() and len(script) < 400
-    return f"\n{why}\nimport numpy as np; {script}" if fits else ""
+    """A line of Python below what it is for; nothing if names make it long."""
+    return f"\n{why}\nimport numpy as np; {script}" if len(script) < 400 else ""
 
 
 def _new(path: Path, suffix: str) -> str:
@@ -146,8 +144,9 @@ def _read_images(place: Place, file: IO[bytes], size: int, scaling: Scaling) -> 
 
 def _read_labels(place: Place, file: IO[bytes], size: int, count: int) -> NDArray[Any]:
     shape, dtype, fortran = _read_header(place, file, size, are_labels=True)
-    is_word = dtype.kind in "SU" and 1 <= dtype.itemsize <= 4 * _MAX_WORD
-    if not 1 <= prod(shape) <= CLASSES * count or not (is_word or dtype.kind in "buif"):
+    is_word = dtype.kind in "SU" and 1 <= dtype.itemsize <= 4 * MAX_WORD
+    fits = 1 <= prod(shape) <= CLASSES * count and prod(shape) * dtype.itemsize <= _MAX_WHOLE
+    if not fits or not (is_word or dtype.kind in "buif"):
         raise place.fault(
             f"numbers or words, one for each of {count:,} pictures", f"{dtype}, {shape}"
         )

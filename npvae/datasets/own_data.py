@@ -60,6 +60,10 @@ def load_own_data(
     if 0 < len(unlabelled) < len(halves):
         notes.append(f"the {unlabelled[0]} set has no labels: its class is called {NO_CLASS}")
     labels, class_names = join_labels([(place, found, len(half)) for half, place, found in halves])
+    unseen = sorted({*labels[-1].tolist()} - {*labels[0].tolist()})
+    if unseen and not unlabelled:
+        some = ", ".join(class_names[k] for k in unseen[:6]) + ", ..." * (len(unseen) > 6)
+        notes.append(f"classes with test pictures only, of which nothing can be learned: {some}")
     images = [half for half, _, _ in halves]
     if asked.invert:
         images = [255 - half for half in images]

@@ -18,13 +18,13 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from npvae.core.errors import DataError
 from npvae.core.parameters import Array
 from npvae.datasets import Dataset
 from npvae.latent_space import Floats, draw_codes, encode_all, gaussian_of_class
 from npvae.model import VAE
 from npvae.plots.image_grid import GAP, image_grid, in_rows, stacked
 from npvae.plots.validation import (
+    check_class,
     check_conditional,
     check_indices,
     check_size,
@@ -69,12 +69,10 @@ def of_class(
     """
     check_size(count, scale)
     label = class_label(train, wanted)
+    check_class(train, label)
     if vae.num_classes:
         title = f"{name}: samples of the class {picture_name(train, label)}"
         return grid(vae.sample(count, rng, label), scale, title), ""
-    if not (train.labels == label).any():
-        title = shortened(train.class_names[label])
-        raise DataError(f"no training image of {train.name} has the class {title}.")
     gaussians = [
         gaussian_of_class(*encode_all(vae, train.images[train.labels == k]))
         if (train.labels == k).any()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 
-from npvae.core.errors import OptionError
+from npvae.core.errors import DataError, OptionError
 from npvae.datasets import Dataset
 from npvae.datasets.dataset import SIDE
 from npvae.model import VAE
@@ -34,7 +34,8 @@ def class_label(dataset: Dataset, name: str) -> int:
     having_it = [label for label, known in enumerate(names) if name.lower() in known]
     if len(having_it) == 1 and not name.isdecimal():
         return having_it[0]
-    no_digits = f"{dataset.name} does not show digits: " if name.isdecimal() else ""
+    digits = not name.isdecimal() or any(known.isdecimal() for known in names)
+    no_digits = "" if digits else f"{dataset.name} does not show digits: "
     raise OptionError(
         f'{no_digits}there is no class "{name}" in {dataset.name}.\n'
         f"Its classes: {', '.join(dataset.class_names)}."
@@ -75,6 +76,13 @@ def check_indices(dataset: Dataset, split: str, indices: Sequence[int]) -> None:
                 f"there is no {split} image {index}: those of {dataset.name} have the numbers "
                 f"0 to {len(dataset) - 1}."
             )
+
+
+def check_class(train: Dataset, label: int) -> None:
+    """Raise DataError if no training image has this class: a model knows nothing of it."""
+    if not (train.labels == label).any():
+        name = shortened(train.class_names[label])
+        raise DataError(f"no training image of {train.name} has the class {name}.")
 
 
 def check_conditional(vae: VAE, what: str) -> None:

@@ -13,7 +13,7 @@ from textwrap import wrap
 from typing import NamedTuple
 
 from npvae import fast
-from npvae.core.errors import DivergedError, OutputError, RankError
+from npvae.core.errors import CheckpointError, DivergedError, OutputError, RankError
 from npvae.datasets import Dataset
 from npvae.evaluation import no_latent_loss, pixel_entropy
 from npvae.losses import Loss
@@ -134,13 +134,13 @@ def explain_interruption(
         how = how_to_continue(run, settings, where)
         error.args = (f"{error}\n{how}",)
         raise
-    except (KeyboardInterrupt, OSError) as error:  # OSError: nothing can be printed
+    except (KeyboardInterrupt, OSError, MemoryError) as error:  # OSError: nothing can be printed
         if isinstance(error, BrokenPipeError) and len(run.history) == settings.epochs:
             raise  # the reader of a complete run has seen enough: no error
         what = "Interrupted" if isinstance(error, KeyboardInterrupt) else "Stopped"
         if isinstance(error, BrokenPipeError):  # as in train.py | head -3
             what = "Stopped, as nobody reads the output any more"
-        with suppress(OSError):
+        with suppress(OSError, MemoryError, CheckpointError):
             show(f"{what}. {how_to_continue(run, settings, where)}", sys.stderr)
         if isinstance(error, BrokenPipeError):  # the run is not complete, so this is no success
             raise KeyboardInterrupt from error

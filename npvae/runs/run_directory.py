@@ -9,7 +9,8 @@
         loss.png       the loss curves; drawn every five seconds, and when the run ends or stops
         samples.gif    the samples, epoch by epoch; written after the last epoch
         images/        sampled_epoch%d.png, rec_epoch%d.png
-        .lock          held by the process that trains there, see run_lock.py
+        .lock          held by the process that trains there, see run_lock.py, with the digests of
+                       the pictures that were written before an epoch was finished
 
 Every file is written whole or not at all. Resuming needs last.npz alone. It is written after the
 pictures of its epoch, so an interruption between two files loses nothing. It holds no times, so
@@ -34,13 +35,14 @@ from PIL import Image
 
 from npvae.core.errors import CheckpointError, NpvaeError, OutputError
 from npvae.core.optimizer_base import Optimizer
+from npvae.core.parameters import Array
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
-from npvae.plots.image_grid import save_bytes, save_png
+from npvae.plots.image_grid import png, save_bytes
 from npvae.runs import terminal
 from npvae.runs.fit import Epoch
-from npvae.runs.run_lock import FolderNotEmpty, Lock, create_numbered, lock_new
+from npvae.runs.run_lock import FolderNotEmpty, Lock, about_in, create_numbered, lock_new
 from npvae.settings import Settings
 from npvae.storage import checkpoint
 from npvae.storage.files import read_text, remove_leftovers, write_bytes_safely
@@ -116,10 +118,10 @@ class Run:
     def picture(self, name: str, picture: NDArray[np.uint8] | Image.Image | bytes) -> None:
         """Write a picture or page of the run, whole or not at all. Raises OutputError."""
         self.lock.check()
-        if isinstance(picture, bytes):
-            save_bytes(self.folder / name, picture)
-        else:
-            save_png(self.folder / name, picture)
+        data = picture if isinstance(picture, bytes) else png(picture)
+        if not self.history:  # a run that is started again here may replace it
+            self.lock.note(data)
+        save_bytes(self.folder / name, data)
 
     def epochs_with_pictures(self, last: int) -> list[int]:
         """The epochs up to `last` that have their samples in images/, in order."""
@@ -128,11 +130,8 @@ class Run:
 
     def write_about(self, **more: Any) -> None:
         """Write run.json, keeping entries of before, such as when the run was started."""
-        try:
-            before = dict(json.loads(read_text(self.folder / "run.json")))
-        except (OSError, TypeError, ValueError, RecursionError):  # missing: the run is new
-            before = {}
-        self.write("run.json", json.dumps({**before, **self.about, **more}, indent=2) + "\n")
+        about = {**about_in(self.folder), **self.about, **more}
+        self.write("run.json", json.dumps(about, indent=2) + "\n")
 
 
 def as_row(epoch: Epoch) -> dict[str, float]:
@@ -179,12 +178,12 @@ def new_run(name: str, out: str | Path | None, about: Mapping[str, Any], **more:
 def resume_hint(folder: Path) -> str:
     """How to continue the run in a folder, as another line; nothing if that is impossible."""
     try:
-        header, _ = checkpoint.load(checkpoint_of(folder))
+        _, header, _ = load_state(checkpoint_of(folder))
         settings, done = Settings.from_dict(header["settings"]), header["epoch"]
         more = {"epochs": done + 10} if done >= settings.epochs else {}
         settings.resumed(more, done)
         Lock(folder).release()  # raises OutputError if that run is still alive
-    except (NpvaeError, KeyError, TypeError, ValueError):
+    except (NpvaeError, KeyError):
         return ""
     options = [f"--{name}={value}" for name, value in more.items()]
     resume = terminal.command("train", "--resume", folder, *options)
@@ -238,19 +237,14 @@ def checkpoint_in(folder: Path) -> Path:
     state = checkpoint_of(folder)
     if os.path.exists(state):
         return state
-    is_empty_run = (folder / "run.json").exists()
-    to_do = start_again(folder) if is_empty_run else other_runs(folder)
-    raise CheckpointError(f"there is no trained model in {folder}.\n{to_do}")
-
-
-def start_again(folder: Path) -> str:
-    """How to start a run again that has not finished an epoch: it may use the same folder."""
-    why = "Its run ended before the first epoch was finished."
-    with suppress(OSError, LookupError, TypeError, ValueError, RecursionError):
-        about = json.loads(read_text(folder / "run.json"))
+    to_do = other_runs(folder)
+    if about := about_in(folder):  # the run may use the same folder again
         words = split(Settings.from_dict(about["settings"]).options())
-        return f"{why}\nStart it again:  {terminal.command('train', *words, '--out', folder)}"
-    return f"{why} Start it again."
+        to_do = (
+            "Its run ended before the first epoch was finished.\n"
+            f"Start it again:  {terminal.command('train', *words, '--out', folder)}"
+        )
+    raise CheckpointError(f"there is no trained model in {folder}.\n{to_do}")
 
 
 def checkpoint_of(folder: Path) -> Path:
@@ -264,8 +258,22 @@ def load_model(path: str | Path) -> tuple[VAE, dict[str, Any]]:
 
     The header of a run has "settings", "data" and "versions" as in run.json, "epoch" and "history".
     """
+    vae, header, _ = load_state(path)
+    return vae, header
+
+
+def load_state(path: str | Path) -> tuple[VAE, dict[str, Any], dict[str, Array]]:
+    """Model, header and arrays of a checkpoint, all of them checked. Raises CheckpointError."""
     header, arrays = checkpoint.load(path)
-    return VAE.from_checkpoint(path, header, arrays), header
+    vae = VAE.from_checkpoint(path, header, arrays)
+    try:
+        settings = Settings.from_dict(header.get("settings", {}))
+    except (TypeError, ValueError):  # unknown names; values that no run can have
+        checkpoint.refuse(path, "its settings are not those of this version of npvae")
+    held_out = {"validation_loss" in row for row in header.get("history", [])}
+    if "settings" in header and held_out - {settings.validation > 0}:
+        checkpoint.refuse(path, "its history does not belong to its settings")
+    return vae, header, arrays
 
 
 def open_run(given: str | Path) -> tuple[Run, VAE, Optimizer, dict[str, Any]]:
@@ -276,21 +284,19 @@ def open_run(given: str | Path) -> tuple[Run, VAE, Optimizer, dict[str, Any]]:
             f"{path} is not the last.npz of a run, and only a run can be resumed.\n"
             "Name the run directory."
         )
-    header, arrays = checkpoint.load(path)
-    vae = VAE.from_checkpoint(path, header, arrays)
+    vae, header, arrays = load_state(path)
     with ExitStack() as on_failure:
         try:
-            Settings.from_dict(header["settings"])  # fails for those of a later version
             about = {name: dict(header[name]) for name in ("settings", "data", "versions")}
-            if header["epoch"] != len(header["history"]) or "name" not in about["data"]:
-                raise ValueError
-            run = on_failure.enter_context(closing(Run(Lock(path.parent), about)))
-            optimizer = OPTIMIZERS[header["optimizer"].get("name", "adam")].from_state(
+            done = len(header["history"])
+            optimizer = OPTIMIZERS[header["optimizer"]["name"]].from_state(
                 header["optimizer"], arrays, vae.parameters
             )
-            run.seconds = read_seconds(path.parent / "metrics.csv", len(header["history"]))
+            run = on_failure.enter_context(closing(Run(Lock(path.parent), about)))
+            check_ours(path)
+            run.seconds = read_seconds(path.parent / "metrics.csv", done)
             run.rewrite_metrics(header["history"])
-        except (LookupError, TypeError, ValueError, OverflowError) as error:
+        except (LookupError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"the checkpoint {path} holds a model, but not the state of a training run that\n"
                 "this version of npvae can resume. Name the directory of a run."
@@ -305,6 +311,17 @@ def open_run(given: str | Path) -> tuple[Run, VAE, Optimizer, dict[str, Any]]:
         remove_leftovers(path.parent / "images")
         on_failure.pop_all()
     return run, vae, optimizer, header
+
+
+def check_ours(last: Path) -> None:
+    """Raise OutputError if a resumed run would replace a file that no run of ours has written."""
+    names = ("run.json", "metrics.csv", "loss.png", "samples.gif", "report.html", "images/*")
+    others = [path for name in names for path in last.parent.glob(name)]
+    if others and not about_in(last.parent):
+        raise OutputError(
+            f"{last.parent} has no run.json of a run, and {others[0]} would be replaced.\n"
+            f"Copy {last.name} to an empty folder, and resume the run there."
+        )
 
 
 def read_seconds(path: Path, count: int) -> list[str]:

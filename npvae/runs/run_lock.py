@@ -1,8 +1,9 @@
 """Who may write to a run directory? The one process that holds its lock.
 
 A run starts in an empty folder, or in one where a run of npvae ended before its first epoch was
-finished. Files of the user are never touched. The operating system releases the lock when the
-process ends, however it ends.
+finished. Files of the user are never touched: a folder is a run's by what its run.json says, and a
+picture is the run's if its digest is in .lock. The operating system releases the lock when the
+process ends, however it ends. Where it has no locks, a file .in-use stands for one.
 """
 
 from __future__ import annotations
@@ -10,16 +11,23 @@ from __future__ import annotations
 import errno
 import json
 import os
+import platform
+import re
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from npvae.core.errors import OutputError
-from npvae.storage.files import read_text
+from npvae.settings import Settings
+from npvae.storage.files import brief, is_temporary, open_plain, read_text
+from npvae.storage.header import is_run
 
 # What a run has before its first epoch is over.
-UNFINISHED = {"run.json", ".lock", "images", "loss.png", "samples.gif", "report.html"}
-FIRST_PICTURES = {"sampled_epoch1.png", "rec_epoch1.png"}
+PICTURES = {"images/sampled_epoch1.png", "images/rec_epoch1.png"}
+PICTURES |= {"loss.png", "samples.gif", "report.html"}
+UNFINISHED = {"run.json", ".lock", ".in-use", "images", *PICTURES}
+MAX_PICTURE = 1 << 26  # bytes
 
 
 class FolderNotEmpty(OutputError):
@@ -35,7 +43,12 @@ class Lock:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.file = open_locked(folder)
+        self.file: IO[str] | None = open_lock(folder)
+        try:
+            self.claim = None if is_locked(self.file, folder) else claimed(folder)
+        except BaseException:
+            self.file.close()
+            raise
 
     def check(self) -> None:
         """Raise RunMoved unless the folder's name still means the folder that was locked."""
@@ -49,41 +62,74 @@ class Lock:
             "Its finished epochs are where the folder is now: resume the run from there."
         )
 
+    def note(self, picture: bytes) -> None:
+        """Keep the digest of a picture that is about to be written: it is known as ours then."""
+        if self.file is not None:
+            with suppress(OSError):
+                os.write(self.file.fileno(), f"{digest(picture)}\n".encode())
+
     def release(self) -> None:
         """Let other processes use the folder."""
         if self.file is not None:
+            with suppress(OSError, RunMoved):
+                self.check()
+                if self.claim:
+                    self.claim.unlink()
             self.file.close()
             self.file = None
 
 
-def open_locked(folder: Path) -> IO[str] | None:
-    """The locked file .lock; None where locks do not exist, as on Windows and some file systems."""
+def open_lock(folder: Path) -> IO[str]:
+    """The file .lock of a folder. Raises OutputError."""
     try:
-        import fcntl
-    except ImportError:
-        return None
-    try:
-        file = open(folder / ".lock", "a", opener=open_no_follow)  # noqa: SIM115  kept open
+        return open(folder / ".lock", "a", opener=open_no_follow)
     except OSError as error:
         raise OutputError(
             f"the folder {folder} cannot be written: {error.strerror or error}\n"
             "Choose another one with --out. To resume a run, copy it to a folder you can write."
         ) from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        if error.errno not in (errno.EAGAIN, errno.EACCES):
-            return None
-        raise OutputError(
-            f"another process is training in {folder}.\nWait for it to end, or stop it first."
-        ) from None
-    return file
 
 
 def open_no_follow(path: str, flags: int) -> int:
     """Open the file of this name, not the target of a link, and do not wait for a pipe."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    unix = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    return os.open(path, flags | unix, 0o644)
+
+
+def is_locked(file: IO[str], folder: Path) -> bool:
+    """Lock the file; False where locks do not exist, as on Windows and some file systems."""
+    try:
+        import fcntl
+    except ImportError:
+        return False
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EACCES):
+            return False
+        raise OutputError(
+            f"another process is training in {folder}.\nWait for it to end, or stop it first."
+        ) from None
+    return True
+
+
+def claimed(folder: Path) -> Path:
+    """Create .in-use there, which no other process can then. After `kill -9` it is left behind."""
+    claim = folder / ".in-use"
+    try:
+        descriptor = os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
+    except FileExistsError:
+        who = "?"
+        with suppress(OSError, UnicodeDecodeError):
+            who = brief(read_text(claim), 80)
+        raise OutputError(
+            f"another process is training in {folder}: {who}.\n"
+            f"Wait for it to end. If it was killed, remove {claim}: this disk has no locks."
+        ) from None
+    with suppress(OSError):
+        os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
+    os.close(descriptor)
+    return claim
 
 
 def lock_new(folder: Path) -> Lock:
@@ -97,10 +143,6 @@ def lock_new(folder: Path) -> Lock:
     try:
         if not is_free(folder):  # another process was faster
             raise FolderNotEmpty
-        if lock.file is None:  # without locks, the process that creates run.json has the folder
-            os.close(os.open(folder / "run.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
-    except FileExistsError:
-        raise FolderNotEmpty from None
     except BaseException:
         lock.release()
         raise
@@ -108,20 +150,36 @@ def lock_new(folder: Path) -> Lock:
 
 
 def is_free(folder: Path) -> bool:
-    """Whether it is empty, or holds no more than a run of npvae without a finished epoch."""
-    found = {path.name for path in folder.iterdir() if path.suffix != ".tmp"}
-    pictures = {path.name for path in folder.glob("images/*") if path.suffix != ".tmp"}
-    ours = "run.json" not in found or is_ours(folder / "run.json")
-    return found <= UNFINISHED and pictures <= FIRST_PICTURES and ours
-
-
-def is_ours(run_json: Path) -> bool:
-    """Whether npvae wrote this file; it is empty if the writing was interrupted."""
-    with suppress(ValueError, RecursionError):  # UnicodeDecodeError is a ValueError
-        text = read_text(run_json)
-        about = json.loads(text or "{}")
-        return not text or (isinstance(about, dict) and {"settings", "versions"} <= set(about))
+    """Whether it holds nothing but what a run of npvae without a finished epoch has written."""
+    paths = (*folder.iterdir(), *folder.glob("images/*"))
+    names = {path.relative_to(folder).as_posix() for path in paths if not is_temporary(path)}
+    if not names <= UNFINISHED or ("run.json" in names and not about_in(folder)):
+        return False
+    with suppress(OSError, UnicodeDecodeError):
+        ours = read_text(folder / ".lock") if ".lock" in names else ""
+        return bool(re.fullmatch(r"[0-9a-f\n]*", ours)) and all(
+            digest_of(folder / name) in ours.split() for name in names & PICTURES
+        )
     return False
+
+
+def about_in(folder: Path) -> dict[str, Any]:
+    """What the run.json in a folder says of its run; nothing if it is not that of a run."""
+    with suppress(OSError, TypeError, ValueError, RecursionError):  # it may hold anything
+        about = json.loads(read_text(folder / "run.json"))
+        if is_run(about):
+            Settings.from_dict(about["settings"])
+            return dict(about)
+    return {}
+
+
+def digest_of(path: Path) -> str:
+    with open_plain(path) as file:
+        return digest(file.read(MAX_PICTURE))
+
+
+def digest(data: bytes) -> str:
+    return sha256(data).hexdigest()
 
 
 def create_numbered(parent: Path, name: str) -> Path:

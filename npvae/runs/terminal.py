@@ -11,6 +11,7 @@ import re
 import shutil
 import sys
 import textwrap
+import unicodedata
 from contextlib import suppress
 from pathlib import Path
 from shlex import quote
@@ -44,8 +45,11 @@ def is_live(stream: TextIO) -> bool:
 
 
 def show(text: str, stream: TextIO | None = None) -> None:
-    """Print lines for the user, fitted to the terminal; on stdout by default. Raises OSError."""
-    stream = stream or sys.stdout
+    """Print lines for the user, fitted to the terminal; on stdout by default. Raises OSError.
+
+    All that a command prints passes here: names that come from files and archives are harmless.
+    """
+    stream, text = stream or sys.stdout, harmless(text)
     if stream.isatty():
         text = "\n".join(fitted(line, columns(stream)) for line in text.split("\n"))
     print(text, file=stream, flush=True)
@@ -55,6 +59,16 @@ def show_note(text: str, stream: TextIO | None = None) -> None:
     """The same for what may be missed: no error if it cannot be printed."""
     with suppress(OSError):
         show(text, stream)
+
+
+def harmless(text: str) -> str:
+    """The text with escapes for what a terminal would obey: controls, and letters without a shape.
+
+    The latter change the direction of writing, or are not seen. Ends of lines stay.
+    """
+    obeyed = {"Cc", "Cf", "Cs", "Zl", "Zp"}  # control, format, surrogate, line, paragraph
+    escaped = {c: ascii(c)[1:-1] for c in {*text} - {"\n"} if unicodedata.category(c) in obeyed}
+    return "".join(escaped.get(letter, letter) for letter in text)
 
 
 def fitted(line: str, width: int) -> str:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cached_property
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from npvae.core.errors import CheckpointError, DataError, OptionError, OutputError
@@ -49,8 +51,7 @@ class TrainedModel:
                 f"the model in {self.path} is for images of {self.vae.input_dim} pixels.\n"
                 f"This command works with images of {SIDE} x {SIDE} pixels only."
             )
-        about = self.header.get("data")
-        self.about_data: dict[str, Any] = about if isinstance(about, dict) else {}
+        self.about_data: dict[str, Any] = self.header.get("data", {})
         self.trained_on: str | None = self.about_data.get("name")
         self.dataset, self.data_dir = dataset, data_dir
         self.report = report or (lambda line: None)
@@ -62,7 +63,7 @@ class TrainedModel:
 
         The dataset that the model was trained on, with its --extra-data, must not have changed. A
         conditional model depends on its labels, too. Another dataset then needs labels, of no more
-        classes; a class of another name than the model's is reported.
+        classes: those of the same names, or else by number, which is reported.
         """
         train, test = self._load()
         known, classes = self.vae.num_classes, len(train.class_names)
@@ -76,8 +77,14 @@ class TrainedModel:
                 f"the model is conditional on {known} classes, but {train.name} has {classes}.\n"
                 "Use the dataset that it was trained on."
             )
-        own = self.about_data.get("class_names")
-        pairs = zip(train.class_names, own if isinstance(own, list) else [], strict=False)
+        own = self.about_data.get("class_names", [])
+        if known and len(own) == known and set(train.class_names) <= set(own):
+            number = np.array([own.index(name) for name in train.class_names], np.uint8)
+            train, test = (
+                replace(half, labels=number[half.labels], class_names=tuple(own))
+                for half in (train, test)
+            )
+        pairs = zip(train.class_names, own, strict=False)
         if taken := [f"{theirs} as {ours}" for theirs, ours in pairs if theirs != ours]:
             some = ", ".join(taken[:5]) + ", ..." * (len(taken) > 5)
             self.report(f"note     the model knows classes by number and takes {some}")
@@ -118,9 +125,7 @@ class TrainedModel:
     @property
     def trained_so(self) -> dict[str, bool]:
         """What was done to pictures of the user's own when the model was trained on them."""
-        settings = self.header.get("settings")
-        given = settings if isinstance(settings, dict) else {}
-        return {name: given.get(name) is True for name in OWN_DATA}
+        return {name: self.header.get("settings", {}).get(name, False) for name in OWN_DATA}
 
     @property
     def name(self) -> str:

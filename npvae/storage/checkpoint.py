@@ -69,19 +69,32 @@ def save(path: str | Path, header: Mapping[str, Any], arrays: Arrays) -> None:
             "An existing file is unchanged. Start a new run with fewer epochs or layers."
         )
     digest = sha256(text.encode()).hexdigest()
-    buffer = io.BytesIO()
     members = {"header": np.array(text), "digest": np.array(digest), **arrays}
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for name, array in members.items():
-            # Its date is fixed, so that equal states give equal bytes.
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), npy_bytes(array))
     try:
-        write_bytes_safely(path, buffer.getvalue())
+        write_bytes_safely(path, _archive(members))
+    except MemoryError as error:
+        raise MemoryError(
+            f"The checkpoint {path} could not be written; an existing file is unchanged."
+        ) from error
     except OSError as error:
         raise OutputError(
             f"the checkpoint {path} could not be written: {error.strerror or error}\n"
             "An existing file is unchanged. Free some space, or check the permissions there."
         ) from error
+
+
+def _archive(members: Arrays) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+            for name, array in members.items():
+                # Its date is fixed, so that equal states give equal bytes.
+                archive.writestr(zipfile.ZipInfo(f"{name}.npy"), npy_bytes(array))
+        return buffer.getvalue()
+    except ValueError:
+        if buffer.closed:  # it could not grow: then it closes itself, which is what zipfile reports
+            raise MemoryError from None
+        raise
 
 
 def load(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -90,15 +103,15 @@ def load(path: str | Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         with open_plain(path) as file:
             return _load(file)
     except FileNotFoundError:
-        _refuse(path, "there is no such file", "Train a model first, or name another checkpoint.")
+        refuse(path, "there is no such file", "Train a model first, or name another checkpoint.")
     except Damaged as damage:
-        _refuse(path, str(damage))
+        refuse(path, str(damage))
     except OSError as error:
-        _refuse(path, error.strerror or str(error), "Name a file that you are allowed to read.")
+        refuse(path, error.strerror or str(error), "Name a file that you are allowed to read.")
     except MemoryError:
-        _refuse(path, "there is not enough memory to load it", "Close other programs first.")
+        refuse(path, "there is not enough memory to load it", "Close other programs first.")
     except Exception:  # zipfile, json and NumPy raise a dozen kinds for damaged bytes
-        _refuse(path, "it is damaged")
+        refuse(path, "it is damaged")
 
 
 def file_in(path: str | Path) -> Path:
@@ -110,9 +123,10 @@ def file_in(path: str | Path) -> Path:
     return best if best.exists() else path / "last.npz"
 
 
-def _refuse(
+def refuse(
     path: str | Path, why: str, what_to_do: str = "Use another checkpoint, or train again."
 ) -> NoReturn:
+    """Raise CheckpointError: why a checkpoint cannot be used."""
     raise CheckpointError(f"the checkpoint {path} cannot be used: {why}.\n{what_to_do}") from None
 
 

@@ -16,12 +16,13 @@ import secrets
 import stat
 import time
 import zipfile
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
 MAX_DIRECTORY = 1 << 23  # bytes of a zip file's central directory, for 100,000 members
 MAX_TEXT = 1 << 24  # bytes of a text file, for a metrics.csv of 100,000 epochs
-STALE = 3600.0  # seconds; no write takes that long
+STALE = 3600.0  # seconds; no write takes that long, and no download of one file
 
 
 class Damaged(Exception):
@@ -39,7 +40,7 @@ def write_bytes_safely(path: str | os.PathLike[str], data: bytes, durable: bool 
     temporary file is left.
     """
     path = Path(path)
-    temporary = path.parent / f".npvae-{secrets.token_hex(8)}.tmp"
+    temporary = new_temporary(path.parent)
     try:
         with open(temporary, "xb") as file:  # mode "x" fails if the name exists
             file.write(data)
@@ -66,12 +67,26 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def new_temporary(folder: Path) -> Path:
+    """A name in a folder that no file has, and that only we give: its end is a digest."""
+    return folder / _signed(secrets.token_hex(8))
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether this is a temporary file of ours, not one of another program."""
+    return path.name == _signed(path.name[7:23])
+
+
+def _signed(token: str) -> str:
+    return f".npvae-{token}-{sha256(f'npvae {token}'.encode()).hexdigest()[:16]}.tmp"
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove old temporary files of processes that were killed while writing."""
     with contextlib.suppress(OSError):
-        for temporary in folder.glob(".npvae-*.tmp"):
-            if time.time() - temporary.stat().st_mtime > STALE:
-                temporary.unlink()
+        for path in folder.glob(".npvae-*.tmp"):
+            if is_temporary(path) and time.time() - path.lstat().st_mtime > STALE:
+                path.unlink()
 
 
 # ------------------------------------------------------------------ reading

@@ -17,6 +17,7 @@ from npvae.core.errors import CheckpointError
 from npvae.core.parameters import Array, FixedAttributes, NamedArrays, parameter_shapes
 from npvae.core.validation import check_network
 from npvae.storage import checkpoint
+from npvae.storage.header import is_header
 
 Labels: TypeAlias = NDArray[np.uint8]
 Model = TypeVar("Model", bound="StoredModel")
@@ -112,8 +113,11 @@ class StoredModel(FixedAttributes):
     ) -> Model:
         """The model in a loaded checkpoint, which may hold more than a model.
 
-        Raises CheckpointError unless the arrays fit the settings, and are finite.
+        Raises CheckpointError unless all of the header has its form (see header.py), and the
+        arrays fit the settings and are finite.
         """
+        if not is_header(header):
+            checkpoint.refuse(path, "its header is not one that npvae writes")
         try:
             settings: dict[str, Any] = dict(header["model"])
             activation = settings.pop("activation")

@@ -359,3 +359,28 @@ def test_after_a_signal_nobody_wants_to_know_what_was_cut_off() -> None:
         """
     )
     assert (done.returncode, done.stderr) == (143, "note: before\n")
+
+
+def test_names_for_the_terminal_are_not_obeyed(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.show("\33[2J\r\x9b\u202e\u2066\udcff\u2028é\u3000\nnext")
+    shown = r"\x1b[2J\r\x9b\u202e\u2066\udcff\u2028" + "é\u3000\nnext\n"
+    assert capsys.readouterr().out == shown
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits as in Linux")
+def test_a_checkpoint_without_memory_for_it_says_so_and_keeps_the_old_one(tmp_path: Path) -> None:
+    """At some of the limits a buffer cannot grow: it closes itself, and zipfile minds that."""
+    body = (
+        "import os, resource\nfrom npvae.model import VAE\n"
+        "used = int(open('/proc/self/statm').read().split()[0]) * 4096\n"
+        "vae, codes = VAE(784, (512,), 20), set()\n"
+        "def save(*_): vae.save('new.npz')\n"
+        "for k in range(40):\n"
+        "    resource.setrlimit(resource.RLIMIT_AS, (used + (k << 19), -1))\n"
+        "    try: save()\n"
+        "    except BaseException as error: codes.add(_explain(error)[0])\n"
+        "    resource.setrlimit(resource.RLIMIT_AS, (-1, -1))\n"
+        "print(codes)\n"
+    )
+    done = run([sys.executable, "-c", f"from npvae.commands.cli import _explain\n{body}"], tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{2}\n", "")

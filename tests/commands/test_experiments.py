@@ -57,7 +57,7 @@ def meant(run: Experiment) -> Settings:
 def pretend(run: Experiment, epochs: int | None = None) -> None:
     """The files of a run with so many epochs, or all of them, without the model."""
     run.folder.mkdir(parents=True)
-    about = {"settings": meant(run).as_dict()}
+    about = {"settings": meant(run).as_dict(), "data": {"name": "x"}, "versions": {}}
     (run.folder / "run.json").write_text(json.dumps(about))
     rows = ["200,10,210,0.5"] * (run.epochs if epochs is None else epochs)
     names = "test_bce,test_kl,test_loss,seconds"

@@ -82,12 +82,17 @@ def test_as_a_user_runs_it(tmp_path: Path) -> None:
 
 def test_the_page_of_a_run_is_replaced_by_a_new_one(capsys: pytest.CaptureFixture[str]) -> None:
     page = save_run("one") / "explorer.html"
-    page.write_text("old")
+    page.write_text("somebody's own")
+    with pytest.raises(OutputError, match="it is not a page of ours"):
+        main(["explorer", "--quiet"])
+    assert page.read_text() == "somebody's own"
+    page.unlink()
     main(["explorer", "--quiet"])
     assert capsys.readouterr().out == f"{page}\n"
     first = page.read_bytes()
+    page.write_bytes(first + b"old")
     main(["explorer", "--quiet"])
-    assert page.read_bytes() == first != b"old"
+    assert page.read_bytes() == first
 
 
 @pytest.mark.parametrize("out", ["new.html", "folder/new.html", "folder"])

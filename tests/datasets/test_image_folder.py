@@ -74,6 +74,18 @@ def test_links_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
     assert own.notes[0] == "left out: 1 file (links that lead nowhere)"
 
 
+def test_folders_that_link_to_one_another_are_read_once(tmp_path: Path) -> None:
+    for k in range(9):
+        save_pictures(tmp_path / f"c{k}", IMAGES[2 * k : 2 * k + 2])
+        for other in range(9):
+            (tmp_path / f"c{k}" / f"to{other}").symlink_to(tmp_path / f"c{other}")
+    (tmp_path / "c9").symlink_to("c0")
+    own = Loaded(tmp_path)
+    assert len(own.images) == 18
+    assert own.train.class_names == tuple(f"c{k}" for k in range(9))
+    assert own.notes[0] == "left out: 1 folder without pictures (c9)"
+
+
 TRAIN_AND_TEST = [
     ("train", "test"),
     ("training", "testing"),

@@ -231,10 +231,9 @@ def test_accents_are_the_same_however_they_are_written(tmp_path: Path) -> None:
 
 
 def test_256_classes_at_most(tmp_path: Path) -> None:
-    labels = np.arange(25, dtype=np.uint8) + 231
-    assert (
-        len(halves(save(tmp_path / "own.npz", images=IMAGES, labels=labels))[0].class_names) == 256
-    )
+    many, labels = np.resize(IMAGES, (256, 28, 28)), np.arange(256, dtype=np.uint8)
+    own = Loaded(save(tmp_path / "own.npz", images=many, labels=labels))
+    assert len(own.train.class_names) == 256
     many, words = np.resize(IMAGES, (257, 28, 28)), np.array([f"class {k}" for k in range(257)])
     path = save(tmp_path / "own.npz", images=many, labels=words)
     assert "at most 256 classes, found 257" in refused(path)
@@ -426,3 +425,12 @@ def test_mutated_npz_is_refused_or_harmless(tmp_path: Path, count: int, tally: T
         outcomes["harmless"] += 1
         tally("npz datasets: mutations", "harmless")
     assert 0 < outcomes["harmless"] < 0.2 * count
+
+
+@pytest.mark.parametrize(("low", "high"), [(-0.09, 1.09), (-0.11, 1.0), (0.0, 1.11)])
+def test_only_floats_a_little_outside_are_to_be_clipped(
+    tmp_path: Path, low: float, high: float
+) -> None:
+    images = IMAGES / 255 * (high - low) + low
+    message = refused(save(tmp_path / "own.npz", images=images))
+    assert ("np.clip" in message) == (high == 1.09)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from npvae.core.errors import OptionError
+from npvae.core.errors import DataError, OptionError
 from npvae.datasets import load_dataset
+from npvae.plots.validation import check_class, class_label
 from tests.datasets.own import (
     IMAGES,
     LABELS,
@@ -75,9 +76,9 @@ def test_emnist_has_26_letters_and_lies_on_its_side(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(idx_bytes(labels)))
     own = Loaded(tmp_path)
     assert own.train.class_names == tuple(map(str, range(27)))
-    assert own.notes == [
+    assert own.notes[0] == (
         "EMNIST's pictures lie on their side; images.transpose(0, 2, 1) turns them"
-    ]
+    )
 
 
 def test_idx_files_that_are_not_clear(tmp_path: Path) -> None:
@@ -358,3 +359,33 @@ def test_what_is_for_own_pictures_is_not_for_published_ones() -> None:
     for name in ("mnist", "auto", "FashionMNIST", "drawn-digits"):
         with pytest.raises(OptionError, match="--resize --invert: for pictures of your own"):
             load_dataset(name, resize=True, invert=True)
+
+
+ROW = b"1" + 784 * b",0" + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (ROW + 10_000_000 * b"\n", "expected a row for each picture, found 500,001 lines"),
+        (10_000_000 * b"\r", "expected a row for each picture, found 500,001 lines"),
+        (2000 * (784 * (100 * b"0" + b",") + b"1\n"), "letters, and more"),
+        (ROW + 100_000 * b"a" + ROW[1:], "expected labels of at most 256 letters"),
+        (40_000 * b"id," + b"\n", "found 40,000 columns"),
+    ],
+)
+def test_tables_that_would_take_for_ever(tmp_path: Path, data: bytes, words: str) -> None:
+    path = tmp_path / "own.csv.gz"
+    path.write_bytes(gzip.compress(data))
+    assert words in refused(path)
+
+
+def test_classes_are_those_of_the_labels_that_occur(tmp_path: Path) -> None:
+    path = tmp_path / "own.npz"
+    labels = {"y_train": 3 + 4 * (LABELS > 0), "y_test": np.array([5, 7, 7])}
+    np.savez(path, x_train=IMAGES, x_test=MORE[:3], **labels)
+    own = Loaded(path)
+    assert own.train.class_names == ("3", "5", "7")
+    assert own.notes[0] == "classes with test pictures only, of which nothing can be learned: 5"
+    with pytest.raises(DataError, match=r"no training image of .* has the class 5"):
+        check_class(own.train, class_label(own.train, "5"))

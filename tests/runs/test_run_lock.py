@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -137,7 +136,14 @@ def test_a_run_json_that_is_no_text_is_somebody_elses() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["my notes", '{"name": "somebody\'s own"}', "[]", "7", "[" * 100_000]
+    "text",
+    [
+        *("", "my notes", '{"name": "somebody\'s own"}', "[]", "7", "[" * 100_000),
+        '{"settings": {"theme": "dark"}, "data": {"name": "x"}, "versions": {"app": "1"}}',
+        '{"settings": null, "data": {"name": "x"}, "versions": {}}',
+        '{"settings": {}, "data": {"name": ["x"]}, "versions": {}}',
+        '{"settings": {}, "versions": {}}',
+    ],
 )
 def test_a_run_json_of_somebody_else_is_not_ours_to_replace(text: str, tally: Tally) -> None:
     Path("mine").mkdir()
@@ -152,16 +158,16 @@ def test_a_run_that_begins_and_ends_while_another_one_looks(
     monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
     """Both found the folder free; the first has finished before the second gets the lock."""
-    original = run_lock.open_locked
+    original = run_lock.open_lock
 
     def slow(folder: Path) -> Any:
-        monkeypatch.setattr(run_lock, "open_locked", original)
+        monkeypatch.setattr(run_lock, "open_lock", original)
         first = new_run("unused", "mine", ABOUT)
         record(first)
         first.close()
         return original(folder)
 
-    monkeypatch.setattr(run_lock, "open_locked", slow)
+    monkeypatch.setattr(run_lock, "open_lock", slow)
     with pytest.raises(OutputError, match="the folder mine is not empty"):
         new_run("unused", "mine", ABOUT)
     assert len(rows(Path("mine/metrics.csv"))) == 1
@@ -176,7 +182,7 @@ def refusing(error: int) -> Any:
 
 
 @pytest.mark.parametrize("system", ["Windows", "a network disk"])
-def test_without_locks_a_folder_is_taken_once(
+def test_without_locks_a_folder_has_one_run_at_a_time(
     system: str, monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
     if system == "Windows":
@@ -184,13 +190,21 @@ def test_without_locks_a_folder_is_taken_once(
     else:
         monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOLCK))
     run = new_run("unused", "mine", ABOUT)
-    with pytest.raises(OutputError, match="the folder mine is not empty"):
-        new_run("unused", "mine", ABOUT)  # the first one may still be in its first epoch
+    taken = (
+        rf"another process is training in mine: 'process {os.getpid()} on .*remove mine/\.in-use"
+    )
+    with pytest.raises(OutputError, match=f"(?s){taken}"):
+        new_run("unused", "mine", ABOUT)
     record(run)
-    again, *_ = open_run("mine")  # which cannot be helped
+    for _ in range(2):  # who was refused does not let the next one in
+        with pytest.raises(OutputError, match=f"(?s){taken}"):
+            open_run("mine")
+    run.close()
+    again, *_ = open_run("mine")
     record(again, 2)
-    for each in (run, again, again):
-        each.close()
+    for _ in range(2):
+        again.close()
+    assert not Path("mine/.in-use").exists()
     tally("folders renamed or shared", "nothing lost or mixed")
 
 
@@ -207,19 +221,43 @@ def test_both_ways_to_say_that_the_lock_is_taken(
 
 
 @pytest.mark.usefixtures("time_limit")
-@pytest.mark.parametrize("name", ["metrics.csv", "run.json"])
-def test_texts_that_are_no_files_keep_nobody_waiting(name: str) -> None:
+def test_texts_that_are_no_files_keep_nobody_waiting() -> None:
     run = new_run("unused", "mine", ABOUT)
-    vae = VAE(784, (5,), 2)
-    run.record(Epoch(1, Loss(300.0, 7.0), Loss(200.0, 8.0), 1.5), vae, Adam())
+    record(run)
     run.close()
-    Path("mine", name).unlink()
-    os.mkfifo(Path("mine", name))
-    again, *_ = open_run("mine")
-    again.write_about()
-    again.close()
+    Path("mine/metrics.csv").unlink()
+    os.mkfifo("mine/metrics.csv")
+    open_run("mine")[0].close()
     assert Path("mine/metrics.csv").is_file()
-    assert json.loads(Path("mine/run.json").read_text())["data"] == ABOUT["data"]
+    Path("mine/run.json").unlink()
+    os.mkfifo("mine/run.json")
+    with pytest.raises(OutputError, match=r"mine has no run\.json of a run"):
+        open_run("mine")
+
+
+SOMEBODYS = ("report.html", "loss.png", "samples.gif", "metrics.csv", "best.npz", "images/1.png")
+
+
+@pytest.mark.parametrize("name", [*SOMEBODYS, "images/sampled_epoch1.png", ".lock", ".npvae-1.tmp"])
+@pytest.mark.parametrize("beside", ["nothing", "an unfinished run", "last.npz"])
+def test_what_no_run_has_written_stays(name: str, beside: str, tally: Tally) -> None:
+    """Neither a new run nor one that is resumed takes a name for a sign that a file is its own."""
+    run = new_run("unused", "mine", ABOUT)
+    run.picture("loss.png", b"of this run")
+    if beside == "last.npz":
+        record(run)
+    run.close()
+    for path in [path for path in Path("mine").rglob("*") if path.is_file()]:
+        if beside == "nothing" or (beside == "last.npz" and path.name != "last.npz"):
+            path.unlink()
+    Path("mine", name).write_text("years of work")
+    with pytest.raises(OutputError, match=r"mine is not empty.*\n.*--out"):
+        new_run("unused", "mine", ABOUT)
+    if beside == "last.npz" and name not in ("best.npz", ".lock", ".npvae-1.tmp"):
+        with pytest.raises(OutputError, match=r"last\.npz to an empty folder"):
+            open_run("mine")
+    assert Path("mine", name).read_text() == "years of work"
+    tally("folders renamed or shared", "nothing lost or mixed")
 
 
 def test_seconds_that_somebody_has_edited() -> None:

@@ -24,7 +24,7 @@ from npvae.optimizers import Adam
 from npvae.runs.fit import Epoch
 from npvae.runs.run_directory import new_run, open_run
 from npvae.storage import checkpoint
-from npvae.storage.files import STALE, open_plain, write_bytes_safely
+from npvae.storage.files import STALE, new_temporary, open_plain, write_bytes_safely
 from tests.helpers import HANGS_AFTER, environment, rows
 
 Tally = Callable[[str, str], None]
@@ -185,7 +185,8 @@ def test_an_epoch_that_cannot_be_kept_loses_no_other(
         return lambda: run.record(epoch(2), vae, adam)
 
     folder = tmp_path / "run"
-    run = new_run("", folder, {"settings": {}, "data": {"name": "x"}, "versions": {}})
+    about = {"settings": {"validation": 1}, "data": {"name": "x"}, "versions": {}}
+    run = new_run("", folder, about)
     vae, adam = VAE(4, (3,), 2), Adam()
     adam.update(vae.parameters, vae.gradients)
     run.record(epoch(1), vae, adam)
@@ -362,17 +363,18 @@ def test_the_same_kills_lose_a_file_that_is_written_over(path: Path) -> None:
 
 
 def test_what_killed_processes_left_is_removed_when_it_is_old(path: Path) -> None:
-    old, young = (path.with_name(f".npvae-{name}.tmp") for name in ("0123", "4567"))
-    mine = path.with_name("mine.tmp")
-    for file in (old, young, mine):
+    old, young = (new_temporary(path.parent) for _ in range(2))
+    others = ["mine.tmp", ".npvae-notes.tmp", f".npvae-{16 * '0'}.tmp", f"{old.name[:-5]}g.tmp"]
+    mine = [path.with_name(name) for name in others]
+    for file in (old, young, *mine):
         file.write_bytes(b"half of something")
     long_ago = time.time() - STALE - 60
-    os.utime(old, (long_ago, long_ago))
-    os.utime(mine, (long_ago, long_ago))
+    for file in (old, *mine):
+        os.utime(file, (long_ago, long_ago))
     write_bytes_safely(path, b"picture", durable=False)  # there may be thousands of these
     assert old.exists()
     write_bytes_safely(path, b"checkpoint")
-    assert [file.exists() for file in (old, young, mine)] == [False, True, True]
+    assert [file.exists() for file in (old, young, *mine)] == [False, *5 * [True]]
 
 
 # ------------------------------------------------------------------ reading

@@ -1,0 +1,94 @@
+"""Whatever a header says, its digest being right, a command works or says that it cannot."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from npvae.commands import training_run
+from npvae.core.errors import CheckpointError, NpvaeError
+from npvae.model import VAE
+from npvae.runs.run_directory import open_run
+from npvae.runs.trained_model import TrainedModel
+from npvae.settings import Settings
+from tests.helpers import Tally, digits_file
+from tests.storage.test_checkpoint import forged, members_of, write_members
+
+NEVER: dict[str, Any] = {"null": None, "list": [[1]], "dict": {"a": {"b": None}}}
+ODD: dict[str, Any] = {
+    "empty list": [],
+    "empty dict": {},
+    "word": "x",
+    "control": "\0\33[2J\n",
+    "negative": -1,
+    "infinite": float("inf"),
+    "NaN": float("nan"),
+    "True": True,
+    "huge": 2**62,
+    "vast": 10**400,
+}
+
+
+def places(value: Any, *above: Any) -> Iterator[tuple[Any, ...]]:
+    """The keys that lead to everything in a header that is not about its arrays."""
+    if above:
+        yield above
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    for key, inside in value.items() if isinstance(value, dict) else ():
+        if key not in ("arrays", "format", "version"):
+            yield from places(inside, *above, key)
+
+
+@pytest.fixture
+def last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    digits_file(tmp_path, 20, 10)
+    settings = Settings("digits.npz", epochs=1, hidden_dims=(2,), latent_dim=1, pictures_every=0)
+    training_run.start(settings, None, "run", quiet=True, backend="numpy")
+    return Path("run/last.npz")
+
+
+def test_any_header_is_used_or_refused(last: Path, tally: Tally) -> None:
+    members = members_of(last)
+    header = json.loads(str(np.load(last)["header"]))
+    uses: list[Callable[[], object]] = [
+        lambda: VAE.load(last),
+        lambda: TrainedModel(last).data,
+        lambda: open_run(last)[0].close(),
+    ]
+    for where in places(header):
+        for name, odd in {**NEVER, **ODD, "missing": ...}.items():
+            changed = copy.deepcopy(header)
+            inside = changed
+            for key in where[:-1]:
+                inside = inside[key]
+            inside[where[-1]] = odd
+            if odd is ...:
+                del inside[where[-1]]
+            text = json.dumps(changed).replace("Infinity", "1e400")
+            write_members(last, forged(members, lambda _, text=text: text))
+            refused = 0
+            for use in uses:
+                with suppress(NpvaeError):  # CheckpointError is one; no other is raised
+                    try:
+                        use()
+                    except CheckpointError:
+                        refused += 1
+                        raise
+            if name in NEVER:
+                assert refused >= (2 if where[0] == "settings" else 3), (where, name)
+            tally("checkpoint: headers", "refused" if refused else "harmless")
+
+
+def test_the_best_epoch_is_not_resumed(last: Path) -> None:
+    last.with_name("best.npz").write_bytes(last.read_bytes())
+    with pytest.raises(CheckpointError, match=r"best\.npz is not the last\.npz of a run"):
+        open_run(last.with_name("best.npz"))
