@@ -204,7 +204,7 @@ class Engine:
             return np.zeros(shape, dtype)
 
         def columns(flat: Array) -> Array:
-            """Copies of what belongs to the last layer; a single share works on the layer itself."""
+            """Copies of what belongs to the last layer; a single share works on that itself."""
             alone = flat[np.newaxis, layers[-2, 2] :]
             return alone if shares == 1 else room(shares, share * (hidden + 1))
 
@@ -275,17 +275,16 @@ class Engine:
                 raise ValueError(f"{name} must have shape {shapes[0]}, not {array.shape}")
             return array
 
-        warps = given(
-            "warps", np.zeros((0, 2, 3)) if warps is None else warps, (n, 2, 3), (0, 2, 3)
-        )
-        if len(warps) and math.isqrt(self.vae.input_dim) ** 2 != self.vae.input_dim:
+        none = np.zeros((0, 2, 3))
+        moved = given("warps", none if warps is None else warps, (n, 2, 3), none.shape)
+        if len(moved) and math.isqrt(self.vae.input_dim) ** 2 != self.vae.input_dim:
             raise ValueError("only square images can be warped")
         return Batches(
             images,
             labels,
             indices=np.require(numbers, np.int64, ["C", "W"]),
             epsilon=given("epsilon", epsilon, (n, self.vae.latent_dim), dtype=self.vae.dtype),
-            warps=warps,
+            warps=moved,
             beta=given("betas", np.ones(count) if betas is None else betas, (count,)),
             learning_rate=given("learning_rates", learning_rates, (count,), (0,)),
             bce=np.full(count, np.nan),

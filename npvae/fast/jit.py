@@ -114,7 +114,8 @@ class Program:
         """Have code for arguments of these types. Raises CannotCompile."""
         if self.ready:
             return
-        version = numba.njit(fastmath=FLAGS, no_cfunc_wrapper=True, **OPTIONS)(self.function)
+        options: Any = {"no_cfunc_wrapper": True, **OPTIONS}
+        version = numba.njit(fastmath=FLAGS, **options)(self.function)
         version._cache = self.kept  # instead of Numba's own
         try:
             version.compile(tuple(numba.typeof(argument) for argument in arguments))

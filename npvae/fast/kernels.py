@@ -317,7 +317,7 @@ def step_numbers(kind: int, t: int, rate: float, settings: Any) -> Any:
     As (keep and new for the first moment, keep and new for the second, step, root, eps): the
     corrections of the bias are divided out of the loops, where one root and one division are left.
     """
-    if kind == ADAM or kind == ADAMAX:
+    if kind in (ADAM, ADAMAX):
         beta1, beta2, eps = settings[0], settings[1], settings[2]
         step, root = rate / (1 - beta1**t), 1 / math.sqrt(1 - beta2**t)
         return beta1, 1 - beta1, beta2, 1 - beta2, step, root, eps

@@ -85,8 +85,8 @@ class Room(NamedTuple):
     framed: Any  # (S, (side + 2)^2) see warp_pixels
     logits: Any  # (S, 2 * BLOCK * pixels) of a block of images, and their gradient
     cost: Any  # (S, pixels) see bce_and_gradient
-    h: Any  # (B * all outputs,) y = inputs @ W + b of each layer, and then h = activation(y) over it
-    d: Any  # (B * all outputs,) d_h of each layer, and then d_y over it
+    h: Any  # (B * all outputs,) y = inputs @ W + b of each layer, then h = activation(y) over it
+    d: Any  # (B * all outputs,) d_h of each layer, then d_y over it
     y_first: Any  # (S, B * H) parts of x @ W of the first layer
     d_h_last: Any  # (S, B * H) parts of d_h of the last hidden layer
     gradients: Any  # (S, P) each one's own, its columns of the last layer without gaps
@@ -343,7 +343,7 @@ def loss(batch: int, share: int, job: Job) -> None:
     """Logits, bce, and back to a part of d_h of the last hidden layer."""
     network, room, B = job.network, job.room, images_in(batch, job)
     layers, blas, learning = network.layers, network.blas, len(job.data.learning_rate) > 0
-    first, count, inputs = own_pixels(share, job)
+    _, count, inputs = own_pixels(share, job)
     last = len(layers) - 2
     H, overwrite = layers[last, INPUTS], room.h.dtype.type(0)
     x = matrix(room.x, share * room.x.shape[1], B, inputs)
@@ -395,11 +395,8 @@ def up(batch: int, share: int, job: Job) -> None:
     if not rows:
         return
     own = slice(batch * job.batch_size + start, batch * job.batch_size + end)
-    add_parts(
-        room.d_h_last,
-        start * layers[z - 2, OUTPUTS],
-        rows_of(room.d, layers, z - 2, B, start, rows),
-    )
+    d_last = rows_of(room.d, layers, z - 2, B, start, rows)
+    add_parts(room.d_h_last, start * d_last.shape[1], d_last)
     for k in range(z - 2, 0, -1):
         h = rows_of(room.h, layers, k, B, start, rows)
         d = rows_of(room.d, layers, k, B, start, rows)

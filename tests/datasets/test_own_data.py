@@ -382,8 +382,8 @@ def test_tables_that_would_take_for_ever(tmp_path: Path, data: bytes, words: str
 
 def test_classes_are_those_of_the_labels_that_occur(tmp_path: Path) -> None:
     path = tmp_path / "own.npz"
-    labels = {"y_train": 3 + 4 * (LABELS > 0), "y_test": np.array([5, 7, 7])}
-    np.savez(path, x_train=IMAGES, x_test=MORE[:3], **labels)
+    labels: Any = {"y_train": 3 + 4 * (LABELS > 0), "y_test": np.array([5, 7, 7])}
+    np.savez(path, **{"x_train": IMAGES, "x_test": MORE[:3], **labels})
     own = Loaded(path)
     assert own.train.class_names == ("3", "5", "7")
     assert own.notes[0] == "classes with test pictures only, of which nothing can be learned: 5"

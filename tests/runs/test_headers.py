@@ -74,7 +74,13 @@ def test_any_header_is_used_or_refused(last: Path, tally: Tally) -> None:
             if odd is ...:
                 del inside[where[-1]]
             text = json.dumps(changed).replace("Infinity", "1e400")
-            write_members(last, forged(members, lambda _, text=text: text))
+            write_members(
+                last,
+                forged(
+                    members,
+                    lambda _: text,  # noqa: B023
+                ),
+            )
             refused = 0
             for use in uses:
                 with suppress(NpvaeError):  # CheckpointError is one; no other is raised
