@@ -98,13 +98,14 @@ class Engine:
         optimizer, rule = self.optimizer, self._rule()
         room = self._room(min(batch_size, len(data.indices)), rule)
         rates, steps, begun = memoryview(data.learning_rate), memoryview(rule.t), optimizer.t
+        counted = vars(optimizer)
         for first, last in self._portions(len(data.indices), batch_size):
             try:
                 self._run(first, last, batch_size, room, rule, data)
             finally:  # Python raises Ctrl-C where a function is called, and none is called here
-                if steps[0] > optimizer.t:
-                    optimizer.t = steps[0]
-                    optimizer.learning_rate = rates[steps[0] - begun - 1]
+                if steps[0] > begun:
+                    counted["t"] = steps[0]
+                    counted["learning_rate"] = rates[steps[0] - begun - 1]
             stopped = steps[0] - begun
             done = min(stopped + 1, last)
             yield data.bce[first:done], data.kl[first:done]

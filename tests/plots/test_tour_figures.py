@@ -121,13 +121,15 @@ def test_posteriors_have_to_fit_together() -> None:
 def test_figures_come_from_runs(tmp_path: Path) -> None:
     images = digits(50, 40)[1]
     test = Dataset("drawn-digits", images, np.zeros(40, np.uint8), ("zero",), "here")
+    losses = {f"{part}_{loss}": 1.0 for part in ("train", "test") for loss in ("bce", "kl", "loss")}
     for beta in 0.0, 4.0:
         vae, run = VAE(latent_dim=2), tmp_path / f"{beta}"
         run.mkdir()
         header = {
             "model": vae.settings,
             "settings": {"beta": beta},
-            "history": [{"test_kl": 1.0}, {"test_kl": 2.0}],
+            "history": [losses | {"epoch": epoch, "test_kl": 1.0 * epoch} for epoch in (1, 2)],
+            "epoch": 2,
         }
         checkpoint.save(run / "last.npz", header, vae.parameters)
     by_ellipses, by_samples = figures(sorted(tmp_path.iterdir()), test)
