@@ -222,7 +222,7 @@ def test_what_the_engine_does_not_know_is_left_to_the_lesson() -> None:
         pass
 
     assert fast.why_not_for(VAE(), Adam()) == ""
-    assert fast.why_not_for(VAE(), Other()) == "the engine does not know this optimizer"
+    assert fast.why_not_for(VAE(), Other()) == "the engine does not know the optimizer other"
     assert fast.why_not_for(OtherVAE(), Adam()) == "the engine does not know this kind of model"
 
 

@@ -16,16 +16,18 @@ long as its five large products alone.
 
 Parameters, optimizer state and losses are those of the lesson, to 1e-12 in float64: that is tested
 for everything the engine supports. `why_not` and `why_not_for` say why the lesson has to run
-instead, if so.
+instead, if so: also where it was changed.
 
     engine.py    what Python sees: threads, signals, progress
-    step.py      the training step of one worker: read it beside model.py and training.py
+    step.py      the training step, task by task: read it beside model.py and training.py
+    turns.py     who does which task, and when
     kernels.py   the loops between the products; each names the function it stands for
-    atomics.py   what Numba cannot say: a call of BLAS, and where threads meet
+    atomics.py   what Numba cannot say: a call of BLAS, and numbers that threads share
     blas.py      the BLAS of NumPy: where its functions are, and how many threads it uses
     jit.py       compiling, once, and the cache
     ranks.py     workers that are processes of MPI, on one machine or several
     threads.py   how many cores there are
+    stands_for.py   is the lesson still what the engine computes? Otherwise the lesson trains
 """
 
 from __future__ import annotations
@@ -86,12 +88,21 @@ def describe(backend: str, vae: VAE, optimizer: type[Optimizer], ranks: int = 1)
 
 def why_not_for(vae: VAE, optimizer: Optimizer) -> str:
     """Why the engine cannot train this model with this optimizer; empty if it can."""
-    from npvae.fast import kernels
+    from npvae import layers
+    from npvae.fast import kernels, stands_for
     from npvae.model import VAE
     from npvae.optimizers import OPTIMIZERS
 
-    if type(vae) is not VAE or vae.activation not in kernels.ACTIVATIONS:
+    if type(vae) is not VAE or {type(layer) for layer in vae.layers} != {layers.Dense}:
         return "the engine does not know this kind of model"
-    if OPTIMIZERS.get(optimizer.name) is not type(optimizer):
-        return "the engine does not know this optimizer"
-    return ""
+    name = vae.activation
+    functions = getattr(layers, name, None), getattr(layers, f"{name}_backward", None)
+    if name not in kernels.ACTIVATIONS or layers.ACTIVATIONS[name] != functions:
+        return f"the engine does not know the activation {name}"
+    if optimizer.name not in kernels.OPTIMIZERS or type(optimizer) is not OPTIMIZERS.get(
+        optimizer.name
+    ):
+        return f"the engine does not know the optimizer {optimizer.name}"
+    if method := stands_for.replaced(vae, vae.encoder, vae.decoder, *vae.layers, optimizer):
+        return f"the engine does not know this {method}"
+    return stands_for.difference()

@@ -205,12 +205,15 @@ def fit(
     """Train vae on images (N, ...), bytes, and return the losses of every epoch.
 
     `callback` is called after each epoch, with an `Epoch`. The optimizer is Adam unless given; a
-    given one keeps its learning rate. A conditional model needs the labels (N,) of the images.
+    given one keeps its learning rate. A conditional model needs the labels (N,) of the images. If
+    the lesson was changed, it trains, and a warning says so.
     Raises ValueError for images that are not bytes and labels that do not fit, and DivergedError if
     a loss is not finite.
     """
     if optimizer is None:
         optimizer = OPTIMIZERS["adam"](learning_rate)
+    if not fast.why_not(fast.wanted_backend()) and (why := fast.why_not_for(vae, optimizer)):
+        warnings.warn(f"{why}, so NumPy trains", stacklevel=2)
     settings = Settings(
         epochs=epochs,
         batch_size=batch_size,
