@@ -645,6 +645,84 @@ def test_the_address_brings_everything_back(browser: Any, page: Page, tmp_path: 
         odd.close()
 
 
+class Finger:
+    """Real touches, as the browser gets them from a screen: they scroll, or reach the page."""
+
+    def __init__(self, page: Page) -> None:
+        self.page, self.session = page, page.context.new_cdp_session(page.tab)
+
+    def swipe(self, selector: str, dx: float, dy: float, x: float = 0.5, y: float = 0.5) -> float:
+        """A finger comes down on an element and moves by some pixels. Returns how far it scrolled."""
+        place = "(selector) => document.querySelector(selector).scrollIntoView({block: 'center'})"
+        self.page.tab.evaluate(place, selector)
+        self.page.settle()
+        box = self.page.tab.locator(selector).first.bounding_box()
+        left, top = box["x"] + x * box["width"], box["y"] + y * box["height"]
+        before = self.page.tab.evaluate("scrollY")
+        for step in range(13):
+            share = min(step, 12) / 12
+            point = {"x": left + share * dx, "y": top + share * dy}
+            kind = "touchMove" if step else "touchStart"
+            self.session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+        self.session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        self.page.settle()
+        return float(self.page.tab.evaluate("scrollY") - before)
+
+
+@pytest.fixture
+def phone(browser: Any, html: str, tmp_path: Path) -> Iterator[Page]:
+    path = tmp_path / "explorer.html"
+    path.write_text(html, encoding="utf-8")
+    view = {"width": 375, "height": 740}
+    page = Page(browser, path, viewport=view, has_touch=True, is_mobile=True)
+    page.settle()
+    yield page
+    assert not page.wrong
+    page.close()
+
+
+def test_a_finger_that_scrolls_changes_nothing(phone: Page) -> None:
+    """Wherever it comes down, straight or aslant: the page scrolls, and the state stays."""
+    finger, text = Finger(phone), "stateAsText() + $('pen').value"
+    phone.tab.evaluate("setLatent(state.axes[0], -3)")  # not where the finger comes down
+    before = phone.tab.evaluate(text)
+    for place in ("#latents .track", "#map", "#pad", "#decoded", "#ways canvas", "#along", "#pen"):
+        for dx, dy in ((0, -150), (40, 150)):
+            assert finger.swipe(place, dx, dy) * dy < 0, place
+            assert phone.tab.evaluate(text) == before, place
+
+
+def test_a_finger_drags_sideways_and_z_itself_in_every_direction(phone: Page) -> None:
+    finger, reach = Finger(phone), phone.tab.evaluate("state.model.range")
+    (across, up), unit = phone.state("axes"), phone.tab.evaluate("$('map').clientWidth") / reach / 2
+    k = phone.tab.evaluate("state.model.order[0]")
+    finger.swipe("#latents .track", 90, 30)
+    track = phone.tab.locator("#latents .track").first.bounding_box()["width"]
+    assert phone.z[k] == pytest.approx(90 / track * 2 * reach, abs=0.05)
+    phone.tab.uncheck("#dots")
+    finger.swipe("#map", 60, 30)
+    assert phone.z[[across, up]] * unit == pytest.approx([60, -30], abs=1.5)
+    x, y = phone.tab.evaluate("Object.values(placeOf(state.z, 1))")
+    assert finger.swipe("#map", 0, -90, x, y) == 0
+    assert phone.z[[across, up]] * unit == pytest.approx([60, 60], abs=1.5)
+    # The pad: sideways at once, downwards after that or after a tap.
+    phone.tab.click("#clear")
+    finger.swipe("#pad", 60, 5, 0.3, 0.3)
+    bar = np.sum(phone.state("x"))
+    assert bar > 10
+    assert finger.swipe("#pad", 0, 60, 0.6, 0.3) == 0
+    assert np.sum(phone.state("x")) > bar + 10
+
+
+def test_what_a_finger_changed_before_the_browser_scrolls_is_undone(page: Page) -> None:
+    """The browser may take a drag over at any time: then it sends pointercancel."""
+    track, before = page.tab.locator("#latents .track").first, page.z
+    touch = {"pointerType": "touch", "pointerId": 7, "isPrimary": True, "clientY": 0}
+    for kind, x in (("pointerdown", 700), ("pointermove", 760), ("pointercancel", 760)):
+        track.dispatch_event(kind, {**touch, "clientX": x})
+        assert np.array_equal(page.z, before) == (kind != "pointermove")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_phone_and_can_be_touched(
     browser: Any, html: str, tmp_path: Path, scheme: str

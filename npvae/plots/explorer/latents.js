@@ -67,26 +67,13 @@ function priorCurve(range) {
 }
 
 function listen({ k, input }, track) {
-  const take = (event) => {
-    const box = track.getBoundingClientRect(), share = (event.clientX - box.left) / box.width;
-    setLatent(k, (Math.min(Math.max(share, 0), 1) * 2 - 1) * state.model.range);
-  };
-  let dragging = false;
-  track.addEventListener("pointerdown", (event) => {
-    if (event.button) return;
-    dragging = true;
-    if (event.pointerType === "touch") return; // it may become a scroll: wait for the first move
-    event.preventDefault();
-    track.setPointerCapture(event.pointerId);
-    input.focus({ preventScroll: true });
-    take(event);
+  onDrag(track, {
+    move(event) {
+      const box = track.getBoundingClientRect(), share = (event.clientX - box.left) / box.width;
+      setLatent(k, (Math.min(Math.max(share, 0), 1) * 2 - 1) * state.model.range);
+    },
   });
-  track.addEventListener("pointermove", (event) => dragging && take(event));
-  track.addEventListener("pointerup", (event) => {
-    if (dragging && event.pointerType === "touch") take(event);
-    dragging = false;
-  });
-  track.addEventListener("pointercancel", () => (dragging = false));
+  focusByMouse(track, input);
   track.addEventListener("dblclick", () => setLatent(k, 0));
   input.addEventListener("input", () => setLatent(k, +input.value)); // by a screen reader
   input.addEventListener("keydown", (event) => {

@@ -2,6 +2,7 @@
 // A plane through the current z along two latents, decoded, with the codes of test images as dots.
 
 const CELLS = 15; // pictures a side
+const FINGER = 24; // pixels around z in which a finger takes hold of it
 const tiles = make("canvas", { width: CELLS * SIDE, height: CELLS * SIDE }); // without the dots
 let onlyClass = -1; // the class whose dots stand out, or -1 for all
 let hovered = -1; // the dot under the mouse
@@ -143,33 +144,29 @@ function glimpse(n) { // the test image of a dot where the page holds it, and wh
   box.querySelector("span").textContent = example < 0 ? `${name}: x̂` : `${name}: x and x̂`;
 }
 
-let draggingPlane = false;
-$("map").addEventListener("pointerdown", (event) => {
-  if (event.button) return;
-  const n = dotAt(event), example = data.examples.points.indexOf(n);
-  if (example >= 0) pickExample(example);
-  else if (n >= 0) {
-    setImage(null); // the page does not hold the image of this dot
-    setClass(labels[n]);
-    setCode(state.model.point(n));
-  } else {
-    draggingPlane = true;
-    $("map").setPointerCapture(event.pointerId);
-    moveInPlane(codeAt(event));
-  }
+onDrag($("map"), {
+  move: (event) => moveInPlane(codeAt(event)),
+  tap(event) {
+    const n = dotAt(event), example = data.examples.points.indexOf(n);
+    if (example >= 0) pickExample(example);
+    else if (n >= 0) {
+      setImage(null); // the page does not hold the image of this dot
+      setClass(labels[n]);
+      setCode(state.model.point(n));
+    } else moveInPlane(codeAt(event));
+  },
+  grabs({ clientX, clientY }) { // at z itself a finger drags in all directions
+    const box = $("map").getBoundingClientRect(), { x, y } = placeOf(state.z, box.width);
+    return Math.hypot(clientX - box.left - x, clientY - box.top - y) < FINGER;
+  },
 });
 $("map").addEventListener("pointermove", (event) => {
-  if (draggingPlane) moveInPlane(codeAt(event));
-  else {
-    const n = dotAt(event);
-    if (n === hovered) return;
-    glimpse(n);
-    drawPlane();
-  }
+  if (event.buttons || event.pointerType === "touch") return;
+  const n = dotAt(event);
+  if (n === hovered) return;
+  glimpse(n);
+  drawPlane();
 });
-for (const end of ["pointerup", "pointercancel"]) {
-  $("map").addEventListener(end, () => (draggingPlane = false));
-}
 $("map").addEventListener("pointerleave", () => {
   glimpse(-1);
   drawPlane();
