@@ -652,7 +652,7 @@ class Finger:
         self.page, self.session = page, page.context.new_cdp_session(page.tab)
 
     def swipe(self, selector: str, dx: float, dy: float, x: float = 0.5, y: float = 0.5) -> float:
-        """A finger comes down on an element and moves by some pixels. Returns how far it scrolled."""
+        """A finger comes down on an element and moves by some pixels: how far that scrolled."""
         place = "(selector) => document.querySelector(selector).scrollIntoView({block: 'center'})"
         self.page.tab.evaluate(place, selector)
         self.page.settle()
@@ -684,7 +684,7 @@ def phone(browser: Any, html: str, tmp_path: Path) -> Iterator[Page]:
 def test_a_finger_that_scrolls_changes_nothing(phone: Page) -> None:
     """Wherever it comes down, straight or aslant: the page scrolls, and the state stays."""
     finger, text = Finger(phone), "stateAsText() + $('pen').value"
-    phone.tab.evaluate("setLatent(state.axes[0], -3)")  # not where the finger comes down
+    phone.tab.evaluate("moveLatents({ [state.axes[0]]: -3 })")  # not where the finger comes down
     before = phone.tab.evaluate(text)
     for place in ("#latents .track", "#map", "#pad", "#decoded", "#ways canvas", "#along", "#pen"):
         for dx, dy in ((0, -150), (40, 150)):
@@ -745,17 +745,136 @@ def test_it_fits_a_phone_and_can_be_touched(
 
 
 def test_what_stays_in_sight_covers_nothing_below(page: Page) -> None:
-    """The left column stays beside a long list of latents, and goes before the next section."""
+    """Image and decoded picture stay beside many latents, and go before the next section."""
     page.tab.evaluate("$('code').style.minHeight = '1400px'")
     edges = """(y) => {
         scrollTo(0, y);
         const box = (id) => $(id).getBoundingClientRect();
-        return [box("left").top, box("left").bottom, box("plane").top];
+        return [box("image").top, box("picture").top, box("self-test").top - box("picture").bottom];
     }"""
-    assert page.tab.evaluate(edges, 300)[0] == 24
-    for y in (600, 1000, 9999):
-        _, bottom, below = page.tab.evaluate(edges, y)
-        assert bottom <= below
+    assert page.tab.evaluate(edges, 600)[:2] == [24, 24]
+    for y in (600, 1800, 9999):
+        assert page.tab.evaluate(edges, y)[2] >= 0
+
+
+def test_with_two_latents_the_plane_stands_beside_the_image_in_the_first_screen(page: Page) -> None:
+    page.tab.click("#models label:nth-of-type(3)")
+    page.settle()
+    for name in ("pad", "map", "decoded"):
+        box = page.tab.locator(f"#{name}").bounding_box()
+        assert box["y"] > 0
+        assert box["y"] + box["height"] < 900
+    page.tab.click("#models label:nth-of-type(5)")  # one latent spans no plane
+    assert not page.tab.is_visible("#map")
+
+
+def test_a_row_says_where_z_comes_from_and_the_sum_whether_it_is_the_loss(page: Page) -> None:
+    k, (mu, log_var) = (
+        page.tab.evaluate("state.model.order[0]"),
+        VAE_1.encode(TEST.images[:1].reshape(1, -1) / 255),
+    )
+    sigma, sum_ = np.exp(0.5 * log_var[0, k]), "#loss"
+
+    def row() -> list[float]:
+        values = page.tab.locator("#latents .latent:nth-child(1) .values b").all_inner_texts()
+        return [float(text.replace("\N{MINUS SIGN}", "-")) for text in values]
+
+    def void() -> bool:
+        page.settle()
+        return bool(page.tab.evaluate("$('loss').parentElement.classList.contains('void')"))
+
+    page.settle()
+    assert row() == pytest.approx([mu[0, k], sigma, 0, mu[0, k]], abs=0.006)
+    assert "mean of q" in page.text("#unit")
+    assert not void()
+    page.tab.click("#epsilon")
+    assert (page.z[k] - mu[0, k]) / sigma == pytest.approx(row()[2], abs=0.006)
+    assert not void()
+    page.until("location.hash.slice(1) === stateAsText()")
+    address = page.tab.evaluate("location.hash.slice(1)")
+    for act in ("page.drag", "#random", "#zero", "#play"):
+        if act.startswith("#"):
+            page.tab.click(act)
+        else:
+            page.drag("#latents .latent:nth-child(1) .track", (0.4, 0.5), (0.6, 0.5))
+        assert void(), act
+        assert "not the loss" in page.text("#unit")
+        page.tab.evaluate("(text) => stateFromText(text)", address)
+        assert not void()
+    page.tab.click(CHOOSE_IT)
+    assert not void()
+    choose_class(page, (int(TEST.labels[0]) + 1) % 10)
+    assert void(), sum_
+    page.tab.click("#clear")
+    assert "once there is an image" in page.text("#unit")
+
+
+def test_the_plane_compares_codes_with_the_prior(page: Page) -> None:
+    """White circles of the prior, the ellipse of q, and how many codes lie outside."""
+    page.tab.uncheck("#dots")
+    (across, up), reach = page.state("axes"), page.tab.evaluate("state.model.range")
+    page.tab.evaluate("moveLatents(state.z.map(() => 3))")  # the dot of z is elsewhere
+    mu, log_var = VAE_1.encode(TEST.images[:1].reshape(1, -1) / 255)
+    sigma = np.exp(0.5 * log_var[0])
+    page.point_on("#map", 0.5, 0.5)
+    page.settle()
+    color = """([x, y]) => {
+        const map = $("map"), at = (v) => Math.round((v / state.model.range + 1) / 2 * map.width);
+        const data = map.getContext("2d").getImageData(at(x) - 2, at(-y) - 2, 5, 5).data;
+        const pixels = Array.from({ length: 25 }, (_, k) => [...data.slice(4 * k, 4 * k + 3)]);
+        return [pixels.some((p) => Math.min(...p) > 200), pixels.some(([r, , b]) => b > r + 70)];
+    }"""
+    for radius in (1, 2):
+        for angle in (0.3, 2, 4.4):
+            direction = radius * np.array([np.cos(angle), np.sin(angle)])
+            assert page.tab.evaluate(color, direction.tolist())[0]
+            on_q = mu[0, [across, up]] + direction * sigma[[across, up]]
+            assert np.abs(on_q).max() > reach or page.tab.evaluate(color, on_q.tolist())[1]
+    codes, _ = VAE_1.encode(TEST.images.reshape(-1, 784) / 255)
+    outside = np.mean(np.hypot(codes[:, across], codes[:, up]) > 2)
+    assert f"second circle lie {100 * outside:.0f} %" in page.text("#outside")
+
+
+def test_prompts_ask_for_a_guess_and_can_be_dismissed(browser: Any, page: Page) -> None:
+    count = page.tab.locator("#prompts button").count()
+    assert count == 5
+    for model in range(1, len(MODELS) + 2):
+        page.tab.click(f"#models label:nth-of-type({model})")
+        for n in range(1, count + 1):
+            page.tab.evaluate("(n) => openPrompt(n)", n - 1)
+            assert page.text("#answer") == ""
+            page.tab.click("#guesses button:last-child")
+            assert len(page.text("#answer")) > 60
+            assert not {"NaN", "undefined"} & set(page.text("#answer").replace(".", "").split())
+    again = Page(browser, Path(page.tab.evaluate("location.pathname")), "#try=2")
+    assert "How large is" in again.text("#task")
+    assert again.tab.evaluate("state.picked") == 0
+    again.tab.click("#dismiss")
+    again.tab.reload()  # with #try=2 still there or not: the state has taken its place
+    assert again.tab.is_visible("#try") == ("try=" in again.tab.url)
+    assert not again.wrong
+    again.close()
+
+
+def test_words_have_a_definition_at_a_touch(phone: Page) -> None:
+    words = phone.tab.locator(".word:visible")
+    assert {word.get_attribute("data-word") for word in words.all()} >= {"kl", "latent", "prior"}
+    for word in words.all():
+        word.tap()
+        box = phone.tab.locator("#definition").bounding_box()
+        assert len(phone.text("#definition")) > 40
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 375
+
+
+def test_single_letter_shortcuts_can_be_switched_off(page: Page) -> None:
+    page.tab.uncheck("#shortcuts")
+    before = page.z
+    page.tab.locator("body").press("r")
+    np.testing.assert_array_equal(page.z, before)
+    page.tab.reload()
+    page.settle()
+    assert not page.tab.is_checked("#shortcuts")
 
 
 def test_everything_has_a_name_for_screen_readers(page: Page) -> None:

@@ -85,7 +85,7 @@ $("clear").addEventListener("click", clearImage);
 
 function meanCode() {
   stopPlaying();
-  if (state.q) setCode(state.q.mu);
+  if (state.q) setCode(state.q.mu, "mean");
 }
 
 function clearImage() {

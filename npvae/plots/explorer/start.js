@@ -35,27 +35,32 @@ const KEYS = {
   },
   a: () => setAnchor("a"),
   b: () => setAnchor("b"),
-  n: () => setModel(models[(models.indexOf(state.model) + 1) % models.length]),
+  n: () => models.length > 1 && setModel(models[(models.indexOf(state.model) + 1) % models.length]),
   s: savePicture,
   " ": togglePlaying,
 };
 
 addEventListener("keydown", (event) => {
   const { target } = event;
-  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || !KEYS[event.key]) return;
+  if (!$("shortcuts").checked || event.ctrlKey || event.metaKey || event.altKey || event.repeat || !KEYS[event.key]) return;
   if (target.closest("select, summary") || (event.key === " " && target.closest("button, input, a"))) return;
   event.preventDefault();
   KEYS[event.key]();
 });
 
-addEventListener("hashchange", () => {
-  if (location.hash.includes("=")) stateFromText(location.hash.slice(1));
-});
+$("next-model").hidden = models.length < 2;
+$("shortcuts").checked = remembered("shortcuts") !== "false";
+$("shortcuts").addEventListener("change", () => remembered("shortcuts", $("shortcuts").checked));
 
-if (location.hash.includes("=")) stateFromText(location.hash.slice(1));
-else {
-  setModel(models[0]);
-  if (exampleCount) pickExample(0);
+function readAddress() {
+  const text = location.hash.slice(1), parts = new URLSearchParams(text);
+  if (parts.has("z")) stateFromText(text);
+  if (parts.has("try") && !(open >= 0)) openPrompt(parts.get("try") - 1);
 }
+addEventListener("hashchange", readAddress);
+
+setModel(models[0]);
+if (exampleCount) pickExample(0);
+readAddress();
 frame();
 setTimeout(selfTest); // after the first picture
