@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,7 @@ from npvae.settings import Settings, option, spelled
 
 SAMPLES = 12  # in a row of the picture
 BANDS = 2  # of rows, each with other codes
-LOSSES = ("test bce", "test kl", "bce + kl", "test loss")
+LOSSES = ("test loss", "test bce", "test kl", "bce + kl")
 NOT_COMPARED = ("epochs", "pictures_every")  # the epoch of each run has a column of its own
 
 
@@ -41,12 +42,12 @@ class Comparison(NamedTuple):
         settings = [settings_of(model) for model in models]
         names = list(dict.fromkeys(name for known in settings for name in known))
         differing = [name for name in names if len({known.get(name) for known in settings}) > 1]
-        columns = [*differing, "epoch", *LOSSES]
+        columns = [*LOSSES, *differing, "epoch"]
         runs = [
             ComparedRun(
                 folder,
                 name,
-                [*(known.get(k, "") for k in differing), *results(history[-1])],
+                [*losses(history[-1]), *(known.get(k, "") for k in differing), epoch(history[-1])],
                 history,
             )
             for folder, name, known, history in zip(
@@ -66,10 +67,15 @@ class Comparison(NamedTuple):
         )
 
 
-def results(row: Mapping[str, float]) -> list[str]:
-    """The epoch of a row of the history, and its LOSSES."""
+def losses(row: Mapping[str, float]) -> list[str]:
+    """The LOSSES of a row of the history."""
     bce, kl = row["test_bce"], row["test_kl"]
-    return [f"{row['epoch']:.0f}", *(f"{x:.2f}" for x in (bce, kl, bce + kl, row["test_loss"]))]
+    return [f"{x:.2f}" for x in (row["test_loss"], bce, kl, bce + kl)]
+
+
+def epoch(row: Mapping[str, float]) -> str:
+    """The epoch of a row of the history."""
+    return f"{row['epoch']:.0f}"
 
 
 def history_of(model: TrainedModel) -> list[dict[str, float]]:
@@ -133,19 +139,28 @@ def what_is_the_same(common: dict[str, str], differing: Sequence[str]) -> str:
 def write_page(comparison: Comparison, seed: int, out: str | None) -> Path:
     """Write the page as a new file, and return its path. Raises OutputError."""
     models, runs = comparison.models, comparison.runs
-    caption = "each column is one code z, decoded by each run"
+    caption = "each column is one draw of z, decoded by each run"
+    if len({model.vae.latent_dim for model in models}) > 1:
+        caption += "; a model with fewer latents is given the first of them"
     if any(model.vae.num_classes for model in models):
         caption += "; a conditional model takes its classes in turn"
     page = comparison_page(
         f"{len(runs)} runs compared",
-        comparison.columns,
-        runs,
+        [*LOSSES, "what differs"],
+        [in_one_cell(run, comparison.columns) for run in runs],
         comparison.same,
         samples(models, [run.short for run in runs], seed),
         caption,
     )
     common = os.path.commonpath([model.path.parent.resolve().parent for model in models])
     return save_new(page.encode(), Path(out or os.path.relpath(common)), "comparison", ".html")
+
+
+def in_one_cell(run: ComparedRun, columns: Sequence[str]) -> ComparedRun:
+    """The run with its settings as one text: columns for many settings would not fit a page."""
+    known = list(zip(columns, run.values, strict=True))
+    settings = ", ".join(f"{name} {value or 'unknown'}" for name, value in known[len(LOSSES) :])
+    return replace(run, values=[*run.values[: len(LOSSES)], settings])
 
 
 def samples(models: Sequence[TrainedModel], names: Sequence[str], seed: int) -> bytes:

@@ -2,8 +2,8 @@
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);
-const COLORS = ["#0a84d6", "#d55e00", "#009e73", "#cc79a7", "#a08600", "#7a5cff", "#8c6d4f", "#808080"];
-const color = (k) => COLORS[k % COLORS.length];
+const COLORS = 6; // in style.css; a seventh run has the first one again
+const color = (k) => `var(--run${k % COLORS})`;
 const make = (name, properties) => Object.assign(document.createElement(name), properties);
 
 const columns = ["run", ...data.columns];
@@ -14,7 +14,11 @@ data.runs.forEach((run, k) => {
   key.style.background = color(k);
   name.append(key, run.name);
   row.append(name);
-  for (const value of run.values) row.append(make("td", { textContent: value }));
+  run.values.forEach((value, n) => {
+    const cell = make("td", { textContent: value });
+    cell.dataset.name = data.columns[n]; // its heading, where a row is narrow
+    row.append(cell);
+  });
   body.append(row);
 });
 const thead = make("thead");
