@@ -12,10 +12,10 @@ import numpy as np
 
 from npvae.core.errors import CheckpointError
 from npvae.core.parameters import Array
+from npvae.datasets.dataset import SIDE
 from npvae.model import VAE
-from npvae.plots.image_grid import image_grid, png
+from npvae.plots.image_grid import png, to_uint8
 from npvae.plots.report import ComparedRun, comparison_page
-from npvae.plots.validation import shortened
 from npvae.runs.run_directory import find_checkpoint
 from npvae.runs.trained_model import TrainedModel, save_new
 from npvae.settings import Settings, option, spelled
@@ -149,7 +149,7 @@ def write_page(comparison: Comparison, seed: int, out: str | None) -> Path:
         [*LOSSES, "what differs"],
         [in_one_cell(run, comparison.columns) for run in runs],
         comparison.same,
-        samples(models, [run.short for run in runs], seed),
+        samples(models, seed),
         caption,
     )
     common = os.path.commonpath([model.path.parent.resolve().parent for model in models])
@@ -163,17 +163,24 @@ def in_one_cell(run: ComparedRun, columns: Sequence[str]) -> ComparedRun:
     return replace(run, values=[*run.values[: len(LOSSES)], settings])
 
 
-def samples(models: Sequence[TrainedModel], names: Sequence[str], seed: int) -> bytes:
-    """A PNG with a row for each run, in which each column is the same code z.
+def samples(models: Sequence[TrainedModel], seed: int) -> list[list[bytes]]:
+    """BANDS of PNGs, one of each model in a band: SAMPLES images decoded from the same codes.
 
     Models with fewer latents than others take the first part of each z. A conditional model takes
     its classes in turn.
     """
     latents = max(model.vae.latent_dim for model in models)
     z = np.random.default_rng(seed).standard_normal((BANDS, SAMPLES, latents))
-    rows = [decoded(model.vae, some[:, : model.vae.latent_dim]) for some in z for model in models]
-    labels = [shortened(name) for name in names] * BANDS
-    return png(image_grid(rows, labels, band=len(models)))
+    return [
+        [strip(decoded(model.vae, some[:, : model.vae.latent_dim])) for model in models]
+        for some in z
+    ]
+
+
+def strip(x_hat: Array) -> bytes:
+    """A PNG of images (B, D) side by side, a black pixel around each."""
+    tiles = np.pad(to_uint8(x_hat).reshape(-1, SIDE, SIDE), ((0, 0), (1, 1), (1, 1)))
+    return png(np.hstack(tiles))
 
 
 def decoded(vae: VAE, z: Array) -> Array:

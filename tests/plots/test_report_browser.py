@@ -41,6 +41,17 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def wait_for(page: Any, condition: str) -> None:
+    """Wait until a condition in JavaScript holds; the page itself may not evaluate texts."""
+    pause = "await new Promise(requestAnimationFrame)"
+    while True:
+        try:
+            page.evaluate(f"async () => {{ while (!({condition})) {pause}; }}")
+            return
+        except Exception as error:  # the page has reloaded itself meanwhile
+            assert "navigation" in str(error)
+
+
 def open_page(page: Any, folder: Path, text: str) -> None:
     path = folder / "report.html"
     path.write_text(text, "utf-8")
@@ -56,7 +67,7 @@ def test_the_slider_shows_the_pictures_and_losses_of_its_epoch(page: Any, folder
     row = REPORT.history[0]
     assert f"epoch 1: test loss {row['test_loss']:.2f}" in page.inner_text("#epoch-words")
     assert f"test {row['test_kl']:.2f}" in page.inner_text("#kl figcaption")
-    page.wait_for_function("document.getElementById('samples').naturalWidth > 100")
+    wait_for(page, "document.getElementById('samples').naturalWidth > 100")
 
 
 def test_curves_floor_and_baseline_latents_and_commands_are_there(page: Any, folder: Path) -> None:
@@ -80,7 +91,7 @@ def test_while_the_run_lasts_it_reloads_and_keeps_the_chosen_epoch(page: Any, fo
     for kind in ("sampled", "rec"):
         shutil.copy(folder / f"images/{kind}_epoch4.png", folder / f"images/{kind}_epoch6.png")
     (folder / "report.html").write_text(report_page(more), "utf-8")
-    page.wait_for_function("document.getElementById('status').textContent.includes('is done')")
+    wait_for(page, "document.getElementById('status').textContent.includes('is done')")
     assert page.get_attribute("#samples", "src") == "images/sampled_epoch1.png"
     page.locator("#epoch").press("End")
     assert page.get_attribute("#samples", "src") == "images/sampled_epoch6.png"
@@ -150,10 +161,12 @@ def test_a_comparison_has_a_row_and_curves_for_each_run(page: Any, tmp_path: Pat
         for n, name in enumerate(names, start=2)
     ]
     picture = (tmp_path / "samples.png").read_bytes()
-    open_page(page, tmp_path, comparison_page("Three", ["loss", "all"], runs, "", picture, ""))
+    open_page(
+        page, tmp_path, comparison_page("Three", ["loss", "all"], runs, "", [[picture] * 3], "")
+    )
     assert page.locator("#table tbody tr").count() == 3
     for width in (320, 375, 1280):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("#kl path.curve").count() == 6
-    page.wait_for_function("document.querySelector('img').naturalWidth > 0")
+    wait_for(page, "document.querySelector('img').naturalWidth > 0")
