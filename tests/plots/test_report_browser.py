@@ -48,8 +48,9 @@ def wait_for(page: Any, condition: str) -> None:
         try:
             page.evaluate(f"async () => {{ while (!({condition})) {pause}; }}")
             return
-        except Exception as error:  # the page has reloaded itself meanwhile
-            assert "navigation" in str(error)
+        except Exception as error:
+            if "navigation" not in str(error):  # the page has not reloaded itself meanwhile
+                raise
 
 
 def open_page(page: Any, folder: Path, text: str) -> None:

@@ -99,7 +99,10 @@ for (const k of order) {
   row.append(make("span", { textContent: `z${k}` }), cell, make("span", { textContent: data.kl[k].toFixed(2) + (data.active[k] ? "" : " unused") }));
   $("kl-bars").append(row);
 }
-for (const [name, text] of data.facts) $("facts").append(make("dt", { textContent: name }), make("dd", { textContent: text, className: name === "network" ? "code" : "" }));
+for (const [name, text] of data.facts) {
+  const code = name === "network" ? { className: "code", tabIndex: 0 } : {}; // it scrolls: by keys, too
+  $("facts").append(make("dt", { textContent: name }), make("dd", { textContent: text, ...code }));
+}
 const stopped = done || running ? [] : [["continue the run:", data.resume]];
 for (const [why, command] of [...stopped, ...data.next]) {
   const item = make("li", { textContent: why });
