@@ -49,7 +49,7 @@ function drawPlane() {
   const context = canvas.getContext("2d"), unit = side / 100, sigmas = side / (2 * state.model.range);
   context.imageSmoothingEnabled = side < tiles.width;
   context.drawImage(tiles, 0, 0, side, side);
-  if ($("dots").checked) drawDots(context, unit);
+  if ($("dots").checked) context.drawImage(dotsLayer(side), 0, 0);
   const center = placeOf(state.z.map(() => 0), side), z = placeOf(state.z, side);
   for (const radius of [1, 2]) drawEllipse(context, unit, center, radius * sigmas, radius * sigmas, "#fff");
   const accent = getComputedStyle(document.documentElement).getPropertyValue("--accent-on-black");
@@ -80,13 +80,19 @@ function drawDot(context, unit, { x, y }, radius, color) {
   context.stroke();
 }
 
-function drawDots(context, unit) {
-  const side = 100 * unit;
+const dots = make("canvas"); // all dots, drawn again only if something about them changes
+let dotsNow = "";
+function dotsLayer(side) {
+  const key = [models.indexOf(state.model), state.axes, onlyClass, hovered, side].join();
+  if (key === dotsNow) return dots;
+  dotsNow = key;
+  dots.width = dots.height = side; // this empties it, too
+  const context = dots.getContext("2d"), unit = side / 100;
   for (let n = 0; n < labels.length; n++) {
     context.globalAlpha = onlyClass >= 0 && labels[n] !== onlyClass ? 0.12 : 1;
     drawDot(context, unit, placeOfDot(n, side), n === hovered ? 1.4 : 0.65, colorOf(labels[n]));
   }
-  context.globalAlpha = 1;
+  return dots;
 }
 
 // Ten colours for a dark ground, found by a search for those that lie furthest apart for normal and
