@@ -11,6 +11,7 @@ const shareOf = (value) => (value / state.model.range + 1) / 2; // of the track,
 const percent = (share) => `${(100 * Math.min(Math.max(share, 0), 1)).toFixed(2)}%`;
 const nameOf = (k) => `z${k}`;
 const two = (value) => value.toFixed(2).replace("-", "−");
+const sigmaText = (sigma) => (sigma < 0.095 ? sigma.toPrecision(1) : two(sigma)); // not "0.00"
 
 builders.push(function buildLatents() {
   const { model } = state;
@@ -94,8 +95,8 @@ panels.push(function drawLatents() {
     input.value = z[k];
     input.setAttribute("aria-valuetext", z[k].toFixed(2));
     handle.style.left = percent(shareOf(z[k]));
-    const numbers = q ? [mu, sigma, (z[k] - mu) / sigma, z[k]] : [null, null, null, z[k]];
-    numbers.forEach((value, n) => (values[n].textContent = value === null ? "–" : two(value)));
+    const known = q ? [two(mu), sigmaText(sigma), two((z[k] - mu) / sigma)] : ["–", "–", "–"];
+    [...known, two(z[k])].forEach((text, n) => (values[n].textContent = text));
     posterior.hidden = !q;
     if (!q) continue;
     posterior.style.left = percent(shareOf(mu - sigma));
@@ -106,7 +107,7 @@ panels.push(function drawLatents() {
 panels.push(function drawChain() { // the numbers of the first row, or of the first two
   const { model, q, z } = state, first = model.order.slice(0, 2);
   const more = model.latent_dim > 2 ? ", …" : "";
-  $("chain-q").textContent = q ? first.map((k) => `${two(q.mu[k])} ± ${two(Math.exp(0.5 * q.logVar[k]))}`).join(", ") + more : "–";
+  $("chain-q").textContent = q ? first.map((k) => `${two(q.mu[k])} ± ${sigmaText(Math.exp(0.5 * q.logVar[k]))}`).join(", ") + more : "–";
   $("chain-z").textContent = first.map((k) => two(z[k])).join(", ") + more;
 });
 

@@ -20,7 +20,7 @@ const PROMPTS = [
     right: 1,
     answer() {
       if (!state.q) return "Pick an image first, then guess again.";
-      const found = firstLatents().map((k) => `${two(Math.exp(0.5 * state.q.logVar[k]))} in ${nameOf(k)}`);
+      const found = firstLatents().map((k) => `${sigmaText(Math.exp(0.5 * state.q.logVar[k]))} in ${nameOf(k)}`);
       if (!found.length) return "Here σ is near 1 in every latent: this model ignores z, so its z need not be precise.";
       return `Here σ is ${found.join(" and ")}. A latent that tells one image from another needs a small σ, and pays for it: `
         + "a σ of 0.1 alone costs 1.8 nats of KL. In latents that the model does not use, σ is near 1.";
