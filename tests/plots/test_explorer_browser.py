@@ -768,6 +768,25 @@ def test_with_two_latents_the_plane_stands_beside_the_image_in_the_first_screen(
     assert not page.tab.is_visible("#map")
 
 
+@pytest.mark.parametrize("width", [320, 768, 1280, 2560])
+def test_nothing_overlaps_at_any_width(page: Page, width: int) -> None:
+    page.tab.set_viewport_size({"width": width, "height": 1440})
+    parts = ("#chain", "#try", "#image", "#code", "#plane", "#journey", ".stage", "#self-test")
+    for model in (1, 3):
+        page.tab.click(f"#models label:nth-of-type({model})")
+        page.tab.evaluate("scrollTo(0, 0)")
+        page.settle()
+        boxes = [page.tab.locator(part).bounding_box() for part in parts]
+        for k, a in enumerate(boxes):
+            for b in boxes[:k]:
+                shared = (
+                    min(a[x] + a[side], b[x] + b[side]) - max(a[x], b[x])
+                    for x, side in (("x", "width"), ("y", "height"))
+                )
+                assert min(shared) <= 1
+        assert page.tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_a_row_says_where_z_comes_from_and_the_sum_whether_it_is_the_loss(page: Page) -> None:
     k, (mu, log_var) = (
         page.tab.evaluate("state.model.order[0]"),
