@@ -180,7 +180,7 @@ def samples(models: Sequence[TrainedModel], seed: int) -> list[list[bytes]]:
 def strip(x_hat: Array) -> bytes:
     """A PNG of images (B, D) side by side, a black pixel around each."""
     tiles = np.pad(to_uint8(x_hat).reshape(-1, SIDE, SIDE), ((0, 0), (1, 1), (1, 1)))
-    return png(np.hstack(tiles))
+    return png(np.hstack([*tiles]))
 
 
 def decoded(vae: VAE, z: Array) -> Array:

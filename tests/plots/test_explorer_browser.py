@@ -351,6 +351,28 @@ def test_switching_models(page: Page) -> None:
         assert page.tab.is_visible("#unused") == (latents > 4)
 
 
+def test_moments_of_a_training_are_a_slider_on_one_scale(browser: Any, tmp_path: Path) -> None:
+    epochs = [1, 5, 20]
+    chosen = [
+        ModelOnPage(model(n).vae, f"z = 3, epoch {epoch}", f"epoch {epoch}")
+        for n, epoch in enumerate(epochs)
+    ]
+    path = tmp_path / "explorer.html"
+    path.write_text(explorer_page(chosen, TEST), encoding="utf-8")
+    page = Page(browser, path)
+    scales = set()
+    for n, (epoch, place) in enumerate(zip(epochs, (0.02, 0.5, 0.98), strict=True)):
+        page.tab.mouse.click(*page.point_on("#epoch", place, 0.5))
+        mu, _ = chosen[n].vae.encode(TEST.images[:1].reshape(1, -1) / 255)
+        assert_shows(page, mu[0], chosen[n].vae)
+        assert page.text("#epochs output") == f"epoch {epoch}"
+        scales.add(page.tab.evaluate("[state.model.range, state.axes, state.model.order].join()"))
+    assert len(scales) == 1
+    assert not page.tab.is_visible("#models")
+    assert not page.wrong
+    page.close()
+
+
 def test_the_plane_shows_what_lies_around_z(page: Page) -> None:
     page.point_on("#map", 0.5, 0.5)
     page.settle()
@@ -626,6 +648,9 @@ def test_the_address_brings_everything_back(browser: Any, page: Page, tmp_path: 
     page.tab.click("#random")
     page.tab.click("text=coin flips")
     page.tab.select_option("#across", "4")
+    page.tab.select_option("#up", "4")  # the plane has each latent once
+    across, up = page.state("axes")
+    assert up == 4 != across
     page.until("location.hash.slice(1) === stateAsText()")  # it follows a little later
     address = page.tab.url
     names = ("z", "x", "a", "b", "axes", "view", "way")

@@ -36,7 +36,7 @@ function onDrag(element, { move, tap = move, end = () => {}, grabs = () => false
     if (event.type === "pointerup" && !before) tap(event);
     if (event.type === "pointercancel" && before) {
       Object.assign(state, before);
-      changed();
+      build(); // the model may be another, too
     }
     [down, before] = [null, null];
     end();

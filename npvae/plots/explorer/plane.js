@@ -206,7 +206,9 @@ $("map").addEventListener("keydown", (event) => {
 
 for (const [k, id] of ["across", "up"].entries()) {
   $(id).addEventListener("change", () => {
-    state.axes[k] = +$(id).value;
+    const chosen = +$(id).value, other = 1 - k;
+    if (state.axes[other] === chosen) state.axes[other] = state.axes[k]; // never the same one twice
+    state.axes[k] = chosen;
     changed();
   });
 }

@@ -6,7 +6,17 @@ for (const model of models) { // latents in use first, then by KL: the one that 
   model.order = [...kl.keys()].sort((i, j) => active[j] - active[i] || kl[j] - kl[i] || i - j);
 }
 
-$("models").hidden = models.length < 2;
+// Models that differ in their epoch alone are moments of a training: a slider, on one scale.
+const moments = models.length > 1 && models.every(({ short }) => /^epoch \d+$/.test(short));
+if (moments) {
+  const range = Math.max(...models.map((model) => model.range)), { order } = models.at(-1);
+  for (const model of models) Object.assign(model, { range, order });
+}
+$("epochs").hidden = !moments;
+$("epoch").max = models.length - 1;
+$("epoch").addEventListener("input", () => setModel(models[$("epoch").value]));
+
+$("models").hidden = models.length < 2 || moments;
 $("models").append(...models.map((model, n) => {
   const label = make("label"), radio = make("input", { type: "radio", name: "model", value: n });
   label.append(radio, make("span", { textContent: model.short }));
@@ -18,6 +28,8 @@ panels.push(function drawHeader() {
   const { model } = state;
   $("about").textContent = model.name;
   document.title = `Latent explorer: ${model.name}`;
+  $("epoch").value = models.indexOf(model);
+  $("epochs").querySelector("output").textContent = model.short;
   for (const radio of document.getElementsByName("model")) {
     radio.checked = models[radio.value] === model;
   }

@@ -187,7 +187,7 @@ function stateFromText(text) { // what is absent or makes no sense is left as it
   };
   setModel(models[Number(at("model"))] ?? state.model);
   const axes = at("plane").split(",").map(Number);
-  if (axes.length === 2 && axes.every((k) => k in state.z)) state.axes = axes;
+  if (axes.length === 2 && axes.every((k) => k in state.z) && axes[0] !== axes[1]) state.axes = axes;
   const pick = parts.has("pick") ? Number(at("pick")) : -1;
   const known = Number.isInteger(pick) && pick >= 0 && pick < exampleCount;
   if (known) setImage(exampleImage(pick), label("of", data.examples.labels[pick]), pick);
