@@ -50,10 +50,10 @@ const PROMPTS = [
   {
     name: "a sum that misleads",
     task: "Pick an image, then drag z and watch bce + kl. Could a sum that is lower than before mean a better model?",
-    guesses: ["yes, lower is better", "no, it is no loss then"],
+    guesses: ["yes, lower is better", "no, it is not the loss then"],
     right: 1,
     answer: () => "kl belongs to q(z | x) and stays as it is while you drag; bce belongs to your z. The loss is "
-      + "the mean of bce over draws from q, plus kl. A z of your own is no such draw, so the sum bounds nothing: it turns grey. "
+      + "the mean of bce over draws from q, plus kl. A z of your own is no such draw, so the sum is not the loss: it turns grey. "
       + "At z = μ it is a little too low, too: press “draw ε” and see bce rise on most draws.",
   },
 ];
