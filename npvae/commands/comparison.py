@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,17 +13,17 @@ import numpy as np
 
 from npvae.core.errors import CheckpointError
 from npvae.core.parameters import Array
+from npvae.datasets.dataset import SIDE
 from npvae.model import VAE
-from npvae.plots.image_grid import image_grid, png
+from npvae.plots.image_grid import png, to_uint8
 from npvae.plots.report import ComparedRun, comparison_page
-from npvae.plots.validation import shortened
 from npvae.runs.run_directory import find_checkpoint
 from npvae.runs.trained_model import TrainedModel, save_new
 from npvae.settings import OWN_DATA, Settings, option, spelled
 
 SAMPLES = 12  # in a row of the picture
 BANDS = 2  # of rows, each with other codes
-LOSSES = ("test bce", "test kl", "bce + kl", "test loss")
+LOSSES = ("test loss", "test bce", "test kl", "bce + kl")
 NOT_COMPARED = ("epochs", "pictures_every")  # the epoch of each run has a column of its own
 
 
@@ -42,12 +43,12 @@ class Comparison(NamedTuple):
         settings = [settings_of(model) for model in models]
         names = list(dict.fromkeys(name for known in settings for name in known))
         differing = [name for name in names if len({known.get(name) for known in settings}) > 1]
-        columns = [*differing, "epoch", *LOSSES]
+        columns = [*LOSSES, *differing, "epoch"]
         runs = [
             ComparedRun(
                 folder,
                 name,
-                [*(known.get(k, "") for k in differing), *results(history[-1])],
+                [*losses(history[-1]), *(known.get(k, "") for k in differing), epoch(history[-1])],
                 history,
             )
             for folder, name, known, history in zip(
@@ -68,10 +69,15 @@ class Comparison(NamedTuple):
         )
 
 
-def results(row: Mapping[str, float]) -> list[str]:
-    """The epoch of a row of the history, and its LOSSES."""
+def losses(row: Mapping[str, float]) -> list[str]:
+    """The LOSSES of a row of the history."""
     bce, kl = row["test_bce"], row["test_kl"]
-    return [f"{row['epoch']:.0f}", *(f"{x:.2f}" for x in (bce, kl, bce + kl, row["test_loss"]))]
+    return [f"{x:.2f}" for x in (row["test_loss"], bce, kl, bce + kl)]
+
+
+def epoch(row: Mapping[str, float]) -> str:
+    """The epoch of a row of the history."""
+    return f"{row['epoch']:.0f}"
 
 
 def history_of(model: TrainedModel) -> list[dict[str, float]]:
@@ -165,32 +171,48 @@ def differ_in_data(models: Sequence[TrainedModel], differing: Sequence[str]) -> 
 def write_page(comparison: Comparison, seed: int, out: str | None) -> Path:
     """Write the page as a new file, and return its path. Raises OutputError."""
     models, runs = comparison.models, comparison.runs
-    caption = "each column is one code z, decoded by each run"
+    caption = "each column is one draw of z, decoded by each run"
+    if len({model.vae.latent_dim for model in models}) > 1:
+        caption += "; a model with fewer latents is given the first of them"
     if any(model.vae.num_classes for model in models):
         caption += "; a conditional model takes its classes in turn"
     page = comparison_page(
         f"{len(runs)} runs compared",
-        comparison.columns,
-        runs,
+        [*LOSSES, "what differs"],
+        [in_one_cell(run, comparison.columns) for run in runs],
         comparison.same,
-        samples(models, [run.short for run in runs], seed),
+        samples(models, seed),
         caption,
     )
     common = os.path.commonpath([model.path.parent.resolve().parent for model in models])
     return save_new(page.encode(), Path(out or os.path.relpath(common)), "comparison", ".html")
 
 
-def samples(models: Sequence[TrainedModel], names: Sequence[str], seed: int) -> bytes:
-    """A PNG with a row for each run, in which each column is the same code z.
+def in_one_cell(run: ComparedRun, columns: Sequence[str]) -> ComparedRun:
+    """The run with its settings as one text: columns for many settings would not fit a page."""
+    known = list(zip(columns, run.values, strict=True))
+    settings = ", ".join(f"{name} {value or 'unknown'}" for name, value in known[len(LOSSES) :])
+    return replace(run, values=[*run.values[: len(LOSSES)], settings])
+
+
+def samples(models: Sequence[TrainedModel], seed: int) -> list[list[bytes]]:
+    """BANDS of PNGs, one of each model in a band: SAMPLES images decoded from the same codes.
 
     Models with fewer latents than others take the first part of each z. A conditional model takes
     its classes in turn.
     """
     latents = max(model.vae.latent_dim for model in models)
     z = np.random.default_rng(seed).standard_normal((BANDS, SAMPLES, latents))
-    rows = [decoded(model.vae, some[:, : model.vae.latent_dim]) for some in z for model in models]
-    labels = [shortened(name) for name in names] * BANDS
-    return png(image_grid(rows, labels, band=len(models)))
+    return [
+        [strip(decoded(model.vae, some[:, : model.vae.latent_dim])) for model in models]
+        for some in z
+    ]
+
+
+def strip(x_hat: Array) -> bytes:
+    """A PNG of images (B, D) side by side, a black pixel around each."""
+    tiles = np.pad(to_uint8(x_hat).reshape(-1, SIDE, SIDE), ((0, 0), (1, 1), (1, 1)))
+    return png(np.hstack([*tiles]))
 
 
 def decoded(vae: VAE, z: Array) -> Array:

@@ -4,7 +4,8 @@
     python scripts/train.py --dataset mnist --epochs 20 --latent-dim 2 --out runs/digits
     python -m npvae.plots.readme_figures npvae/pictures runs/clothes runs/digits
 
-All images in them are made up by the models. The first folder is where the pictures go.
+All images in them are made up by the models. The first folder is where the pictures go. The page
+explorer.html there is index.html of `sh scripts/betas.sh runs/betas --examples model`.
 """
 
 from __future__ import annotations

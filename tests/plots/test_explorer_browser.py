@@ -351,6 +351,28 @@ def test_switching_models(page: Page) -> None:
         assert page.tab.is_visible("#unused") == (latents > 4)
 
 
+def test_moments_of_a_training_are_a_slider_on_one_scale(browser: Any, tmp_path: Path) -> None:
+    epochs = [1, 5, 20]
+    chosen = [
+        ModelOnPage(model(n).vae, f"z = 3, epoch {epoch}", f"epoch {epoch}")
+        for n, epoch in enumerate(epochs)
+    ]
+    path = tmp_path / "explorer.html"
+    path.write_text(explorer_page(chosen, TEST), encoding="utf-8")
+    page = Page(browser, path)
+    scales = set()
+    for n, (epoch, place) in enumerate(zip(epochs, (0.02, 0.5, 0.98), strict=True)):
+        page.tab.mouse.click(*page.point_on("#epoch", place, 0.5))
+        mu, _ = chosen[n].vae.encode(TEST.images[:1].reshape(1, -1) / 255)
+        assert_shows(page, mu[0], chosen[n].vae)
+        assert page.text("#epochs output") == f"epoch {epoch}"
+        scales.add(page.tab.evaluate("[state.model.range, state.axes, state.model.order].join()"))
+    assert len(scales) == 1
+    assert not page.tab.is_visible("#models")
+    assert not page.wrong
+    page.close()
+
+
 def test_the_plane_shows_what_lies_around_z(page: Page) -> None:
     page.point_on("#map", 0.5, 0.5)
     page.settle()
@@ -626,6 +648,9 @@ def test_the_address_brings_everything_back(browser: Any, page: Page, tmp_path: 
     page.tab.click("#random")
     page.tab.click("text=coin flips")
     page.tab.select_option("#across", "4")
+    page.tab.select_option("#up", "4")  # the plane has each latent once
+    across, up = page.state("axes")
+    assert up == 4 != across
     page.until("location.hash.slice(1) === stateAsText()")  # it follows a little later
     address = page.tab.url
     names = ("z", "x", "a", "b", "axes", "view", "way")
@@ -643,6 +668,84 @@ def test_the_address_brings_everything_back(browser: Any, page: Page, tmp_path: 
         assert odd.verdict() == "self-test passed"
         assert not odd.wrong
         odd.close()
+
+
+class Finger:
+    """Real touches, as the browser gets them from a screen: they scroll, or reach the page."""
+
+    def __init__(self, page: Page) -> None:
+        self.page, self.session = page, page.context.new_cdp_session(page.tab)
+
+    def swipe(self, selector: str, dx: float, dy: float, x: float = 0.5, y: float = 0.5) -> float:
+        """A finger comes down on an element and moves by some pixels: how far that scrolled."""
+        place = "(selector) => document.querySelector(selector).scrollIntoView({block: 'center'})"
+        self.page.tab.evaluate(place, selector)
+        self.page.settle()
+        box = self.page.tab.locator(selector).first.bounding_box()
+        left, top = box["x"] + x * box["width"], box["y"] + y * box["height"]
+        before = self.page.tab.evaluate("scrollY")
+        for step in range(13):
+            share = min(step, 12) / 12
+            point = {"x": left + share * dx, "y": top + share * dy}
+            kind = "touchMove" if step else "touchStart"
+            self.session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
+        self.session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        self.page.settle()
+        return float(self.page.tab.evaluate("scrollY") - before)
+
+
+@pytest.fixture
+def phone(browser: Any, html: str, tmp_path: Path) -> Iterator[Page]:
+    path = tmp_path / "explorer.html"
+    path.write_text(html, encoding="utf-8")
+    view = {"width": 375, "height": 740}
+    page = Page(browser, path, viewport=view, has_touch=True, is_mobile=True)
+    page.settle()
+    yield page
+    assert not page.wrong
+    page.close()
+
+
+def test_a_finger_that_scrolls_changes_nothing(phone: Page) -> None:
+    """Wherever it comes down, straight or aslant: the page scrolls, and the state stays."""
+    finger, text = Finger(phone), "stateAsText() + $('pen').value"
+    phone.tab.evaluate("moveLatents({ [state.axes[0]]: -3 })")  # not where the finger comes down
+    before = phone.tab.evaluate(text)
+    for place in ("#latents .track", "#map", "#pad", "#decoded", "#ways canvas", "#along", "#pen"):
+        for dx, dy in ((0, -150), (40, 150)):
+            assert finger.swipe(place, dx, dy) * dy < 0, place
+            assert phone.tab.evaluate(text) == before, place
+
+
+def test_a_finger_drags_sideways_and_z_itself_in_every_direction(phone: Page) -> None:
+    finger, reach = Finger(phone), phone.tab.evaluate("state.model.range")
+    (across, up), unit = phone.state("axes"), phone.tab.evaluate("$('map').clientWidth") / reach / 2
+    k = phone.tab.evaluate("state.model.order[0]")
+    finger.swipe("#latents .track", 90, 30)
+    track = phone.tab.locator("#latents .track").first.bounding_box()["width"]
+    assert phone.z[k] == pytest.approx(90 / track * 2 * reach, abs=0.05)
+    phone.tab.uncheck("#dots")
+    finger.swipe("#map", 60, 30)
+    assert phone.z[[across, up]] * unit == pytest.approx([60, -30], abs=1.5)
+    x, y = phone.tab.evaluate("Object.values(placeOf(state.z, 1))")
+    assert finger.swipe("#map", 0, -90, x, y) == 0
+    assert phone.z[[across, up]] * unit == pytest.approx([60, 60], abs=1.5)
+    # The pad: sideways at once, downwards after that or after a tap.
+    phone.tab.click("#clear")
+    finger.swipe("#pad", 60, 5, 0.3, 0.3)
+    bar = np.sum(phone.state("x"))
+    assert bar > 10
+    assert finger.swipe("#pad", 0, 60, 0.6, 0.3) == 0
+    assert np.sum(phone.state("x")) > bar + 10
+
+
+def test_what_a_finger_changed_before_the_browser_scrolls_is_undone(page: Page) -> None:
+    """The browser may take a drag over at any time: then it sends pointercancel."""
+    track, before = page.tab.locator("#latents .track").first, page.z
+    touch = {"pointerType": "touch", "pointerId": 7, "isPrimary": True, "clientY": 0}
+    for kind, x in (("pointerdown", 700), ("pointermove", 760), ("pointercancel", 760)):
+        track.dispatch_event(kind, {**touch, "clientX": x})
+        assert np.array_equal(page.z, before) == (kind != "pointermove")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -667,17 +770,161 @@ def test_it_fits_a_phone_and_can_be_touched(
 
 
 def test_what_stays_in_sight_covers_nothing_below(page: Page) -> None:
-    """The left column stays beside a long list of latents, and goes before the next section."""
+    """Image and decoded picture stay beside many latents, and go before the next section."""
     page.tab.evaluate("$('code').style.minHeight = '1400px'")
     edges = """(y) => {
         scrollTo(0, y);
         const box = (id) => $(id).getBoundingClientRect();
-        return [box("left").top, box("left").bottom, box("plane").top];
+        return [box("image").top, box("picture").top, box("self-test").top - box("picture").bottom];
     }"""
-    assert page.tab.evaluate(edges, 300)[0] == 24
-    for y in (600, 1000, 9999):
-        _, bottom, below = page.tab.evaluate(edges, y)
-        assert bottom <= below
+    assert page.tab.evaluate(edges, 600)[:2] == [24, 24]
+    for y in (600, 1800, 9999):
+        assert page.tab.evaluate(edges, y)[2] >= 0
+
+
+def test_with_two_latents_the_plane_stands_beside_the_image_in_the_first_screen(page: Page) -> None:
+    page.tab.click("#models label:nth-of-type(3)")
+    page.settle()
+    for name in ("pad", "map", "decoded"):
+        box = page.tab.locator(f"#{name}").bounding_box()
+        assert box["y"] > 0
+        assert box["y"] + box["height"] < 900
+    page.tab.click("#models label:nth-of-type(5)")  # one latent spans no plane
+    assert not page.tab.is_visible("#map")
+
+
+@pytest.mark.parametrize("width", [320, 768, 1280, 2560])
+def test_nothing_overlaps_at_any_width(page: Page, width: int) -> None:
+    page.tab.set_viewport_size({"width": width, "height": 1440})
+    parts = ("#chain", "#try", "#image", "#code", "#plane", "#journey", ".stage", "#self-test")
+    for model in (1, 3):
+        page.tab.click(f"#models label:nth-of-type({model})")
+        page.tab.evaluate("scrollTo(0, 0)")
+        page.settle()
+        boxes = [page.tab.locator(part).bounding_box() for part in parts]
+        for k, a in enumerate(boxes):
+            for b in boxes[:k]:
+                shared = (
+                    min(a[x] + a[side], b[x] + b[side]) - max(a[x], b[x])
+                    for x, side in (("x", "width"), ("y", "height"))
+                )
+                assert min(shared) <= 1
+        assert page.tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_row_says_where_z_comes_from_and_the_sum_whether_it_is_the_loss(page: Page) -> None:
+    k, (mu, log_var) = (
+        page.tab.evaluate("state.model.order[0]"),
+        VAE_1.encode(TEST.images[:1].reshape(1, -1) / 255),
+    )
+    sigma = np.exp(0.5 * log_var[0, k])
+
+    def row() -> list[float]:
+        values = page.tab.locator("#latents .latent:nth-child(1) .values b").all_inner_texts()
+        return [float(text.replace("\N{MINUS SIGN}", "-")) for text in values]
+
+    def void() -> bool:
+        page.settle()
+        return bool(page.tab.evaluate("$('loss').parentElement.classList.contains('void')"))
+
+    page.settle()
+    assert row() == pytest.approx([mu[0, k], sigma, 0, mu[0, k]], abs=0.006)
+    assert "mean of q" in page.text("#unit")
+    assert not void()
+    page.tab.click("#epsilon")
+    assert (page.z[k] - mu[0, k]) / sigma == pytest.approx(row()[2], abs=0.006)
+    assert not void()
+    page.until("location.hash.slice(1) === stateAsText()")
+    address = page.tab.evaluate("location.hash.slice(1)")
+    for act in ("drag", "#random", "#zero", "#ways canvas"):
+        if act.startswith("#"):
+            page.tab.click(act)
+        else:
+            page.drag("#latents .latent:nth-child(1) .track", (0.4, 0.5), (0.6, 0.5))
+        assert void(), act
+        assert "not the loss" in page.text("#unit")
+        page.tab.evaluate("(text) => stateFromText(text)", address)
+        assert not void()
+    page.tab.click(CHOOSE_IT)
+    assert not void()
+    choose_class(page, (int(TEST.labels[0]) + 1) % 10)
+    assert void()
+    page.tab.click("#clear")
+    assert "once there is an image" in page.text("#unit")
+
+
+def test_the_plane_compares_codes_with_the_prior(page: Page) -> None:
+    """White circles of the prior, the ellipse of q, and how many codes lie outside."""
+    page.tab.uncheck("#dots")
+    (across, up), reach = page.state("axes"), page.tab.evaluate("state.model.range")
+    page.tab.evaluate("moveLatents(state.z.map(() => 3))")  # the dot of z is elsewhere
+    mu, log_var = VAE_1.encode(TEST.images[:1].reshape(1, -1) / 255)
+    sigma = np.exp(0.5 * log_var[0])
+    page.point_on("#map", 0.5, 0.5)
+    page.settle()
+    around = np.array([[np.cos(t), np.sin(t)] for t in (0.3, 2, 4.4)])
+    prior = np.concatenate([around, 2 * around])
+    posterior = mu[0, [across, up]] + prior * sigma[[across, up]]
+    inside = posterior[np.abs(posterior).max(axis=1) < reach]
+    colors = """(places) => {
+        const map = $("map"), at = (v) => Math.round((v / state.model.range + 1) / 2 * map.width);
+        const copy = new OffscreenCanvas(map.width, map.width)
+            .getContext("2d", { willReadFrequently: true });
+        copy.drawImage(map, 0, 0);
+        return places.map(([x, y]) => [...copy.getImageData(at(x) - 2, at(-y) - 2, 5, 5).data]);
+    }"""
+    white, blue = (
+        np.reshape(page.tab.evaluate(colors, some.tolist()), (len(some), 25, 4))
+        for some in (prior, inside)
+    )
+    assert (white[..., :3].min(axis=2) > 200).any(axis=1).all()
+    assert len(inside) > 2
+    assert (blue[..., 2] > blue[..., 0] + 70).any(axis=1).all()
+    codes, _ = VAE_1.encode(TEST.images.reshape(-1, 784) / 255)
+    outside = np.mean(np.hypot(codes[:, across], codes[:, up]) > 2)
+    assert f"second circle lie {100 * outside:.0f} %" in page.text("#outside")
+
+
+def test_prompts_ask_for_a_guess_and_can_be_dismissed(browser: Any, page: Page) -> None:
+    count = page.tab.locator("#prompts button").count()
+    assert count == 5
+    for model in range(1, len(MODELS) + 2):
+        page.tab.click(f"#models label:nth-of-type({model})")
+        for n in range(1, count + 1):
+            page.tab.evaluate("(n) => openPrompt(n)", n - 1)
+            assert page.text("#answer") == ""
+            page.tab.click("#guesses button:last-child")
+            assert len(page.text("#answer")) > 60
+            assert not {"NaN", "undefined"} & set(page.text("#answer").replace(".", "").split())
+    again = Page(browser, Path(page.tab.evaluate("location.pathname")), "#try=2")
+    assert "How large is" in again.text("#task")
+    assert again.tab.evaluate("state.picked") == 0
+    again.tab.click("#dismiss")
+    again.tab.reload()  # with #try=2 still there or not: the state has taken its place
+    assert again.tab.is_visible("#try") == ("try=" in again.tab.url)
+    assert not again.wrong
+    again.close()
+
+
+def test_words_have_a_definition_at_a_touch(phone: Page) -> None:
+    words = phone.tab.locator(".word:visible")
+    assert {word.get_attribute("data-word") for word in words.all()} >= {"kl", "latent", "prior"}
+    for word in words.all():
+        word.tap()
+        box = phone.tab.locator("#definition").bounding_box()
+        assert len(phone.text("#definition")) > 40
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= 375
+
+
+def test_single_letter_shortcuts_can_be_switched_off(page: Page) -> None:
+    page.tab.uncheck("#shortcuts")
+    before = page.z
+    page.tab.locator("body").press("r")
+    np.testing.assert_array_equal(page.z, before)
+    page.tab.reload()
+    page.settle()
+    assert not page.tab.is_checked("#shortcuts")
 
 
 def test_everything_has_a_name_for_screen_readers(page: Page) -> None:
@@ -693,7 +940,8 @@ def test_the_page_in_the_repository(browser: Any) -> None:
     page = Page(browser, Path(npvae.__file__).with_name("pictures") / "explorer.html")
     page.settle()
     assert page.verdict() == "self-test passed"
-    assert page.tab.locator("#latents .track").count() == 10
+    assert page.tab.locator("#models label").count() == 5
+    assert page.tab.locator("#latents .track").count() == 2
     assert page.pixels("#decoded").std() > 20  # something is to be seen
     assert not page.wrong
     page.close()

@@ -9,7 +9,11 @@ from base64 import b64encode
 from dataclasses import replace
 from typing import Any
 
-from npvae.plots.report import ComparedRun, Report, comparison_page, report_page
+import numpy as np
+import pytest
+
+from npvae.plots.report import FOLDER, ComparedRun, Report, comparison_page, report_page
+from tests.plots.test_latent_scatter import EYES, linear, oklab, rgb
 
 
 def history(epochs: int) -> list[dict[str, float]]:
@@ -61,7 +65,30 @@ def test_the_page_links_its_pictures_and_asks_for_nothing_else() -> None:
     links = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert {"images/sampled_epoch4.png", "images/rec_epoch4.png", "loss.png"} <= set(links)
     assert all(re.fullmatch(r"data:,|[\w/]+\.(png|gif|csv|json|html)", link) for link in links)
-    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+    assert "http" not in re.sub("http://www.w3.org/2000/svg|http-equiv", "", page)
+
+
+@pytest.mark.parametrize("name", ["page.html", "comparison.html"])
+def test_the_browser_is_told_to_refuse_every_network(name: str) -> None:
+    policy = re.search(r"default-src 'none'[^\"]*", (FOLDER / name).read_text("utf-8"))
+    assert policy
+    assert set(re.findall(r"[\w-]+:", policy[0])) <= {"file:", "data:"}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("eye", EYES)
+def test_every_eye_can_tell_the_runs_of_a_comparison_apart(eye: str, scheme: str) -> None:
+    """As lines on the surface of the page: WCAG asks for a contrast of 3."""
+    style = (FOLDER / "style.css").read_text("utf-8")
+    light, dark = re.findall(r"--surface: (#\w{6}).*?((?:\s+--run\d: #\w{6};)+)", style, re.DOTALL)
+    ground, runs = light if scheme == "light" else dark
+    colors = np.array([rgb(color) for color in [ground, *re.findall("#\\w{6}", runs)]])
+    lab = oklab(colors[1:], eye)
+    distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
+    assert len(lab) == 6
+    assert distance[~np.eye(len(lab), dtype=bool)].min() > 0.15
+    luminance = linear(colors) @ [0.2126, 0.7152, 0.0722] + 0.05
+    assert (np.maximum(luminance, luminance[0]) / np.minimum(luminance, luminance[0]))[1:].min() > 3
 
 
 def test_words_cannot_break_the_page() -> None:
@@ -89,10 +116,11 @@ def test_equal_reports_give_equal_pages() -> None:
 
 def test_a_comparison_holds_its_runs_and_its_picture() -> None:
     runs = [ComparedRun(f"runs/{name}", name, ["1", name], history(3)) for name in "ab"]
-    page = comparison_page("Two runs", ["beta", "loss"], runs, "all else", b"a picture", "of <z>")
+    samples = [[b"one", b"two"]]
+    page = comparison_page("Two runs", ["beta", "loss"], runs, "all else", samples, "of <z>")
     data = data_of(page)
     assert data["columns"] == ["beta", "loss"]
     assert [run["values"] for run in data["runs"]] == [["1", "a"], ["1", "b"]]
     assert data["same"] == "all else"
-    assert f"data:image/png;base64,{b64encode(b'a picture').decode()}" in page
+    assert data["samples"] == [[b64encode(png).decode() for png in samples[0]]]
     assert "of &lt;z&gt;" in page

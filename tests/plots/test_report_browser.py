@@ -41,6 +41,18 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def wait_for(page: Any, condition: str) -> None:
+    """Wait until a condition in JavaScript holds; the page itself may not evaluate texts."""
+    pause = "await new Promise(requestAnimationFrame)"
+    while True:
+        try:
+            page.evaluate(f"async () => {{ while (!({condition})) {pause}; }}")
+            return
+        except Exception as error:
+            if "navigation" not in str(error):  # the page has not reloaded itself meanwhile
+                raise
+
+
 def open_page(page: Any, folder: Path, text: str) -> None:
     path = folder / "report.html"
     path.write_text(text, "utf-8")
@@ -56,7 +68,7 @@ def test_the_slider_shows_the_pictures_and_losses_of_its_epoch(page: Any, folder
     row = REPORT.history[0]
     assert f"epoch 1: test loss {row['test_loss']:.2f}" in page.inner_text("#epoch-words")
     assert f"test {row['test_kl']:.2f}" in page.inner_text("#kl figcaption")
-    page.wait_for_function("document.getElementById('samples').naturalWidth > 100")
+    wait_for(page, "document.getElementById('samples').naturalWidth > 100")
 
 
 def test_curves_floor_and_baseline_latents_and_commands_are_there(page: Any, folder: Path) -> None:
@@ -80,7 +92,7 @@ def test_while_the_run_lasts_it_reloads_and_keeps_the_chosen_epoch(page: Any, fo
     for kind in ("sampled", "rec"):
         shutil.copy(folder / f"images/{kind}_epoch4.png", folder / f"images/{kind}_epoch6.png")
     (folder / "report.html").write_text(report_page(more), "utf-8")
-    page.wait_for_function("document.getElementById('status').textContent.includes('is done')")
+    wait_for(page, "document.getElementById('status').textContent.includes('is done')")
     assert page.get_attribute("#samples", "src") == "images/sampled_epoch1.png"
     page.locator("#epoch").press("End")
     assert page.get_attribute("#samples", "src") == "images/sampled_epoch6.png"
@@ -103,6 +115,38 @@ def test_holes_and_runs_without_pictures_are_shown(page: Any, folder: Path) -> N
     assert "test bce + kl" in page.inner_text("#gauge")
 
 
+def test_the_epoch_with_the_lowest_validation_loss_is_named_and_marked(
+    page: Any, folder: Path
+) -> None:
+    rows = [{**row, "validation_bce": 1.0, "validation_kl": 2.0} for row in history(5)]
+    for row, loss in zip(rows, (300.0, 250.0, 240.0, 240.0, 260.0), strict=True):
+        row["validation_loss"] = loss
+    open_page(page, folder, report_page(replace(REPORT, history=rows)))
+    assert "240.00, after epoch 4" in page.inner_text("#best")
+    assert page.locator("#loss path.validation").count() == 1
+    assert page.locator("#loss circle").count() == 1
+    assert "best epoch 4: 240.00" in page.inner_text("#loss figcaption")
+
+
+def test_a_report_links_only_what_every_run_has(page: Any, folder: Path) -> None:
+    """Without pictures there is no loss.png; with those of one epoch there is nothing to play."""
+    open_page(page, folder, report_page(replace(REPORT, pictures=[])))
+    links = [link.get_attribute("href") for link in page.locator("a[href]:visible").all()]
+    assert links == ["metrics.csv", "run.json"]
+    open_page(page, folder, report_page(replace(REPORT, pictures=[4])))
+    assert page.is_visible("#samples")
+    assert page.is_hidden("#play")
+
+
+def test_values_off_the_chart_are_marked(page: Any, folder: Path) -> None:
+    rows = history(9)
+    rows[4]["test_kl"] = 1e9
+    open_page(page, folder, report_page(replace(REPORT, history=rows)))
+    assert page.locator("#kl path.off").count() == 1
+    assert page.locator("#bce path.off").count() == 0
+    assert "off the chart" in page.inner_text("#kl figcaption")
+
+
 @pytest.mark.parametrize("width", [360, 1400])
 def test_no_width_makes_it_scroll_sideways(width: int, page: Any, folder: Path) -> None:
     page.set_viewport_size({"width": width, "height": 800})
@@ -112,9 +156,18 @@ def test_no_width_makes_it_scroll_sideways(width: int, page: Any, folder: Path) 
 
 def test_a_comparison_has_a_row_and_curves_for_each_run(page: Any, tmp_path: Path) -> None:
     save_png(tmp_path / "samples.png", grid(noise(4), 1, ""))
-    runs = [ComparedRun(name, name, [name], history(n)) for n, name in enumerate("abc", start=2)]
+    names = ["a" * 60, "b", "c"]
+    runs = [
+        ComparedRun(name, name, ["1.00", "optimizer adam, " * 20], history(n))
+        for n, name in enumerate(names, start=2)
+    ]
     picture = (tmp_path / "samples.png").read_bytes()
-    open_page(page, tmp_path, comparison_page("Three", ["beta"], runs, "", picture, "the same"))
+    open_page(
+        page, tmp_path, comparison_page("Three", ["loss", "all"], runs, "", [[picture] * 3], "")
+    )
     assert page.locator("#table tbody tr").count() == 3
+    for width in (320, 375, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.locator("#kl path.curve").count() == 6
-    page.wait_for_function("document.querySelector('img').naturalWidth > 0")
+    wait_for(page, "document.querySelector('img').naturalWidth > 0")

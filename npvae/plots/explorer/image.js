@@ -13,13 +13,14 @@ panels.push(function drawImage() {
 
 // --- the pen ---
 
-let last = null; // where the pen is while it is down
+let last = null; // where the pen is while it draws
 function penAt(event) {
   const box = $("pad").getBoundingClientRect(), pixel = box.width / SIDE;
   return { x: (event.clientX - box.left) / pixel, y: (event.clientY - box.top) / pixel };
 }
 
 function stroke(event) {
+  last ??= penAt(event);
   const x = Float32Array.from(state.x ?? NO_IMAGE);
   for (const moved of event.getCoalescedEvents?.() ?? []) {
     const to = penAt(moved);
@@ -32,15 +33,21 @@ function stroke(event) {
   setImage(x, state.classOfX);
 }
 
-$("pad").addEventListener("pointerdown", (event) => {
-  if (event.button) return;
-  event.preventDefault();
-  $("pad").setPointerCapture(event.pointerId);
-  last = penAt(event);
-  stroke(event);
+// A finger draws sideways at once, and in every direction after a tap on the pad.
+let armed = false;
+onDrag($("pad"), {
+  move(event) {
+    armed = true;
+    stroke(event);
+  },
+  tap(event) {
+    if (event.pointerType === "touch" && !armed) armed = true;
+    else stroke(event);
+  },
+  end: () => (last = null),
+  grabs: () => armed,
 });
-$("pad").addEventListener("pointermove", (event) => last && stroke(event));
-for (const end of ["pointerup", "pointercancel"]) $("pad").addEventListener(end, () => (last = null));
+addEventListener("pointerdown", (event) => (armed &&= event.target === $("pad")));
 
 // --- files, by the button or dropped anywhere on the page ---
 
@@ -78,7 +85,7 @@ $("clear").addEventListener("click", clearImage);
 
 function meanCode() {
   stopPlaying();
-  if (state.q) setCode(state.q.mu);
+  if (state.q) setCode(state.q.mu, "mean");
 }
 
 function clearImage() {

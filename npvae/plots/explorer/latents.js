@@ -1,7 +1,7 @@
 "use strict";
 // One row for each latent: a filmstrip of what it would change is the track of its slider.
 //
-// Under the track lies the prior's curve, and, where there is an image, mu and sigma of q(z | x).
+// Above the strip lies mu and sigma of q(z | x), where there is an image, under it the prior's curve.
 // The rows are sorted by KL on the test images; what the model does not use is folded away.
 
 const FRAMES = 13; // pictures in a filmstrip, odd: the middle one is at 0
@@ -10,6 +10,8 @@ let rows = [];
 const shareOf = (value) => (value / state.model.range + 1) / 2; // of the track, from its left end
 const percent = (share) => `${(100 * Math.min(Math.max(share, 0), 1)).toFixed(2)}%`;
 const nameOf = (k) => `z${k}`;
+const two = (value) => value.toFixed(2).replace("-", "−");
+const sigmaText = (sigma) => (sigma < 0.095 ? sigma.toPrecision(1) : two(sigma)); // not "0.00"
 
 builders.push(function buildLatents() {
   const { model } = state;
@@ -31,16 +33,17 @@ function buildRow(k) {
     <div class="name" title="${nats.toFixed(2)} nats: the KL of this latent, over test images">
       <i>z</i><sub>${k}</sub><span class="nats"><span></span></span><small>${nats.toFixed(2)}</small></div>
     <div class="track">
+      <span class="posterior"></span>
       <canvas class="film" width="${FRAMES * SIDE}" height="${SIDE}"></canvas>
       <svg class="prior" viewBox="-1 0 2 1" preserveAspectRatio="none" aria-hidden="true"><path></path></svg>
-      <span class="posterior"></span>
       <input type="range" step="0.01" aria-label="latent ${k}, ${nats.toFixed(2)} nats">
       <span class="handle"></span>
     </div>
-    <span class="value"></span>`;
+    <p class="values">${["μ", "σ", "ε", "z"].map((name) => `<span><i>${name}</i> <b></b></span>`).join("")}</p>`;
   const part = (name) => element.querySelector(name);
   const row = { k, used, element, input: part("input") };
-  for (const name of ["handle", "value", "posterior"]) row[name] = part(`.${name}`);
+  for (const name of ["handle", "posterior"]) row[name] = part(`.${name}`);
+  row.values = element.querySelectorAll(".values b");
   part(".nats span").style.width = percent(nats / Math.max(...model.kl, 1e-9));
   part("path").setAttribute("d", priorCurve(model.range));
   row.input.min = -model.range;
@@ -67,51 +70,45 @@ function priorCurve(range) {
 }
 
 function listen({ k, input }, track) {
-  const take = (event) => {
-    const box = track.getBoundingClientRect(), share = (event.clientX - box.left) / box.width;
-    setLatent(k, (Math.min(Math.max(share, 0), 1) * 2 - 1) * state.model.range);
-  };
-  let dragging = false;
-  track.addEventListener("pointerdown", (event) => {
-    if (event.button) return;
-    dragging = true;
-    if (event.pointerType === "touch") return; // it may become a scroll: wait for the first move
-    event.preventDefault();
-    track.setPointerCapture(event.pointerId);
-    input.focus({ preventScroll: true });
-    take(event);
+  onDrag(track, {
+    move(event) {
+      const box = track.getBoundingClientRect(), share = (event.clientX - box.left) / box.width;
+      moveLatents({ [k]: (Math.min(Math.max(share, 0), 1) * 2 - 1) * state.model.range });
+    },
   });
-  track.addEventListener("pointermove", (event) => dragging && take(event));
-  track.addEventListener("pointerup", (event) => {
-    if (dragging && event.pointerType === "touch") take(event);
-    dragging = false;
-  });
-  track.addEventListener("pointercancel", () => (dragging = false));
-  track.addEventListener("dblclick", () => setLatent(k, 0));
-  input.addEventListener("input", () => setLatent(k, +input.value)); // by a screen reader
+  focusByMouse(track, input);
+  track.addEventListener("dblclick", () => moveLatents({ [k]: 0 }));
+  input.addEventListener("input", () => moveLatents({ [k]: +input.value })); // by a screen reader
   input.addEventListener("keydown", (event) => {
     const sign = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
     if (!sign || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     const moved = state.z[k] + sign * (event.shiftKey ? 0.01 : 0.1);
-    setLatent(k, Math.round(1000 * moved) / 1000);
+    moveLatents({ [k]: Math.round(1000 * moved) / 1000 });
   });
 }
 
 panels.push(function drawLatents() {
   const { z, q } = state;
-  for (const { k, input, handle, value, posterior } of rows) {
+  for (const { k, input, handle, values, posterior } of rows) {
+    const mu = q?.mu[k], sigma = q && Math.exp(0.5 * q.logVar[k]);
     input.value = z[k];
     input.setAttribute("aria-valuetext", z[k].toFixed(2));
     handle.style.left = percent(shareOf(z[k]));
-    value.textContent = z[k].toFixed(2).replace("-", "−");
+    const known = q ? [two(mu), sigmaText(sigma), two((z[k] - mu) / sigma)] : ["–", "–", "–"];
+    [...known, two(z[k])].forEach((text, n) => (values[n].textContent = text));
     posterior.hidden = !q;
     if (!q) continue;
-    const mu = q.mu[k], sigma = Math.exp(0.5 * q.logVar[k]);
     posterior.style.left = percent(shareOf(mu - sigma));
     posterior.style.right = percent(1 - shareOf(mu + sigma));
-    posterior.title = `q(z | x): μ ${mu.toFixed(2)}, σ ${sigma.toFixed(2)}`;
   }
+});
+
+panels.push(function drawChain() { // the numbers of the first row, or of the first two
+  const { model, q, z } = state, first = model.order.slice(0, 2);
+  const more = model.latent_dim > 2 ? ", …" : "";
+  $("chain-q").textContent = q ? first.map((k) => `${two(q.mu[k])} ± ${sigmaText(Math.exp(0.5 * q.logVar[k]))}`).join(", ") + more : "–";
+  $("chain-z").textContent = first.map((k) => two(z[k])).join(", ") + more;
 });
 
 $("unused").addEventListener("toggle", changed);

@@ -19,10 +19,21 @@ panels.push(function drawPicture() {
   $("bce").textContent = x ? bce.toFixed(1) : "–";
   $("kl").textContent = x ? kl.toFixed(1) : "–";
   $("loss").textContent = x ? (bce + kl).toFixed(1) : "–";
-  $("unit").textContent = !x ? "nats, once there is an image"
-    : view === "bce" ? `nats; in the map white is ${WORST} nats or more` : "nats, for the image x and this z";
+  $("unit").textContent = whatTheSumIs() + (view === "bce" ? ` In the map white is ${WORST} nats or more.` : "");
+  $("loss").parentElement.classList.toggle("void", !isLoss());
   drawShell();
 });
+
+const sameClass = () => !state.model.classes || state.c === state.classOfX;
+const isLoss = () => state.origin !== "" && sameClass();
+
+function whatTheSumIs() { // the loss is kl plus the mean of bce over draws of z from q(z | x)
+  if (!state.x) return "Nats, once there is an image.";
+  if (!sameClass()) return "x̂ has another class than x, so the sum is not the loss.";
+  if (state.origin === "draw") return "Nats, for one draw of z from q(z | x).";
+  if (state.origin === "mean") return "Nats, at the mean of q(z | x). The loss averages over draws of z.";
+  return "This z does not come from q(z | x), but kl is still that of q: the sum is not the loss.";
+}
 
 function drawShell() {
   const r = norm(state.z), share = 100 * shell.shareWithin(r);

@@ -6,7 +6,17 @@ for (const model of models) { // latents in use first, then by KL: the one that 
   model.order = [...kl.keys()].sort((i, j) => active[j] - active[i] || kl[j] - kl[i] || i - j);
 }
 
-$("models").hidden = models.length < 2;
+// Models that differ in their epoch alone are moments of a training: a slider, on one scale.
+const moments = models.length > 1 && models.every(({ short }) => /^epoch \d+$/.test(short));
+if (moments) {
+  const range = Math.max(...models.map((model) => model.range)), { order } = models.at(-1);
+  for (const model of models) Object.assign(model, { range, order });
+}
+$("epochs").hidden = !moments;
+$("epoch").max = models.length - 1;
+$("epoch").addEventListener("input", () => setModel(models[$("epoch").value]));
+
+$("models").hidden = models.length < 2 || moments;
 $("models").append(...models.map((model, n) => {
   const label = make("label"), radio = make("input", { type: "radio", name: "model", value: n });
   label.append(radio, make("span", { textContent: model.short }));
@@ -18,6 +28,8 @@ panels.push(function drawHeader() {
   const { model } = state;
   $("about").textContent = model.name;
   document.title = `Latent explorer: ${model.name}`;
+  $("epoch").value = models.indexOf(model);
+  $("epochs").querySelector("output").textContent = model.short;
   for (const radio of document.getElementsByName("model")) {
     radio.checked = models[radio.value] === model;
   }
@@ -35,27 +47,32 @@ const KEYS = {
   },
   a: () => setAnchor("a"),
   b: () => setAnchor("b"),
-  n: () => setModel(models[(models.indexOf(state.model) + 1) % models.length]),
+  n: () => models.length > 1 && setModel(models[(models.indexOf(state.model) + 1) % models.length]),
   s: savePicture,
   " ": togglePlaying,
 };
 
 addEventListener("keydown", (event) => {
   const { target } = event;
-  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || !KEYS[event.key]) return;
+  if (!$("shortcuts").checked || event.ctrlKey || event.metaKey || event.altKey || event.repeat || !KEYS[event.key]) return;
   if (target.closest("select, summary") || (event.key === " " && target.closest("button, input, a"))) return;
   event.preventDefault();
   KEYS[event.key]();
 });
 
-addEventListener("hashchange", () => {
-  if (location.hash.includes("=")) stateFromText(location.hash.slice(1));
-});
+$("next-model").hidden = models.length < 2;
+$("shortcuts").checked = remembered("shortcuts") !== "false";
+$("shortcuts").addEventListener("change", () => remembered("shortcuts", $("shortcuts").checked));
 
-if (location.hash.includes("=")) stateFromText(location.hash.slice(1));
-else {
-  setModel(models[0]);
-  if (exampleCount) pickExample(0);
+function readAddress() {
+  const text = location.hash.slice(1), parts = new URLSearchParams(text);
+  if (parts.has("z")) stateFromText(text);
+  if (parts.has("try") && !(open >= 0)) openPrompt(parts.get("try") - 1);
 }
+addEventListener("hashchange", readAddress);
+
+setModel(models[0]);
+if (exampleCount) pickExample(0);
+readAddress();
 frame();
 setTimeout(selfTest); // after the first picture

@@ -23,6 +23,7 @@ const state = {
   classOfX: 0, // the class that the encoder is given with x
   picked: -1, // which of the examples x is
   q: null, // { mu, logVar } of x
+  origin: "", // of z: "mean" or "draw" of q(z | x), or "" for any other
   view: "picture",
   axes: [0, 0], // the latents of the plane
   a: null,
@@ -33,6 +34,7 @@ const state = {
 };
 
 const panels = []; // functions that draw from the state
+const afterwards = []; // functions that draw once the backlog is done
 const backlog = { jobs: [], next: 0, left: 0 };
 const BUDGET = 7; // milliseconds of a frame for the backlog; a frame has 16
 let awaited = true; // whether a frame has been asked for; start.js draws the first one itself
@@ -48,20 +50,21 @@ function askForFrame() {
   awaited = true;
 }
 
-function frame() {
+function frame(now, budget = BUDGET) {
   awaited = false;
   if (!state.logits) {
     state.logits = decode(state.z);
     for (const draw of panels) draw();
     rememberSoon();
   }
-  const end = performance.now() + BUDGET;
+  const end = performance.now() + budget;
   while (backlog.left && performance.now() < end) {
     backlog.jobs[backlog.next]();
     backlog.next = (backlog.next + 1) % backlog.jobs.length;
     backlog.left--;
   }
   if (backlog.left) askForFrame();
+  else for (const draw of afterwards) draw();
 }
 
 const decode = (z) => state.model.decode(z, state.c); // in the class that is chosen
@@ -71,15 +74,14 @@ const settled = () => !awaited && !backlog.left;
 
 // --- what changes the state ---
 
-function setCode(z) {
-  state.z = Float64Array.from(z);
+function setCode(z, origin = "") {
+  Object.assign(state, { z: Float64Array.from(z), origin });
   changed();
 }
 
-function setLatent(k, value) {
+function moveLatents(values) { // { latent: value }
   stopPlaying();
-  state.z[k] = value;
-  changed();
+  setCode(Object.assign([...state.z], values));
 }
 
 function setClass(c) { // of what is decoded: z and q(z | x, c) stay, "this handwriting, as a 7"
@@ -94,8 +96,7 @@ function setImage(x, classOfX = state.c, picked = -1) { // null takes the image 
   if (!x && state.view === "bce") state.view = "picture";
   Object.assign(state, { x, classOfX, picked });
   state.q = x && encode(x);
-  if (x) state.z = Float64Array.from(state.q.mu);
-  changed();
+  setCode(x ? state.q.mu : state.z, x ? "mean" : "");
 }
 
 function pickExample(n) {
@@ -116,7 +117,7 @@ function exampleName(n) {
 
 function drawEpsilon() {
   stopPlaying();
-  if (state.q) setCode(reparameterize(state.q, state.z.map(normal)));
+  if (state.q) setCode(reparameterize(state.q, state.z.map(normal)), "draw");
   else setCode(state.z.map(normal)); // without an image, q is the prior
 }
 
@@ -125,7 +126,7 @@ function setModel(model) {
   const fit = (z) => z && Float64Array.from({ length: model.latent_dim }, (_, k) => z[k] ?? 0);
   Object.assign(state, { model, z: fit(state.z), a: null, b: null });
   state.q = state.x && encode(state.x);
-  if (state.q) state.z = Float64Array.from(state.q.mu);
+  if (state.q) Object.assign(state, { z: Float64Array.from(state.q.mu), origin: "mean" });
   const used = [...model.order, ...model.order];
   state.axes = [used[0], used[1]];
   setDefaultAnchors();
@@ -165,8 +166,8 @@ function rememberSoon() { // not at once: browsers allow some hundred changes of
 const codeAsText = (z) => Array.from(z, (value) => +value.toFixed(4)).join(",");
 
 function stateAsText() {
-  const { model, z, c, x, classOfX, picked, view, axes, a, b, way, t } = state;
-  const parts = { model: models.indexOf(model), z: codeAsText(z), view, plane: axes.join(",") };
+  const { model, z, origin, c, x, classOfX, picked, view, axes, a, b, way, t } = state;
+  const parts = { model: models.indexOf(model), z: codeAsText(z), origin, view, plane: axes.join(",") };
   Object.assign(parts, { a: codeAsText(a), b: codeAsText(b), way, t: t.toFixed(3) });
   if (model.classes) Object.assign(parts, { c, of: classOfX });
   if (picked >= 0) parts.pick = picked;
@@ -186,13 +187,15 @@ function stateFromText(text) { // what is absent or makes no sense is left as it
   };
   setModel(models[Number(at("model"))] ?? state.model);
   const axes = at("plane").split(",").map(Number);
-  if (axes.length === 2 && axes.every((k) => k in state.z)) state.axes = axes;
+  if (axes.length === 2 && axes.every((k) => k in state.z) && axes[0] !== axes[1]) state.axes = axes;
   const pick = parts.has("pick") ? Number(at("pick")) : -1;
   const known = Number.isInteger(pick) && pick >= 0 && pick < exampleCount;
   if (known) setImage(exampleImage(pick), label("of", data.examples.labels[pick]), pick);
   else setImage(pixelsFromText(at("x")), label("of", 0));
   state.c = label("c", state.classOfX);
-  state.z = code("z") ?? state.z;
+  const z = code("z");
+  if (z) state.origin = state.x && ["mean", "draw"].includes(at("origin")) ? at("origin") : "";
+  state.z = z ?? state.z;
   state.a = code("a") ?? state.a;
   state.b = code("b") ?? state.b;
   if (["picture", "coins", "bce"].includes(at("view"))) state.view = at("view");

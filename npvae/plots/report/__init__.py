@@ -71,14 +71,17 @@ def comparison_page(
     columns: Sequence[str],
     runs: Sequence[ComparedRun],
     same: str,
-    samples_png: bytes,
+    samples: Sequence[Sequence[bytes]],
     samples_words: str,
 ) -> str:
-    """The HTML text of a comparison; the picture of samples is part of it."""
-    data = {"columns": columns, "runs": [vars(run) for run in runs], "same": same}
-    samples = b64encode(samples_png).decode()
-    words = {"title": title, "samples": samples, "samples_words": samples_words}
-    return page("comparison.html", words, data)
+    """The HTML text of a comparison. `samples` are bands of PNGs, one of each run in a band."""
+    data = {
+        "columns": columns,
+        "runs": [vars(run) for run in runs],
+        "same": same,
+        "samples": [[b64encode(png).decode() for png in band] for band in samples],
+    }
+    return page("comparison.html", {"title": title, "samples_words": samples_words}, data)
 
 
 def page(name: str, words: Mapping[str, str], data: Any) -> str:

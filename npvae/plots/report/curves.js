@@ -78,12 +78,17 @@ function panel(figure, title, series, lines = {}) {
   const clip = `clip-${figure.id}`;
   put("clipPath", { id: clip }).append(element("rect", { x: LEFT, y: TOP, width: WIDTH - LEFT, height: BOTTOM - TOP }));
   const inside = put("g", { "clip-path": `url(#${clip})` });
+  const markAt = (left, edge, length, { name, color }, value) => // an arrow at the edge: off the chart
+    put("path", { class: "off", d: `M${left} ${edge}l-4 ${length}h8z`, fill: color })
+      .append(element("title", {}, `${name}: ${value.toPrecision(4)}, off the chart`));
   for (const s of series) {
     let path = "", pen = "M";
     s.values.forEach((value, k) => {
       if (value === null) { pen = "M"; return; } // not finite: a hole
       path += `${pen}${x(s.epochs[k]).toFixed(1)} ${y(value).toFixed(1)}`;
       pen = "L";
+      if (value > yRange[1]) markAt(x(s.epochs[k]), TOP, 7, s, value);
+      if (value < yRange[0]) markAt(x(s.epochs[k]), BOTTOM, -7, s, value);
       if (s.values.length < 3) inside.append(element("circle", { cx: x(s.epochs[k]), cy: y(value), r: 3.5, fill: s.color }));
     });
     inside.append(element("path", { class: `curve ${s.kind || ""}`, d: path, style: `stroke: ${s.color}` }));
@@ -99,11 +104,13 @@ function panel(figure, title, series, lines = {}) {
     for (const s of series) {
       const value = s.values[s.epochs.findLastIndex((e) => e <= epoch)]; // of a shorter run, its last
       if (value === undefined || s.kind === "train") continue;
-      const word = document.createElement("span");
-      word.style.color = s.color;
-      word.textContent = `${s.name} ${value === null ? "not finite" : value.toFixed(2)}`;
+      const word = document.createElement("span"), key = document.createElement("i");
+      key.className = "key";
+      key.style.background = s.color;
+      word.append(key, `${s.name} ${value === null ? "not finite" : value.toFixed(2)}`);
       words.push(word);
     }
+    if (svg.querySelector(".off")) words.push("arrows at the edge: off the chart");
     caption.replaceChildren(...words);
   };
   const nearest = (event) => {

@@ -20,13 +20,20 @@ $("progress").hidden = done;
 // ---- losses
 
 const column = (name) => rows.map((row) => row[name]);
-const pairOf = (part) => ["train", "test"].map((split) => (
-  { name: split, color: `var(--${split})`, epochs: column("epoch"), values: column(`${split}_${part}`) }));
+const splits = ["train", "test", "validation"].filter((split) => `${split}_loss` in newest);
+const curvesOf = (part) => splits.map((split) => (
+  { name: split, kind: split === "validation" ? split : "", color: `var(--${split})`, epochs: column("epoch"), values: column(`${split}_${part}`) }));
+const lower = (best, row) => (row.validation_loss <= best.validation_loss ? row : best); // the last of equals
+const best = splits.includes("validation") ? rows.reduce(lower) : null;
+const mark = best ? [{ name: `best epoch ${best.epoch}:`, kind: "best", color: "var(--validation)", epochs: [best.epoch], values: [best.validation_loss] }] : [];
+$("best").hidden = !best;
+if (best) $("best").textContent = `The lowest validation loss is ${nats(best.validation_loss)}, after epoch ${best.epoch}: `
+  + `best.npz is the model of that epoch, with a test loss of ${nats(best.test_loss)}.`;
 const bounds = { floor: data.floor, baseline: data.baseline };
 const showEpoch = panels([
-  ["loss", "loss", pairOf("loss"), bounds],
-  ["bce", "reconstruction (bce)", pairOf("bce")],
-  ["kl", "KL divergence (kl)", pairOf("kl")],
+  ["loss", "loss", [...curvesOf("loss"), ...mark], bounds],
+  ["bce", "reconstruction (bce)", curvesOf("bce")],
+  ["kl", "KL divergence (kl)", curvesOf("kl")],
 ], (epoch) => choose(data.pictures.reduce((best, k) => Math.abs(k - epoch) < Math.abs(best - epoch) ? k : best, data.pictures[0])));
 $("below").hidden = !rows.some((row) => row.test_loss < row.train_loss);
 
@@ -52,6 +59,7 @@ gauge();
 const slider = $("epoch"), pictures = data.pictures;
 slider.max = Math.max(0, pictures.length - 1);
 $("pictures").hidden = pictures.length === 0;
+document.querySelector(".slider").hidden = pictures.length < 2;
 for (const epoch of pictures) for (const kind of ["sampled", "rec"]) new Image().src = `images/${kind}_epoch${epoch}.png`;
 
 function choose(epoch) {
@@ -92,7 +100,10 @@ for (const k of order) {
   row.append(make("span", { textContent: `z${k}` }), cell, make("span", { textContent: data.kl[k].toFixed(2) + (data.active[k] ? "" : " unused") }));
   $("kl-bars").append(row);
 }
-for (const [name, text] of data.facts) $("facts").append(make("dt", { textContent: name }), make("dd", { textContent: text, className: name === "network" ? "code" : "" }));
+for (const [name, text] of data.facts) {
+  const code = name === "network" ? { className: "code", tabIndex: 0 } : {}; // it scrolls: by keys, too
+  $("facts").append(make("dt", { textContent: name }), make("dd", { textContent: text, ...code }));
+}
 const stopped = done || running ? [] : [["continue the run:", data.resume]];
 for (const [why, command] of [...stopped, ...data.next]) {
   const item = make("li", { textContent: why });
@@ -100,6 +111,7 @@ for (const [why, command] of [...stopped, ...data.next]) {
   $("commands").append(item);
 }
 $("gif").hidden = !data.gif;
+$("loss-png").hidden = !pictures.length;
 
 // ---- what was chosen stays chosen after a reload, unless it was the newest
 

@@ -1,0 +1,66 @@
+"use strict";
+// A drag by mouse, pen or finger. A finger may mean to scroll, so it drags only once it has moved
+// sideways, or at once where `grabs` says so. One that is lifted where it came down is a tap.
+// If the browser scrolls after all, what the finger has changed is undone.
+
+const WAIT = 8; // pixels after which the direction of a finger is known
+
+function onDrag(element, { move, tap = move, end = () => {}, grabs = () => false }) {
+  let down = null; // the event that began it, until it ends
+  let before = null; // the state then, once it drags
+
+  const begin = () => (before = { ...state, z: state.z.slice(), playing: false });
+  element.addEventListener("touchstart", (event) => {
+    if (event.touches.length === 1 && grabs(event.touches[0])) event.preventDefault(); // no scroll
+  }, { passive: false });
+  element.addEventListener("pointerdown", (event) => {
+    if (event.button || !event.isPrimary) return;
+    [down, before] = [event, null];
+    if (event.pointerType === "touch" && !grabs(event)) return;
+    element.setPointerCapture(event.pointerId);
+    begin();
+    tap(event);
+  });
+  element.addEventListener("pointermove", (event) => {
+    if (!down || event.pointerId !== down.pointerId) return;
+    if (!before) {
+      const [dx, dy] = [event.clientX - down.clientX, event.clientY - down.clientY].map(Math.abs);
+      if (Math.max(dx, dy) < WAIT) return;
+      if (dx > dy) begin();
+      else down = null; // it scrolls
+    }
+    if (before) move(event);
+  });
+  const finish = (event) => {
+    if (!down || event.pointerId !== down.pointerId) return;
+    if (event.type === "pointerup" && !before) tap(event);
+    if (event.type === "pointercancel" && before) {
+      Object.assign(state, before);
+      build(); // the model may be another, too
+    }
+    [down, before] = [null, null];
+    end();
+  };
+  for (const type of ["pointerup", "pointercancel"]) element.addEventListener(type, finish);
+}
+
+function focusByMouse(place, input) {
+  place.addEventListener("mousedown", (event) => {
+    event.preventDefault(); // it would take the focus away again
+    input.focus({ preventScroll: true });
+  });
+}
+
+// A slider of the browser jumps to a finger that only scrolls: these take their drags from here.
+for (const place of document.querySelectorAll(".range")) {
+  const input = place.querySelector("input"), THUMB = 16; // its width in pixels
+  onDrag(place, {
+    move(event) {
+      const box = input.getBoundingClientRect(), reach = box.width - THUMB;
+      const share = (event.clientX - box.left - THUMB / 2) / reach;
+      input.value = +input.min + share * (input.max - input.min); // the browser keeps it in range
+      input.dispatchEvent(new Event("input"));
+    },
+  });
+  focusByMouse(place, input);
+}
