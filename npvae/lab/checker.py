@@ -1,0 +1,260 @@
+"""Is each answer right, and if not, what would a good teacher say?
+
+A forward function is held to the values of the lesson, whose meaning has its own tests, and to one
+value that everybody can work out. A backward function is held to finite differences of the right
+forward. If that fails it is compared with the learner's own forward, too: a right derivative of a
+wrong formula is another mistake than a wrong derivative.
+
+The cause is known if the numbers are those of a mistake of the gallery, or of a slip of tasks.md,
+planted into the lesson. Otherwise causes.py guesses. Next: grade.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import replace
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from npvae.core.parameters import Array, parameter_shapes
+from npvae.gradcheck import Check, central_differences
+from npvae.lab.cases import Case, Sizes, cases, objective
+from npvae.lab.lesson import RIGHT, outcome
+from npvae.lab.process import Fault, Learner
+from npvae.lab.sheet import GRADIENTS
+from npvae.lab.tasks import Task, tasks
+from npvae.mistakes.causes import cause, first_look, number
+from npvae.mistakes.mistake import planted
+
+FULL_NAMES = dict(zip(GRADIENTS, parameter_shapes(1, (1,), 1), strict=True))
+FORWARD = {
+    "bce_with_logits_backward": "bce_with_logits",
+    "kl_divergence_backward": "kl_divergence",
+    "reparameterize_backward": "reparameterize",
+}
+ZERO, ONE = np.zeros((1, 1)), np.ones((1, 1))
+BY_HAND = {  # arguments, result, and words: a case that needs no computer
+    "bce_with_logits": ([ZERO, ONE], math.log(2), "At logits = 0 each pixel costs log 2 = 0.6931"),
+    "kl_divergence": ([ZERO, ZERO], 0.0, "At mu = 0, log_var = 0 the KL must be 0"),
+    "reparameterize": (
+        [ZERO, ONE * math.log(4), ONE],
+        2.0,
+        "At mu = 0, log_var = log 4, epsilon = 1, sigma is 2 and z must be 2",
+    ),
+}
+
+
+class Verdict(NamedTuple):
+    """What is to be said of one task."""
+
+    task: Task
+    state: str  # right, wrong or open
+    lines: tuple[str, ...] = ()  # why it is not right
+    printed: str = ""  # what the learner's function has printed
+
+
+class Wrong(Exception):
+    """An answer that is not right; the arguments are lines that explain it."""
+
+
+def check_sheet(
+    path: Path, seed: int | None = None, asked: Sequence[int] = (), before: Sequence[str] = ()
+) -> Iterator[Verdict]:
+    """The verdict of each task that is asked, by default all; with a seed, for hidden sizes.
+
+    Raises OptionError if the file is no sheet. `before` is for `Learner`.
+    """
+    with Learner(path, before) as learner:
+        for task in (tasks()[k] for k in asked or tasks()):
+            rng = np.random.default_rng([seed or 0, task.number])
+            sizes = Sizes() if seed is None else Sizes.hidden(rng)
+            state, lines = "right", ()
+            try:
+                learner.begin()
+                check_signature(task, learner.functions)
+                for case in cases(task.name, sizes, rng):
+                    check_case(task, case, sizes, learner)
+            except Wrong as wrong:
+                state, lines = "wrong", wrong.args
+            except Fault as fault:
+                state = "open" if fault.kind == "NotImplementedError" else "wrong"
+                lines = (f"The sheet does not load: {fault}." if learner.broken else f"{fault}.",)
+            yield Verdict(task, state, lines, learner.printed)
+
+
+def check_signature(task: Task, functions: dict[str, list[str]]) -> None:
+    """Raises Wrong for a function that is missing or takes other arguments."""
+    if task.name not in functions:
+        others = functions.keys() - {each.name for each in tasks().values()}
+        close = get_close_matches(task.name, sorted(others), n=1, cutoff=0.6)
+        renamed = f" Is it the one that is called {close[0]}?" if close else ""
+        raise Wrong(f"The sheet has no function {task.name}.{renamed}")
+    found = functions[task.name]
+    names = [name.removesuffix("=") for name in found]
+    wanted = task.parameters
+    if names[: len(wanted)] != wanted or not all(n.endswith("=") for n in found[len(wanted) :]):
+        raise Wrong(f"Its arguments are ({', '.join(names)}), not ({task.arguments}).")
+
+
+def check_case(task: Task, case: Case, sizes: Sizes, learner: Learner) -> None:
+    """Raises Wrong, with what is to be said, unless the learner's answer is right."""
+    expected = outcome(task.name, case.arguments, case.keywords)
+    result, after = learner.call(task.name, *case.arguments, **case.keywords)
+    if task.name == "adam_step":
+        found = changed(task, case.arguments, after)
+    else:
+        found = returned(task, result, expected)
+        unchanged(task, case.arguments, after)
+    checks = comparisons(task, case, found, expected, RIGHT.get(FORWARD.get(task.name, "")))
+    if all(check.passed for check in checks):
+        return
+    wrong = [check for check in checks if not check.passed]
+    worst = wrong[-1] if task.name == "backward" else max(wrong, key=lambda check: check.error)
+    at = worst.where
+    raise Wrong(
+        f"{worst.what} is wrong{' ' * bool(case.note) + case.note}. Worst entry {at}: "
+        f"{'by hand' if is_gradient(task) else 'yours'} {number(worst.analytic[at]).strip()}, "
+        f"{'numeric' if is_gradient(task) else 'right'} {number(worst.numeric[at]).strip()}.",
+        *causes(task, case, found, wrong, sizes),
+        *value_by_hand(task, learner),
+        *own_forward(task, case, found, learner),
+    )
+
+
+def is_gradient(task: Task) -> bool:
+    return task.name.endswith("backward")
+
+
+# ------------------------------------------------------------------ what comes back
+
+
+def labels(task: Task) -> list[str]:
+    if task.name == "backward":
+        return GRADIENTS
+    return ["theta", "m", "v"] if task.name == "adam_step" else list(task.returns)
+
+
+def returned(task: Task, result: Any, expected: Sequence[Array]) -> list[Array]:
+    """The arrays that a function returns. Raises Wrong for other things."""
+    names, several = labels(task), len(expected) > 1
+    if result is None:
+        raise Wrong("It returns nothing: is `return` missing?")
+    if several and (not isinstance(result, (list, np.ndarray)) or len(result) != len(names)):
+        count = len(result) if isinstance(result, list) else "one value"
+        raise Wrong(f"It returns {count}, not {len(names)}: {', '.join(names)}.")
+    parts = list(result) if several else [result]
+    for name, part, right in zip(names, parts, expected, strict=True):
+        if not isinstance(part, (np.ndarray, float, int)):
+            kind = part if isinstance(part, str) else type(part).__name__
+            raise Wrong(f"{name} is not an array, but: {kind}.")
+        if np.shape(part) != right.shape:
+            turned = " Is it transposed?" if np.shape(part) == right.shape[::-1] else ""
+            if right.ndim == 1 and not several:
+                turned = " One number for each image: the sum goes over axis 1."
+            raise Wrong(f"{name} has the shape {np.shape(part)}, not {right.shape}.{turned}")
+        if part.dtype.kind != "f":
+            raise Wrong(f"{name} holds {part.dtype}, although floats came in: digits are lost.")
+        if part.dtype.itemsize < 8:
+            raise Wrong(f"{name} is {part.dtype}, although float64 came in: digits are lost.")
+    return parts
+
+
+def unchanged(task: Task, before: Any, after: Any, name: str = "") -> None:
+    """Raises Wrong if a function has changed its arguments."""
+    pairs = zip(task.parameters, before, after, strict=False)
+    if isinstance(before, dict) and isinstance(after, dict):
+        pairs = ((key, value, after.get(key)) for key, value in before.items())
+    for key, was, now in pairs:
+        if isinstance(was, (list, dict)):
+            unchanged(task, was, now, key)
+        elif not np.array_equal(was, now, equal_nan=True):
+            raise Wrong(f"It changes its argument {name or key} in place. Work on a copy.")
+
+
+def changed(task: Task, before: Sequence[Any], after: Sequence[Any]) -> list[Array]:
+    """theta, m and v after a step. Raises Wrong if they are not changed, or the gradient is."""
+    unchanged(task, [before[1]], [after[1]], "gradient")
+    for k, line in (2, "m[:] = ..."), (3, "v[:] = ..."), (0, "theta -= ..."):
+        name = task.parameters[k]
+        if not isinstance(after[k], np.ndarray) or after[k].shape != before[k].shape:
+            raise Wrong(f"{name} is not the array that it was.")
+        if np.array_equal(before[k], after[k]):
+            raise Wrong(f"{name} has not changed: `{name} = ...` makes a new array. Write `{line}`.")
+    return [after[0], after[2], after[3]]
+
+
+def comparisons(
+    task: Task, case: Case, found: Sequence[Array], expected: Sequence[Array], forward: Any
+) -> list[Check]:
+    """Each array beside finite differences of a forward, or beside the values of the lesson."""
+    right = expected
+    if is_gradient(task):
+        f, inputs = objective(task.name, deepcopy(case.arguments), forward)
+        right = [central_differences(f, theta) for theta in inputs]
+    return [Check(*each) for each in zip(labels(task), found, right, strict=True)]
+
+
+# ------------------------------------------------------------------ what to say
+
+
+def causes(
+    task: Task, case: Case, found: Sequence[Array], wrong: Sequence[Check], sizes: Sizes
+) -> Iterator[str]:
+    """The known mistake that gives these numbers, or a guess."""
+    for mistake in task.known:
+        with planted(mistake), suppress(Exception), np.errstate(all="ignore"):
+            theirs = outcome(task.name, case.arguments, case.keywords)
+            if all(map(alike, theirs, found)):
+                yield f"{mistake.what} {mistake.why}".strip()
+                return
+    for check in wrong[-1:] if task.name == "backward" else wrong:
+        yield f"{check.what}: {cause(check, sizes.B, sizes.beta)}."
+    if task.name == "backward":
+        yield first_look([replace(c, what=f"vae: {FULL_NAMES[c.what]}") for c in wrong])
+
+
+def alike(a: Array, b: Array) -> bool:
+    finite = np.abs(b[np.isfinite(b)])
+    allowed = 1e-9 * max(finite.max(initial=0), np.finfo(float).tiny)
+    return bool(np.allclose(a, b, rtol=0, atol=allowed, equal_nan=True))
+
+
+def value_by_hand(task: Task, learner: Learner) -> Iterator[str]:
+    """The simplest case in which a forward function is wrong."""
+    if task.name in BY_HAND:
+        arguments, right, words = BY_HAND[task.name]
+        result, _ = learner.call(task.name, *arguments)
+        if abs(value := float(np.sum(result)) - right) > 1e-9:
+            yield f"{words}. Yours is {value + right:.4g}."
+
+
+def own_forward(
+    task: Task, case: Case, found: Sequence[Array], learner: Learner
+) -> Iterator[str]:
+    """Whether a wrong gradient is that of the learner's own forward."""
+    name = FORWARD.get(task.name)
+    number = next((k for k, each in tasks().items() if each.name == name), 0)
+    if not name or name not in learner.functions:
+        return
+
+    def forward(*arguments: Array) -> Array:
+        result, _ = learner.call(name, *arguments)
+        return np.asarray(result, float)
+
+    try:
+        right = [check.passed for check in comparisons(task, case, found, (), forward)]
+    except (Fault, ValueError, TypeError):  # a forward that is open, or gives no array
+        return
+    if all(right):
+        yield (
+            f"It is the exact derivative of your {name}: a right derivative of a wrong formula. "
+            f"See task {number} first."
+        )
+    else:
+        yield f"It is not the derivative of your own {name} either."
