@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from npvae.gradcheck import TOLERANCE, Check
 from npvae.mistakes.causes import cause, first_look, number
 
+
 def table(checks: Sequence[Check]) -> str:
     """One row for each array, with its worst entry; wrong rows again at the end. 60 columns."""
     lines, group = [f"{'gradient':17}size   error  at         by hand    numeric"], ""

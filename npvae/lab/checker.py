@@ -12,7 +12,7 @@ planted into the lesson. Otherwise causes.py guesses. Next: grade.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
@@ -27,6 +27,7 @@ from npvae.gradcheck import Check, central_differences
 from npvae.lab.cases import Case, Sizes, cases, objective
 from npvae.lab.lesson import RIGHT, outcome
 from npvae.lab.process import Fault, Learner
+from npvae.lab.runner import Other
 from npvae.lab.sheet import GRADIENTS
 from npvae.lab.tasks import Task, tasks
 from npvae.mistakes.causes import cause, first_look, number
@@ -64,14 +65,18 @@ class Wrong(Exception):
 
 
 def check_sheet(
-    path: Path, seed: int | None = None, asked: Sequence[int] = (), before: Sequence[str] = ()
+    path: Path,
+    asked: Iterable[int],
+    seed: int | None = None,
+    source: bytes = b"",
+    before: Sequence[str] = (),
 ) -> Iterator[Verdict]:
-    """The verdict of each task that is asked, by default all; with a seed, for hidden sizes.
+    """The verdict of each task that is asked; with a seed, for hidden sizes.
 
-    Raises OptionError if the file is no sheet. `before` is for `Learner`.
+    `source` and `before` are for `Learner`. Raises OptionError if the file is no sheet.
     """
-    with Learner(path, before) as learner:
-        for task in (tasks()[k] for k in asked or tasks()):
+    with Learner(path, source, before) as learner:
+        for task in (tasks()[k] for k in asked):
             rng = np.random.default_rng([seed or 0, task.number])
             sizes = Sizes() if seed is None else Sizes.hidden(rng)
             state, lines = "right", ()
@@ -84,7 +89,9 @@ def check_sheet(
                 state, lines = "wrong", wrong.args
             except Fault as fault:
                 state = "open" if fault.kind == "NotImplementedError" else "wrong"
-                lines = (f"The sheet does not load: {fault}." if learner.broken else f"{fault}.",)
+                lines = ("The sheet does not load.",) * bool(learner.broken) + fault.args
+            if state == "wrong":  # whatever it has changed, such as NumPy, costs no other task
+                learner.stop()
             yield Verdict(task, state, lines, learner.printed)
 
 
@@ -146,13 +153,14 @@ def returned(task: Task, result: Any, expected: Sequence[Array]) -> list[Array]:
     if result is None:
         raise Wrong("It returns nothing: is `return` missing?")
     if several and (not isinstance(result, (list, np.ndarray)) or len(result) != len(names)):
-        count = len(result) if isinstance(result, list) else "one value"
+        count = f"{len(result)} values" if isinstance(result, list) else "one value"
+        count = f"a {result}" if isinstance(result, Other) else count
         raise Wrong(f"It returns {count}, not {len(names)}: {', '.join(names)}.")
     parts = list(result) if several else [result]
     for name, part, right in zip(names, parts, expected, strict=True):
         if not isinstance(part, (np.ndarray, float, int)):
-            kind = part if isinstance(part, str) else type(part).__name__
-            raise Wrong(f"{name} is not an array, but: {kind}.")
+            kind = part if isinstance(part, Other) else type(part).__name__
+            raise Wrong(f"{name} is a {kind}, not an array.")
         if np.shape(part) != right.shape:
             turned = " Is it transposed?" if np.shape(part) == right.shape[::-1] else ""
             if right.ndim == 1 and not several:
@@ -185,7 +193,9 @@ def changed(task: Task, before: Sequence[Any], after: Sequence[Any]) -> list[Arr
         if not isinstance(after[k], np.ndarray) or after[k].shape != before[k].shape:
             raise Wrong(f"{name} is not the array that it was.")
         if np.array_equal(before[k], after[k]):
-            raise Wrong(f"{name} has not changed: `{name} = ...` makes a new array. Write `{line}`.")
+            raise Wrong(
+                f"{name} has not changed: `{name} = ...` makes a new array. Write `{line}`."
+            )
     return [after[0], after[2], after[3]]
 
 
@@ -234,9 +244,7 @@ def value_by_hand(task: Task, learner: Learner) -> Iterator[str]:
             yield f"{words}. Yours is {value + right:.4g}."
 
 
-def own_forward(
-    task: Task, case: Case, found: Sequence[Array], learner: Learner
-) -> Iterator[str]:
+def own_forward(task: Task, case: Case, found: Sequence[Array], learner: Learner) -> Iterator[str]:
     """Whether a wrong gradient is that of the learner's own forward."""
     name = FORWARD.get(task.name)
     number = next((k for k, each in tasks().items() if each.name == name), 0)

@@ -40,7 +40,7 @@ def model(parameters: Sequence[Array]) -> VAE:
 def forward(parameters: Sequence[Array], x: Array, epsilon: Array) -> dict[str, Array]:
     """The values of the sheet's `forward`, in its order."""
     a = model(parameters).forward(x, epsilon)
-    names = "x epsilon y_enc h_enc mu log_var z y_dec h_dec logits".split()
+    names = ["x", "epsilon", "y_enc", "h_enc", "mu", "log_var", "z", "y_dec", "h_dec", "logits"]
     values = {name: getattr(a, name) for name in names}
     return {name: value[0] if isinstance(value, list) else value for name, value in values.items()}
 

@@ -67,8 +67,10 @@ class Learner:
     Raises Fault, in all methods, for whatever the program does wrong.
     """
 
-    def __init__(self, path: Path, before: Sequence[str] = (), cores: int = 1) -> None:
-        self.path, self.source = path, read_sheet(path)
+    def __init__(
+        self, path: Path, source: bytes = b"", before: Sequence[str] = (), cores: int = 1
+    ) -> None:
+        self.path, self.source = path, source or read_sheet(path)
         self.before, self.cores = before, cores
         self.process: subprocess.Popen[bytes] | None = None
         self.functions: dict[str, list[str]] = {}  # their arguments
@@ -92,12 +94,16 @@ class Learner:
 
     def train(self, parameters: Sequence[Any]) -> None:
         """Starts the sheet's `train`, which then waits for batches."""
-        self.requests.put({"train": list(parameters)})
+        self.give({"train": list(parameters)})
 
-    def step(self, batch: Any) -> Any:
-        """The bce and kl of a batch (x, epsilon); for None, which ends it, the parameters."""
+    def give(self, message: Any) -> None:
+        """A batch (x, epsilon), or None after the last. Does not wait."""
+        self.requests.put(message)
+
+    def take(self) -> Any:
+        """The bce and kl of a batch; after None, the parameters."""
         self._limit(START)
-        return self._ask(batch)["result"]
+        return self._answer()["result"]
 
     def stop(self) -> None:
         """End the process and its children, and remove what it has written."""
@@ -176,15 +182,15 @@ class Learner:
             answer = self.answers.get(timeout=max(0.0, self.ends - time.monotonic()))
         except queue.Empty:
             self.stop()
-            raise Fault(f"it did not end within {self.seconds:g} seconds: stopped") from None
+            raise Fault(f"It ran for more than {self.seconds:g} seconds, and was stopped.") from None
         if answer is END:
             raise Fault(self._death())
         if not isinstance(answer, dict) or not answer.keys() & {"result", "error"}:
             self.stop()
-            raise Fault("its process has sent something else than an answer")
+            raise Fault("Its process has sent something else than an answer.")
         self.printed += str(answer.get("printed", ""))[: 500 - len(self.printed)]
         if "error" in answer:
-            raise raised(answer)
+            raise raised(answer, numbered=self.path.suffix != ".ipynb")
         return {"arguments": [], **answer}
 
     def _death(self) -> str:
@@ -195,17 +201,19 @@ class Learner:
         code = self.process.returncode or 0
         self.stop()
         if code < 0:
-            return f"its process crashed or was killed (signal {-code})"
-        return f"it ended Python itself, with exit code {code}"
+            return f"Its process crashed or was killed (signal {-code})."
+        return f"It ended Python itself, with exit code {code}."
 
 
-def raised(answer: dict[str, Any]) -> Fault:
+def raised(answer: dict[str, Any], numbered: bool) -> Fault:
     """The error of the learner's program in one line: what, and in which line."""
     kind, words, text = (readable(answer.get(key)) for key in ("error", "words", "text"))
     number = answer.get("line")
-    place = f" in line {number}" if isinstance(number, int) and number else ""
-    what = f"{kind}: {words}" if words else kind
-    fault = Fault(f"it raises {what}{place}" + (f": {text}" if text else ""))
+    place = f"Line {number}" if numbered and isinstance(number, int) else "The line"
+    fault = Fault(
+        f"{f'{place}, `{text}`, raises' if text else 'It raises'} {kind}"
+        f"{f': {words}' if words else ''}."
+    )
     fault.kind = kind
     return fault
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.abc
 import inspect
+import io
 import json
 import os
 import sys
@@ -64,17 +65,14 @@ def receive(pipe: BinaryIO) -> Any:
 # ------------------------------------------------------------------ the learner's side alone
 
 
-class Printed:
+class Printed(io.TextIOBase):
     """In place of sys.stdout: keeps the beginning of what is printed."""
 
-    encoding, text = "utf-8", ""
+    text = ""
 
     def write(self, text: str) -> int:
-        self.text += str(text)[: 500 - len(self.text)]
+        self.text += text[: 500 - len(self.text)]
         return len(text)
-
-    def flush(self) -> None:
-        pass
 
 
 class NothingOfOurs(importlib.abc.MetaPathFinder):
@@ -132,7 +130,9 @@ class Sheet:
         """What was raised, and in which line of the sheet."""
         frames = traceback.extract_tb(error.__traceback__)
         numbers = [frame.lineno or 0 for frame in frames if frame.filename == self.path]
-        words = str(error)
+        words = ""
+        with suppress(BaseException):  # an error can do what it likes, too
+            words = str(error)
         if isinstance(error, SyntaxError) and error.filename == self.path:
             numbers, words = [error.lineno or 0], error.msg
         lines = self.source.decode("utf-8", "replace").splitlines()
@@ -166,7 +166,7 @@ def main() -> None:
     limit(start["memory"])
     request: Any = "load"
     while True:
-        sys.stdout = printed = Printed()  # type: ignore[assignment]
+        sys.stdout = printed = Printed()
         try:
             if request == "load":
                 reply = {"result": sheet.load()}

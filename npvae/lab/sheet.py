@@ -12,6 +12,7 @@ import inspect
 import json
 import re
 from collections.abc import Collection
+from contextlib import suppress
 from textwrap import dedent, indent
 from typing import Any
 
@@ -30,7 +31,9 @@ REWRITTEN = (
     # model.py: a layer with its activation, the first layer alone, one of the other layers
     (
         r"(\w+) = self\.(enc|dec)oder\.backward\((\S+), (\S+), \S+, (\w+)\)\[.*\]",
-        r"d_y_\2 = relu_backward(\4, \5)" "\n" r"\1, d_W_\2, d_b_\2 = dense_backward(\3, W_\2, d_y_\2)",
+        r"d_y_\2 = relu_backward(\4, \5)"
+        "\n"
+        r"\1, d_W_\2, d_b_\2 = dense_backward(\3, W_\2, d_y_\2)",
     ),
     (
         r"(\w+) = self\.(enc|dec)oder\.layers\[0\]\.backward\((\S+), (\w+)\)",
@@ -80,7 +83,9 @@ def function(task: Task, lines: str) -> str:
 
 def given(name: str) -> str:
     """A function of the lesson without its types: `sigmoid` or `relu`."""
-    source = inspect.getsource(lesson_function({"sigmoid": "losses", "relu": "layers"}[name] + "." + name))
+    source = inspect.getsource(
+        lesson_function({"sigmoid": "losses", "relu": "layers"}[name] + "." + name)
+    )
     return re.sub(r": Array|( -> Array)", "", source).strip()
 
 
@@ -92,7 +97,7 @@ def sheet(
     `check` is the command that its first lines name; `answers` are lines to fill blanks with.
     """
     asked, answers = sorted(tasks() if asked is None else asked), answers or {}
-    text = page().replace("{check}", check).replace("{points}", str({k: 1 for k in asked}))
+    text = page().replace("{check}", check).replace("{points}", str(dict.fromkeys(asked, 1)))
     for name in ("sigmoid", "relu"):
         text = text.replace(f"# {{{name}}}", given(name))
     for number, task in tasks().items():
@@ -107,7 +112,9 @@ def notebook(asked: Collection[int] = (), check: str = "") -> str:
     asked = sorted(asked or tasks())
     cells = [cell("code", "%pip install --quiet npvae", tags=["install"])]
     title, _, rest = sheet(asked, check).partition('"""\n\nimport numpy')
-    cells.append(cell("markdown", dedent(title.removeprefix('"""')).replace("\n    ", "\n\n    ", 1)))
+    cells.append(
+        cell("markdown", dedent(title.removeprefix('"""')).replace("\n    ", "\n\n    ", 1))
+    )
     numbers = {task.name: number for number, task in tasks().items()}
     start = "from npvae.lab.notebook import check_cells\n\nimport numpy"
     for part in re.split(r"\n\n\n", start + rest.strip()):
@@ -121,6 +128,16 @@ def notebook(asked: Collection[int] = (), check: str = "") -> str:
     for k, each in enumerate(cells):
         each["id"] = f"cell-{k}"
     return json.dumps(whole, indent=1) + "\n"
+
+
+def points(source: bytes) -> dict[int, float]:
+    """POINTS of a sheet: the tasks that are asked and what each is worth. By default 1 for each."""
+    found = re.search(r"^POINTS = (\{[^}]*\})", source.decode("utf-8", "replace"), re.M)
+    with suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        table: dict[int, float] = ast.literal_eval(found[1] if found else "{}")
+        if table and table.keys() <= tasks().keys() and all(0 <= v < 1e6 for v in table.values()):
+            return table
+    return dict.fromkeys(tasks(), 1)
 
 
 def cell(kind: str, source: str, tags: Collection[str] = ()) -> dict[str, Any]:

@@ -20,7 +20,8 @@ def factors(batch: int, beta: float) -> dict[float, str]:
         2.0: "twice what it should be: is a 0.5 forgotten, or a term counted twice?",
         0.5: "half as large as it should be: a 0.5 too many?",
         batch: f"{batch} times too large: is 1/B forgotten? The batch has {batch} images",
-        1 / batch: f"1/{batch} of what it should be: is 1/B counted twice? The batch has {batch} images",
+        1
+        / batch: f"1/{batch} of what it should be: is 1/B counted twice? The batch has {batch} images",
         beta: f"{beta:.3g} times the right one: is beta, which is {beta:.3g} here, counted twice?",
         1 / beta: f"{1 / beta:.3g} times too large: is beta, which is {beta:.3g} here, forgotten?",
     }
