@@ -153,14 +153,13 @@ def returned(task: Task, result: Any, expected: Sequence[Array]) -> list[Array]:
     if result is None:
         raise Wrong("It returns nothing: is `return` missing?")
     if several and (not isinstance(result, (list, np.ndarray)) or len(result) != len(names)):
-        count = f"{len(result)} values" if isinstance(result, list) else "one value"
-        count = f"a {result}" if isinstance(result, Other) else count
+        count = "one value" if isinstance(result, np.ndarray) else f"a {kind(result)}"
+        count = f"{len(result)} values" if isinstance(result, list) else count
         raise Wrong(f"It returns {count}, not {len(names)}: {', '.join(names)}.")
     parts = list(result) if several else [result]
     for name, part, right in zip(names, parts, expected, strict=True):
         if not isinstance(part, (np.ndarray, float, int)):
-            kind = part if isinstance(part, Other) else type(part).__name__
-            raise Wrong(f"{name} is a {kind}, not an array.")
+            raise Wrong(f"{name} is a {kind(part)}, not an array.")
         if np.shape(part) != right.shape:
             turned = " Is it transposed?" if np.shape(part) == right.shape[::-1] else ""
             if right.ndim == 1 and not several:
@@ -171,6 +170,10 @@ def returned(task: Task, result: Any, expected: Sequence[Array]) -> list[Array]:
         if part.dtype.itemsize < 8:
             raise Wrong(f"{name} is {part.dtype}, although float64 came in: digits are lost.")
     return parts
+
+
+def kind(value: Any) -> str:
+    return value if isinstance(value, Other) else type(value).__name__
 
 
 def unchanged(task: Task, before: Any, after: Any, name: str = "") -> None:
@@ -240,8 +243,8 @@ def value_by_hand(task: Task, learner: Learner) -> Iterator[str]:
     if task.name in BY_HAND:
         arguments, right, words = BY_HAND[task.name]
         result, _ = learner.call(task.name, *arguments)
-        if abs(value := float(np.sum(result)) - right) > 1e-9:
-            yield f"{words}. Yours is {value + right:.4g}."
+        if isinstance(result, np.ndarray) and abs(result.sum() - right) > 1e-9:
+            yield f"{words}. Yours is {result.sum():.4g}."
 
 
 def own_forward(task: Task, case: Case, found: Sequence[Array], learner: Learner) -> Iterator[str]:

@@ -32,6 +32,7 @@ SECONDS = 2.0  # for each task, and to load the sheet
 START = 60.0  # seconds until Python has imported NumPy, on a busy machine or a slow disk
 MEMORY = 2 << 30  # bytes
 LARGEST = 1 << 20  # bytes of a sheet
+NO_ANSWER = "Its process has sent something else than an answer."
 END = object()  # after the last message
 
 
@@ -90,7 +91,10 @@ class Learner:
         """What a function returns, and its arguments after the call."""
         given = {"name": name, "arguments": arguments, "keywords": keywords}
         answer = self._ask(given)
-        return answer["result"], answer["arguments"]
+        after = answer.get("arguments")
+        if not isinstance(after, list) or len(after) != len(arguments):
+            raise Fault(NO_ANSWER)
+        return answer["result"], after
 
     def train(self, parameters: Sequence[Any]) -> None:
         """Starts the sheet's `train`, which then waits for batches."""
@@ -165,10 +169,12 @@ class Learner:
             "memory": MEMORY,
         }
         try:
-            self.functions = self._ask(about)["result"]
-        except Fault as fault:
+            found = self._ask(about)["result"]
+            self.functions = {name: list(map(str, given)) for name, given in dict(found).items()}
+        except (Fault, TypeError, ValueError) as error:
+            fault = error if isinstance(error, Fault) else Fault(NO_ANSWER)
             self.broken = fault
-            raise
+            raise fault from None
 
     def _limit(self, seconds: float) -> None:
         self.seconds, self.ends = seconds, time.monotonic() + seconds
@@ -182,16 +188,18 @@ class Learner:
             answer = self.answers.get(timeout=max(0.0, self.ends - time.monotonic()))
         except queue.Empty:
             self.stop()
-            raise Fault(f"It ran for more than {self.seconds:g} seconds, and was stopped.") from None
+            raise Fault(
+                f"It ran for more than {self.seconds:g} seconds, and was stopped."
+            ) from None
         if answer is END:
             raise Fault(self._death())
         if not isinstance(answer, dict) or not answer.keys() & {"result", "error"}:
             self.stop()
-            raise Fault("Its process has sent something else than an answer.")
+            raise Fault(NO_ANSWER)
         self.printed += str(answer.get("printed", ""))[: 500 - len(self.printed)]
         if "error" in answer:
             raise raised(answer, numbered=self.path.suffix != ".ipynb")
-        return {"arguments": [], **answer}
+        return answer
 
     def _death(self) -> str:
         """Why there is no answer any more."""
