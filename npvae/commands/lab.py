@@ -69,7 +69,7 @@ def start(options: Namespace) -> int:
         raise OptionError(f"{path}: a sheet is called .py, or .ipynb with --notebook")
     asked = [int(number) for number in options.tasks or NUMBERS]
     next_step = command("lab", "check", path)
-    text = (notebook if is_notebook else sheet)(asked, next_step)
+    text = notebook(asked) if is_notebook else sheet(asked, next_step)
     try:
         with open(path, "x", encoding="utf-8") as file:
             file.write(text)

@@ -107,26 +107,23 @@ def sheet(
     return text
 
 
-def notebook(asked: Collection[int] = (), check: str = "") -> str:
+def notebook(asked: Collection[int] | None = None) -> str:
     """The same as a notebook: a cell for each function, and a check below each blank."""
-    asked = sorted(asked or tasks())
-    cells = [cell("code", "%pip install --quiet npvae", tags=["install"])]
-    title, _, rest = sheet(asked, check).partition('"""\n\nimport numpy')
-    cells.append(
-        cell("markdown", dedent(title.removeprefix('"""')).replace("\n    ", "\n\n    ", 1))
-    )
-    numbers = {task.name: number for number, task in tasks().items()}
-    start = "from npvae.lab.notebook import check_cells\n\nimport numpy"
-    for part in re.split(r"\n\n\n", start + rest.strip()):
+    asked = sorted(tasks() if asked is None else asked)
+    numbers = {task.name: number for number, task in tasks().items() if number in asked}
+    title, rest = sheet(asked, "the cell below each blank").strip('"\n').split('"""\n\n', 1)
+    cells = [cell("markdown", title), cell("code", "%pip install --quiet npvae", tags=["install"])]
+    for part in f"from npvae.lab.notebook import check_cells\n\n{rest}".split("\n\n\n"):
         cells.append(cell("code", part))
-        found = re.match(r"def (\w+)", part)
-        if found and numbers.get(found[1]) in asked:
-            cells.append(cell("code", f"check_cells({numbers[found[1]]})"))
-    cells.append(cell("code", "check_cells()"))
+        number = numbers.get(part.removeprefix("def ").partition("(")[0])
+        if number:
+            cells.append(cell("code", f"check_cells({number})"))
+    cells = [
+        {"id": f"cell-{k}", **each}
+        for k, each in enumerate([*cells, cell("code", "check_cells()")])
+    ]
     about = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     whole = {"cells": cells, "metadata": about, "nbformat": 4, "nbformat_minor": 5}
-    for k, each in enumerate(cells):
-        each["id"] = f"cell-{k}"
     return json.dumps(whole, indent=1) + "\n"
 
 
