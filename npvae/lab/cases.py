@@ -86,13 +86,13 @@ def cases(name: str, s: Sizes, rng: np.random.Generator) -> Iterator[Case]:
             theta, m, v = outcome(name, [theta, gradient, m, v, t], {})
         other = {"learning_rate": 0.01, "beta1": 0.8, "beta2": 0.95, "eps": 1e-3}
         state = [normal(4, 3), normal(4, 3), normal(4, 3), normal(4, 3) ** 2]
-        yield Case([*state, 150], other, "at step t = 150 with other settings")
+        yield Case([*state, 150], other, "at t = 150 and other rates than the defaults")
 
 
 def objective(
     name: str, arguments: Sequence[Any], forward: Callable[..., Array]
 ) -> tuple[Callable[[], float], list[Array]]:
-    """A number, made of a forward function, and the arrays whose gradients `name` returns for it."""
+    """A number, made of a forward function, and the arrays whose gradients `name` returns."""
     if name == "dense_backward":
         x, W, d_y = arguments
         b = np.zeros(W.shape[1])

@@ -121,16 +121,20 @@ def check_case(task: Task, case: Case, sizes: Sizes, learner: Learner) -> None:
     checks = comparisons(task, case, found, expected, RIGHT.get(FORWARD.get(task.name, "")))
     if all(check.passed for check in checks):
         return
-    wrong = [check for check in checks if not check.passed]
-    worst = wrong[-1] if task.name == "backward" else max(wrong, key=lambda check: check.error)
-    at = worst.where
+    # First what others depend on: what is nearest to the loss, and m and v before theta.
+    order = checks[::-1] if task.name == "backward" else checks
+    order = [*checks[1:], checks[0]] if task.name == "adam_step" else order
+    wrong = [check for check in order if not check.passed]
+    first, words = wrong[0], ("by hand", "numeric") if is_gradient(task) else ("yours", "right")
+    yours, right = (number(array[first.where]).strip() for array in (first.analytic, first.numeric))
+    again, _ = learner.call(task.name, *case.arguments, **case.keywords)
     raise Wrong(
-        f"{worst.what} is wrong{' ' * bool(case.note) + case.note}. Worst entry {at}: "
-        f"{'by hand' if is_gradient(task) else 'yours'} {number(worst.analytic[at]).strip()}, "
-        f"{'numeric' if is_gradient(task) else 'right'} {number(worst.numeric[at]).strip()}.",
-        *causes(task, case, found, wrong, sizes),
+        f"{first.what} is wrong{case.note and ' ' + case.note}. "
+        f"Worst entry {first.where}: {words[0]} {yours}, {words[1]} {right}.",
+        *["A second call gives other numbers: draw nothing here."] * (str(again) != str(result)),
+        *causes(task, case, checks, wrong, sizes),
         *value_by_hand(task, learner),
-        *own_forward(task, case, found, learner),
+        *own_forward(task, case, checks, learner),
     )
 
 
@@ -155,16 +159,24 @@ def returned(task: Task, result: Any, expected: Sequence[Array]) -> list[Array]:
     if several and (not isinstance(result, (list, np.ndarray)) or len(result) != len(names)):
         count = "one value" if isinstance(result, np.ndarray) else f"a {kind(result)}"
         count = f"{len(result)} values" if isinstance(result, list) else count
-        raise Wrong(f"It returns {count}, not {len(names)}: {', '.join(names)}.")
+        listed = "in the order of the parameters" if len(names) > 3 else ", ".join(names)
+        raise Wrong(f"It returns {count}, not {len(names)}: {listed}.")
     parts = list(result) if several else [result]
     for name, part, right in zip(names, parts, expected, strict=True):
         if not isinstance(part, (np.ndarray, float, int)):
             raise Wrong(f"{name} is a {kind(part)}, not an array.")
-        if np.shape(part) != right.shape:
-            turned = " Is it transposed?" if np.shape(part) == right.shape[::-1] else ""
-            if right.ndim == 1 and not several:
-                turned = " One number for each image: the sum goes over axis 1."
-            raise Wrong(f"{name} has the shape {np.shape(part)}, not {right.shape}.{turned}")
+        shape, others = np.shape(part), [array.shape for array in expected]
+        if shape != right.shape:
+            why = " Is it transposed?" if shape == right.shape[::-1] else ""
+            if right.ndim == 1:
+                axis = 0 if several else 1
+                why = f" It is a sum over the {'images' if several else 'columns'}: axis={axis}."
+            elif shape in others:
+                why = f" That is the shape of {names[others.index(shape)]}: is the order wrong?"
+            raise Wrong(f"{name} has the shape {shape}, not {right.shape}.{why}")
+        part = np.asarray(part)
+        if part.dtype == bool:
+            raise Wrong(f"{name} holds True and False: it is only a mask.")
         if part.dtype.kind != "f":
             raise Wrong(f"{name} holds {part.dtype}, although floats came in: digits are lost.")
         if part.dtype.itemsize < 8:
@@ -178,13 +190,12 @@ def kind(value: Any) -> str:
 
 def unchanged(task: Task, before: Any, after: Any, name: str = "") -> None:
     """Raises Wrong if a function has changed its arguments."""
-    pairs = zip(task.parameters, before, after, strict=False)
-    if isinstance(before, dict) and isinstance(after, dict):
-        pairs = ((key, value, after.get(key)) for key, value in before.items())
-    for key, was, now in pairs:
-        if isinstance(was, (list, dict)):
+    if isinstance(before, dict):
+        before, after = list(before.values()), list(after.values())
+    for key, was, now in zip(task.parameters, before, after, strict=False):
+        if isinstance(was, (list, dict)) and type(was) is type(now):
             unchanged(task, was, now, key)
-        elif not np.array_equal(was, now, equal_nan=True):
+        elif type(was) is not type(now) or not np.array_equal(was, now):
             raise Wrong(f"It changes its argument {name or key} in place. Work on a copy.")
 
 
@@ -217,22 +228,28 @@ def comparisons(
 
 
 def causes(
-    task: Task, case: Case, found: Sequence[Array], wrong: Sequence[Check], sizes: Sizes
-) -> Iterator[str]:
+    task: Task, case: Case, checks: Sequence[Check], wrong: Sequence[Check], sizes: Sizes
+) -> list[str]:
     """The known mistake that gives these numbers, or a guess."""
+    found = [check.analytic for check in checks]
     for mistake in task.known:
+        theirs: list[Array] = []
         with planted(mistake), suppress(Exception), np.errstate(all="ignore"):
             theirs = outcome(task.name, case.arguments, case.keywords)
-            if all(map(alike, theirs, found)):
-                yield f"{mistake.what} {mistake.why}".strip()
-                return
-    for check in wrong[-1:] if task.name == "backward" else wrong:
-        yield f"{check.what}: {cause(check, sizes.B, sizes.beta)}."
-    if task.name == "backward":
-        yield first_look([replace(c, what=f"vae: {FULL_NAMES[c.what]}") for c in wrong])
+        if theirs and all(map(alike, theirs, found)):
+            return [f"{mistake.what} {mistake.why}".strip()]
+    for other in checks:
+        if alike(wrong[0].analytic, other.numeric):
+            return [f"It holds what {other.what} has to be."]
+    guess = f"{wrong[0].what}: {cause(wrong[0], sizes.B, sizes.beta)}."
+    if task.name != "backward":
+        return [guess]
+    return [guess, first_look([replace(c, what=f"vae: {FULL_NAMES[c.what]}") for c in wrong])]
 
 
 def alike(a: Array, b: Array) -> bool:
+    if a.shape != b.shape:
+        return False
     finite = np.abs(b[np.isfinite(b)])
     allowed = 1e-9 * max(finite.max(initial=0), np.finfo(float).tiny)
     return bool(np.allclose(a, b, rtol=0, atol=allowed, equal_nan=True))
@@ -247,25 +264,27 @@ def value_by_hand(task: Task, learner: Learner) -> Iterator[str]:
             yield f"{words}. Yours is {result.sum():.4g}."
 
 
-def own_forward(task: Task, case: Case, found: Sequence[Array], learner: Learner) -> Iterator[str]:
+def own_forward(task: Task, case: Case, checks: Sequence[Check], learner: Learner) -> Iterator[str]:
     """Whether a wrong gradient is that of the learner's own forward."""
-    name = FORWARD.get(task.name)
-    number = next((k for k, each in tasks().items() if each.name == name), 0)
-    if not name or name not in learner.functions:
+    name = FORWARD.get(task.name, "")
+    if name not in learner.functions:
         return
 
     def forward(*arguments: Array) -> Array:
         result, _ = learner.call(name, *arguments)
         return np.asarray(result, float)
 
+    found = [check.analytic for check in checks]
     try:
-        right = [check.passed for check in comparisons(task, case, found, (), forward)]
+        own = comparisons(task, case, found, found, forward)
     except (Fault, ValueError, TypeError):  # a forward that is open, or gives no array
         return
-    if all(right):
+    if all(check.passed for check in own):
         yield (
             f"It is the exact derivative of your {name}: a right derivative of a wrong formula. "
-            f"See task {number} first."
+            f"See task {task.number - 1} first."
         )
+    elif all(Check("", a.numeric, b.numeric).passed for a, b in zip(own, checks, strict=True)):
+        yield f"Your {name} is right. Its derivative is not."
     else:
-        yield f"It is not the derivative of your own {name} either."
+        yield f"It is neither the derivative of the right {name} nor of yours, which is wrong, too."

@@ -46,7 +46,7 @@ def forward(parameters: Sequence[Array], x: Array, epsilon: Array) -> dict[str, 
 
 
 def backward(parameters: Sequence[Array], values: dict[str, Array], beta: float) -> list[Array]:
-    listed = {n: [v] if n[:2] in ("y_", "h_") else v for n, v in values.items()}
+    listed: dict[str, Any] = {n: [v] if n[:2] in ("y_", "h_") else v for n, v in values.items()}
     vae = model(parameters)
     vae.backward(Activations(x_c=values["x"], z_c=values["z"], **listed), beta)
     return list(vae.gradients.values())

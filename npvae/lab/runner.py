@@ -165,6 +165,7 @@ def main() -> None:
     sheet = Sheet(start["path"], start["source"].tobytes(), start["solved"], start["tasks"])
     limit(start["memory"])
     request: Any = "load"
+    reply: dict[str, Any]
     while True:
         sys.stdout = printed = Printed()
         try:

@@ -138,9 +138,8 @@ def points(source: bytes) -> dict[int, float]:
 
 
 def cell(kind: str, source: str, tags: Collection[str] = ()) -> dict[str, Any]:
-    code = {"outputs": [], "execution_count": None} if kind == "code" else {}
-    about = {"tags": list(tags)} if tags else {}
-    return {"cell_type": kind, "metadata": about, "source": source, **code}
+    about = {"cell_type": kind, "metadata": {"tags": list(tags)} if tags else {}, "source": source}
+    return {**about, "outputs": [], "execution_count": None} if kind == "code" else about
 
 
 def definitions(cells: Collection[str]) -> str:

@@ -71,7 +71,8 @@ def tasks() -> dict[int, Task]:
         number, name = section.split("\n", 1)[0].split()
         call = re.search(r"^`\w+\((.*)\)` returns `(.*)`$", section, re.M)
         tour = re.search(r"^Tour: (.*)$", section, re.M)
-        assert call and tour, name
+        assert call, name
+        assert tour, name
         diffs = re.findall(r"^- ([^\n]*)\n\n```diff\n(.*?)```", section, re.M | re.S)
         found[int(number)] = Task(
             int(number),

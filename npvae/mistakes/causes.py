@@ -15,15 +15,16 @@ from npvae.gradcheck import TOLERANCE, Check
 
 def factors(batch: int, beta: float) -> dict[float, str]:
     """What it may be, if all entries are wrong by one of these factors."""
+    images, b = f"The batch has {batch} images", f"{beta:.3g}"
     return {
         -1.0: "the sign is wrong",
         2.0: "twice what it should be: is a 0.5 forgotten, or a term counted twice?",
         0.5: "half as large as it should be: a 0.5 too many?",
-        batch: f"{batch} times too large: is 1/B forgotten? The batch has {batch} images",
-        1
-        / batch: f"1/{batch} of what it should be: is 1/B counted twice? The batch has {batch} images",
-        beta: f"{beta:.3g} times the right one: is beta, which is {beta:.3g} here, counted twice?",
-        1 / beta: f"{1 / beta:.3g} times too large: is beta, which is {beta:.3g} here, forgotten?",
+        batch: f"{batch} times too large: is 1/B forgotten? {images}",
+        1 / batch: f"1/{batch} of what it should be: is 1/B counted twice? {images}",
+        beta: f"{b} times the right one: is beta, which is {b} here, counted twice?",
+        1 / beta: f"{1 / beta:.3g} times too large: is beta, which is {b} here, forgotten?",
+        batch / beta: f"{batch / beta:.3g} times too large: is beta/B forgotten?",
     }
 
 
@@ -41,6 +42,8 @@ def cause(check: Check, batch: int = 5, beta: float = 0.7) -> str:
         for known, words in factors(batch, beta).items():
             if abs(factor - known) < 1e-4 * abs(known):
                 return words
+            if abs(factor + known) < 1e-4 * abs(known):
+                return f"the sign is wrong, and it is {words}"
         return f"{factor:.4g} times the right one, in every entry: a factor is missing"
     if right.ndim == 2:
         if right.shape[0] == right.shape[1] and same(by_hand, right.T):
