@@ -31,14 +31,12 @@ BELONG = {
 def main(arguments: Sequence[str]) -> int:
     parser = cli.Parser(__doc__, EXAMPLES)
     add, what = parser.add_argument, ("start", "check", "train")
-    add("what", choices=what, metavar="start | check | train", help="see below")
+    add("what", nargs="?", choices=what, metavar="start | check | train", help="see below")
     add("sheet", nargs="?", metavar="SHEET", help="(default: my_vae.py)")
     help = "start: ask for these tasks only, such as 4,6,8; the others are solved"
     add("--tasks", type=cli.some_of(NUMBERS), metavar="N,N", help=help)
     add("--notebook", action="store_true", help="start: a notebook, with a check below each blank")
-    help = (
-        "check: a hint at a task; --hint 4 --hint 4 is the second, three times the third and last"
-    )
+    help = "check: a hint at this task; given twice, the second; three times, the third and last"
     add("--hint", type=int, action="append", choices=range(1, 11), metavar="N", help=help)
     add("--json", action="store_true", help="check: print JSON, for other programs")
     help = "train: how many (default: 2)"
@@ -48,10 +46,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_data()
     parser.add_common()
     options = parser.parse_args(arguments)
-    for names in BELONG.values():
-        for name in names:
-            if name not in BELONG[options.what] and getattr(options, name):
-                parser.error(f"argument --{name.replace('_', '-')}: not of {options.what}")
+    if not options.what:
+        parser.error("start, check or train?")
+    for name in {name for names in BELONG.values() for name in names}:
+        if getattr(options, name) and name not in BELONG[options.what]:
+            users = " and ".join(what for what, names in BELONG.items() if name in names)
+            parser.error(f"argument --{name.replace('_', '-')}: only for {users}")
     if options.what == "start":
         return start(options)
     return (hint if options.hint else check if options.what == "check" else train)(options)
@@ -146,7 +146,7 @@ def train(options: Namespace) -> int:
     from npvae.lab.process import Fault, Learner
     from npvae.lab.report import report
     from npvae.lab.tasks import tasks
-    from npvae.lab.training import Epoch, side_by_side
+    from npvae.lab.training import side_by_side, trained
     from npvae.plots.image_grid import png
     from npvae.plots.samples import model_name, prior
     from npvae.runs.trained_model import save_new
@@ -162,23 +162,21 @@ def train(options: Namespace) -> int:
     own_data = cli.own_data(options)
     data, test = load_dataset(options.dataset or "auto", options.data_dir, say, **own_data)
     settings = Settings(epochs=options.epochs or 2, batch_size=128, seed=options.seed)
-    with Learner(path, cores=1) as learner:
+    if say:
+        say(f"{data.title}, {len(data.images):,} images: your gradients train, and ours beside.")
+    with Learner(path) as learner:
         try:
             for found in side_by_side(learner, data.images, settings):
-                if isinstance(found, Epoch):
-                    show(
-                        f"epoch {found.epoch}: train loss {found.yours:.9f} yours, "
-                        f"{found.ours:.9f} of the package, difference {found.difference:.0e}"
-                    )
-                else:
-                    vae = found
+                show(
+                    f"epoch {found.epoch}: train loss {found.yours:.9f}, "
+                    f"the package's {found.ours:.9f}, difference {found.difference:.0e}"
+                )
+            vae = trained(learner)
         except Fault as fault:
             show(f"{path}: {fault}")
             return NOT_YET
     loss = average_loss(vae, test.images, generator(options.seed, Stream.TESTING, settings.epochs))
-    title = (
-        f"{model_name(data.title, vae.latent_dim, settings.epochs)}: your own gradients drew these"
-    )
+    title = f"your own gradients: {model_name(data.title, vae.latent_dim, settings.epochs)}"
     picture = prior(vae, generator(options.seed, Stream.SAMPLES), 50, 3, title)
     saved = save_new(png(picture), Path(options.out or "."), "my-samples", ".png")
     show(f"test loss {loss.total:.2f} nats per image = bce {loss.bce:.2f} + kl {loss.kl:.2f}")

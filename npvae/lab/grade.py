@@ -35,16 +35,18 @@ def grade(paths: Sequence[Path], worth: dict[int, float], seed: int) -> Iterator
     """A row for each sheet: its name, the points of each task, their sum, remarks."""
     before = without_network()
     for path in paths:
-        got, remarks = dict.fromkeys(worth, 0.0), []
+        got: dict[int, float] = dict.fromkeys(worth, 0.0)
+        causes: dict[str, list[str]] = {}  # each with the tasks that it concerns
         try:
             for verdict in check_sheet(path, worth, seed, before=before):
                 number = verdict.task.number
                 if verdict.state == "right":
                     got[number] = worth[number]
                 elif verdict.state == "wrong":
-                    remarks.append(f"task {number}: {' '.join(verdict.lines)}")
+                    causes.setdefault(" ".join(verdict.lines), []).append(str(number))
         except OptionError as error:
-            remarks = [str(error)]
+            causes = {str(error): ["-"]}
+        remarks = [f"task {', '.join(numbers)}: {cause}" for cause, numbers in causes.items()]
         name = path.name if path.name[0] not in "=+-@" else f"./{path.name}"  # no formula
         numbers = [f"{value:g}" for value in [*got.values(), sum(got.values())]]
         yield [name, *numbers, " | ".join(remarks)]

@@ -6,7 +6,7 @@ In float64, with the same weights, batches and noise, the two losses agree to ro
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -32,8 +32,8 @@ class Epoch(NamedTuple):
         return abs(self.yours - self.ours) / abs(self.ours)
 
 
-def side_by_side(learner: Learner, images: Images, settings: Settings) -> Iterator[Epoch | VAE]:
-    """Each epoch, and at last a model with the learner's parameters. Raises Fault."""
+def side_by_side(learner: Learner, images: Images, settings: Settings) -> Iterator[Epoch]:
+    """Train both, epoch by epoch. Raises Fault."""
     vae = VAE(images[0].size, dtype=float, rng=generator(settings.seed, Stream.WEIGHTS))
     adam = Adam(settings.learning_rate)
     learner.begin()
@@ -48,11 +48,25 @@ def side_by_side(learner: Learner, images: Images, settings: Settings) -> Iterat
             adam.update(vae.parameters, gradients)
             share = len(x) / len(images)
             ours += share * loss.total
-            yours += share * float(np.sum(learner.take()))
+            yours += share * number(learner.take())
         yield Epoch(epoch, yours, ours)
+
+
+def trained(learner: Learner) -> VAE:
+    """A model with the learner's parameters, after the last epoch. Raises Fault."""
     learner.give(None)
-    parameters = learner.take()
     try:
-        yield model(parameters)
+        return model(learner.take())
     except (ValueError, TypeError, IndexError, AttributeError) as error:
         raise Fault("Its `train` has changed the shapes of the parameters.") from error
+
+
+def number(losses: Any) -> float:
+    """The bce and kl of a batch, added up."""
+    try:
+        bce, kl = losses
+        return float(bce) + float(kl)
+    except (TypeError, ValueError) as error:
+        raise Fault(
+            "Its `train` does not yield two numbers, bce and kl, for each batch."
+        ) from error
