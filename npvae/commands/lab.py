@@ -17,8 +17,9 @@ EXAMPLES = """examples:
   python scripts/lab.py check my_vae.py --hint 4
   python scripts/lab.py train my_vae.py
 
-`start` writes a sheet, `check` says what is right and what is wrong and why, `train` trains with
-your gradients. Exit code 7 while a task is not right. For teachers: npvae/lab/TEACHERS.md."""
+start writes a sheet, check says what is right, and what is wrong and why, and
+train trains with your gradients. The exit code is 7 while a task is not right.
+For teachers: npvae/lab/TEACHERS.md"""
 NOT_YET = 7
 NUMBERS = [str(number) for number in range(1, 11)]
 BELONG = {
@@ -71,7 +72,7 @@ def start(options: Namespace) -> int:
     next_step = command("lab", "check", path)
     text = notebook(asked) if is_notebook else sheet(asked, next_step)
     try:
-        with open(path, "x", encoding="utf-8") as file:
+        with open(path, "x", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
     except FileExistsError as error:
         raise OutputError(

@@ -77,7 +77,9 @@ def body(source: str) -> str:
 
 def function(task: Task, lines: str) -> str:
     """A task as it stands on the sheet, with these lines as its body."""
-    documented = f'"""{task.docstring}\n\nTour: {task.tour}.\n"""\n{lines}'
+    returned = ", ".join(task.returns)
+    notes = f"Task {task.number}. Returns {returned}.\nTour: {task.tour}."
+    documented = f'"""{task.docstring}\n\n{notes}\n"""\n{lines}'
     return f"def {task.name}({task.arguments}):\n{indent(documented, '    ')}"
 
 
@@ -97,7 +99,8 @@ def sheet(
     `check` is the command that its first lines name; `answers` are lines to fill blanks with.
     """
     asked, answers = sorted(tasks() if asked is None else asked), answers or {}
-    text = page().replace("{check}", check).replace("{points}", str(dict.fromkeys(asked, 1)))
+    escaped = check.replace("\\", "\\\\").replace('"', '\\"')  # it stands in a docstring
+    text = page().replace("{check}", escaped).replace("{points}", str(dict.fromkeys(asked, 1)))
     for name in ("sigmoid", "relu"):
         text = text.replace(f"# {{{name}}}", given(name))
     for number, task in tasks().items():

@@ -65,7 +65,7 @@ def test_the_lessons_own_lines_are_right(tmp_path: Path, seed: int | None) -> No
 
 def test_blanks_are_open_and_a_short_sheet_asks_for_its_tasks_alone(tmp_path: Path) -> None:
     assert {verdict.state for verdict in checked(tmp_path, sheet())} == {"open"}
-    short = sheet([4, 6, 8])
+    short = sheet([4, 6, 8], check='python C:\\Users\\"""x".py')
     assert points(short.encode()) == {4: 1, 6: 1, 8: 1}
     assert set(not_right(checked(tmp_path, short))) == {4, 6, 8}
 
