@@ -94,11 +94,11 @@ def hint(options: Namespace) -> int:
     show("\n".join(hint(tasks()[number], count)))
     if count < 3:
         again = ["--hint", number] * (count + 1)
-        show_note(f"\nThe next hint:\n  {command('lab', 'check', name(options), *again)}")
+        show_note(f"\nThe next hint:\n  {command('lab', 'check', sheet_path(options), *again)}")
     return 0
 
 
-def name(options: Namespace) -> Path:
+def sheet_path(options: Namespace) -> Path:
     return Path(options.sheet or "my_vae.py")
 
 
@@ -109,7 +109,7 @@ def check(options: Namespace) -> int:
     from npvae.lab.report import report
     from npvae.lab.sheet import points
 
-    path = name(options)
+    path = sheet_path(options)
     if not path.exists():
         raise OptionError(f"there is no {path}. Make one:\n{command('lab', 'start', path)}")
     worth = points(read_sheet(path))
@@ -126,13 +126,13 @@ def check(options: Namespace) -> int:
             }
             for v in verdicts
         ]
-        show(json.dumps({"sheet": str(path), "tasks": rows, "of": sum(worth.values())}, indent=2))
+        print(json.dumps({"sheet": str(path), "tasks": rows, "of": sum(worth.values())}, indent=2))
         return NOT_YET if missing else 0
     show("\n".join(report(verdicts)))
     if missing:
         first = next((v for v in verdicts if v.state == "wrong"), None)
         number = first.task.number if first else missing[0]
-        show_note(f"\nA hint:\n  {command('lab', 'check', path, '--hint', number)}")
+        show_note(f"\nFor a hint:\n  {command('lab', 'check', path, '--hint', number)}")
         return NOT_YET
     show_note(f"\nAll right. Next:\n  {command('lab', 'train', path)}")
     return 0
@@ -153,7 +153,7 @@ def train(options: Namespace) -> int:
     from npvae.runs.trained_model import save_new
     from npvae.settings import Settings
 
-    path = name(options)
+    path = sheet_path(options)
     verdicts = list(check_sheet(path, tasks()))
     if any(verdict.state != "right" for verdict in verdicts):
         show("\n".join(report(verdicts)))
@@ -176,6 +176,8 @@ def train(options: Namespace) -> int:
         except Fault as fault:
             show(f"{path}: {fault}")
             return NOT_YET
+    if found.difference > 1e-9:
+        show_note("The two differ by more than rounding. Does a function of the sheet round?")
     loss = average_loss(vae, test.images, generator(options.seed, Stream.TESTING, settings.epochs))
     title = f"your own gradients: {model_name(data.title, vae.latent_dim, settings.epochs)}"
     picture = prior(vae, generator(options.seed, Stream.SAMPLES), 50, 3, title)

@@ -142,11 +142,11 @@ class Sheet:
 
 
 def limit(memory: int) -> None:
-    """So many bytes, files of 16 MiB, no core file; where the system has such limits."""
+    """So many bytes, files of 16 MiB, an hour, no core file; where the system has such limits."""
     with suppress(ImportError):
         import resource
 
-        sizes = {"RLIMIT_AS": memory, "RLIMIT_FSIZE": 1 << 24, "RLIMIT_CORE": 0}
+        sizes = {"RLIMIT_AS": memory, "RLIMIT_FSIZE": 1 << 24, "RLIMIT_CPU": 3600, "RLIMIT_CORE": 0}
         for name, size in sizes.items():
             with suppress(ValueError, OSError, AttributeError):
                 resource.setrlimit(getattr(resource, name), (size, size))
