@@ -1,7 +1,8 @@
 """Can you write the gradients yourself? A sheet with ten blanks, and what checks them.
 
-    tasks.md      the ten tasks: docstrings, hints, slips, and the page around them
-    tasks.py      reads it, and finds the known mistakes of each task in the gallery
+    tasks.md      the ten tasks: docstrings, hints, and the page around them
+    slips.md      wrong lines that learners write, and the sentence that names them
+    tasks.py      reads both, and finds the known mistakes of each task in the gallery
     sheet.py      makes sheets and notebooks of the page and the source of the lesson
     lesson.py     the lesson under the names of the sheet: the right answers
     process.py    the learner's program, in a process of its own; runner.py is what runs there

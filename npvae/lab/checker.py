@@ -5,7 +5,7 @@ value that everybody can work out. A backward function is held to finite differe
 forward. If that fails it is compared with the learner's own forward, too: a right derivative of a
 wrong formula is another mistake than a wrong derivative.
 
-The cause is known if the numbers are those of a mistake of the gallery, or of a slip of tasks.md,
+The cause is known if the numbers are those of a mistake of the gallery, or of a slip of slips.md,
 planted into the lesson. Otherwise causes.py guesses. Next: grade.py.
 """
 

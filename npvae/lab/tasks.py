@@ -1,7 +1,6 @@
-"""What is asked in each task? tasks.md, as Python.
+"""What is asked in each task? tasks.md and slips.md, as Python.
 
-A slip of tasks.md is a `Mistake` like those of the gallery: wrong lines of the lesson. Next:
-sheet.py.
+A slip is a `Mistake` like those of the gallery: wrong lines of the lesson. Next: sheet.py.
 """
 
 from __future__ import annotations
@@ -53,35 +52,36 @@ class Task(NamedTuple):
         return [*gallery, *self.slips]
 
 
-@cache
-def text() -> str:
-    return Path(__file__).with_name("tasks.md").read_text(encoding="utf-8")
-
-
 def page() -> str:
     """What surrounds the blanks, with places for them."""
-    return text().partition("```python\n")[2].partition("```")[0]
+    return sections("tasks.md")["The page"].partition("```python\n")[2].partition("```")[0]
+
+
+def sections(file: str) -> dict[str, str]:
+    """The text below each heading of a page."""
+    text = Path(__file__).with_name(file).read_text(encoding="utf-8")
+    return dict(part.split("\n", 1) for part in re.split(r"^## ", text, flags=re.M)[1:])
 
 
 @cache
 def tasks() -> dict[int, Task]:
     """All tasks by their number."""
-    found = {}
-    for section in re.split(r"^## (?=\d)", text().partition("## The page")[0], flags=re.M)[1:]:
-        number, name = section.split("\n", 1)[0].split()
-        call = re.search(r"^`\w+\((.*)\)` returns `(.*)`$", section, re.M)
-        tour = re.search(r"^Tour: (.*)$", section, re.M)
-        assert call, name
-        assert tour, name
-        diffs = re.findall(r"^- ([^\n]*)\n\n```diff\n(.*?)```", section, re.M | re.S)
+    slips, found = sections("slips.md"), {}
+    for heading, text in sections("tasks.md").items():
+        call = re.search(r"^`\w+\((.*)\)` returns `(.*)`$", text, re.M)
+        if not call:  # the page
+            continue
+        number, name = heading.split()
+        docstring, _, rest = text.partition("\n\n    ")[2].partition("\n\nTour: ")
+        diffs = re.findall(r"^- ([^\n]*)\n\n```diff\n(.*?)```", slips[heading], re.M | re.S)
         found[int(number)] = Task(
             int(number),
             name,
             call[1],
             tuple(call[2].split(", ")),
-            dedent("    " + section.partition("\n\n    ")[2].partition("\n\nTour:")[0]),
-            tour[1],
-            tuple(re.findall(r"^\d\. (.*)$", section, re.M)),
+            dedent(f"    {docstring}"),
+            rest.partition("\n")[0],
+            tuple(re.findall(r"</summary>\n\n(.*)\n", rest)),
             tuple(slip(name, words, diff) for words, diff in diffs),
         )
     return found
