@@ -24,6 +24,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 LIMIT = 1 << 26  # bytes of a message
+NUMBERS = "biufc"  # the kinds of arrays that are sent
 
 
 class Other(str):
@@ -34,7 +35,7 @@ def pack(message: Any) -> bytes:
     """A line of JSON; arrays become their type, shape and bytes, tuples become lists."""
 
     def plain(value: Any) -> Any:
-        if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "biufc":
+        if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in NUMBERS:
             data = b64encode(np.asarray(value).tobytes()).decode()
             return {"dtype": value.dtype.str, "shape": value.shape, "bytes": data}
         return {"other": type(value).__name__}
@@ -47,6 +48,8 @@ def unpack(line: bytes) -> Any:
 
     def whole(value: dict[str, Any]) -> Any:
         if value.keys() == {"dtype", "shape", "bytes"}:
+            if np.dtype(value["dtype"]).kind not in NUMBERS:
+                raise ValueError("not an array of numbers")
             flat = np.frombuffer(b64decode(value["bytes"]), value["dtype"])
             return flat.reshape(value["shape"]).copy()
         return Other(value["other"]) if value.keys() == {"other"} else value

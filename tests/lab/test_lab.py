@@ -185,6 +185,9 @@ HOSTILE = {
     FORGED.format("""b'{"result": [], "arguments": [0, 0, 0]}\\n' * 9"""): "0 values, not 2",
     FORGED.format("""b'{"result": 1, "arguments": 1}\\n' * 9"""): "something else than an answer",
     FORGED.format("b'[' * 10**5 + b'\\n'"): "something else than an answer",
+    FORGED.format(
+        """b'{"result": {"dtype": "V8", "shape": [1], "bytes": "AAAAAAAAAAA="}}\\n'"""
+    ): "else",
 }
 POSIX = {
     "import ctypes; ctypes.string_at(0)": "crashed or was killed",
