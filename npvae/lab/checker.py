@@ -17,6 +17,7 @@ from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from difflib import get_close_matches
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +32,7 @@ from npvae.lab.runner import Other
 from npvae.lab.sheet import GRADIENTS
 from npvae.lab.tasks import Task, tasks
 from npvae.mistakes.causes import cause, first_look, number
-from npvae.mistakes.mistake import planted
+from npvae.mistakes.mistake import Mistake, planted
 
 FULL_NAMES = dict(zip(GRADIENTS, parameter_shapes(1, (1,), 1), strict=True))
 FORWARD = {
@@ -230,11 +231,15 @@ def comparisons(
 def causes(
     task: Task, case: Case, checks: Sequence[Check], wrong: Sequence[Check], sizes: Sizes
 ) -> list[str]:
-    """The known mistake that gives these numbers, or a guess."""
+    """The known mistake that gives these numbers, or two of them at once; otherwise a guess."""
     found = [check.analytic for check in checks]
-    for mistake in task.known:
+    pairs = (
+        Mistake("", f"{a.what} And: {b.what}", "", "", "", a.edits + b.edits)
+        for a, b in combinations(task.known, 2)
+    )
+    for mistake in chain(task.known, pairs):
         theirs: list[Array] = []
-        with planted(mistake), suppress(Exception), np.errstate(all="ignore"):
+        with suppress(Exception), planted(mistake), np.errstate(all="ignore"):
             theirs = outcome(task.name, case.arguments, case.keywords)
         if theirs and all(map(alike, theirs, found)):
             return [f"{mistake.what} {mistake.why}".strip()]
