@@ -17,6 +17,8 @@ from textwrap import dedent, indent
 from typing import Any
 
 from npvae.lab.tasks import WHERE, Task, page, tasks
+from npvae.layers import relu
+from npvae.losses import sigmoid
 from npvae.mistakes.mistake import Mistake, lesson_function, replaced
 
 PARAMETERS = "W_enc, b_enc, W_mu, b_mu, W_log_var, b_log_var, W_dec, b_dec, W_logits, b_logits"
@@ -83,14 +85,6 @@ def function(task: Task, lines: str) -> str:
     return f"def {task.name}({task.arguments}):\n{indent(documented, '    ')}"
 
 
-def given(name: str) -> str:
-    """A function of the lesson without its types: `sigmoid` or `relu`."""
-    source = inspect.getsource(
-        lesson_function({"sigmoid": "losses", "relu": "layers"}[name] + "." + name)
-    )
-    return re.sub(r": Array|( -> Array)", "", source).strip()
-
-
 def sheet(
     asked: Collection[int] | None = None, check: str = "", answers: dict[int, str] | None = None
 ) -> str:
@@ -101,8 +95,9 @@ def sheet(
     asked, answers = sorted(tasks() if asked is None else asked), answers or {}
     escaped = check.replace("\\", "\\\\").replace('"', '\\"')  # it stands in a docstring
     text = page().replace("{check}", escaped).replace("{points}", str(dict.fromkeys(asked, 1)))
-    for name in ("sigmoid", "relu"):
-        text = text.replace(f"# {{{name}}}", given(name))
+    for given in sigmoid, relu:
+        untyped = re.sub(r": Array|( -> Array)", "", inspect.getsource(given)).strip()
+        text = text.replace(f"# {{{given.__name__}}}", untyped)
     for number, task in tasks().items():
         blank = (UNPACKED if task.name == "backward" else "") + "raise NotImplementedError"
         lines = answers.get(number) or (blank if number in asked else lesson_lines(task.name))
