@@ -106,14 +106,18 @@ def check(options: Namespace) -> int:
     """Print what is right, and what to do about the rest."""
     from npvae.lab.checker import check_sheet
     from npvae.lab.process import read_sheet
-    from npvae.lab.report import report
+    from npvae.lab.report import explained, line
     from npvae.lab.sheet import points
 
     path = sheet_path(options)
     if not path.exists():
         raise OptionError(f"there is no {path}. Make one:\n{command('lab', 'start', path)}")
     worth = points(read_sheet(path))
-    verdicts = list(check_sheet(path, worth))
+    verdicts = []
+    for verdict in check_sheet(path, worth):
+        verdicts.append(verdict)
+        if not options.json:
+            show(line(verdict))
     missing = [verdict.task.number for verdict in verdicts if verdict.state != "right"]
     if options.json:
         rows = [
@@ -128,7 +132,8 @@ def check(options: Namespace) -> int:
         ]
         print(json.dumps({"sheet": str(path), "tasks": rows, "of": sum(worth.values())}, indent=2))
         return NOT_YET if missing else 0
-    show("\n".join(report(verdicts)))
+    for text in explained(verdicts):
+        show(text)
     if missing:
         first = next((v for v in verdicts if v.state == "wrong"), None)
         number = first.task.number if first else missing[0]

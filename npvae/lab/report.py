@@ -13,10 +13,19 @@ from npvae.lab.tasks import Task
 WIDTH = 80
 
 
+def line(verdict: Verdict) -> str:
+    """One task in a line, whose last word is right, wrong or open."""
+    return f"{verdict.task.number:<2} {verdict.task.name:<26} {verdict.state}"
+
+
 def report(verdicts: Sequence[Verdict]) -> Iterator[str]:
-    """One line for each task, and what a teacher would say of the first that is wrong."""
-    for verdict in verdicts:
-        yield f"{verdict.task.number:<2} {verdict.task.name:<26} {verdict.state}"
+    """A line for each task, and what is to be said of them."""
+    yield from map(line, verdicts)
+    yield from explained(verdicts)
+
+
+def explained(verdicts: Sequence[Verdict]) -> Iterator[str]:
+    """What was printed, and what a teacher would say of the first that is wrong."""
     for verdict in verdicts:
         if verdict.printed.strip():
             yield ""
