@@ -69,11 +69,8 @@ class Learner:
     Raises Fault, in all methods, for whatever the program does wrong.
     """
 
-    def __init__(
-        self, path: Path, source: bytes = b"", before: Sequence[str] = (), cores: int = 1
-    ) -> None:
-        self.path, self.source = path, source or read_sheet(path)
-        self.before, self.cores = before, cores
+    def __init__(self, path: Path, source: bytes = b"", before: Sequence[str] = ()) -> None:
+        self.path, self.source, self.before = path, source or read_sheet(path), before
         self.process: subprocess.Popen[bytes] | None = None
         self.functions: dict[str, list[str]] = {}  # their arguments
         self.printed = ""
@@ -97,12 +94,8 @@ class Learner:
             raise Fault(NO_ANSWER)
         return answer["result"], after
 
-    def train(self, parameters: Sequence[Any]) -> None:
-        """Starts the sheet's `train`, which then waits for batches."""
-        self.give({"train": list(parameters)})
-
     def give(self, message: Any) -> None:
-        """A batch (x, epsilon), or None after the last. Does not wait."""
+        """{"train": parameters}, then batches (x, epsilon), at last None. Does not wait."""
         self.requests.put(message)
 
     def take(self) -> Any:
@@ -144,7 +137,7 @@ class Learner:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=self.folder.name,  # what it writes there is removed
-            env={**os.environ, "OPENBLAS_NUM_THREADS": str(self.cores)},
+            env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
             bufsize=0,
             start_new_session=True,  # its children end with it, and Ctrl-C is ours
         )
