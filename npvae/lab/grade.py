@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import shutil
 import subprocess
 import sys
@@ -46,6 +47,8 @@ def grade(paths: Sequence[Path], worth: dict[int, float], seed: int) -> Iterator
                     causes.setdefault(" ".join(verdict.lines), []).append(str(number))
         except OptionError as error:
             causes = {str(error): ["-"]}
+        except Exception as error:  # a bug of ours must not cost the other sheets their row
+            causes = {f"not graded, which is a bug in npvae: {error!r}": ["-"]}
         remarks = [f"task {', '.join(numbers)}: {cause}" for cause, numbers in causes.items()]
         name = path.name if path.name[0] not in "=+-@" else f"./{path.name}"  # no formula
         numbers = [f"{value:g}" for value in [*got.values(), sum(got.values())]]
@@ -65,6 +68,8 @@ def main() -> int:
         worth = points(read_sheet(options.sheet) if options.sheet else b"")
     except OptionError as error:
         parser.error(str(error))
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files that are no text
+        sys.stdout.reconfigure(errors="backslashreplace")
     table = csv.writer(sys.stdout, lineterminator="\n")
     of = f"points of {sum(worth.values()):g}"
     table.writerow(["sheet", *(f"{k} {tasks()[k].name}" for k in worth), of, "remarks"])
