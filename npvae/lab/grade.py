@@ -46,10 +46,10 @@ def grade(paths: Sequence[Path], worth: dict[int, float], seed: int) -> Iterator
                 elif verdict.state == "wrong":
                     causes.setdefault(" ".join(verdict.lines), []).append(str(number))
         except OptionError as error:
-            causes = {str(error): ["-"]}
+            causes = {str(error): []}
         except Exception as error:  # a bug of ours must not cost the other sheets their row
-            causes = {f"not graded, which is a bug in npvae: {error!r}": ["-"]}
-        remarks = [f"task {', '.join(numbers)}: {cause}" for cause, numbers in causes.items()]
+            causes = {f"not graded, which is a bug in npvae: {error!r}": []}
+        remarks = [f"task {', '.join(k)}: {cause}" if k else cause for cause, k in causes.items()]
         name = path.name if path.name[0] not in "=+-@" else f"./{path.name}"  # no formula
         numbers = [f"{value:g}" for value in [*got.values(), sum(got.values())]]
         yield [name, *numbers, " | ".join(remarks)]
