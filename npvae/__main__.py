@@ -13,7 +13,7 @@ from npvae.fast.threads import free_blas_threads
 
 COMMANDS = (
     *("train", "generate", "evaluate", "compare", "experiments"),
-    *("gradcheck", "mistakes", "compare_torch", "benchmark"),
+    *("gradcheck", "lab", "mistakes", "compare_torch", "benchmark"),
 )
 
 

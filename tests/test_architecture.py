@@ -22,7 +22,7 @@ LEVELS = [
     {"fast", "mistakes"},
     {"plots"},
     {"runs"},
-    {"reference"},
+    {"reference", "lab"},
     {"commands"},
     {"__main__"},
 ]

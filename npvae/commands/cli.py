@@ -1,8 +1,9 @@
 """What all commands share: reading options, reporting errors, exit codes.
 
 Exit codes: 0 done, 1 a bug in npvae, 2 bad option, 3 data, 4 checkpoint, 5 diverged, 6 output
-folder or disk, 128 + n for signal n. An error takes four lines at most; --debug shows the
-traceback. This module imports nothing heavy, so that --help and bad options answer at once.
+folder or disk, 7 a sheet of the lab that is not right yet, 128 + n for signal n. An error takes
+four lines at most; --debug shows the traceback. This module imports nothing heavy, so that --help
+and bad options answer at once.
 """
 
 from __future__ import annotations

@@ -239,7 +239,8 @@ def test_a_missing_package_is_named_with_what_installs_it(
     script: str, module: str, package: str, tmp_path: Path
 ) -> None:
     """As in a clone whose packages are not installed yet."""
-    words = command(script, *(["a", "b"] if script == "compare.py" else []))[1:]
+    needed = {"compare.py": ["a", "b"], "lab.py": ["start"]}
+    words = command(script, *needed.get(script, []))[1:]
     program = (
         "import runpy, sys\n"
         f"sys.modules[{module!r}] = None\n"  # so Python takes it for missing

@@ -13,7 +13,7 @@ import pytest
 
 import npvae.gradcheck_vae
 import npvae.model
-from npvae.commands.gradcheck_report import cause, first_look, table
+from npvae.commands.gradcheck_report import table
 from npvae.core.parameters import Array, NamedArrays, parameter_shapes
 from npvae.gradcheck import STEP, TOLERANCE, Check, central_differences, check
 from npvae.gradcheck_vae import (
@@ -31,6 +31,7 @@ from npvae.gradcheck_vae import (
 )
 from npvae.layers import ACTIVATIONS, Activation, Dense
 from npvae.losses import bce_with_logits_backward
+from npvae.mistakes.causes import cause, first_look
 from npvae.model import VAE, Activations, Gradients
 from tests.helpers import ROOT
 
