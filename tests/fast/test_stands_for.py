@@ -18,7 +18,7 @@ import pytest
 
 import npvae
 from npvae import VAE, Adam, fast, fit
-from npvae.fast import jit, stands_for
+from npvae.fast import jit
 from npvae.fast.stands_for import DIGESTS, LESSON, difference, digests
 from tests.helpers import run
 
@@ -130,5 +130,5 @@ def test_without_source_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None
     def no_source(_: object) -> str:
         raise OSError("could not get source code")
 
-    monkeypatch.setattr(stands_for.inspect, "getsource", no_source)
+    monkeypatch.setattr(inspect, "getsource", no_source)
     assert difference() == ""
