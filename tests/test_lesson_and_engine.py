@@ -144,6 +144,16 @@ def test_the_engine_computes_what_the_lesson_does(
                 np.testing.assert_allclose(found[name], array, rtol=0, atol=near, err_msg=message)
 
 
+@pytest.mark.parametrize("batch_size", [300, 513])
+def test_batches_of_more_images_than_a_block(batch_size: int) -> None:
+    """Gradients are added up over blocks of 256 images; train.py has 512 in a batch."""
+    task = Task.of(2 * batch_size + 40, batch_size)
+    lesson, vae = untrained("float64", (7, 6)), untrained("float64", (7, 6))
+    expected, found = by_the_lesson(lesson, Adam(), task), by_the_engine(vae, Adam(), task, 2)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    np.testing.assert_allclose(vae.parameters.flat, lesson.parameters.flat, rtol=0, atol=1e-11)
+
+
 @pytest.mark.parametrize("beta", [0.0, 0.25, 4.0])
 def test_other_betas(beta: float) -> None:
     task = Task.of(20, 6)._replace(betas=np.full(4, beta))

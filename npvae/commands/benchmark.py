@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   python scripts/benchmark.py                        compare
   python scripts/benchmark.py --sweep --json b.json  and how it grows with every size
   python scripts/benchmark.py --mpi                  what a second process gains
+  python scripts/benchmark.py --crowd                what it takes beside busy processes
 """
 
 
@@ -37,6 +38,8 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--sweep", action="store_true", help=help)
     help = "measure what a second process gains instead (needs mpi4py and mpiexec)"
     parser.add_argument("--mpi", action="store_true", help=help)
+    help = "measure 200 batches of 32 beside other busy processes instead: some minutes"
+    parser.add_argument("--crowd", action="store_true", help=help)
     help = "write all figures here as JSON"
     parser.add_argument("--json", type=cli.some_text, metavar="FILE", help=help)
     parser.add_argument("--quiet", action="store_true", help="print results and errors only")
@@ -68,9 +71,9 @@ def main(arguments: Sequence[str]) -> None:
         print(
             f"{name:18} {', '.join(map(' '.join, value.items())) if name == 'versions' else value}"
         )
-    figures = {"machine": about, "compared": {}, "sweep": {}}
+    figures = {"machine": about, "compared": {}, "sweep": {}, "crowd": []}
 
-    for batch_size in options.batch_sizes:
+    for batch_size in () if options.crowd else options.batch_sizes:
         times = benchmark.compare(options.data, batch_size, options.rounds, say)
         rows = figures["compared"][batch_size] = list(benchmark.compared(times))
         print(f"\nbatch {batch_size}: seconds per epoch, medians of {options.rounds} rounds")
@@ -86,5 +89,14 @@ def main(arguments: Sequence[str]) -> None:
             print(f"\n{name:>10}  seconds per epoch  peak MiB")
             for row in rows:
                 print(f"{row[name]:10}  {row['seconds']:17.3f}  {row['peak_mib'] or 0:8.0f}")
+    if options.crowd:
+        rows = figures["crowd"] = benchmark.crowd(options.data, 32, options.rounds, say)
+        print("\n200 batches of 32, seconds, medians of", options.rounds, "rounds")
+        for row in rows:
+            print(
+                f"  beside {row['busy']:2} busy processes: one worker {row['one worker']:.3f}, "
+                f"a worker for each core {row['a worker for each core']:.3f}, "
+                f"{row['ratio']:.2f} times that ({row['from']:.2f} to {row['to']:.2f})"
+            )
     if options.json:
         write_bytes_safely(options.json, json.dumps(figures, indent=2).encode() + b"\n")

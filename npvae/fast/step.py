@@ -189,21 +189,23 @@ def do_tasks(worker: int, job: Job) -> None:
         if phase == END:
             return
         batch, kind = job.first + phase // phases, phase % phases
-        if kind == PIXELS:
-            if learning and batch > job.first and is_finite(batch - 1, job):
-                update(batch - 1, share, job)
-            if batch < job.last:
-                pixels(batch, share, job)
+        due = learning and kind == PIXELS and batch > job.first and is_finite(batch - 1, job)
+        if due:
+            update(batch - 1, share, job)
+        if phase == end:
+            copy_columns(share, job, True)
+        elif kind == PIXELS:
+            pixels(batch, share, job)
         elif kind == DOWN:
             down(batch, share, job)
         elif kind == LOSS:
             loss(batch, share, job)
         else:
             up(batch, share, job)
-        if phase == 0 or phase == end:
-            copy_columns(share, job, phase == end)
+        if phase == 0:
+            copy_columns(share, job, False)
         if last_of(turns):
-            if kind == PIXELS and batch > job.first and is_finite(batch - 1, job):
+            if due:
                 job.rule.t[0] += job.rule.kind != NO_STEP
             if kind == LOSS:
                 add_up(batch, job)

@@ -12,6 +12,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -20,6 +21,7 @@ from npvae.core.errors import NpvaeError
 from npvae.runs.environment import versions
 
 PROGRAMS = ("products", "npvae", "torch", "jax")
+CROWDS = (0, 1, 4, 20)  # busy processes beside ours
 SWEEPS = {
     "batch-size": (32, 64, 128, 256, 512, 1024, 2048, 4096),
     "hidden": (64, 128, 256, 512, 1024, 2048),
@@ -50,21 +52,27 @@ def cpu_name() -> str:
         return platform.processor() or platform.machine()
 
 
-def run(program: str, data: str | None, epochs: int, **options: int) -> Result | None:
-    """One program in a process of its own; None if what it needs is not installed."""
+def run(
+    program: str, data: str | None, epochs: int, workers: int = 0, **options: int
+) -> Result | None:
+    """One program in a process of its own; None if what it needs is not installed.
+
+    With so many workers, if given; by default npvae has one for each core.
+    """
     command = ["npvae.reference.baselines", program, "--epochs", str(epochs)]
     for name, value in options.items():
         command += [f"--{name.replace('_', '-')}", str(value)]
     if data is not None:
         command += ["--data", data]
-    result: Result | None = start(command)
+    result: Result | None = start(command, {"OMP_NUM_THREADS": str(workers)} if workers else {})
     return result
 
 
-def start(command: list[str]) -> Any:
+def start(command: list[str], environment: dict[str, str]) -> Any:
     """What a module prints as JSON when run in a process of its own; None if it lacks a package."""
     command = [sys.executable, "-m", *command]
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = os.environ | environment
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode == 2:
         return None
     if done.returncode:
@@ -101,6 +109,48 @@ def compared(seconds: dict[str, list[float]]) -> Iterator[Result]:
             "from": min(ratios),
             "to": max(ratios),
         }
+
+
+@contextmanager
+def busy(processes: int) -> Iterator[None]:
+    """In this context so many other processes want a core, as in a class on one server."""
+    command = [sys.executable, "-S", "-c", "while True: pass"]
+    others = [subprocess.Popen(command) for _ in range(processes)]
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def crowd(
+    data: str | None, batch_size: int, rounds: int, say: Callable[[str], None]
+) -> list[Result]:
+    """Seconds of 200 batches beside other processes: with one worker, and with one per core."""
+    found = []
+    for processes in CROWDS:
+        one, every = [], []
+        for number in range(1, rounds + 1):
+            say(f"beside {processes} processes, round {number} of {rounds}")
+            for workers, times in ((1, one), (0, every)):
+                options = {"workers": workers, "batch_size": batch_size, "images": 200 * batch_size}
+                with busy(processes):
+                    result = run("npvae", data, 4, **options)
+                assert result is not None  # npvae needs nothing that is not here
+                times.append(median(result["seconds"][1:]))
+        ratios = [ours / theirs for ours, theirs in zip(every, one, strict=True)]
+        found.append(
+            {
+                "busy": processes,
+                "one worker": median(one),
+                "a worker for each core": median(every),
+                "ratio": median(ratios),
+                "from": min(ratios),
+                "to": max(ratios),
+            }
+        )
+    return found
 
 
 def sweep(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from npvae.commands.benchmark import main
+from npvae.fast import jit
 from npvae.reference import benchmark
 from tests.reference.test_baselines import pictures, write_idx
 
@@ -48,6 +49,30 @@ def test_every_program_that_is_there_is_timed(
     out = capsys.readouterr().out
     assert "batch 32: seconds per epoch, medians of 2 rounds" in out
     assert figures["machine"]["cpu"] in out
+
+
+def test_beside_other_processes_one_worker_and_all_take_turns(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(benchmark, "CROWDS", (0, 1))
+    main(["--data", data, "--crowd", "--rounds", "1", "--json", str(tmp_path / "figures.json")])
+    rows = json.loads((tmp_path / "figures.json").read_text())["crowd"]
+    assert [row["busy"] for row in rows] == [0, 1]
+    for row in rows:
+        assert row["ratio"] == pytest.approx(row["a worker for each core"] / row["one worker"])
+    assert "beside  1 busy processes: one worker" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(jit.WHY_NOT), reason=f"there is no engine: {jit.WHY_NOT}")
+def test_in_a_crowd_all_workers_take_no_longer_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measured 1.0 to 1.1; threads that wait for one another would take four to ten times as long.
+
+    The limit of 2 is for a machine that is crowded already.
+    """
+    monkeypatch.setattr(benchmark, "CROWDS", (20,))
+    (row,) = benchmark.crowd(None, 32, 3, lambda line: None)
+    assert row["ratio"] < 2
 
 
 def test_by_default_it_compares_small_batches_too(
