@@ -70,8 +70,9 @@ class Engine:
         self.program = program(vae.dtype.name)
         self._start()
         nothing = self._batches(self.images, self.labels, [], np.zeros((0, vae.latent_dim)), None)
-        rule = self._rule()
-        self.program.prepare((0, self._job(0, 0, 1, self._room(1, rule), rule, nothing)))
+        rule, turns = self._rule(), Turns.of(self.shares)
+        job = Job(0, 0, 1, self.network, self._room(1, rule), rule, nothing, turns)
+        self.program.prepare((0, job))
 
     def train(
         self,
@@ -145,9 +146,20 @@ class Engine:
 
     def _start(self) -> None:
         """What belongs to this process: after a fork, the threads are those of the other one."""
+        vae, blas, functions = self.vae, find_blas(), thread_functions()
+        assert blas is not None, "why_not was not asked"
+        addresses = [ctypes.cast(f, ctypes.c_void_p).value or 0 for f in functions or ()] or [0, 0]
         self.process = os.getpid()
         self.threads = ThreadPoolExecutor(max(1, self.shares - 1))
-        self.busy = np.zeros(1, np.int64)
+        self.network = Network(
+            layers=layer_table(vae),
+            activation=ACTIVATIONS[vae.activation],
+            parameters=fitting(vae.parameters.flat, vae, "parameters"),
+            blas=(blas.gemm[vae.dtype.name], blas.integer(0)),
+            blas_threads=tuple(addresses),
+            yields=yield_function(),
+            busy=np.zeros(1, np.int64),
+        )
 
     def _portions(self, images: int, batch_size: int) -> Iterator[tuple[int, int]]:
         """Ranges of batches, first to last - 1, each of about LOOKS seconds.
@@ -169,7 +181,8 @@ class Engine:
         """Compute these batches, with the help of other threads."""
         if self.process != os.getpid():
             self._start()
-        job = self._job(first, last, batch_size, room, rule, data)
+        turns = Turns.of(self.shares)
+        job = Job(first, last, batch_size, self.network, room, rule, data, turns)
         with suppress(RuntimeError):  # the system has no more threads
             for worker in range(1, self.shares):
                 self.threads.submit(self.program.run, worker, job)
@@ -178,26 +191,9 @@ class Engine:
                 "another thread uses this engine.\nMake an engine, and a model, for each thread."
             )
 
-    def _job(
-        self, first: int, last: int, batch_size: int, room: Room, rule: Rule, data: Batches
-    ) -> Job:
-        vae, blas, functions = self.vae, find_blas(), thread_functions()
-        assert blas is not None, "why_not was not asked"
-        addresses = [ctypes.cast(f, ctypes.c_void_p).value or 0 for f in functions or ()] or [0, 0]
-        network = Network(
-            layers=layer_table(vae),
-            activation=ACTIVATIONS[vae.activation],
-            parameters=fitting(vae.parameters.flat, vae, "parameters"),
-            blas=(blas.gemm[vae.dtype.name], blas.integer(0)),
-            blas_threads=tuple(addresses),
-            yields=yield_function(),
-            busy=self.busy,
-        )
-        return Job(first, last, batch_size, network, room, rule, data, Turns.of(self.shares))
-
     def _room(self, images: int, rule: Rule) -> Room:
         """Where the values of a batch of so many images are kept and exchanged."""
-        vae, shares, layers = self.vae, self.shares, layer_table(self.vae)
+        vae, shares, layers = self.vae, self.shares, self.network.layers
         share = -(-vae.input_dim // shares)  # pixels of the largest one
         hidden, classes = vae.hidden_dims[0], vae.num_classes
 
@@ -287,7 +283,7 @@ class Engine:
             epsilon=given("epsilon", epsilon, (n, self.vae.latent_dim), dtype=self.vae.dtype),
             warps=moved,
             beta=given("betas", np.ones(count) if betas is None else betas, (count,)),
-            learning_rate=given("learning_rates", learning_rates, (count,), (0,)),
+            learning_rate=given("learning_rates", learning_rates, (0 if betas is None else count,)),
             bce=np.full(count, np.nan),
             kl=np.full(count, np.nan),
         )
@@ -296,6 +292,7 @@ class Engine:
         """The optimizer in numbers and arrays. Raises ValueError if it is of another model."""
         optimizer = self.optimizer
         optimizer.bind(self.vae.parameters)
+        fitting(self.vae.parameters.flat, self.vae, "parameters")
         names = [name for name in optimizer.settings if name not in ("name", "learning_rate", "t")]
         numbers = [float(getattr(optimizer, name)) for name in names]
         state = [fitting(optimizer.state[name].flat, self.vae, name) for name in optimizer.state]

@@ -68,6 +68,7 @@ def train(engine: Engine, **changes: Any) -> list[float]:
         ({"epsilon": np.zeros((20, 4))}, ValueError, r"epsilon must have shape \(20, 3\)"),
         ({"epsilon": np.zeros(20)}, ValueError, "epsilon must have shape"),
         ({"betas": [1, 1, 1]}, ValueError, r"betas must have shape \(4,\)"),
+        ({"learning_rates": []}, ValueError, r"learning_rates must have shape \(4,\)"),
         ({"learning_rates": [1] * 5}, ValueError, r"learning_rates must have shape \(4,\)"),
         ({"warps": np.zeros((19, 2, 3))}, ValueError, r"warps must have shape \(20, 2, 3\)"),
         ({"indices": np.linspace(0, 39, 20)}, ValueError, "indices must be integers"),
