@@ -125,7 +125,7 @@ def closer_look(
     if not numeric.any() and errors.max() > rounding:
         return better, "f does not change with theta: does it read this very array, or round it?"
     for k in np.argsort(-errors, axis=None):
-        at = index(k, theta)
+        at = index(int(k), theta)
         if errors[at] <= allowed:
             break
         if errors[at] <= rounding:

@@ -72,7 +72,7 @@ def digests(module: str, source: str) -> dict[str, str]:
     """A digest of each function and class of a module that the engine stands for, by name."""
     wanted = LESSON[module]
     return {
-        name: hashlib.sha256(ast.unparse(node).encode()).hexdigest()[:12]
+        name: hashlib.sha256(repr(structure(node)).encode()).hexdigest()[:12]
         for name, node in pieces(ast.parse(source))
         if name in wanted or not wanted
     }
@@ -89,6 +89,16 @@ def pieces(tree: ast.Module) -> Iterator[tuple[str, ast.AST]]:
                 yield f"{node.name}.{method.name}", without_docstring(method)
             without_docstring(node).body = [n for n in node.body if n not in methods]
             yield node.name, node
+
+
+def structure(node: object) -> object:
+    """A tree of code as tuples and lists, which no version of Python writes in another way."""
+    if isinstance(node, list):
+        return [structure(child) for child in node]
+    if isinstance(node, ast.AST):
+        fields = [field for field in ast.iter_fields(node) if field[1] not in (None, [])]
+        return type(node).__name__, [(name, structure(value)) for name, value in fields]
+    return node
 
 
 def without_docstring(node: Any) -> Any:

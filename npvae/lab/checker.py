@@ -41,7 +41,8 @@ FORWARD = {
     "reparameterize_backward": "reparameterize",
 }
 ZERO, ONE = np.zeros((1, 1)), np.ones((1, 1))
-BY_HAND = {  # arguments, result, and words: a case that needs no computer
+# Arguments, result, and words: cases that need no computer.
+BY_HAND: dict[str, tuple[list[Array], float, str]] = {
     "bce_with_logits": ([ZERO, ONE], math.log(2), "At logits = 0 each pixel costs log 2 = 0.6931"),
     "kl_divergence": ([ZERO, ZERO], 0.0, "At mu = 0, log_var = 0 the KL must be 0"),
     "reparameterize": (

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -334,6 +335,7 @@ def test_a_missing_numba_is_done_without(package: str, monkeypatch: pytest.Monke
 def test_a_numba_that_fails(failure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "numba.py").write_text(f"raise {failure}")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "llvmlite", ModuleType("llvmlite"))  # it may be missing
     monkeypatch.delitem(sys.modules, "numba", raising=False)
     assert module_anew()["WHY_NOT"].startswith("Numba cannot be used: ")
 
