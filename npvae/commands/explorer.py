@@ -16,6 +16,7 @@ import numpy as np
 
 from npvae.commands import cli
 from npvae.core.errors import OptionError, OutputError
+from npvae.fast import stands_for
 from npvae.plots.explorer import ModelOnPage, explorer_page, knows
 from npvae.runs.terminal import show, show_note
 from npvae.runs.trained_model import TrainedModel
@@ -41,6 +42,8 @@ def write_explorer(options: argparse.Namespace) -> None:
                 f"{model.path} was trained with.\n"
                 "Add its line to ACTIVATIONS in npvae/plots/explorer/model.js."
             )
+    if report and (changed := stands_for.difference()):
+        report(f"{changed}. The page computes what the engine does.")
     differences = what_differs(models)
     on_page = [
         ModelOnPage(model.vae, full_name(model, difference), difference)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from npvae import losses
 from npvae.commands.generate import main
 from npvae.core.errors import CheckpointError, OptionError, OutputError
 from npvae.datasets.dataset import fingerprint
@@ -199,3 +200,11 @@ def test_an_activation_by_hand_is_named_by_what_does_not_know_it(
     monkeypatch.delitem(ACTIVATIONS, "swish")
     with pytest.raises(CheckpointError, match="of another program: activation must be one of"):
         main(["explorer", "--quiet", "--checkpoint", str(run)])
+
+
+def test_a_page_of_a_changed_lesson_says_what_it_does_not_compute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(losses, "kl_divergence", lambda mu, log_var: 0 * mu.sum(axis=1))
+    main(["explorer", "--checkpoint", str(save_run("a"))])
+    assert "engine computes: kl_divergence. The page computes what" in capsys.readouterr().out
