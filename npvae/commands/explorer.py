@@ -43,7 +43,7 @@ def write_explorer(options: argparse.Namespace) -> None:
                 "Add its line to ACTIVATIONS in npvae/plots/explorer/model.js."
             )
     if report and (changed := stands_for.difference()):
-        report(f"{changed}. The page computes what the engine does.")
+        report(f"note: {changed}. The page computes what the engine does.")
     differences = what_differs(models)
     on_page = [
         ModelOnPage(model.vae, full_name(model, difference), difference)

@@ -140,7 +140,7 @@ class StoredModel(FixedAttributes):
             model = _rebuilt(cls, {**settings, "activation": activation}, stored)
         except ValueError as error:  # such as an activation that layers.py had, and has no more
             raise CheckpointError(
-                f"the checkpoint {path} holds a model of another program: {error}.\n"
+                f"the checkpoint {path} holds a model that this program does not know:\n{error}.\n"
                 "Use another checkpoint, or train again."
             ) from None
         if not np.isfinite(model.parameters.flat).all():

@@ -198,7 +198,7 @@ def test_an_activation_by_hand_is_named_by_what_does_not_know_it(
         main(["explorer", "--quiet", "--checkpoint", str(run)])
     assert not (run / "explorer.html").exists()
     monkeypatch.delitem(ACTIVATIONS, "swish")
-    with pytest.raises(CheckpointError, match="of another program: activation must be one of"):
+    with pytest.raises(CheckpointError, match="does not know:\nactivation must be one of"):
         main(["explorer", "--quiet", "--checkpoint", str(run)])
 
 
