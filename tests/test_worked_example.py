@@ -137,6 +137,10 @@ def test_the_step_of_adam(run: dict[str, Any], values: dict[str, Any]) -> None:
     before, after = values["loss"], run["vae"]
     optimizer = Adam(learning_rate=0.001)
     start = after.parameters.copy()
+    after.parameters.flat[:] -= 0.001 * run["gradients"].flat
+    loss = after.loss(run["x"], run["epsilon"]).total
+    assert f"then gives a loss of {loss:.4f} instead of {before:.4f}" in SECTION
+    after.parameters.flat[:] = start.flat
     optimizer.update(after.parameters, run["gradients"])
     moved = start.flat - after.parameters.flat
     signs = np.sign(run["gradients"].flat)

@@ -20,6 +20,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
+from copy import deepcopy
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +28,7 @@ from shlex import quote
 from traceback import format_exception
 from typing import Any, NoReturn
 
-from npvae.commands.hints import did_you_mean, hint, path_hint, respelled
+from npvae.commands.hints import beside_the_first, did_you_mean, hint, path_hint, respelled
 from npvae.commands.session import is_alone, restored
 from npvae.commands.signals import Signals
 from npvae.core.errors import NpvaeError, OutputError
@@ -66,7 +67,11 @@ class Parser(argparse.ArgumentParser):
             if word != words[-1]:
                 read = words[-1].partition("=")[0]
                 _print_error(f"note: {word.partition('=')[0]} is read as {read}")
+        before = deepcopy(namespace)
         namespace, unknown = super().parse_known_args(words, namespace)
+        if unknown and (moved := beside_the_first(unknown, words)):
+            again, rest = super().parse_known_args(moved, before)
+            namespace, unknown = (namespace, unknown) if rest else (again, rest)
         if unknown:
             meant = hint(unknown[0], words, known)
             question = f". Did you mean {meant}?" if meant else ""

@@ -16,7 +16,8 @@ import numpy as np
 
 from npvae.commands import cli
 from npvae.core.errors import OptionError, OutputError
-from npvae.plots.explorer import ModelOnPage, explorer_page
+from npvae.fast import stands_for
+from npvae.plots.explorer import ModelOnPage, explorer_page, knows
 from npvae.runs.terminal import show, show_note
 from npvae.runs.trained_model import TrainedModel
 from npvae.storage.files import open_plain, write_bytes_safely
@@ -35,6 +36,14 @@ def write_explorer(options: argparse.Namespace) -> None:
     ]
     for model in models:
         say(f"model    {model.path} ({model.name})")
+        if not knows(model.vae.activation):
+            raise OptionError(
+                f"the page cannot compute the activation {model.vae.activation}, which "
+                f"{model.path} was trained with.\n"
+                "Add its line to ACTIVATIONS in npvae/plots/explorer/model.js."
+            )
+    if report and (changed := stands_for.difference()):
+        report(f"note: {changed}. The page computes what the engine does.")
     differences = what_differs(models)
     on_page = [
         ModelOnPage(model.vae, full_name(model, difference), difference)

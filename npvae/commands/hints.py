@@ -52,6 +52,20 @@ def hint(unknown: str, words: Sequence[str], options: Mapping[str, Action]) -> s
     return path_hint(unknown, options)
 
 
+def beside_the_first(unknown: Sequence[str], words: Sequence[str]) -> list[str]:
+    """`check --hint 4 SHEET` as `check SHEET --hint 4`, if SHEET is unknown; [] if that is no help.
+
+    Before Python 3.13, argparse takes no optional word behind an option if one stands before it.
+    """
+    first = next((k for k, word in enumerate(words) if word.startswith("-")), 0)
+    rest = list(words[first:])
+    if not first or any(word.startswith("-") or word not in rest for word in unknown):
+        return []
+    for word in unknown:
+        rest.remove(word)
+    return [*words[:first], *unknown, *rest]
+
+
 def did_you_mean(word: str, message: str) -> str:
     """The most similar of the choices that argparse lists at the end of its message."""
     _, _, choices = message.partition("(choose from ")
@@ -88,7 +102,7 @@ def _value(option: str, rest: Sequence[str], action: Action) -> str:
     for value in (",".join(values), " ".join(values)):
         try:
             parsed = action.type(value) if callable(action.type) else ()
-        except ArgumentTypeError:
+        except (ArgumentTypeError, TypeError, ValueError):  # all that argparse catches
             continue
         if isinstance(parsed, tuple) == ("," in value) and parsed:
             return f"{option} {quote(value)}"

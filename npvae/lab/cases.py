@@ -54,7 +54,7 @@ def cases(name: str, s: Sizes, rng: np.random.Generator) -> Iterator[Case]:
     elif name == "bce_with_logits":
         yield Case([3 * normal(s.B, s.D), rng.random((s.B, s.D))])
         logits, x = np.array([[1000.0, 1000, -1000, -1000], [0, 1, 0, 1]])[..., np.newaxis]
-        yield Case([logits, x], note="at logits of 1000 and -1000")
+        yield Case([logits, x], note="at logits of 1000 and -1000, where x_hat is 1 or 0")
     elif name == "kl_divergence":
         yield Case([normal(s.B, s.Z), normal(s.B, s.Z)])
     elif name in ("bce_with_logits_backward", "kl_divergence_backward"):

@@ -222,7 +222,7 @@ def raised(answer: dict[str, Any], numbered: bool) -> Fault:
     return fault
 
 
-def readable(text: object, length: int = 120) -> str:
+def readable(text: object, length: int = 160) -> str:
     """The first line of words that are not ours, without control characters."""
     first = (str(text or "").strip().splitlines() or [""])[0]
     first = "".join(letter if letter.isprintable() else "?" for letter in first)

@@ -37,7 +37,10 @@ def cause(check: Check, batch: int = 5, beta: float = 0.7) -> str:
         return check.hint
     by_hand, right = check.analytic, check.numeric
     if not (np.isfinite(by_hand).all() and np.isfinite(right).all()):
-        return "not a number: a logarithm of 0, an overflow, or an array that was never filled"
+        return (
+            "infinite or not a number: a logarithm of 0, a root or logarithm of a number below 0, "
+            "an overflow, or an array that was never filled"
+        )
     if not by_hand.any():
         return "0 everywhere: nothing arrives here. Is a path missing?"
     if not right.any():
@@ -49,7 +52,7 @@ def cause(check: Check, batch: int = 5, beta: float = 0.7) -> str:
                 return words
             if abs(factor + known) < 1e-4 * abs(known):
                 return f"the sign is wrong, and it is {words}"
-        return f"{factor:.4g} times the right one, in every entry: a factor is missing"
+        return f"{factor:.4g} times the right one, in every entry"
     if right.ndim == 2:
         if right.shape[0] == right.shape[1] and same(by_hand, right.T):
             return "transposed"

@@ -10,9 +10,9 @@ from npvae.mistakes.mistake import Edit, Mistake
 LATENTS = (
     Mistake(
         "exp-log-var-as-sigma",
-        "exp(log_var) is taken for the standard deviation, forward and backward.",
-        where="The most common one. The VAEs of numpy-ml and DeZero have it, both otherwise among "
-        "the best code to learn from.",
+        "exp(log_var) is taken for the standard deviation.",
+        where="The most common one, in forward and backward. The VAEs of numpy-ml and DeZero have "
+        "it, both otherwise among the best code to learn from.",
         sees="A loss four nats better than the right one.",
         why="exp(log_var) is sigma^2. Where sigma < 1, sigma^2 is smaller still, so the model "
         "sends more precise codes than those it pays for in kl.",

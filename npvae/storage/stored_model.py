@@ -131,10 +131,16 @@ class StoredModel(FixedAttributes):
                 raise ValueError
             if any(array.shape != parameter_shapes(**sizes)[n] for n, array in stored.items()):
                 raise ValueError
-            model = _rebuilt(cls, {**settings, "activation": activation}, stored)
         except (KeyError, TypeError, ValueError):
             raise CheckpointError(
                 f"the checkpoint {path} does not hold a VAE: its arrays do not fit its settings.\n"
+                "Use another checkpoint, or train again."
+            ) from None
+        try:
+            model = _rebuilt(cls, {**settings, "activation": activation}, stored)
+        except ValueError as error:  # such as an activation that layers.py had, and has no more
+            raise CheckpointError(
+                f"the checkpoint {path} holds a model that this program does not know:\n{error}.\n"
                 "Use another checkpoint, or train again."
             ) from None
         if not np.isfinite(model.parameters.flat).all():

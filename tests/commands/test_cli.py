@@ -68,6 +68,19 @@ def test_some_of_the_known_words_in_the_known_order() -> None:
         assert repr(text) in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "line", ["check a.py --hint 4", "check --hint 4 a.py", "--hint 4 check a.py"]
+)
+def test_an_option_may_stand_between_two_words(line: str) -> None:
+    """Python's argparse reads the second of these so from 3.13 on."""
+    parser = cli.Parser("")
+    for word in "what", "sheet":
+        parser.add_argument(word, nargs="?")
+    parser.add_argument("--hint", type=int, action="append")
+    options = parser.parse_args(line.split())
+    assert (options.what, options.sheet, options.hint) == ("check", "a.py", [4])
+
+
 # ------------------------------------------------------------------ exit codes
 
 EXIT_CODES = {

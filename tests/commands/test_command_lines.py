@@ -61,6 +61,7 @@ gradcheck.py: --seed [0.5] | [--eps] 1e-5 | [everything] | --trace [big] | --ste
 gradcheck.py: --only [] | [--out] here | --network [--checkpoint] there
 lab.py: [begin] | [START] | start --tasks [0] | start --tasks [4,4] | start [--tasks] | [--hint]
 lab.py: check --hint [11] | check --hint [x] | start [--json] | check [--epochs] 3 | check one [two]
+lab.py: check --hint 4 one [two] | check one --hint 4 [two]
 lab.py: train [--hint] 4 | train --epochs [0] | check [--out] there | start [--dataset] mnist
 mistakes.py: [noise-to-small] | --epochs [0] | --images [some] | --all [--quiz] | z-is-mu [--all]
 mistakes.py: --quiz [--epochs] 1 | --quiz --images 2 [--data-dir] x | [--epochs] 1 | --all [--out] x

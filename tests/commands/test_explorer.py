@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from npvae import losses
 from npvae.commands.generate import main
 from npvae.core.errors import CheckpointError, OptionError, OutputError
 from npvae.datasets.dataset import fingerprint
 from npvae.datasets.drawn_digits import drawn_digits
+from npvae.layers import ACTIVATIONS
 from npvae.model import VAE
 from npvae.storage import checkpoint
 from tests.helpers import full_disk, run_script
@@ -30,6 +32,7 @@ def save_run(
     images: int = 40,
     latent_dim: int = 2,
     num_classes: int = 0,
+    activation: str = "relu",
 ) -> Path:
     """A run in runs/ of the current folder, and its dataset, of the first test images."""
     dataset = Path(f"digits{images}.npz")
@@ -42,7 +45,7 @@ def save_run(
     )
     test = replace(TEST, images=TEST.images[:images])
     rng = np.random.default_rng(epoch)
-    vae = VAE(784, (8,), latent_dim, rng=rng, num_classes=num_classes)
+    vae = VAE(784, (8,), latent_dim, activation, rng=rng, num_classes=num_classes)
     about = {
         "model": vae.settings,
         "settings": {"beta": beta, "seed": 0},
@@ -183,3 +186,25 @@ def test_a_model_of_other_images_is_refused() -> None:
     checkpoint.save(run / "last.npz", {"model": vae.settings}, vae.parameters)
     with pytest.raises(CheckpointError, match="100 pixels"):
         main(["explorer", "--quiet", "--checkpoint", str(run)])
+
+
+def test_an_activation_by_hand_is_named_by_what_does_not_know_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Somebody adds one to layers.py, trains, and takes it back."""
+    monkeypatch.setitem(ACTIVATIONS, "swish", ACTIVATIONS["tanh"])
+    run = save_run("swish", activation="swish")
+    with pytest.raises(OptionError, match="cannot compute the activation swish, which"):
+        main(["explorer", "--quiet", "--checkpoint", str(run)])
+    assert not (run / "explorer.html").exists()
+    monkeypatch.delitem(ACTIVATIONS, "swish")
+    with pytest.raises(CheckpointError, match="does not know:\nactivation must be one of"):
+        main(["explorer", "--quiet", "--checkpoint", str(run)])
+
+
+def test_a_page_of_a_changed_lesson_says_what_it_does_not_compute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(losses, "kl_divergence", lambda mu, log_var: 0 * mu.sum(axis=1))
+    main(["explorer", "--checkpoint", str(save_run("a"))])
+    assert "engine computes: kl_divergence. The page computes what" in capsys.readouterr().out

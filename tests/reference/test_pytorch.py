@@ -14,6 +14,7 @@ import pytest
 
 from npvae import VAE, Loss
 from npvae.commands import compare_torch
+from npvae.core.errors import OptionError
 from npvae.core.parameters import Array, NamedArrays
 from npvae.layers import ACTIVATIONS
 from npvae.optimizers import OPTIMIZERS
@@ -258,6 +259,12 @@ def test_the_script_fails_if_anything_differs(
     assert capsys.readouterr().out.startswith("all 23 agree")
     assert compare_torch.main(["--quiet", "--hidden", "8", *options]) == 1
     assert " of 23 differ" in capsys.readouterr().out
+
+
+def test_the_script_says_what_the_reference_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(pytorch.ACTIVATIONS, "elu")  # as if it were new in layers.py
+    with pytest.raises(OptionError, match="no counterpart of elu with adam"):
+        compare_torch.main(["--activation", "elu"])
 
 
 def test_the_script_takes_as_many_classes_as_a_model_can_have() -> None:

@@ -48,13 +48,15 @@ def explorer_page(models: Sequence[ModelOnPage], test: Dataset, examples: str = 
     the first test images, "model" draws that the first model makes of each class (for a page that
     must not hold images of the dataset), or "none". The same arguments give the same bytes.
     A conditional model needs a test set with labels below its number of classes.
-    Raises ValueError for no model, for another number of pixels, for more classes than a
-    conditional model has, and for other examples.
+    Raises ValueError for no model, for another number of pixels, for an activation that the page
+    does not know, for more classes than a conditional model has, and for other examples.
     """
     if not models or any(model.vae.input_dim != SIDE * SIDE for model in models):
         raise ValueError(f"a page needs at least one model, and each of {SIDE} x {SIDE} pixels")
     if examples not in EXAMPLES:
         raise ValueError(f"examples are {', '.join(EXAMPLES)}, not {examples!r}")
+    if not all(knows(model.vae.activation) for model in models):
+        raise ValueError("a model has an activation that model.js does not know")
     if any(0 < model.vae.num_classes < len(test.class_names) for model in models):
         raise ValueError(f"a model is conditional on fewer than {len(test.class_names)} classes")
     data = {
@@ -64,6 +66,11 @@ def explorer_page(models: Sequence[ModelOnPage], test: Dataset, examples: str = 
         "models": [model_data(model, test) for model in models],
     }
     return fill_in(json.dumps(data, allow_nan=False, separators=(",", ":")))
+
+
+def knows(activation: str) -> bool:
+    """Whether the page can compute it. An activation that is new in layers.py, it cannot."""
+    return f"\n  {activation}: " in (FOLDER / "model.js").read_text(encoding="utf-8")
 
 
 def model_data(model: ModelOnPage, test: Dataset) -> dict[str, Any]:
