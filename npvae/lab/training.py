@@ -66,7 +66,7 @@ def number(losses: Any) -> float:
     try:
         bce, kl = losses
         return float(bce) + float(kl)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise Fault(
             "Its `train` does not yield two numbers, bce and kl, for each batch."
         ) from error
