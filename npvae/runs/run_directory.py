@@ -119,7 +119,7 @@ class Run:
         """Write a picture or page of the run, whole or not at all. Raises OutputError."""
         self.lock.check()
         data = picture if isinstance(picture, bytes) else png(picture)
-        if not self.history:  # a run that is started again here may replace it
+        if not checkpoint_of(self.folder).exists():  # a run that starts again here may replace it
             self.lock.note(data)
         save_bytes(self.folder / name, data)
 
