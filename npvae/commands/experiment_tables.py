@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean, variance
@@ -17,7 +19,7 @@ from statistics import mean, variance
 from npvae.commands.experiment_runs import CHANGES, Experiment
 from npvae.core.errors import OutputError
 from npvae.settings import PRESETS
-from npvae.storage.files import write_bytes_safely
+from npvae.storage.files import read_text, write_bytes_safely
 
 # Test losses of the same settings elsewhere, in nats per image: published ones, and in PyTorch.
 PUBLISHED = {"vae-generate": 1200.6, "vae-opt": 2926.4}
@@ -62,11 +64,25 @@ def outcomes(finished: Sequence[Experiment]) -> dict[str, Outcome]:
     return found
 
 
+NAMES = "options,seed,epochs,train_loss,test_bce,test_kl,test_loss,seconds"
+
+
+def check_ours(path: Path) -> None:
+    """Raise OutputError if a file of this name is there that `write_csv` has not written."""
+    if os.path.lexists(path):
+        with suppress(OSError, UnicodeDecodeError):
+            if read_text(path).partition("\n")[0] == NAMES:
+                return
+        raise OutputError(
+            f"{path} is not a table of experiments, and would be replaced.\n"
+            "Move it away, or choose another folder with --out."
+        )
+
+
 def write_csv(finished: Sequence[Experiment], path: Path) -> None:
     """A row for each of these runs. Raises OutputError."""
     text = io.StringIO()
-    names = "options,seed,epochs,train_loss,test_bce,test_kl,test_loss,seconds"
-    table = csv.DictWriter(text, names.split(","), extrasaction="ignore", lineterminator="\n")
+    table = csv.DictWriter(text, NAMES.split(","), extrasaction="ignore", lineterminator="\n")
     table.writeheader()
     for run in finished:
         last = run.rows[-1] if run.rows else {}

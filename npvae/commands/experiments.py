@@ -48,6 +48,7 @@ def main(arguments: Sequence[str]) -> None:
         cli.note_unused(options, training, "with --only-tables, which shows all finished runs")
     finished = experiment_runs.finished(place)  # raises OutputError before hours are spent
     if not options.only_tables:
+        tables.check_ours(place / "experiments.csv")  # likewise
         runs = [
             experiment_runs.Experiment(line, seed, place)
             for seed in range(options.seeds)

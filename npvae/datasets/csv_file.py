@@ -21,7 +21,7 @@ from npvae.datasets.dataset import MAX_ITEMS, SIDE
 from npvae.datasets.halves import part_of_array
 from npvae.datasets.labels import MAX_WORD, Half
 from npvae.datasets.pixels import UNSCALED, Place, Scaling, to_images
-from npvae.storage.files import brief, open_plain
+from npvae.storage.files import brief, one_line, open_plain
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _LINE = 1 << 17  # letters of one row
@@ -50,7 +50,7 @@ def read_csv(
             return _read_table(path, text, most, scaling, note)
     except (OSError, EOFError, MemoryError) as error:
         why = getattr(error, "strerror", None) or str(error) or "there is not enough memory for it"
-        raise DataError(f"{path}: cannot be read: {why}") from error
+        raise DataError(f"{one_line(path)}: cannot be read: {why}") from error
 
 
 def _read_table(
@@ -74,18 +74,20 @@ def _read_table(
             words += [_cell(line, delimiter, label) for line in block]
             if (longest := max(map(len, words[-len(block) :]))) > MAX_WORD:  # each takes that room
                 expected = f"labels of at most {MAX_WORD} letters"
-                raise DataError(f"{path}: expected {expected}, found one of {longest:,}.")
+                raise DataError(f"{one_line(path)}: expected {expected}, found one of {longest:,}.")
         try:
             table = np.loadtxt(
                 block, np.float32, None, delimiter, usecols=pixels, ndmin=2, quotechar='"'
             )
         except ValueError as error:
             why = brief(str(error).partition(";")[0], 100)
-            raise DataError(f"{path}: expected numbers in every row, found others: {why}") from None
+            raise DataError(
+                f"{one_line(path)}: expected numbers in every row, found others: {why}"
+            ) from None
         blocks.append(table)
         block = list(islice(lines, _BLOCK))
     if not blocks:
-        raise DataError(f"{path}: expected a row for each picture, found none.")
+        raise DataError(f"{one_line(path)}: expected a row for each picture, found none.")
     images = np.concatenate(blocks)
     if (images == np.rint(images)).all() and np.abs(images).max() < 2**24:
         images = images.astype(np.int32)  # a table does not say whether 1 is a byte or a float
@@ -109,7 +111,7 @@ def _columns(
         note(f"its {'last' if which else 'first'} column is taken for the label")
     if len(pixels) < 2 or isqrt(len(pixels)) ** 2 != len(pixels):
         expected = f"a label and {SIDE * SIDE} pixels in each row"
-        raise DataError(f"{path}: expected {expected}, found {len(names):,} columns.")
+        raise DataError(f"{one_line(path)}: expected {expected}, found {len(names):,} columns.")
     if index:
         note(f"left out: {len(index)} column{'s' * (len(index) > 1)} that number the rows")
     return labels[0] if labels else None, pixels
@@ -127,17 +129,17 @@ def _lines(
         letters += len(line)
         if letters > most or count > 2 * MAX_ITEMS:
             found = f"{count:,} lines of {letters:,} letters, and more"
-            raise DataError(f"{path}: expected a row for each picture, found {found}.")
+            raise DataError(f"{one_line(path)}: expected a row for each picture, found {found}.")
         line = _trimmed(line, delimiter)
         if not line.strip():
             continue
         row += 1
         if line.count(delimiter) != columns - 1:
             found = f"{line.count(delimiter) + 1:,} in row {row:,}"
-            raise DataError(f"{path}: expected {columns:,} columns, found {found}.")
+            raise DataError(f"{one_line(path)}: expected {columns:,} columns, found {found}.")
         if row > MAX_ITEMS or row * columns > _MAX_NUMBERS:
             expected = f"at most {MAX_ITEMS:,} rows and {_MAX_NUMBERS:,} numbers"
-            raise DataError(f"{path}: expected {expected}, found more.")
+            raise DataError(f"{one_line(path)}: expected {expected}, found more.")
         yield line
 
 

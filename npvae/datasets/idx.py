@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from npvae.core.errors import DataError
 from npvae.datasets.dataset import MAX_ITEMS, SIDE
-from npvae.storage.files import open_plain
+from npvae.storage.files import one_line, open_plain
 
 _CHUNK = 1 << 18
 _UINT8 = 8
@@ -72,7 +72,7 @@ def _read(path: Path, item_shape: tuple[int, ...] | None, max_items: int) -> NDA
         raise _fault(path, "an intact gzip stream", f"a damaged one ({error})") from error
     except (OSError, MemoryError) as error:
         why = getattr(error, "strerror", None) or "there is not enough memory for it"
-        raise DataError(f"{path}: cannot be read: {why}") from error
+        raise DataError(f"{one_line(path)}: cannot be read: {why}") from error
     if got < array.nbytes or more:
         found = "more than that" if more else f"{got:,}"
         raise _fault(path, f"{array.nbytes:,} bytes after the header", found)
@@ -149,4 +149,4 @@ class _Gunzip:
 
 
 def _fault(path: Path, expected: str, found: str) -> DataError:
-    return DataError(f"{path}: expected {expected}, found {found}")
+    return DataError(f"{one_line(path)}: expected {expected}, found {found}")

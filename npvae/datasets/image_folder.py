@@ -16,6 +16,7 @@ from npvae.datasets.halves import choose_halves, half_of_folder
 from npvae.datasets.labels import NO_CLASS, Half, in_order
 from npvae.datasets.picture_reader import SUFFIXES, PictureReader, in_brief, some
 from npvae.datasets.pixels import Scaling
+from npvae.storage.files import one_line
 
 LITTER = {  # what systems leave in folders, besides all names that begin with a dot
     *("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "__macosx", "__pycache__"),
@@ -62,7 +63,7 @@ def read_folder(
             note(f"left out: {some(list(map(in_brief, unused)), 12)}")
     classes = {name for listing in chosen for _, name in listing.pictures}
     count = sum(len(listing.pictures) for listing in chosen)
-    report(f"Reading {count:,} pictures of {_classes(classes)} from {folder}")
+    report(f"Reading {count:,} pictures of {_classes(classes)} from {one_line(folder)}")
     return PictureReader(folder, scaling, skip_broken, note).read(
         [listing.pictures for listing in chosen]
     )
@@ -105,7 +106,9 @@ def _halves(folder: Path) -> dict[str, Path]:
             halves = groups.setdefault(rest, {})
             if half in halves:
                 both = f"{in_brief(halves[half].name)} and {in_brief(path.name)}"
-                raise DataError(f"{folder}: expected one folder for each half, found {both}.")
+                raise DataError(
+                    f"{one_line(folder)}: expected one folder for each half, found {both}."
+                )
             halves[half] = path
     # With other folders beside it, `train` alone may be a class: trains, cars and ships.
     found = [
@@ -115,14 +118,14 @@ def _halves(folder: Path) -> dict[str, Path]:
     ]
     if len(found) > 1:
         names = ", ".join(in_brief(path.name) for halves in found for path in halves.values())
-        raise DataError(f"{folder}: expected the halves of one dataset, found {names}.")
+        raise DataError(f"{one_line(folder)}: expected the halves of one dataset, found {names}.")
     if found:
         return {half: inner_folder(path) for half, path in found[0].items()}
     for path in folders:
         inside = [half_of_folder(deeper.name) for deeper in visible_folders(path)]
         if {("train", ""), ("test", "")} <= set(inside):
             raise DataError(
-                f"{folder}: expected train and test here, each with classes, "
+                f"{one_line(folder)}: expected train and test here, each with classes, "
                 f"found them in {in_brief(path.name)}."
             )
     return {"": folder}
@@ -151,14 +154,14 @@ def list_pictures(folder: Path) -> Listing:
             listing.folders.append(sub.name)
     if 0 < count < len(listing.pictures):
         raise DataError(
-            f"{folder}: expected pictures in it or in its sub-folders, found both:\n"
-            f"{listing.pictures[0][0]} and {listing.pictures[count][0]}."
+            f"{one_line(folder)}: expected pictures in it or in its sub-folders, found both:\n"
+            f"{one_line(listing.pictures[0][0])} and {one_line(listing.pictures[count][0])}."
         )
     if not 1 <= len(listing.pictures) <= MAX_ITEMS:
         found = f"{len(listing.pictures):,}"
         if left_out := _left_out(listing):
             found += f", and {left_out}"
-        expected = f"{folder}: expected 1 to {MAX_ITEMS:,} pictures, found {found}"
+        expected = f"{one_line(folder)}: expected 1 to {MAX_ITEMS:,} pictures, found {found}"
         raise DataError(f"{expected}.\n{_way_on(folder, listing)}")
     return listing
 

@@ -27,6 +27,7 @@ from npvae.datasets.labels import NO_CLASS, Half, join_labels
 from npvae.datasets.npz_file import read_npy, read_npz
 from npvae.datasets.picture_reader import SUFFIXES
 from npvae.datasets.pixels import Bytes, Scaling
+from npvae.storage.files import one_line
 
 HALVES = ("training", "test")
 _LIGHT_EDGE = 160  # grey levels of a light background: paper, not always well lit
@@ -168,7 +169,7 @@ def _read_files(folder: Path, scaling: Scaling, note: Note) -> list[Half]:
         match = half_of_folder(path.name.partition(".")[0])
         half = match[0] if match else ""
         if half in tables or ("" in (half, *tables) and tables):
-            both = f"{next(iter(tables.values()))} and {path}"
+            both = f"{one_line(next(iter(tables.values())))} and {one_line(path)}"
             raise DataError(f"{folder}: expected one table for each half, found {both}.\nName one.")
         tables[half] = path
     if tables:
@@ -192,7 +193,8 @@ def _read_files(folder: Path, scaling: Scaling, note: Note) -> list[Half]:
         )
     if others := [path for path in files if path.suffix.lower() in (".npy", ".npz")]:
         raise DataError(
-            f"{folder}: expected pictures, found arrays.\nName their file:  --dataset {others[0]}"
+            f"{folder}: expected pictures, found arrays.\n"
+            f"Name their file:  --dataset {one_line(others[0])}"
         )
     return []
 

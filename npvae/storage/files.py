@@ -135,6 +135,11 @@ def open_zip(file: BinaryIO) -> zipfile.ZipFile:
     return zipfile.ZipFile(file)
 
 
+def one_line(path: Path) -> str:
+    """A path for a message: names that the user did not type may hold ends of lines."""
+    return str(path).replace("\n", "\\n")
+
+
 def brief(what: object, length: int = 40) -> str:
     """Contents of a file for a message, shortened, and without control characters."""
     text = ascii(what)

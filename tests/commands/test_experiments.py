@@ -184,6 +184,16 @@ def test_the_table_of_all_runs_has_all_that_are_finished(
     told = [(row["options"], row["seed"]) for row in rows]
     assert told == [(run.options, str(run.seed)) for run in (*asked, *more)]
     assert "change" not in capsys.readouterr().out
+    main(["presets", "--seeds", "1", "--quiet", "--out", str(tmp_path)])  # its own table
+
+
+def test_a_table_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
+    table = tmp_path / "experiments.csv"
+    for text in (b"", b"options,result\n", b"\xff\xfe"):
+        table.write_bytes(text)
+        with pytest.raises(NpvaeError, match="is not a table of experiments"):
+            main(["presets", "--out", str(tmp_path)])
+        assert table.read_bytes() == text
 
 
 WAITS = """

@@ -57,7 +57,14 @@ from tests.helpers import (
 )
 
 TRAIN = str(ROOT / "scripts" / "train.py")
-RUN = ["--dataset", "digits.npz", "--epochs", "8", "--hidden", "8", "--batch-size", "64"]
+
+
+def of_epochs(count: int) -> list[str]:
+    """The options of a short run."""
+    return f"--dataset digits.npz --epochs {count} --hidden 8 --batch-size 64".split()
+
+
+RUN = of_epochs(8)
 NAMES = {"run.json", "metrics.csv", "last.npz", "best.npz", "loss.png", ".lock", "images"}
 NAMES |= {"report.html", "samples.gif"}
 
@@ -465,7 +472,7 @@ def assert_interrupted(ending: Ending) -> None:
 def test_ctrl_c_while_kernels_are_compiled(home: Path, tmp_path: Path, tally: Tally) -> None:
     """The cache is empty, so the run compiles for some ten seconds."""
     for seed in range(8):
-        words = command("train.py", *RUN, "--epochs", "9999", "--out", f"cold {seed}")
+        words = command("train.py", *of_epochs(9999), "--out", f"cold {seed}")
         empty = {"NPVAE_BACKEND": "auto", "NUMBA_CACHE_DIR": str(tmp_path / str(seed))}
         delay = random.Random(seed).uniform(0, 6)
         ending = interrupted(words, home, signal.SIGINT, delay, after="^Compiling", **empty)
@@ -477,11 +484,10 @@ def test_ctrl_c_while_kernels_are_compiled(home: Path, tmp_path: Path, tally: Ta
 @pytest.mark.slow
 def test_ctrl_c_while_kernels_are_loaded(home: Path, tally: Tally) -> None:
     """The cache is full. An exception while llvmlite loads a kernel becomes another error."""
-    arguments = [*RUN, "--epochs", "1"]
-    warm = run_script("train.py", *arguments, cwd=home, NPVAE_BACKEND="auto")
+    warm = run_script("train.py", *of_epochs(1), cwd=home, NPVAE_BACKEND="auto")
     assert warm.returncode == 0
     for seed in range(16):
-        words = command("train.py", *RUN, "--epochs", "100", "--out", f"warm {seed}")
+        words = command("train.py", *of_epochs(100), "--out", f"warm {seed}")
         full = {"NPVAE_BACKEND": "auto", "PYTHONUNBUFFERED": "1"}
         delay = random.Random(seed).uniform(0, 0.5)
         ending = interrupted(words, home, signal.SIGINT, delay, after="^results", **full)
@@ -495,8 +501,7 @@ def test_ctrl_c_while_kernels_are_loaded(home: Path, tally: Tally) -> None:
 
 def first_epochs(forks: Forks, out: str, epochs: int) -> Path:
     """A complete run with fewer epochs than the straight one and otherwise the same settings."""
-    arguments = [word if word != "8" or k != 3 else str(epochs) for k, word in enumerate(RUN)]
-    assert forks.run([*arguments, "--out", out]).code == 0
+    assert forks.run([*of_epochs(epochs), "--out", out]).code == 0
     return forks.folder / out
 
 

@@ -472,3 +472,10 @@ def test_names_for_the_terminal_are_not_obeyed(tmp_path: Path) -> None:
     message = refused(tmp_path)
     assert message.replace("\n", "").isprintable()
     assert len(message) < 400 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("file", ["a\nb/cat/x.txt", "a\nb.csv"])
+def test_names_with_ends_of_lines_are_shown_in_one_line(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).touch()
+    assert f"{tmp_path / 'a'}\\nb" in refused(tmp_path).splitlines()[0]

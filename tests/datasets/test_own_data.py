@@ -340,6 +340,9 @@ def test_a_light_background_is_said(tmp_path: Path) -> None:
     assert Loaded(save(path, images=some)).notes == [
         "8 of 20 pictures have a light background, the others not"
     ]
+    between = np.where(some == 0, np.uint8(95), some)  # neither light nor dark
+    assert Loaded(save(path, images=between)).notes == []
+    assert Loaded(save(path, images=np.maximum(images, 160))).notes == []
 
 
 def test_pictures_that_are_nearly_black_are_said(tmp_path: Path) -> None:

@@ -400,6 +400,10 @@ def test_what_is_no_run_is_answered_with_the_runs_that_there_are() -> None:
         with pytest.raises(CheckpointError) as caught:
             find_checkpoint(given)
         assert str(caught.value) == f"{what}\n{hint}"
+    for name in "cdef":
+        recorded(f"{name}-z10", age=ord(name))
+    with pytest.raises(CheckpointError, match=r"d-z10-001, runs/e-z10-001$"):  # the newest five
+        find_checkpoint("empty")
 
 
 def test_a_run_without_an_epoch_says_how_to_start_it_again() -> None:
