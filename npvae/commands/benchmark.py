@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from npvae.commands import cli
 from npvae.core.errors import DataError, OutputError
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str]) -> None:
         print(
             f"{name:18} {', '.join(map(' '.join, value.items())) if name == 'versions' else value}"
         )
-    figures = {"machine": about, "compared": {}, "sweep": {}, "crowd": []}
+    figures: dict[str, Any] = {"machine": about, "compared": {}, "sweep": {}, "crowd": []}
 
     for batch_size in () if options.crowd else options.batch_sizes:
         times = benchmark.compare(options.data, batch_size, options.rounds, say)

@@ -37,7 +37,7 @@ def side_by_side(learner: Learner, images: Images, settings: Settings) -> Iterat
     vae = VAE(images[0].size, dtype=float, rng=generator(settings.seed, Stream.WEIGHTS))
     adam = Adam(settings.learning_rate)
     learner.begin()
-    learner.give({"train": list(vae.parameters.values())})
+    learner.give({"train": [theta.copy() for theta in vae.parameters.values()]})  # ours will move
     for epoch in range(1, settings.epochs + 1):
         plan, yours, ours = plan_epoch(np.arange(len(images)), settings, epoch), 0.0, 0.0
         for batch in minibatches(plan.shuffled, settings.batch_size):

@@ -130,7 +130,8 @@ def crowd(
     """Seconds of 200 batches beside other processes: with one worker, and with one per core."""
     found = []
     for processes in CROWDS:
-        one, every = [], []
+        one: list[float] = []
+        every: list[float] = []
         for number in range(1, rounds + 1):
             say(f"beside {processes} processes, round {number} of {rounds}")
             for workers, times in ((1, one), (0, every)):
