@@ -1,8 +1,8 @@
 """How do the loops become machine code, and what if that fails?
 
 Numba compiles a loop for the types of its arguments. That takes seconds, so the result is kept in a
-file: in $NUMBA_CACHE_DIR, in the `__pycache__` beside the source, or in the user's own cache
-folder, whichever comes first and can be written to by this user alone. Three things can go wrong,
+file: in $NUMBA_CACHE_DIR if that is set, otherwise in the `__pycache__` beside the source or in the
+user's own cache folder, whichever this user alone can write to. Three things can go wrong,
 and none of them stops a run. The code cannot be kept, or what was kept is damaged: it is compiled
 again, and one line says so. Numba cannot compile: the lesson runs. Numba is missing or broken: the
 same. Nothing is compiled on import.
@@ -205,11 +205,11 @@ def reason(error: Exception) -> str:
 
 
 def folders() -> list[Path]:
-    """Where compiled code may be kept, the best first: $NUMBA_CACHE_DIR, here, the user's cache."""
-    chosen = getattr(numba.config, "CACHE_DIR")  # noqa: B009
+    """Where compiled code may be kept: in $NUMBA_CACHE_DIR, or else here or in the user's cache."""
+    if chosen := getattr(numba.config, "CACHE_DIR"):  # noqa: B009
+        return [Path(chosen)]
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return [
-        *([Path(chosen)] if chosen else []),
         Path(__file__).parent / "__pycache__",
         *([Path(cache, "npvae", "compiled")] if os.path.isabs(cache) else []),  # ~: no home
     ]
