@@ -487,7 +487,7 @@ def test_ctrl_c_while_kernels_are_loaded(home: Path, tally: Tally) -> None:
     warm = run_script("train.py", *of_epochs(1), cwd=home, NPVAE_BACKEND="auto")
     assert warm.returncode == 0
     for seed in range(16):
-        words = command("train.py", *of_epochs(100), "--out", f"warm {seed}")
+        words = command("train.py", *of_epochs(9999), "--out", f"warm {seed}")
         full = {"NPVAE_BACKEND": "auto", "PYTHONUNBUFFERED": "1"}
         delay = random.Random(seed).uniform(0, 0.5)
         ending = interrupted(words, home, signal.SIGINT, delay, after="^results", **full)
