@@ -316,10 +316,10 @@ def program(dtype: str) -> Program:
 
 
 def layer_table(vae: VAE) -> NDArray[np.int64]:
-    """For each layer: inputs, outputs, where W and b begin in the flat parameters,
+    """What compiled code knows of each layer, (L + 1, 6); z with the classes counts as the last.
 
-    where its values begin in a row of all values of an image, and which layer has its inputs. As
-    the last layer counts z, with the classes beside it.
+    Inputs, outputs, where W and b begin in the flat parameters, where its values begin in a row of
+    all values of an image, and which layer's values are its inputs (-1: the pixels).
     """
     shapes, K = vae.parameters.shapes, len(vae.hidden_dims)
     sizes = [shape for name, shape in shapes.items() if name.endswith(".W")]  # followed by its b
@@ -335,7 +335,10 @@ def layer_table(vae: VAE) -> NDArray[np.int64]:
 
 
 def fitting(array: Array, vae: VAE, name: str) -> Array:
-    """An array of a number for each parameter, as compiled code can use it in place."""
+    """An array of a number for each parameter, (P,), that compiled code can change in place.
+
+    Raises ValueError if it is none: another size or dtype, not contiguous, or read-only.
+    """
     size = sum(math.prod(shape) for shape in vae.parameters.shapes.values())
     if array.shape != (size,) or array.dtype != vae.dtype or not array.flags.carray:
         raise ValueError(

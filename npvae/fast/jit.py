@@ -76,7 +76,7 @@ def specialised(fast: Function, numpy: Callable[..., Any], exact: Callable[..., 
 
         @overload(choose, jit_options=options)
         def choice(a: Any) -> Any:  # a is a type here: this runs while a loop is compiled
-            return getattr(fast, "py_func", fast) if a == numba.float32 else precise
+            return fast if a == numba.float32 else precise
 
     return cast(Function, choose)
 

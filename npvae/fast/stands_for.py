@@ -29,7 +29,10 @@ DIGESTS = Path(__file__).with_name("stands_for.json")
 LESSON: dict[str, tuple[str, ...]] = {
     "npvae.losses": (),
     "npvae.layers": (),
-    "npvae.model": ("VAE.forward", "VAE.objective", "VAE.backward", "VAE.loss_and_gradients"),
+    "npvae.model": (
+        *("VAE.forward", "VAE.objective", "VAE.backward"),
+        *("VAE.loss_and_gradients", "VAE._checked"),
+    ),
     "npvae.optimizers": (),
     "npvae.training": ("train_epoch",),
     "npvae.core.optimizer_base": ("Optimizer.update",),

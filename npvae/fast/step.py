@@ -193,7 +193,8 @@ def do_tasks(worker: int, job: Job) -> None:
         if due:
             update(batch - 1, share, job)
         if phase == end:
-            copy_columns(share, job, True)
+            if learning:
+                copy_columns(share, job, True)
         elif kind == PIXELS:
             pixels(batch, share, job)
         elif kind == DOWN:

@@ -6,7 +6,6 @@ tests/test_lesson_and_engine.py, all together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,12 +28,6 @@ from npvae.optimizers import OPTIMIZERS
 DTYPES = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
 
-def python(loop: Callable[..., Any]) -> Callable[..., Any]:
-    """A loop that is not compiled."""
-    plain: Callable[..., Any] = getattr(loop, "py_func", loop)
-    return plain
-
-
 def normal(dtype: str, *shape: int, seed: int = 0) -> Array:
     return np.random.default_rng([seed, *shape]).normal(size=shape).astype(dtype)
 
@@ -54,10 +47,10 @@ def assert_near(found: Array, expected: Array) -> None:
 def test_gather_pixels(dtype: str) -> None:
     images = np.random.default_rng(0).integers(0, 256, (9, 5), np.uint8)
     indices, out = np.array([3, 0, 8, 3]), np.full((4, 6), 7, dtype)
-    python(kernels.gather_pixels)(images, indices, 0, 5, out)
+    kernels.gather_pixels(images, indices, 0, 5, out)
     np.testing.assert_array_equal(out[:, :5], to_pixels(images[indices], dtype))
     assert (out[:, 5] == 7).all()  # the column of a class
-    python(kernels.gather_pixels)(images, indices, 2, 3, out)  # some of the pixels
+    kernels.gather_pixels(images, indices, 2, 3, out)  # some of the pixels
     np.testing.assert_array_equal(out[:, :3], to_pixels(images[indices], dtype)[:, 2:])
 
 
@@ -68,12 +61,12 @@ def test_warp_pixels(dtype: str) -> None:
     images, indices = rng.integers(0, 256, (9, 25), np.uint8), np.array([3, 0, 8, 3])
     warps, out = rng.normal(size=(4, 2, 3)), np.empty((4, 25), dtype)
     framed = np.zeros(49, np.float32)
-    python(kernels.warp_pixels)(images, indices, warps, 0, 25, framed, out)
+    kernels.warp_pixels(images, indices, warps, 0, 25, framed, out)
     expected = warp(images[indices], warps, dtype)
     assert_near(out, expected)
     for first, last in ((0, 3), (3, 12), (5, 10), (11, 25), (24, 25)):  # some of the pixels
         some = np.empty((4, last - first), dtype)
-        python(kernels.warp_pixels)(images, indices, warps, first, last - first, framed, some)
+        kernels.warp_pixels(images, indices, warps, first, last - first, framed, some)
         np.testing.assert_array_equal(some, out[:, first:last])
 
 
@@ -84,9 +77,9 @@ def test_one_hot(dtype: str) -> None:
         np.array([2, 0]),
         np.full((2, 5), 7, dtype),
     )
-    python(kernels.one_hot)(labels, indices, 2, out)
+    kernels.one_hot(labels, indices, 2, out)
     np.testing.assert_array_equal(out, [[7, 7, 0, 1, 0], [7, 7, 0, 0, 1]])
-    python(kernels.one_hot)(np.zeros(0, np.uint8), indices, 5, out)  # no classes, no columns
+    kernels.one_hot(np.zeros(0, np.uint8), indices, 5, out)  # no classes, no columns
 
 
 # ------------------------------------------------------------------ layers
@@ -97,17 +90,17 @@ def test_one_hot(dtype: str) -> None:
 def test_activations(name: str, dtype: str) -> None:
     product, b, d_h = normal(dtype, 6, 7) * 3, normal(dtype, 7), normal(dtype, 6, 7, seed=1)
     y = product + b
-    python(kernels.bias_activation)(kernels.ACTIVATIONS[name], b, product)
+    kernels.bias_activation(kernels.ACTIVATIONS[name], b, product)
     assert_near(product, ACTIVATIONS[name].forward(y))
     expected = ACTIVATIONS[name].backward(y, d_h)
-    python(kernels.activation_backward)(kernels.ACTIVATIONS[name], product, d_h)
+    kernels.activation_backward(kernels.ACTIVATIONS[name], product, d_h)
     assert_near(d_h, expected)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_at_the_kink_the_slope_is_that_of_the_lesson(name: str) -> None:
     h, d_h = np.zeros((1, 1)), np.ones((1, 1))
-    python(kernels.activation_backward)(kernels.ACTIVATIONS[name], h, d_h)
+    kernels.activation_backward(kernels.ACTIVATIONS[name], h, d_h)
     assert d_h == ACTIVATIONS[name].backward(np.zeros((1, 1)), np.ones((1, 1)))
 
 
@@ -119,13 +112,13 @@ def test_all_activations_and_optimizers_of_the_lesson_are_known() -> None:
 @DTYPES
 def test_sums_over_the_batch(dtype: str) -> None:
     d_y, out = normal(dtype, 6, 7), normal(dtype, 7)
-    python(kernels.sum_rows)(d_y, False, out)
+    kernels.sum_rows(d_y, False, out)
     assert_near(out, d_y.sum(axis=0))
-    python(kernels.sum_rows)(d_y, True, out)
+    kernels.sum_rows(d_y, True, out)
     assert_near(out, 2 * d_y.sum(axis=0))
     y, b = normal(dtype, 6, 7), normal(dtype, 7)
     expected = y + b
-    python(kernels.add_bias)(b, y)
+    kernels.add_bias(b, y)
     assert_near(y, expected)
 
 
@@ -136,7 +129,7 @@ def test_sums_over_the_batch(dtype: str) -> None:
 def test_reparameterize_and_kl(dtype: str) -> None:
     mu, log_var, epsilon = (normal(dtype, 6, 3, seed=seed) for seed in range(3))
     z = np.full((6, 5), 7, dtype)
-    kl = python(kernels.reparameterize)(mu, log_var, epsilon, z)
+    kl = kernels.reparameterize(mu, log_var, epsilon, z)
     assert_near(z[:, :3], reparameterize(mu, log_var, epsilon))
     assert (z[:, 3:] == 7).all()
     assert kl == pytest.approx(float(kl_divergence(mu, log_var).sum()), rel=1e-6)
@@ -146,7 +139,7 @@ def test_reparameterize_and_kl(dtype: str) -> None:
 def test_latent_gradients(dtype: str) -> None:
     mu, log_var, epsilon, d_z = (normal(dtype, 6, 3, seed=seed) for seed in range(4))
     d_mu, d_log_var = np.empty_like(mu), np.empty_like(mu)
-    python(kernels.latent_gradients)(mu, log_var, epsilon, d_z, 0.3, d_mu, d_log_var)
+    kernels.latent_gradients(mu, log_var, epsilon, d_z, 0.3, d_mu, d_log_var)
     through_z = reparameterize_backward(d_z, log_var, epsilon)
     through_kl = kl_divergence_backward(dtype_of(0.3, dtype), mu, log_var)
     assert_near(d_mu, through_z[0] + through_kl[0])
@@ -164,7 +157,7 @@ def test_bce_and_its_gradient_at_any_logit(dtype: str) -> None:
     product[0], product[1, 0] = 1000, -1000
     x = np.random.default_rng(1).random((8, 10)).astype(dtype)
     out = np.empty_like(product)
-    bce = python(kernels.bce_and_gradient)(product, b, x, 0.25, out, np.empty_like(b))
+    bce = kernels.bce_and_gradient(product, b, x, 0.25, out, np.empty_like(b))
     logits = product + b
     assert bce == pytest.approx(float(bce_with_logits(logits, x[:, :9]).sum()), rel=1e-6)
     assert_near(out, bce_with_logits_backward(dtype_of(0.25, dtype), logits, x[:, :9]))
@@ -185,9 +178,9 @@ def test_optimizers(name: str, dtype: str) -> None:
     for t in range(1, 4):
         rule.update({"theta": expected}, {"theta": g})
         kind = kernels.OPTIMIZERS[name]
-        numbers = python(kernels.step_numbers)(kind, t, 0.1, np.array(settings))
+        numbers = kernels.step_numbers(kind, t, 0.1, np.array(settings))
         state = (first, second) if len(rule.state) == 2 else (first,)
-        python(getattr(kernels, name))(theta, g, *state, numbers)
+        getattr(kernels, name)(theta, g, *state, numbers)
         g, other = other, -g
     assert_near(theta, expected)
     for found, arrays in zip((first, second), rule.state.values(), strict=False):
@@ -196,7 +189,7 @@ def test_optimizers(name: str, dtype: str) -> None:
 
 def test_add() -> None:
     out = np.array([1.0, 2.0])
-    python(kernels.add)(np.array([0.5, -1.0]), out)
+    kernels.add(np.array([0.5, -1.0]), out)
     np.testing.assert_array_equal(out, [1.5, 1.0])
 
 

@@ -58,6 +58,7 @@ CHANGES: dict[str, tuple[str, Callable[..., Any]]] = {
     "relu": ("npvae.layers", np.abs),
     "Dense.backward": ("npvae.layers", lambda self, x, d_y: d_y @ self.W.T),
     "VAE.backward": ("npvae.model", lambda self, a, beta=1.0: None),
+    "VAE._checked": ("npvae.model", lambda self, x, epsilon, beta, c: self.forward(x, epsilon)),
     "Adam.step": ("npvae.optimizers", lambda self, theta, gradient, *state: None),
     "Loss.total": ("npvae.losses", property(lambda self: 0.0)),  # type: ignore[dict-item]
 }
