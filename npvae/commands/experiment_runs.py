@@ -19,8 +19,8 @@ from pathlib import Path
 from shlex import split
 
 from npvae.commands.experiment_workers import Workers
+from npvae.commands.progress import clock
 from npvae.core.errors import NpvaeError, OutputError
-from npvae.runs.progress import clock
 from npvae.runs.run_lock import about_in
 from npvae.runs.terminal import columns, is_live, show
 from npvae.settings import PRESETS, Settings, option, spelled

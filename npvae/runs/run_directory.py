@@ -72,19 +72,18 @@ class Run:
         self.lock.check()
         self.history.append(as_row(epoch))
         self.seconds.append(f"{epoch.seconds:.4f}")
-        header = {
-            **self.about,
-            "model": vae.settings,
-            "optimizer": optimizer.settings,
-            "epoch": epoch.epoch,
-            "history": self.history,
-        }
-        arrays = {**vae.parameters, **optimizer.state_arrays}
+        header, arrays = self.state(vae, optimizer)
+        header |= {"epoch": epoch.epoch, "history": self.history}
         validation = [row.get("validation_loss", 0.0) for row in self.history]
         if epoch.validation and validation[-1] == min(validation):
             checkpoint.save(self.folder / "best.npz", header, arrays)
         checkpoint.save(self.folder / "last.npz", header, arrays)
         self.write("metrics.csv", self.metrics())
+
+    def state(self, vae: VAE, optimizer: Optimizer) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Header and arrays from which training can go on: what is trained, and all its numbers."""
+        header = {**self.about, "model": vae.settings, "optimizer": optimizer.settings}
+        return header, {**vae.parameters, **optimizer.state_arrays}
 
     def rewrite_metrics(self, history: list[dict[str, float]]) -> None:
         """Write metrics.csv from the history in last.npz, which may be one epoch ahead of it.
