@@ -1,71 +1,82 @@
-"""What can be set? The defaults are the tutorial's network and 20 epochs."""
+"""What can be set? The defaults are the tutorial's network and 20 epochs.
+
+Each field of `Settings` is an option of train.py: its default, its help and what it can be.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from shlex import quote
+from argparse import ArgumentTypeError
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields, replace
+from shlex import join
 from typing import Any
 
 from npvae.core.errors import OptionError
+from npvae.core.option_types import number, sizes, some_of, some_text, whole_number
 from npvae.datasets.augmentation import AUGMENTATIONS
 from npvae.layers import ACTIVATIONS
 from npvae.optimizers import OPTIMIZERS
 from npvae.schedules import SCHEDULES
 
 OWN_DATA = ("resize", "invert", "skip_broken")
-MOST = 2**53  # of a whole number: up to here floats are exact
+
+
+def setting(default: Any, help: str = "", free: bool = False, names: str = "", **how: Any) -> Any:
+    """A field of Settings. argparse reads its option as `how` says: type, choices and so on.
+
+    A resumed run may change it if it is `free`. `names` are those of the option where they are not
+    the field's own. Options that other commands have, too, get their help in commands/cli.py.
+    """
+    return field(default=default, metadata={"help": help, "free": free, "names": names, "how": how})
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that determines the result of a training run, as plain data."""
 
-    dataset: str = "auto"
-    extra_data: str = ""  # a dataset whose training images are added
-    resize: bool = False  # scale the user's own pictures to 28 x 28
-    invert: bool = False  # swap their black and white
-    skip_broken: bool = False  # omit those that cannot be read
-    augment: tuple[str, ...] = ()  # what is done to each training image, some of AUGMENTATIONS
-    conditional: bool = False  # encoder and decoder are given the class of each image
-    latent_dim: int = 10
-    hidden_dims: tuple[int, ...] = (128,)
-    activation: str = "relu"
-    epochs: int = 20
-    batch_size: int = 512
-    optimizer: str = "adam"
-    learning_rate: float = 1e-3
-    schedule: str = "constant"  # of the learning rate
-    warmup: float = 0.0  # epochs in which the learning rate rises from 0
-    beta: float = 1.0
-    kl_warmup: float = 0.0  # epochs in which beta rises from 0
-    validation: int = 0  # training images held out, to choose the best epoch by
-    seed: int = 0
-    pictures_every: int = 1  # epochs between pictures, 0 for none
+    dataset: str = setting("auto", free=True, type=some_text)
+    extra_data: str = setting(
+        "", "a dataset whose training images are added", True, type=some_text, metavar="NAME"
+    )
+    resize: bool = setting(False)  # scale the user's own pictures to 28 x 28
+    invert: bool = setting(False)  # swap their black and white
+    skip_broken: bool = setting(False)  # omit those that cannot be read
+    augment: tuple[str, ...] = setting(
+        (),
+        f"move each training image at random: some of {','.join(AUGMENTATIONS)}",
+        type=some_of(AUGMENTATIONS),
+        metavar="WAYS",
+    )
+    conditional: bool = setting(
+        False, "encoder and decoder are given the class of each image", action="store_true"
+    )
+    latent_dim: int = setting(10, "size of the latent code z", type=whole_number(1))
+    hidden_dims: tuple[int, ...] = setting(
+        (128,), "sizes of the encoder's hidden layers", names="--hidden", type=sizes
+    )
+    activation: str = setting("relu", "activation of the hidden layers", choices=ACTIVATIONS)
+    epochs: int = setting(20, "passes over the training images", True, type=whole_number(1))
+    batch_size: int = setting(512, "images per mini-batch", type=whole_number(1))
+    optimizer: str = setting("adam", "how a gradient becomes a step", choices=OPTIMIZERS)
+    learning_rate: float = setting(
+        1e-3,
+        "size of the optimizer's steps",
+        names="--learning-rate --lr",
+        type=number(0, above=True),
+    )
+    schedule: str = setting("constant", "how the learning rate decreases", choices=SCHEDULES)
+    warmup: float = setting(0.0, "epochs in which the learning rate rises from 0", type=number(0))
+    beta: float = setting(1.0, "weight of the KL divergence", type=number(0))
+    kl_warmup: float = setting(0.0, "epochs in which beta rises from 0", type=number(0))
+    validation: int = setting(0, "training images held out for validation", type=whole_number(0))
+    seed: int = setting(0, type=whole_number(0))
+    pictures_every: int = setting(
+        1, "epochs between pictures, 0 for none", True, type=whole_number(0)
+    )
 
     def __post_init__(self) -> None:
         """Raise ValueError for what no command line can give."""
-        words: dict[str, Collection[str]] = {
-            "activation": ACTIVATIONS,
-            "optimizer": OPTIMIZERS,
-            "schedule": SCHEDULES,
-        }
-        at_least_1 = (self.latent_dim, self.epochs, self.batch_size, *self.hidden_dims)
-        at_least_0 = (self.validation, self.seed, self.pictures_every)
-        rates = (self.learning_rate, self.warmup, self.beta, self.kl_warmup)
-        sound = (
-            all(is_like(getattr(self, field.name), field.default) for field in fields(self))
-            and all(type(n) is int and n >= 1 for n in at_least_1)
-            and all(n >= 0 for n in at_least_0)
-            and all(n < MOST for n in (*at_least_1, *at_least_0))
-            and all(0 <= rate <= sys.float_info.max for rate in rates)
-            and self.learning_rate > 0
-            and all(getattr(self, name) in known for name, known in words.items())
-            and set(self.augment) <= set(AUGMENTATIONS)
-            and bool(self.dataset and self.hidden_dims)
-        )
-        if not sound:
+        if not all(can_be(getattr(self, field.name), field) for field in fields(self)):
             raise ValueError(f"no run can have these settings: {self}")
 
     @property
@@ -74,7 +85,8 @@ class Settings:
         return {name: getattr(self, name) for name in OWN_DATA}
 
     def as_dict(self) -> dict[str, Any]:
-        return {name: as_json(value) for name, value in asdict(self).items()}
+        """What JSON can hold: it has no tuples."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Settings:
@@ -84,32 +96,29 @@ class Settings:
         }
         return cls(**known)
 
-    def options(self) -> str:
-        """The options of train.py that give these settings: those that are not the default."""
+    def words(self, base: Settings | None = None) -> list[str]:
+        """The options of train.py that make these settings of `base`, by default the defaults."""
         words = []
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value != field.default:
-                words += [option(field.name), *([] if value is True else [quote(spelled(value))])]
-        return " ".join(words)
+        for name, (_, value) in differences(vars(base or Settings()), vars(self)).items():
+            words += [option(name), *([] if value is True else [spelled(value)])]
+        return words
+
+    def options(self) -> str:
+        """The same as one line for a shell."""
+        return join(self.words())
 
     def without_effect(self, steps: int) -> list[str]:
         """Which of these settings change nothing, or not in full, in epochs of so many steps."""
         words = []
-        if self.warmup > self.epochs:
-            share = f"{self.epochs / self.warmup:.0%} of the learning rate"
-            words.append(
-                f"--warmup {self.warmup:g} is longer than the run: at most {share} is reached"
-            )
-        if 0 < self.warmup * steps <= 1:
-            words.append(f"--warmup {self.warmup:g} changes nothing: one batch is longer")
-        if self.kl_warmup and self.beta == 0:
-            words.append(f"--kl-warmup {self.kl_warmup:g} changes nothing: beta is 0")
-        elif self.kl_warmup > self.epochs:
-            share = f"{self.epochs / self.kl_warmup:.0%} of beta"
-            words.append(
-                f"--kl-warmup {self.kl_warmup:g} is longer than the run: at most {share} is reached"
-            )
+        for name, what in (("warmup", "the learning rate"), ("kl_warmup", "beta")):
+            epochs = getattr(self, name)
+            if name == "kl_warmup" and epochs and self.beta == 0:
+                words.append(f"{option(name)} {epochs:g} changes nothing: beta is 0")
+            elif epochs > self.epochs:
+                share = f"at most {self.epochs / epochs:.0%} of {what} is reached"
+                words.append(f"{option(name)} {epochs:g} is longer than the run: {share}")
+            if name == "warmup" and 0 < epochs * steps <= 1:
+                words.append(f"--warmup {epochs:g} changes nothing: one batch is longer")
         if self.pictures_every > self.epochs:
             words.append(f"--pictures-every {self.pictures_every} gives no pictures in this run")
         return words
@@ -121,13 +130,12 @@ class Settings:
         as long as its bytes are the same. Raises OptionError for anything else: the run would no
         longer be the one that its folder says it is. A schedule depends on the number of epochs.
         """
-        free = {"pictures_every", "dataset", "extra_data"}
-        if self.schedule == "constant":
-            free.add("epochs")
-        for name, value in given.items():
-            if name not in free and value != getattr(self, name):
+        free = {field.name for field in fields(self) if field.metadata["free"]}
+        if self.schedule != "constant":
+            free.remove("epochs")
+        for name, (before, value) in differences(vars(self), {**vars(self), **given}).items():
+            if name not in free:
                 why = f"The {self.schedule} schedule depends on it. " if name == "epochs" else ""
-                before = getattr(self, name)
                 began = f"with {spelled(before) or 'none'}, not {spelled(value) or 'none'}"
                 if type(before) is bool:
                     began = "with it" if before else "without it"
@@ -147,15 +155,38 @@ class Settings:
         return settings
 
 
-def is_like(value: object, default: object) -> bool:
-    """Whether both are of one type; a whole number may stand for a float."""
-    number = type(default) is float and type(value) is not bool and isinstance(value, int | float)
-    return number or type(value) is type(default)
+def differences(*several: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """What is not the same in all of these: the name, and the value in each (None: it has none)."""
+    names = dict.fromkeys(name for one in several for name in one)
+    values = {name: [one.get(name) for one in several] for name in names}
+    return {name: them for name, them in values.items() if any(v != them[0] for v in them)}
+
+
+def can_be(value: object, field: Field[Any]) -> bool:
+    """Whether a command line can give this value to a field, or it is the default."""
+    how, kinds = field.metadata["how"], (type(field.default), type(value))
+    if kinds[0] is not kinds[1] and kinds != (float, int):  # a whole number may stand for a float
+        return False
+    if "choices" in how:
+        return value in how["choices"]
+    if value == field.default or "type" not in how:
+        return True
+    try:
+        read = how["type"](spelled(value))
+    except ArgumentTypeError:
+        return False
+    return read == value or isinstance(value, str)  # ~ in a path is expanded
+
+
+def options_of(name: str) -> list[str]:
+    """All names of the option of train.py for a setting."""
+    names: str = Settings.__dataclass_fields__[name].metadata["names"]
+    return names.split() or [f"--{name.replace('_', '-')}"]
 
 
 def option(name: str) -> str:
-    """The option of train.py for a setting."""
-    return "--hidden" if name == "hidden_dims" else f"--{name.replace('_', '-')}"
+    """Its first name."""
+    return options_of(name)[0]
 
 
 def spelled(value: Any) -> str:
@@ -165,23 +196,13 @@ def spelled(value: Any) -> str:
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
-def as_json(value: Any) -> Any:
-    """What JSON makes of a value: it has no tuples."""
-    return list(value) if isinstance(value, tuple) else value
-
-
 # Whole settings by name, for --preset; README.md lists the loss of each.
 PRESETS = {
     "tutorial": Settings("fashion-mnist", epochs=100),
     "vae-generate": Settings("mnist", hidden_dims=(256,), latent_dim=64, batch_size=64),
     "vae-opt": Settings("mnist", hidden_dims=(256, 256), latent_dim=64, batch_size=64),
     "tuned": Settings(
-        "fashion-mnist",
-        epochs=40,
-        batch_size=32,
-        learning_rate=3e-3,
-        schedule="cosine",
-        warmup=1.0,
+        "fashion-mnist", epochs=40, batch_size=32, learning_rate=3e-3, schedule="cosine", warmup=1.0
     ),
     "best": Settings(
         "fashion-mnist",

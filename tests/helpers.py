@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from npvae.core.optimizer_base import Optimizer
 from npvae.datasets.drawn_digits import drawn_digits
+from npvae.model import VAE
+from npvae.runs import fit
+from npvae.runs.fit import Epoch, Examples, Job, Report
+from npvae.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SCRIPTS = sorted({*(ROOT / "scripts").glob("*.py")} - {ROOT / "scripts" / "minimal_vae.py"})
@@ -30,6 +35,20 @@ def digits(train: int, test: int) -> tuple[Bytes, Bytes]:
     """A few training and test images of drawn digits; the same arrays each time, so copy first."""
     train_set, test_set = drawn_digits(train=train, test=test)
     return train_set.images, test_set.images
+
+
+def train(
+    vae: VAE,
+    optimizer: Optimizer,
+    images: Bytes,
+    test_images: Bytes | None,
+    settings: Settings,
+    epochs: range,
+    report: Report | None = None,
+) -> Iterator[Epoch]:
+    """`fit.train` for a model that is not conditional."""
+    test = None if test_images is None else Examples(test_images)
+    return fit.train(Job(vae, optimizer, settings, Examples(images), test), epochs, report)
 
 
 def digits_file(folder: Path, train: int = 200, test: int = 60) -> Path:

@@ -34,7 +34,7 @@ from npvae.gradcheck_vae import check_parts
 from npvae.latent_space import encode_all
 from npvae.optimizers import Adam
 from npvae.plots.samples import reconstruct, styles
-from npvae.runs.fit import train, train_validation_split
+from npvae.runs.fit import Examples, Job, train, train_validation_split
 from npvae.runs.mpi import Ranks
 from npvae.settings import Settings
 from npvae.storage import checkpoint
@@ -219,8 +219,8 @@ def test_held_out_images_keep_their_labels(backend: str) -> None:
     """At a learning rate that changes nothing, the validation loss is that of the model given."""
     vae, settings = VAE(784, (8,), 3, rng=0, num_classes=10), Settings(validation=40)
     settings, labels = replace(settings, learning_rate=1e-30), TRAIN.labels
-    data = TRAIN.images, None, settings, range(1, 2)
-    (epoch,) = train(vae, Adam(), *data, backend=backend, labels=labels)
+    job = Job(vae, Adam(), settings, Examples(TRAIN.images, labels), backend=backend)
+    (epoch,) = train(job, range(1, 2))
     _, held_out = train_validation_split(300, 40, 0)
     rng = generator(0, Stream.VALIDATION)
     expected = average_loss(vae, TRAIN.images[held_out], rng, labels=labels[held_out])

@@ -12,7 +12,7 @@ from typing import Any
 
 from npvae.commands import cli
 from npvae.core.errors import DataError, OutputError
-from npvae.storage.files import write_bytes_safely
+from npvae.storage.files import CANNOT, write
 
 EXAMPLES = """examples:
   python scripts/benchmark.py                        compare
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str]) -> None:
         print(mpi_times.table(one, two))
         if options.json:
             text = json.dumps({"1 rank": one, "2 ranks": two}, indent=2)
-            write_bytes_safely(options.json, text.encode() + b"\n")
+            write(options.json, text.encode() + b"\n", CANNOT)
         return
     say = (lambda line: None) if options.quiet else (lambda line: print(f"... {line}", flush=True))
     about = benchmark.machine()
@@ -100,4 +100,4 @@ def main(arguments: Sequence[str]) -> None:
                 f"{row['ratio']:.2f} times that ({row['from']:.2f} to {row['to']:.2f})"
             )
     if options.json:
-        write_bytes_safely(options.json, json.dumps(figures, indent=2).encode() + b"\n")
+        write(options.json, json.dumps(figures, indent=2).encode() + b"\n", CANNOT)

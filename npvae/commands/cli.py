@@ -12,7 +12,6 @@ import argparse
 import errno
 import gc
 import io
-import math
 import os
 import re
 import signal
@@ -32,6 +31,12 @@ from npvae.commands.hints import beside_the_first, did_you_mean, hint, path_hint
 from npvae.commands.session import is_alone, restored
 from npvae.commands.signals import Signals
 from npvae.core.errors import NpvaeError, OutputError
+from npvae.core.option_types import number as number
+from npvae.core.option_types import sizes as sizes
+from npvae.core.option_types import some_of as some_of
+from npvae.core.option_types import some_text as some_text
+from npvae.core.option_types import whole_number as whole_number
+from npvae.runs.launcher import on_failure
 from npvae.runs.terminal import program, show
 
 PACKAGES = {"numpy": "numpy", "PIL": "pillow", "numba": "numba"}  # by the names of their modules
@@ -46,6 +51,8 @@ class Parser(argparse.ArgumentParser):
     """An argument parser that reports errors in one line, with a hint at what was meant."""
 
     def __init__(self, description: str | None, epilog: str | None = None, **more: Any) -> None:
+        self.known: dict[str, argparse.Action] = {}  # by the names of the options
+        self.modes: Any = None
         called = program()
         more.setdefault("prog", called)
         if epilog and "npvae " in called:  # the examples get the same form
@@ -59,9 +66,31 @@ class Parser(argparse.ArgumentParser):
         )
         self._negative_number_matcher = re.compile(r"-([\d.]|inf)")  # -1e-3 is a value, too
 
+    def add_argument(self, *names: Any, **more: Any) -> argparse.Action:
+        """The same as in argparse; `known` has it by its names then."""
+        action = super().add_argument(*names, **more)
+        self.known |= dict.fromkeys(action.option_strings, action)
+        return action
+
+    def add_mutually_exclusive_group(self, **more: Any) -> Any:
+        """The same as in argparse; `known` has its options, too."""
+        group: Any = super().add_mutually_exclusive_group(**more)
+        add = group.add_argument
+
+        def add_argument(*names: Any, **more: Any) -> None:
+            self.known |= dict.fromkeys(names, add(*names, **more))
+
+        group.add_argument = add_argument
+        return group
+
+    def add_subparsers(self, **more: Any) -> Any:
+        """The same as in argparse; `modes` has their parsers then."""
+        self.modes = super().add_subparsers(**more)
+        return self.modes
+
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """The same as in argparse, but an unknown word is an error here, with a hint."""
-        known, words = self._option_string_actions, []
+        known, words = self.known, []
         for word in args:
             words.append(respelled(word, known))
             if word != words[-1]:
@@ -79,7 +108,8 @@ class Parser(argparse.ArgumentParser):
         names = [word.partition("=")[0] for word in words]
         given = [known[name] for name in names if name in known]
         for action in dict.fromkeys(given):
-            all_count = action.nargs == 0 or isinstance(action, argparse._AppendAction)
+            value = getattr(namespace, action.dest, None)
+            all_count = action.nargs == 0 or (action.nargs is None and isinstance(value, list))
             if given.count(action) > 1 and not all_count and not getattr(namespace, "quiet", False):
                 _print_error(f"note: only the last {action.option_strings[0]} counts")
         namespace.given = {*getattr(namespace, "given", ()), *(action.dest for action in given)}
@@ -103,11 +133,8 @@ class Parser(argparse.ArgumentParser):
 
     def all_options(self) -> set[str]:
         """The options of this parser and, as in generate.py, those of its modes."""
-        parsers: list[argparse.ArgumentParser] = [self]
-        for action in self._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                parsers += action.choices.values()
-        return {option for parser in parsers for option in parser._option_string_actions}
+        parsers = [self, *(self.modes.choices.values() if self.modes else ())]
+        return {option for parser in parsers for option in parser.known}
 
     def add_common(self, seed: int | str = 0) -> None:
         """--seed, --quiet and --debug, which every command has."""
@@ -149,58 +176,6 @@ class Parser(argparse.ArgumentParser):
             self.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=help)
 
 
-def whole_number(low: int) -> Callable[[str], int]:
-    """Type of an option: a whole number, at least `low`."""
-
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            value = low - 1
-        if not low <= value < 2**53:
-            bound = f"{low} or more" if value < low else "below 2^53"
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number, {bound}")
-        return value
-
-    return parse
-
-
-def number(low: float, above: bool = False) -> Callable[[str], float]:
-    """Type of an option: a finite number, at least `low`, or greater than `low` if `above`."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value) or value < low or (above and value == low):
-            bound = f"above {low:g}" if above else f"{low:g} or more"
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number {bound}")
-        return value
-
-    return parse
-
-
-def sizes(text: str) -> tuple[int, ...]:
-    """Type of an option: sizes such as 128 or 512,256."""
-    parts = text.split(",")
-    if not all(part.isdecimal() and 0 < int(part) < 2**31 for part in parts):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of sizes such as 256,128")
-    return tuple(int(part) for part in parts)
-
-
-def some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
-    """Type of an option: some of the known words, such as shift,flip, returned in known order."""
-
-    def parse(text: str) -> tuple[str, ...]:
-        words = text.split(",")
-        if len(set(words)) < len(words) or not set(words) <= set(known):
-            raise argparse.ArgumentTypeError(f"{text!r} is not a selection of {','.join(known)}")
-        return tuple(word for word in known if word in words)
-
-    return parse
-
-
 def given_options(options: argparse.Namespace, *names: str) -> str:
     """Those of these options that were given, as one types them: "--epochs, --data-dir"."""
     return ", ".join(f"--{name.replace('_', '-')}" for name in names if name in options.given)
@@ -238,13 +213,6 @@ def own_data(options: argparse.Namespace) -> dict[str, bool]:
     return {name: getattr(options, name) for name in OWN_DATA}
 
 
-def some_text(text: str) -> str:
-    """Type of an option: any text that is not empty. ~ is the home folder, as in --out=~/run."""
-    if not text:
-        raise argparse.ArgumentTypeError("'' is empty")
-    return os.path.expanduser(text)
-
-
 def command(name: str) -> Callable[[Sequence[str]], int | None]:
     """The main of a command, whose module is imported only when main is called.
 
@@ -275,8 +243,9 @@ def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
             signals.over = True
     if signals.pending:  # it was meant for the session as well
         signal.raise_signal(signals.pending)
-    if code and "npvae.runs.mpi" in sys.modules:
-        sys.modules["npvae.runs.mpi"].end_all(code)
+    if code:
+        for end in on_failure:
+            end(code)
     if signals.alone:
         gc.freeze()  # otherwise Python looks through all of them before it ends: 0.1 s
     sys.exit(code)
@@ -284,9 +253,10 @@ def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
 
 def _outcome(main: Callable[[Sequence[str]], int | None], signals: Signals) -> int:
     """The exit code of main, whose errors are reported."""
+    arguments = sys.argv[1:]
     try:
         _check_current_folder()
-        return main(sys.argv[1:]) or 0
+        return main(arguments) or 0
     except SystemExit as end:  # argparse, after --help or a bad option
         return int(end.code or 0)
     except Exception as error:
@@ -296,7 +266,7 @@ def _outcome(main: Callable[[Sequence[str]], int | None], signals: Signals) -> i
         if isinstance(error, BrokenPipeError):  # the reader of our output has left, as `head` does
             return 0
         code, message = _explain(error)
-        if "--debug" in sys.argv:
+        if "--debug" in arguments:
             _print_error("".join(format_exception(error)).rstrip())
         else:
             _print_error(f"error: {message}")

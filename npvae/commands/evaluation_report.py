@@ -9,11 +9,11 @@ import numpy as np
 
 from npvae import evaluation
 from npvae.commands.agreement import agreement
+from npvae.commands.messages import COLLAPSED
 from npvae.core.errors import CheckpointError
 from npvae.datasets import Dataset
 from npvae.evaluation import Floats
 from npvae.model import VAE
-from npvae.runs.messages import COLLAPSED
 
 
 @np.errstate(all="ignore")  # an overflow shows in the figures, which are checked

@@ -19,11 +19,12 @@ from pathlib import Path
 from shlex import split
 
 from npvae.commands.experiment_workers import Workers
+from npvae.commands.progress import clock
 from npvae.core.errors import NpvaeError, OutputError
-from npvae.runs.progress import clock
 from npvae.runs.run_lock import about_in
 from npvae.runs.terminal import columns, is_live, show
 from npvae.settings import PRESETS, Settings, option, spelled
+from npvae.storage.files import CANNOT, write
 
 # Single changes of the tutorial preset; values are spelled as settings.spelled spells them.
 CHANGES = (
@@ -144,7 +145,7 @@ class Experiment:
         `code` and `said` are the exit code and the errors of its command.
         """
         if code == DIVERGED:
-            (self.folder / "diverged.txt").write_text(said)
+            write(self.folder / "diverged.txt", said.encode(), CANNOT)
         elif code and not self.done:  # killed after its last epoch, it is done
             last_words = "\n".join(said.strip().splitlines()[-3:])
             error = NpvaeError(f"train {self.options} failed (exit code {code}):\n{last_words}")

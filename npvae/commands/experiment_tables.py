@@ -19,7 +19,7 @@ from statistics import mean, variance
 from npvae.commands.experiment_runs import CHANGES, Experiment
 from npvae.core.errors import OutputError
 from npvae.settings import PRESETS
-from npvae.storage.files import read_text, write_bytes_safely
+from npvae.storage.files import CANNOT, read_text, write
 
 # Test losses of the same settings elsewhere, in nats per image: published ones, and in PyTorch.
 PUBLISHED = {"vae-generate": 1200.6, "vae-opt": 2926.4}
@@ -89,11 +89,7 @@ def write_csv(finished: Sequence[Experiment], path: Path) -> None:
         seconds = sum(float(row["seconds"] or 0) for row in run.rows)
         about = {"options": run.options, "seed": run.seed, "epochs": len(run.rows)}
         table.writerow({**last, **about, "seconds": f"{seconds:.1f}"})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_bytes_safely(path, text.getvalue().encode())
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+    write(path, text.getvalue().encode(), CANNOT)
 
 
 def presets_table(found: Mapping[str, Outcome]) -> str:

@@ -20,7 +20,8 @@ from npvae.fast import stands_for
 from npvae.plots.explorer import ModelOnPage, explorer_page, knows
 from npvae.runs.terminal import show, show_note
 from npvae.runs.trained_model import TrainedModel
-from npvae.storage.files import open_plain, write_bytes_safely
+from npvae.storage.files import open_plain
+from npvae.storage.files import write as write_file
 
 if TYPE_CHECKING:
     from npvae.datasets import Dataset
@@ -132,7 +133,7 @@ def write(page: bytes, out: str | None, folder: Path) -> Path:
             whose = "what --out names is never overwritten" if out else "it is not a page of ours"
             other = "another name, or omit --out" if out else "another place with --out"
             raise OutputError(f"{path} exists, and {whose}.\nChoose {other}.")
-        write_bytes_safely(path, page, durable=False)
+        write_file(path, page, durable=False)
     except OSError as error:
         raise OutputError(
             f"no page can be written to {path}: {error.strerror or error}\n"

@@ -10,6 +10,7 @@ from pathlib import Path
 from npvae.commands import cli
 from npvae.core.errors import OptionError, OutputError
 from npvae.runs.terminal import command, show, show_note
+from npvae.storage.files import write
 
 EXAMPLES = """examples:
   python scripts/lab.py start
@@ -72,8 +73,7 @@ def start(options: Namespace) -> int:
     next_step = command("lab", "check", path)
     text = notebook(asked) if is_notebook else sheet(asked, next_step)
     try:
-        with open(path, "x", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
+        write(path, text.encode(errors="backslashreplace"), replace=False)
     except FileExistsError as error:
         raise OutputError(
             f"{path} exists, and a sheet is never overwritten.\nName another: "

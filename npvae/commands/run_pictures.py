@@ -9,22 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from time import monotonic
 
+from npvae.commands.job import RunJob
+from npvae.commands.messages import Bounds, next_commands
 from npvae.core.random_streams import Stream, generator
-from npvae.datasets import Dataset
 from npvae.evaluation import active_units, kl_per_latent
-from npvae.model import VAE
 from npvae.plots.animation import chosen_epochs, gif, of_samples
 from npvae.plots.image_grid import reconstruction_grid
 from npvae.plots.loss_curves import loss_curve
 from npvae.plots.report import Report, report_page
 from npvae.plots.samples import model_name, prior
-from npvae.runs import terminal
-from npvae.runs.messages import Bounds, next_commands
-from npvae.runs.run_directory import Run
-from npvae.settings import Settings
 
 KL_IMAGES = 500  # test images over which the page's KL per latent is averaged
 LOOKS = 5.0  # seconds between two looks at loss.png while training goes on
@@ -36,22 +31,18 @@ History = Sequence[Mapping[str, float]]
 class RunPictures:
     """Call it after each epoch: it writes the pictures of that epoch, and the run's page anew."""
 
-    run: Run
-    vae: VAE
-    settings: Settings
-    test_set: Dataset
+    job: RunJob
     bounds: Bounds
     facts: Sequence[tuple[str, str]]  # what is trained, for the page
-    where: Sequence[str | Path]
     in_curve: int = 0  # epochs that loss.png shows
     drawn: float = field(default_factory=monotonic)  # when it was drawn, or the run began
 
     def __call__(self, history: History, seconds: float) -> None:
         """The pictures of the last epoch in history, if it is due for them, and all so far."""
-        run, vae, settings = self.run, self.vae, self.settings
+        run, vae, settings, test_set = self.job.run, self.job.vae, self.job.settings, self.job.test
         epoch, name = len(history), self.name()
         if settings.pictures_every and epoch % settings.pictures_every == 0:
-            save_pictures(run, epoch, vae, self.test_set, settings)
+            save_pictures(self.job, epoch)
         if epoch == settings.epochs or monotonic() - self.drawn >= LOOKS:
             self.draw_curve(history)
         pictures = run.epochs_with_pictures(epoch)
@@ -59,8 +50,7 @@ class RunPictures:
             frames = of_samples(run.folder / "images", chosen_epochs(pictures), name)
             if len(frames) > 1:
                 run.picture("samples.gif", gif(frames))
-        some = self.test_set.images[:KL_IMAGES]
-        labels = vae.classes(self.test_set.labels[:KL_IMAGES])
+        some, labels = test_set.images[:KL_IMAGES], vae.classes(test_set.labels[:KL_IMAGES])
         report = Report(
             name=name,
             epochs=settings.epochs,
@@ -75,25 +65,26 @@ class RunPictures:
             pictures=pictures,
             gif=(run.folder / "samples.gif").exists(),
             facts=self.facts,
-            next=next_commands(run, self.where, vae),
-            resume=terminal.command("train", "--resume", run.folder, *self.where),
+            next=next_commands(self.job),
+            resume=self.job.voice.command("train", "--resume", run.folder),
         )
         run.picture("report.html", report_page(report).encode())
 
     def draw_curve(self, history: History) -> None:
         """Let loss.png show the whole history."""
-        if self.settings.pictures_every and len(history) != self.in_curve:
-            self.run.picture("loss.png", loss_curve(history, self.name(), *self.bounds))
+        if self.job.settings.pictures_every and len(history) != self.in_curve:
+            self.job.run.picture("loss.png", loss_curve(history, self.name(), *self.bounds))
             self.in_curve, self.drawn = len(history), monotonic()
 
     def name(self) -> str:
-        return model_name(self.test_set.title, self.vae.latent_dim)
+        return model_name(self.job.test.title, self.job.vae.latent_dim)
 
 
-def save_pictures(run: Run, epoch: int, vae: VAE, test_set: Dataset, settings: Settings) -> None:
+def save_pictures(job: RunJob, epoch: int) -> None:
     """100 draws from the prior, the same z in every epoch; 50 test images and their x_hat at mu."""
+    run, vae, test_set = job.run, job.vae, job.test
     name = model_name(test_set.title, vae.latent_dim, epoch)
-    samples = prior(vae, generator(settings.seed, Stream.SAMPLES), 100, 3, name)
+    samples = prior(vae, generator(job.settings.seed, Stream.SAMPLES), 100, 3, name)
     run.picture(f"images/sampled_epoch{epoch}.png", samples)
     originals = test_set.images[:50]
     c = vae.classes(test_set.labels[:50])

@@ -1,25 +1,17 @@
 """Train a variational autoencoder and look at what it has learned."""
-# ruff: noqa: E402  BLAS reads its settings when NumPy is imported
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from typing import Any
 
-from npvae.fast.threads import limit_blas_threads
-
-limit_blas_threads()
-
-from npvae import fast, settings
+from npvae import fast
 from npvae.commands import cli
-from npvae.datasets.augmentation import AUGMENTATIONS
-from npvae.layers import ACTIVATIONS
-from npvae.optimizers import OPTIMIZERS
+from npvae.fast.threads import limit_blas_threads
 from npvae.runs.launcher import as_rank_0
-from npvae.schedules import SCHEDULES
-from npvae.settings import PRESETS, Settings
+
+# What imports NumPy is imported in functions, after `limit_blas_threads`.
 
 EPILOG = """examples:
   python scripts/train.py --epochs 20
@@ -33,39 +25,20 @@ presets; other options change single settings of them:
 
 
 def parser() -> cli.Parser:
+    """The options: one for each field of Settings, and what is no setting of a run."""
+    from npvae.settings import PRESETS, Settings, options_of, spelled
+
     presets = "\n".join(f"  {name:13} {preset.options()}" for name, preset in PRESETS.items())
     parser = cli.Parser(__doc__, EPILOG + presets, argument_default=argparse.SUPPRESS)
     parser.add_data()
-
-    def option(setting: str, help: str, **more: Any) -> None:
-        value = getattr(Settings, setting)
-        default = "no" if value is False else settings.spelled(value) or "none"
-        more = {"metavar": "N", **more} if "type" in more else more
-        name, help = settings.option(setting), f"{help} (default: {default})"
-        names = [name, "--lr"] if setting == "learning_rate" else [name]
-        parser.add_argument(*names, dest=setting, help=help, **more)
-
-    whole, some, rate = cli.whole_number(1), cli.some_of(AUGMENTATIONS), cli.number(0)
-    above = cli.number(0, above=True)
-    help = "a dataset whose training images are added"
-    option("extra_data", help, type=cli.some_text, metavar="NAME")
-    help = f"move each training image at random: some of {','.join(AUGMENTATIONS)}"
-    option("augment", help, type=some, metavar="WAYS")
-    help = "encoder and decoder are given the class of each image"
-    option("conditional", help, action="store_true")
-    option("latent_dim", "size of the latent code z", type=whole)
-    option("hidden_dims", "sizes of the encoder's hidden layers", type=cli.sizes)
-    option("activation", "activation of the hidden layers", choices=ACTIVATIONS)
-    option("epochs", "passes over the training images", type=whole)
-    option("batch_size", "images per mini-batch", type=whole)
-    option("optimizer", "how a gradient becomes a step", choices=OPTIMIZERS)
-    option("learning_rate", "size of the optimizer's steps", type=above)
-    option("schedule", "how the learning rate decreases", choices=SCHEDULES)
-    option("warmup", "epochs in which the learning rate rises from 0", type=rate)
-    option("beta", "weight of the KL divergence", type=rate)
-    option("kl_warmup", "epochs in which beta rises from 0", type=rate)
-    option("validation", "training images held out for validation", type=cli.whole_number(0))
-    option("pictures_every", "epochs between pictures, 0 for none", type=cli.whole_number(0))
+    for field in fields(Settings):
+        if help := field.metadata["help"]:  # otherwise other commands have the option, too
+            how = dict(field.metadata["how"])
+            if "type" in how:
+                how.setdefault("metavar", "N")
+            default = "no" if field.default is False else spelled(field.default) or "none"
+            help = f"{help} (default: {default})"
+            parser.add_argument(*options_of(field.name), dest=field.name, help=help, **how)
 
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--preset", choices=PRESETS, help="start from these settings, see below")
@@ -90,16 +63,18 @@ def parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str]) -> None:
+    limit_blas_threads()
     with as_rank_0():
         options = vars(parsed(arguments))
+    from npvae.commands import training_run
+    from npvae.runs import mpi
+    from npvae.settings import PRESETS, Settings
+
     given = {field.name: options[field.name] for field in fields(Settings) if field.name in options}
     data_dir, quiet = options.get("data_dir"), options.get("quiet", False)
     backend = options.get("backend")
-    from npvae.commands import training_run
-    from npvae.runs import mpi
-
     ranks = mpi.join()
-    with mpi.together(ranks):
+    with mpi.together(ranks, "debug" in options):
         if ranks and ranks.rank:
             training_run.follow(ranks)
         elif "resume" in options:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -13,9 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from npvae import fast
+from npvae.commands.job import RunJob, Voice
+from npvae.commands.messages import (
+    best_epoch,
+    explain_interruption,
+    floor_and_baseline,
+    next_steps,
+    plan,
+    summary,
+    topics,
+)
+from npvae.commands.progress import Progress
 from npvae.commands.run_pictures import RunPictures
 from npvae.core.errors import DataError, OptionError
-from npvae.core.optimizer_base import Optimizer
 from npvae.core.random_streams import Stream, generator
 from npvae.datasets import DATASETS, Dataset, is_path, known_name
 from npvae.datasets.dataset import fingerprint, fingerprint_of_labels, what_changed
@@ -24,24 +34,12 @@ from npvae.evaluation import active_units
 from npvae.fast.threads import free_blas_threads
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
-from npvae.runs import terminal
 from npvae.runs.environment import versions
-from npvae.runs.fit import train
-from npvae.runs.messages import (
-    best_epoch,
-    explain_interruption,
-    floor_and_baseline,
-    next_steps,
-    plan,
-    silence,
-    summary,
-    topics,
-)
+from npvae.runs.fit import Job, train
 from npvae.runs.mpi import Ranks, watch
-from npvae.runs.progress import Progress
 from npvae.runs.run_directory import Run, as_row, new_run, open_run
 from npvae.runs.terminal import show, show_note
-from npvae.settings import Settings, spelled
+from npvae.settings import Settings, differences, spelled
 
 
 def start(
@@ -53,12 +51,11 @@ def start(
     ranks: Ranks | None = None,
 ) -> None:
     """Train a new run in the folder `out`, by default the next one in runs/."""
-    settings = with_known_names(settings)
+    settings, voice = with_known_names(settings), Voice(quiet, data_dir)
     backend = backend or fast.wanted_backend()
     check_out(settings, out)
-    report = silence if quiet else show_note
     train_set, test_set = load_with_extra(
-        settings.dataset, settings.extra_data, data_dir, report, settings.own_data
+        settings.dataset, settings.extra_data, data_dir, voice.note, settings.own_data
     )
     check_validation(settings, train_set)
     vae = build(settings, number_of_classes(settings, train_set))
@@ -69,10 +66,19 @@ def start(
     }
     name = f"{short_name(train_set)}-z{settings.latent_dim}"
     run = new_run(name, out, about, started=now())
-    where = data_dir_words(data_dir)
-    with closing(run), explain_interruption(run, settings, where):
-        optimizer = OPTIMIZERS[settings.optimizer](settings.learning_rate)
-        _train(run, vae, optimizer, settings, train_set, test_set, quiet, where, backend, ranks)
+    with closing(run), explain_interruption(run, settings, voice):
+        job = RunJob(
+            vae=vae,
+            optimizer=OPTIMIZERS[settings.optimizer](settings.learning_rate),
+            settings=settings,
+            train=train_set,
+            test=test_set,
+            backend=backend,
+            ranks=ranks,
+            run=run,
+            voice=voice,
+        )
+        carry_out(job)
 
 
 def resume(
@@ -84,112 +90,92 @@ def resume(
     ranks: Ranks | None = None,
 ) -> None:
     """Continue the run in a folder, as if it had never stopped; `given` are changed settings."""
-    backend = backend or fast.wanted_backend()
-    say = silence if quiet else show
+    backend, voice = backend or fast.wanted_backend(), Voice(quiet, data_dir)
     run, vae, optimizer, header = open_run(folder)
     done = header["epoch"]
-    where = data_dir_words(data_dir)
     with closing(run):
         settings = Settings.from_dict(header["settings"]).resumed(given, done)
         settings = with_known_names(settings)
-        with explain_interruption(run, settings, where):
-            report = silence if quiet else show_note
-            train_set, test_set = images_of(run, settings, given, data_dir, report)
+        with explain_interruption(run, settings, voice):
+            train_set, test_set = images_of(run, settings, given, voice)
             check_validation(settings, train_set)
             before, today = run.about["versions"], versions(backend, ranks.size if ranks else 1)
             others = [
-                f"{what} is {now_is}, it was {before[what]}"
-                for what, now_is in today.items()
-                if now_is != before.get(what, now_is)
+                f"{what} is {now_is}, it was {was}"
+                for what, (was, now_is) in differences(before, today).items()
+                if was and now_is  # otherwise it is not known
             ]
             if others:
                 show_note(f"note: last digits may differ: {'; '.join(others)}", sys.stderr)
             run.about["settings"] = settings.as_dict()
             run.write_about(resumed=now(), resumed_after_epoch=done, resumed_with=today)
-            say(f"Resuming {run.folder} after epoch {done}.\n")
-            _train(
-                run,
-                vae,
-                optimizer,
-                settings,
-                train_set,
-                test_set,
-                quiet,
-                where,
-                backend,
-                ranks,
-                done,
+            voice.say(f"Resuming {run.folder} after epoch {done}.\n")
+            job = RunJob(
+                vae=vae,
+                optimizer=optimizer,
+                settings=settings,
+                train=train_set,
+                test=test_set,
+                backend=backend,
+                ranks=ranks,
+                run=run,
+                voice=voice,
+                done=done,
             )
+            carry_out(job)
 
 
-def _train(
-    run: Run,
-    vae: VAE,
-    optimizer: Optimizer,
-    settings: Settings,
-    train_set: Dataset,
-    test_set: Dataset,
-    quiet: bool,
-    where: Sequence[str | Path],
-    backend: str,
-    ranks: Ranks | None = None,
-    done: int = 0,
-) -> None:
-    """Train the epochs after `done`, save each one, and print the progress and a summary."""
-    say = silence if quiet else show
-    images = train_set.images, test_set.images
-    labels = vae.classes(train_set.labels), vae.classes(test_set.labels)
-    about = topics(settings, train_set, test_set, vae, run, backend, ranks.size if ranks else 1)
-    if ranks:  # mpiexec would leave rank 0 no time to say it then
-        again = terminal.command("train", "--resume", run.folder, *where)
+def carry_out(job: RunJob) -> None:
+    """Train the epochs to come, save each one, and print the progress and a summary."""
+    run, vae, settings, voice = job.run, job.vae, job.settings, job.voice
+    about = topics(job)
+    if job.ranks:  # mpiexec would leave rank 0 no time to say it then
+        again = voice.command("train", "--resume", run.folder)
         about["results"].append(f"if a process is lost, continue with:  {again}")
         watch(run.folder / "last.npz", again)
-    say(plan(about))
-    if fast.why_not(backend) and not ranks:
+    voice.say(plan(about))
+    if fast.why_not(job.backend) and not job.ranks:
         free_blas_threads()  # the lesson trains: products take all cores
-    if fast.must_compile(backend):
+    if fast.must_compile(job.backend):
         from npvae.fast.jit import writable_folders
 
         when = "the first time only" if writable_folders() else "in every run"
-        say(f"Compiling for this machine: some ten seconds, {when}.\n")
+        voice.say(f"Compiling for this machine: some ten seconds, {when}.\n")
     facts = [(topic, "\n".join(about[topic])) for topic in about if topic != "results"]
-    progress = Progress(settings.epochs, done, quiet)
-    epochs = range(done + 1, settings.epochs + 1)
-    if ranks:
-        header = {**run.about, "model": vae.settings, "optimizer": optimizer.settings}
-        arrays = {**vae.parameters, **optimizer.state_arrays}
-        ranks.share((header, arrays, epochs, where, backend))
-    bounds = floor_and_baseline(train_set, test_set)
-    draw = RunPictures(run, vae, settings, test_set, bounds, facts, where)
-    if done:  # the run may have stopped because these pictures could not be written
+    progress = Progress(settings.epochs, job.done, voice.quiet)
+    epochs = range(job.done + 1, settings.epochs + 1)
+    if job.ranks:
+        job.ranks.share((*run.state(vae, job.optimizer), epochs, voice.data_dir, job.backend))
+    bounds = floor_and_baseline(job.train, job.test)
+    draw = RunPictures(job, bounds, facts)
+    if job.done:  # the run may have stopped because these pictures could not be written
         draw(run.history, 0.0)
     try:
-        for epoch in train(
-            vae, optimizer, *images, settings, epochs, progress.batch, backend, ranks, *labels
-        ):
+        for epoch in train(job, epochs, progress.batch):
             epoch = epoch._replace(seconds=max(0.0, epoch.seconds))  # if a clock went backwards
             history = [*run.history, as_row(epoch)]
             try:
                 draw(history, epoch.seconds)
             except Exception:  # the epoch is saved even if its pictures fail
-                run.record(epoch, vae, optimizer)
+                run.record(epoch, vae, job.optimizer)
                 raise
-            run.record(epoch, vae, optimizer)
+            run.record(epoch, vae, job.optimizer)
             progress.epoch(epoch)
     except BaseException:  # Ctrl-C, too
         with suppress(Exception):
             draw.draw_curve(run.history)
         raise
     finally:
-        progress.clear()
-    say("")
+        progress.line.clear()
+    voice.say("")
     assert epoch.test
-    show(summary(epoch.test, bounds, active_units(vae, test_set.images, labels=labels[1])))
+    labels = vae.classes(job.test.labels)
+    show(summary(epoch.test, bounds, active_units(vae, job.test.images, labels=labels)))
     if settings.validation:
         show(best_epoch(run.history))
-    if quiet:
+    if voice.quiet:
         show(f"results   {run.folder}")
-    say(next_steps(run, where, vae))
+    voice.say(next_steps(job))
 
 
 def follow(ranks: Ranks) -> None:
@@ -198,7 +184,7 @@ def follow(ranks: Ranks) -> None:
     The images are read here, too, after rank 0 has downloaded them. Raises DataError if they, or
     the labels of a conditional model, are others on this machine.
     """
-    header, arrays, epochs, where, backend = ranks.share()
+    header, arrays, epochs, data_dir, backend = ranks.share()
     settings, data = Settings.from_dict(header["settings"]), header["data"]
     vae = VAE.from_checkpoint("of rank 0", header, arrays)
     optimizer = OPTIMIZERS[header["optimizer"]["name"]].from_state(
@@ -206,21 +192,15 @@ def follow(ranks: Ranks) -> None:
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # rank 0 shows what there is to note
-        data_dir = str(where[1]) if where else None
+        silent = Voice(quiet=True)
         train_set, test_set = load_again(
-            data["name"], data["extra"], data_dir, silence, settings.own_data
+            data["name"], data["extra"], data_dir, silent.note, settings.own_data
         )
         if changed := what_changed(data, train_set, test_set):
             raise DataError(f"{data['name']} here does not have the {changed} of rank 0.")
-        images = train_set.images, test_set.images
-        labels = vae.classes(train_set.labels), vae.classes(test_set.labels)
-        for _ in train(vae, optimizer, *images, settings, epochs, None, backend, ranks, *labels):
+        job = Job(vae, optimizer, settings, train_set, test_set, backend, ranks)
+        for _ in train(job, epochs):
             pass
-
-
-def data_dir_words(data_dir: str | None) -> list[str | Path]:
-    """The words of --data-dir for another command, if this one has got it."""
-    return ["--data-dir", Path(data_dir)] if data_dir else []
 
 
 def with_known_names(settings: Settings) -> Settings:
@@ -230,18 +210,14 @@ def with_known_names(settings: Settings) -> Settings:
 
 
 def images_of(
-    run: Run,
-    settings: Settings,
-    given: Mapping[str, Any],
-    data_dir: str | None,
-    report: Callable[[str], None],
+    run: Run, settings: Settings, given: Mapping[str, Any], voice: Voice
 ) -> tuple[Dataset, Dataset]:
     """The images of a run that is resumed. Raises DataError if they or their labels changed."""
     before = run.about["data"]
     # Settings have paths as the user wrote them; in "data" they are absolute.
     name = settings.dataset if "dataset" in given else before["name"]
     extra = settings.extra_data if "extra_data" in given else before.get("extra", "")
-    train_set, test_set = load_again(name, extra, data_dir, report, settings.own_data)
+    train_set, test_set = load_again(name, extra, voice.data_dir, voice.note, settings.own_data)
     if changed := what_changed(before, train_set, test_set):
         more = " and --extra-data" if settings.extra_data else ""
         to_do = f"Name the right ones with --dataset{more}, or their folder with --data-dir."

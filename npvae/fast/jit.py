@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from npvae.storage.files import open_plain, write_bytes_safely
+from npvae.storage.files import open_plain, write
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -185,7 +185,7 @@ class Kept:
             code = serialize.dumps((types, result._reduce()))
             for folder in writable_folders():
                 try:
-                    write_bytes_safely(folder / self.name, self.digest(code) + code)
+                    write(folder / self.name, self.digest(code) + code)
                     (folder / self.name).chmod(0o644)  # whatever the umask
                 except OSError as error:
                     why = reason(error)

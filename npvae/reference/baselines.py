@@ -46,12 +46,13 @@ def npvae_epochs(
     from npvae.core.random_streams import Stream, generator
     from npvae.model import VAE
     from npvae.optimizers import Adam
-    from npvae.runs.fit import train
+    from npvae.runs.fit import Examples, Job, train
     from npvae.settings import Settings
 
     vae = VAE(images[0].size, (hidden,), latent, rng=generator(seed, Stream.WEIGHTS))
     settings, done = Settings(batch_size=batch_size, seed=seed), Epochs([], [], [])
-    for result in train(vae, Adam(), images, None, settings, range(1, epochs + 1)):
+    job = Job(vae, Adam(), settings, Examples(images))
+    for result in train(job, range(1, epochs + 1)):
         done.seconds.append(result.seconds)
         done.losses.append(result.train.total)
     return done

@@ -1,7 +1,7 @@
 """What is around the loop of training.py: backends, progress, divergence, test losses, validation.
 
-`train` yields one `Epoch` after another, for programs that keep each one; `fit` trains a model in
-one call, for notebooks.
+A `Job` is what is trained, on what and how. `train` yields one `Epoch` after another, for programs
+that keep each one; `fit` trains a model in one call, for notebooks.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -19,6 +20,7 @@ from npvae.core.errors import DivergedError
 from npvae.core.optimizer_base import Optimizer
 from npvae.core.random_streams import Stream, generator
 from npvae.core.validation import check_images, class_labels
+from npvae.datasets.dataset import Dataset
 from npvae.datasets.minibatches import Images, Indices, Labels
 from npvae.evaluation import average_loss
 from npvae.losses import Loss
@@ -32,6 +34,36 @@ if TYPE_CHECKING:
     from npvae.fast.engine import Engine
 
 Report = Callable[[int, int, float], None]  # batches done, batches in all, mean loss so far
+
+
+class Examples(NamedTuple):
+    """Images (N, ...), bytes, with their labels (N,) if the model is conditional, or else None."""
+
+    images: Images
+    labels: Labels = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, on what and how.
+
+    `backend` is "auto", the engine where it can run, or "numpy", the lesson; by default what the
+    environment variable NPVAE_BACKEND says. Both give the same numbers up to rounding. `ranks`
+    are the processes that train this model together, if there are several; all have the same job.
+    """
+
+    vae: VAE
+    optimizer: Optimizer
+    settings: Settings
+    train: Examples | Dataset
+    test: Examples | Dataset | None = None
+    backend: str | None = None
+    ranks: Ranks | None = None
+
+    @property
+    def processes(self) -> int:
+        """How many train this model together."""
+        return self.ranks.size if self.ranks else 1
 
 
 class Epoch(NamedTuple):
@@ -58,41 +90,22 @@ def train_validation_split(count: int, validation: int, seed: int) -> tuple[Indi
     return np.sort(shuffled[validation:]), np.sort(shuffled[:validation])
 
 
-def train(
-    vae: VAE,
-    optimizer: Optimizer,
-    images: Images,
-    test_images: Images | None,
-    settings: Settings,
-    epochs: range,
-    report: Report | None = None,
-    backend: str | None = None,
-    ranks: Ranks | None = None,
-    labels: Labels = None,
-    test_labels: Labels = None,
-) -> Iterator[Epoch]:
-    """Train on images (N, ...), bytes, epoch by epoch; the caller may stop after any of them.
-
-    A conditional model needs the labels (N,) of both, others must not have any.
-
-    `backend` is "auto", the engine where it can run, or "numpy", the lesson; by default what the
-    environment variable NPVAE_BACKEND says. Both give the same numbers up to rounding. `ranks`
-    are the processes that train this model together, if there are several; all call this alike.
+def train(job: Job, epochs: range, report: Report | None = None) -> Iterator[Epoch]:
+    """Train epoch by epoch; the caller may stop after any of them.
 
     The optimizer's learning rate is set as settings say. Raises ValueError for images that are not
     bytes and labels that do not fit, and DivergedError if a loss is not finite; what was yielded
     before is still good.
     """
-    check_images(images)
-    if test_images is not None:
-        check_images(test_images)
-        test_labels = checked_labels(vae, test_images, test_labels, "test_labels")
-    labels = checked_labels(vae, images, labels)
+    vae, optimizer, settings = job.vae, job.optimizer, job.settings
+    images, labels = checked(job.train, vae, "labels")
+    test = None if job.test is None else checked(job.test, vae, "test_labels")
     indices, held_out = train_validation_split(len(images), settings.validation, settings.seed)
-    engine = start_engine(vae, optimizer, images, backend, ranks, labels)
-    model = DataParallel(vae, ranks) if ranks else vae
+    engine = start_engine(job, labels)
+    model = DataParallel(vae, job.ranks) if job.ranks else vae
 
-    def mean_loss(images: Images, labels: Labels, rng: np.random.Generator) -> Loss:
+    def mean_loss(images: Images, labels: Labels, stream: Stream, epoch: int = 0) -> Loss:
+        rng = generator(settings.seed, stream, epoch)
         if engine is None:
             return average_loss(vae, images, rng, settings.beta, 500, labels)
         return engine.average_loss(images, vae.noise(len(images), rng), settings.beta, labels)
@@ -110,13 +123,11 @@ def train(
                 trained = watched(losses, sizes, settings.beta, report)
                 seconds = perf_counter() - start
                 tested = validated = None
-                if test_images is not None:
-                    rng = generator(settings.seed, Stream.TESTING, epoch)
-                    tested = mean_loss(test_images, test_labels, rng)
+                if test is not None:
+                    tested = mean_loss(*test, Stream.TESTING, epoch)
                 if len(held_out):  # the same noise in every epoch: only the model changes
-                    rng = generator(settings.seed, Stream.VALIDATION)
                     some = None if labels is None else labels[held_out]
-                    validated = mean_loss(images[held_out], some, rng)
+                    validated = mean_loss(images[held_out], some, Stream.VALIDATION)
             for name, loss in (("test", tested), ("validation", validated)):
                 if loss and not math.isfinite(loss.total):
                     raise DivergedError(f"the {name} loss is {loss.total} after the last batch")
@@ -128,17 +139,12 @@ def train(
         yield Epoch(epoch, trained, tested, seconds, validated)
 
 
-def start_engine(
-    vae: VAE,
-    optimizer: Optimizer,
-    images: Images,
-    backend: str | None,
-    ranks: Ranks | None = None,
-    labels: Labels = None,
-) -> Engine | None:
+def start_engine(job: Job, labels: Labels) -> Engine | None:
     """The engine, or None if the lesson has to train this model, on this rank or on another."""
     engine: Engine | None = None
-    if not (fast.why_not(backend or fast.wanted_backend()) or fast.why_not_for(vae, optimizer)):
+    ranks, given = job.ranks, (job.vae, job.optimizer, job.train.images, labels)
+    backend = job.backend or fast.wanted_backend()
+    if not (fast.why_not(backend) or fast.why_not_for(job.vae, job.optimizer)):
         from npvae.fast.engine import Engine
         from npvae.fast.jit import CannotCompile
 
@@ -146,9 +152,9 @@ def start_engine(
             if ranks:
                 from npvae.fast.ranks import RankEngine
 
-                engine = RankEngine(vae, optimizer, images, labels, ranks)
+                engine = RankEngine(*given, ranks)
             else:
-                engine = Engine(vae, optimizer, images, labels)
+                engine = Engine(*given)
         except CannotCompile as error:
             warnings.warn(f"NumPy trains, without the engine: {error}", stacklevel=3)
     if ranks and not ranks.meet(engine is not None).all():
@@ -156,11 +162,18 @@ def start_engine(
     return engine
 
 
-def checked_labels(vae: VAE, images: Images, labels: Labels, name: str = "labels") -> Labels:
-    """The labels (N,) of a conditional model as bytes. Raises ValueError if they do not fit."""
+def checked(given: Examples | Dataset, vae: VAE, name: str) -> Examples:
+    """The images and, of a conditional model, the labels. Raises ValueError if they do not fit.
+
+    A dataset may have labels that the model does not read.
+    """
+    images = given.images
+    check_images(images)
+    labels = vae.classes(given.labels) if isinstance(given, Dataset) else given.labels
     if labels is not None and vae.num_classes and np.shape(labels) != (len(images),):
         raise ValueError(f"{name} must have shape ({len(images)},), not {np.shape(labels)}")
-    return vae.classes(class_labels(labels, vae.num_classes, len(images), name))
+    found = class_labels(labels, vae.num_classes, len(images), name)
+    return Examples(images, vae.classes(found))
 
 
 def batch_sizes(count: int, batch_size: int) -> list[int]:
@@ -221,16 +234,10 @@ def fit(
         beta=beta,
         seed=seed,
     )
+    test = None if test_images is None else Examples(test_images, test_labels)
     history = []
     for epoch in train(
-        vae,
-        optimizer,
-        images,
-        test_images,
-        settings,
-        range(1, epochs + 1),
-        labels=labels,
-        test_labels=test_labels,
+        Job(vae, optimizer, settings, Examples(images, labels), test), range(1, epochs + 1)
     ):
         history.append(epoch)
         if callback:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 from npvae.core.errors import OptionError
@@ -24,6 +24,9 @@ OF_A_RANK = ("PMI", "OMPI_", "MV2_", "SLURM_STEP", "SLURM_PROCID", "FLUX_")
 # A user, a closed terminal, Slurm and other queues, and a limit of CPU time end a program by these.
 NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU")
 SIGNALS = [getattr(signal, name) for name in NAMES if hasattr(signal, name)]  # Windows has two
+
+# What a command that fails calls last, with its exit code: see mpi.py.
+on_failure: list[Callable[[int], None]] = []
 
 
 def size_and_rank() -> tuple[int, int]:

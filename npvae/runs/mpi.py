@@ -43,6 +43,7 @@ from npvae.runs.launcher import (
     SIGNALS,
     as_rank_0,
     environment_of_a_child,
+    on_failure,
     size_and_rank,
     unrelated_tasks,
 )
@@ -58,6 +59,7 @@ def join() -> Ranks | None:
         if note := unrelated_tasks():
             show_note(note, sys.stderr)
         return None
+    on_failure.append(end_all)
     why = ""
     try:
         from mpi4py import MPI
@@ -164,10 +166,11 @@ class DataParallel(VAE):
 
 
 @contextmanager
-def together(ranks: Ranks | None) -> Iterator[None]:
+def together(ranks: Ranks | None, debug: bool = False) -> Iterator[None]:
     """In this context an error of one rank ends all, once rank 0 has said how to continue.
 
-    Rank 0 alone reacts to signals: the others continue until it ends them.
+    Rank 0 alone reacts to signals: the others continue until it ends them. With `debug`, they show
+    the traceback of an error of theirs.
     """
     if ranks is None:
         yield
@@ -185,7 +188,7 @@ def together(ranks: Ranks | None) -> Iterator[None]:
         code = error.exit_code if isinstance(error, NpvaeError) else 1
         if not isinstance(error, DivergedError | RankError):  # which rank 0 gets as well
             show_note(f"rank {ranks.rank}: {type(error).__name__}: {error}", sys.stderr)
-            if "--debug" in sys.argv:
+            if debug:
                 traceback.print_exc()
             late = threading.Timer(PATIENCE, os._exit, [code])
             late.daemon = True
@@ -231,9 +234,7 @@ def dismiss_watchers() -> None:
 
 def end_all(code: int) -> None:
     """End all ranks with this exit code: the others would wait for one that has failed."""
-    size, rank = size_and_rank()
-    if size == 1:
-        return
+    _, rank = size_and_rank()
     dismiss_watchers()
     time.sleep(PATIENCE if rank else 0.2)  # mpiexec may drop what was printed just before the end
     if mpi4py := sys.modules.get("mpi4py.MPI"):

@@ -39,13 +39,13 @@ from npvae.core.parameters import Array
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
-from npvae.plots.image_grid import png, save_bytes
+from npvae.plots.image_grid import NOT_WRITTEN, png
 from npvae.runs import terminal
 from npvae.runs.fit import Epoch
 from npvae.runs.run_lock import FolderNotEmpty, Lock, about_in, create_numbered, lock_new
 from npvae.settings import Settings
 from npvae.storage import checkpoint
-from npvae.storage.files import read_text, remove_leftovers, write_bytes_safely
+from npvae.storage.files import CANNOT, read_text, remove_leftovers, write
 
 RUNS = Path("runs")
 NUMBERED = re.compile(r"sampled_epoch(\d{1,9})\.png")
@@ -72,19 +72,18 @@ class Run:
         self.lock.check()
         self.history.append(as_row(epoch))
         self.seconds.append(f"{epoch.seconds:.4f}")
-        header = {
-            **self.about,
-            "model": vae.settings,
-            "optimizer": optimizer.settings,
-            "epoch": epoch.epoch,
-            "history": self.history,
-        }
-        arrays = {**vae.parameters, **optimizer.state_arrays}
+        header, arrays = self.state(vae, optimizer)
+        header |= {"epoch": epoch.epoch, "history": self.history}
         validation = [row.get("validation_loss", 0.0) for row in self.history]
         if epoch.validation and validation[-1] == min(validation):
             checkpoint.save(self.folder / "best.npz", header, arrays)
         checkpoint.save(self.folder / "last.npz", header, arrays)
         self.write("metrics.csv", self.metrics())
+
+    def state(self, vae: VAE, optimizer: Optimizer) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Header and arrays from which training can go on: what is trained, and all its numbers."""
+        header = {**self.about, "model": vae.settings, "optimizer": optimizer.settings}
+        return header, {**vae.parameters, **optimizer.state_arrays}
 
     def rewrite_metrics(self, history: list[dict[str, float]]) -> None:
         """Write metrics.csv from the history in last.npz, which may be one epoch ahead of it.
@@ -107,13 +106,7 @@ class Run:
     def write(self, name: str, text: str) -> None:
         """Write a text file of the run, whole or not at all."""
         self.lock.check()
-        try:
-            write_bytes_safely(self.folder / name, text.encode())
-        except OSError as error:
-            raise OutputError(
-                f"{self.folder / name} cannot be written: {error.strerror or error}\n"
-                "Free some space, or check the permissions of the folder."
-            ) from error
+        write(self.folder / name, text.encode(), CANNOT)
 
     def picture(self, name: str, picture: NDArray[np.uint8] | Image.Image | bytes) -> None:
         """Write a picture or page of the run, whole or not at all. Raises OutputError."""
@@ -121,7 +114,7 @@ class Run:
         data = picture if isinstance(picture, bytes) else png(picture)
         if not checkpoint_of(self.folder).exists():  # a run that starts again here may replace it
             self.lock.note(data)
-        save_bytes(self.folder / name, data)
+        write(self.folder / name, data, NOT_WRITTEN, durable=False)
 
     def epochs_with_pictures(self, last: int) -> list[int]:
         """The epochs up to `last` that have their samples in images/, in order."""

@@ -44,6 +44,26 @@ def is_live(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
+class MovingLine:
+    """A line below the output that is drawn again and again: on a terminal, unless `quiet`."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.live = is_live(sys.stdout) and not quiet
+
+    def draw(self, *versions: str) -> None:
+        """The first of these versions that fits, or the beginning of the last."""
+        if self.live:
+            room = columns(sys.stdout) - 1
+            line = next((text for text in versions if len(text) <= room), versions[-1])
+            print(f"\r\033[K{line[:room]}", end="", flush=True)
+
+    def clear(self) -> None:
+        """Erase it, so that something else can be printed."""
+        with suppress(OSError):  # the terminal may be closed
+            if self.live:
+                print("\r\033[K", end="", flush=True)
+
+
 def show(text: str, stream: TextIO | None = None) -> None:
     """Print lines for the user, fitted to the terminal; on stdout by default. Raises OSError.
 

@@ -34,7 +34,7 @@ from npvae.storage.files import (
     brief,
     open_plain,
     open_zip,
-    write_bytes_safely,
+    write,
 )
 
 VERSION = 1
@@ -42,6 +42,10 @@ DTYPES = ("<f4", "<f8")
 MAX_HEADER = 1 << 24  # characters, enough for 50,000 epochs
 MAX_VALUES = 1 << 20  # in the header; each costs about 100 bytes and a microsecond
 MAX_DIMENSIONS = 64  # as in NumPy
+NOT_WRITTEN = (
+    "the checkpoint {path} could not be written: {why}\n"
+    "An existing file is unchanged. Free some space, or check the permissions there."
+)
 NOT_OURS = "it is an .npz file, but not a checkpoint of npvae"
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -71,15 +75,10 @@ def save(path: str | Path, header: Mapping[str, Any], arrays: Arrays) -> None:
     digest = sha256(text.encode()).hexdigest()
     members = {"header": np.array(text), "digest": np.array(digest), **arrays}
     try:
-        write_bytes_safely(path, _archive(members))
+        write(path, _archive(members), NOT_WRITTEN)
     except MemoryError as error:
         raise MemoryError(
             f"The checkpoint {path} could not be written; an existing file is unchanged."
-        ) from error
-    except OSError as error:
-        raise OutputError(
-            f"the checkpoint {path} could not be written: {error.strerror or error}\n"
-            "An existing file is unchanged. Free some space, or check the permissions there."
         ) from error
 
 

@@ -20,8 +20,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO
 
+from npvae.core.errors import OutputError
+
 MAX_DIRECTORY = 1 << 23  # bytes of a zip file's central directory, for 100,000 members
 MAX_TEXT = 1 << 24  # bytes of a text file, for a metrics.csv of 100,000 epochs
+CANNOT = "{path} cannot be written: {why}\nFree some space, or check the permissions of the folder."
 STALE = 3600.0  # seconds; no write takes that long, and no download of one file
 
 
@@ -32,25 +35,41 @@ class Damaged(Exception):
 # ------------------------------------------------------------------ writing
 
 
-def write_bytes_safely(path: str | os.PathLike[str], data: bytes, durable: bool = True) -> None:
-    """Write `data` to `path`, whole or not at all, and replace an existing file.
+def write(
+    path: str | os.PathLike[str],
+    data: bytes,
+    words: str = "",
+    replace: bool = True,
+    durable: bool = True,
+) -> None:
+    """Write `data` to `path`, whole or not at all.
 
-    With `durable`, the bytes have reached the disk when this returns, which takes milliseconds.
-    Raises OSError (no such folder, no permission, disk full); then the old file is unchanged and no
-    temporary file is left.
+    An existing file is replaced, or without `replace` it is FileExistsError. With `durable`, the
+    bytes have reached the disk when this returns, which takes milliseconds. If they cannot be
+    written (no such folder, no permission, disk full), the old file is unchanged and no temporary
+    file is left. Raises OutputError then, which says `words` with {path} and {why}; without words,
+    OSError.
     """
-    path = Path(path)
+    path, claimed = Path(path), False
     temporary = new_temporary(path.parent)
     try:
-        with open(temporary, "xb") as file:  # mode "x" fails if the name exists
+        if not replace:
+            open(path, "xb").close()  # mode "x" fails if the name exists
+            claimed = True
+        with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             if durable:
                 os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:  # Ctrl-C too
+    except BaseException as error:  # Ctrl-C too
         with contextlib.suppress(OSError):
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
+            if claimed:
+                path.unlink()
+        if words and isinstance(error, OSError) and not isinstance(error, FileExistsError):
+            why = error.strerror or error
+            raise OutputError(words.format(path=path, why=why)) from error
         raise
     if durable:
         _sync_folder(path.parent)

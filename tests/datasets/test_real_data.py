@@ -18,8 +18,9 @@ from npvae.datasets import Dataset, load_dataset
 from npvae.evaluation import no_latent_loss, pixel_entropy
 from npvae.losses import Loss
 from npvae.optimizers import Adam
-from npvae.runs.fit import Epoch, train
+from npvae.runs.fit import Epoch
 from npvae.settings import Settings
+from tests.helpers import train
 
 FOLDER = os.environ.get("NPVAE_DATA_DIR", "")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="NPVAE_DATA_DIR names no folder with real data")

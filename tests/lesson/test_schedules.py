@@ -18,11 +18,11 @@ from npvae.datasets.augmentation import AUGMENTATIONS
 from npvae.layers import ACTIVATIONS
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
-from npvae.runs.fit import Epoch, train
+from npvae.runs.fit import Epoch
 from npvae.schedules import SCHEDULES, learning_rate, ramp
 from npvae.settings import Settings
 from npvae.storage import checkpoint
-from tests.helpers import digits, digits_file
+from tests.helpers import digits, digits_file, train
 
 TRAIN, TEST = digits(120, 40)
 

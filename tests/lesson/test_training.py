@@ -22,10 +22,10 @@ from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import Adam
 from npvae.runs import fit
-from npvae.runs.fit import Epoch, train, train_validation_split
+from npvae.runs.fit import Epoch, train_validation_split
 from npvae.settings import Settings
 from npvae.storage import checkpoint
-from tests.helpers import Bytes, digits
+from tests.helpers import Bytes, digits, train
 
 TRAIN, TEST = digits(120, 40)
 

@@ -20,7 +20,7 @@ from npvae.plots.image_grid import (
     stacked,
     to_uint8,
 )
-from npvae.storage.files import write_bytes_safely
+from npvae.storage.files import write
 from tests.plots.toys import assert_nothing_is_cut_off, find, noise, pixels_of
 
 # ------------------------------------------------------------------ pixels
@@ -251,8 +251,8 @@ def test_a_picture_that_cannot_be_written_says_where_why_and_what_to_do(tmp_path
 
 def test_a_file_is_created_and_replaced_and_nothing_else_appears(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    write_bytes_safely(path, b"old and longer")
-    write_bytes_safely(str(path), b"new")
+    write(path, b"old and longer")
+    write(str(path), b"new")
     assert path.read_bytes() == b"new"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -260,7 +260,7 @@ def test_a_file_is_created_and_replaced_and_nothing_else_appears(tmp_path: Path)
 def test_a_new_file_has_the_permissions_the_user_asked_for(tmp_path: Path) -> None:
     """A private temporary file must not make every picture private."""
     (tmp_path / "plain").write_bytes(b"")
-    write_bytes_safely(tmp_path / "safe", b"")
+    write(tmp_path / "safe", b"")
     assert (tmp_path / "safe").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
@@ -279,7 +279,7 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing(
 
     monkeypatch.setattr(os, step, fail)
     with pytest.raises(type(error)):
-        write_bytes_safely(path, b"new")
+        write(path, b"new")
     assert len(seen[0]) == 2  # at that instant the old file and the temporary one
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
@@ -300,7 +300,7 @@ def test_the_bytes_are_on_the_disk_before_the_name_is_taken(
 
     watch("fsync")
     watch("replace")
-    write_bytes_safely(tmp_path / "file", b"new")
+    write(tmp_path / "file", b"new")
     assert steps[:2] == ["fsync", "replace"]
 
 
@@ -311,5 +311,5 @@ def test_a_folder_that_cannot_be_synced_does_not_spoil_a_finished_write(
         raise PermissionError("folders cannot be opened here")
 
     monkeypatch.setattr(os, "open", refuse)
-    write_bytes_safely(tmp_path / "file", b"new")
+    write(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"new"

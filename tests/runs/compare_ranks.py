@@ -48,13 +48,10 @@ def trained(
 ) -> tuple[Array, list[list[float]]]:
     """The weights and the losses; every other optimizer trains a conditional model."""
     classes = 10 * (list(OPTIMIZERS).index(name) % 2)
-    labels = (TRAIN.labels, TEST.labels) if classes else (None, None)
     vae = VAE(784, (16,), 3, dtype=dtype, rng=0, num_classes=classes)
     settings = Settings(epochs=2, batch_size=16, optimizer=name, augment=("shift",))
-    epochs = fit.train(
-        vae, OPTIMIZERS[name](1e-3), TRAIN.images, TEST.images, settings, range(1, 3),
-        None, backend, ranks, *labels,
-    )  # fmt: skip
+    job = fit.Job(vae, OPTIMIZERS[name](1e-3), settings, TRAIN, TEST, backend, ranks)
+    epochs = fit.train(job, range(1, 3))
     losses = [[e.train.total, e.test.total] for e in epochs if e.test]
     return vae.parameters.flat.copy(), losses
 

@@ -24,7 +24,7 @@ from npvae.optimizers import Adam
 from npvae.runs.fit import Epoch
 from npvae.runs.run_directory import new_run, open_run
 from npvae.storage import checkpoint
-from npvae.storage.files import STALE, new_temporary, open_plain, write_bytes_safely
+from npvae.storage.files import STALE, new_temporary, open_plain, write
 from tests.helpers import HANGS_AFTER, environment, rows
 
 Tally = Callable[[str, str], None]
@@ -56,7 +56,7 @@ def test_all_bytes_are_in_the_file_when_it_is_forced_to_the_disk(
         original(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    write_bytes_safely(path, bytes(size))
+    write(path, bytes(size))
     assert sizes[0] == size  # and then the folder
 
 
@@ -371,9 +371,9 @@ def test_what_killed_processes_left_is_removed_when_it_is_old(path: Path) -> Non
     long_ago = time.time() - STALE - 60
     for file in (old, *mine):
         os.utime(file, (long_ago, long_ago))
-    write_bytes_safely(path, b"picture", durable=False)  # there may be thousands of these
+    write(path, b"picture", durable=False)  # there may be thousands of these
     assert old.exists()
-    write_bytes_safely(path, b"checkpoint")
+    write(path, b"checkpoint")
     assert [file.exists() for file in (old, young, *mine)] == [False, *5 * [True]]
 
 

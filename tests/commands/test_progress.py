@@ -14,10 +14,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from npvae.commands import progress
+from npvae.commands.progress import Progress, clock
 from npvae.losses import Loss
-from npvae.runs import progress
 from npvae.runs.fit import Epoch
-from npvae.runs.progress import Progress, clock
 from npvae.runs.terminal import PAGE, columns, fitted
 from tests.forks import on_a_terminal
 from tests.helpers import drawn_lines, run_script, screen
@@ -164,7 +164,7 @@ def test_clearing_leaves_an_empty_line(monkeypatch: pytest.MonkeyPatch, time: Cl
     time.now += 1
     shown.batch(1, 20, 500.0)
     assert MOVING.search(screen(out.getvalue())[-1])
-    shown.clear()
+    shown.line.clear()
     assert screen(out.getvalue())[-1] == ""
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 
 from npvae.runs.fit import Epoch
-from npvae.runs.terminal import columns, is_live
+from npvae.runs.terminal import MovingLine, columns
 
 LOSSES = "{:>13} {:>6} {:>7}"
 HEADER = f"{'epoch':9}{LOSSES.format('train: bce', 'kl', 'loss')}"
@@ -20,7 +19,7 @@ class Progress:
 
     def __init__(self, epochs: int, done: int = 0, quiet: bool = False) -> None:
         self.epochs, self.done, self.first, self.quiet = epochs, done, done, quiet
-        self.live = is_live(sys.stdout) and not quiet
+        self.line = MovingLine(quiet)
         self.start = self.drawn = time.monotonic()
         if not quiet and columns(sys.stdout) >= WIDE:
             print(HEADER)
@@ -28,17 +27,15 @@ class Progress:
     def batch(self, k: int, count: int, loss: float) -> None:
         """Redraw the moving line, at most ten times a second: batch k of `count` is done."""
         now = time.monotonic()
-        if not self.live or now - self.drawn < 0.1:
+        if not self.line.live or now - self.drawn < 0.1:
             return
         self.drawn = now
         share = k / count
         trained = self.done - self.first + share  # epochs since the start of this process
         eta = (now - self.start) / trained * (self.epochs - self.first - trained)
         bar = ("#" * round(20 * share)).ljust(20, ".")
-        line = f"  {self.done + 1}/{self.epochs} [{bar}] loss {loss:.1f}  {clock(eta)} left"
-        if len(line) >= columns(sys.stdout):
-            line = f"{self.done + 1}/{self.epochs} {share:4.0%} {clock(eta)} left"
-        print(f"\r\033[K{line[: columns(sys.stdout) - 1]}", end="", flush=True)
+        which, left = f"{self.done + 1}/{self.epochs}", f"{clock(eta)} left"
+        self.line.draw(f"  {which} [{bar}] loss {loss:.1f}  {left}", f"{which} {share:4.0%} {left}")
 
     def epoch(self, epoch: Epoch) -> None:
         """Print the row of an epoch."""
@@ -53,14 +50,8 @@ class Progress:
             row += f"   {epoch.seconds:7.2f}"
         else:
             row += f" test {epoch.test.loss:.2f} {epoch.seconds:.1f} s"
-        self.clear()
+        self.line.clear()
         print(row, flush=True)
-
-    def clear(self) -> None:
-        """Erase the moving line, so that something else can be printed."""
-        with contextlib.suppress(OSError):  # the terminal may be closed
-            if self.live:
-                print("\r\033[K", end="", flush=True)
 
 
 def loss_text(loss: float) -> str:

@@ -5,25 +5,23 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from math import ceil
-from pathlib import Path
-from shlex import split
 from textwrap import wrap
 from typing import NamedTuple
 
 from npvae import fast
+from npvae.commands.job import RunJob, Voice
 from npvae.core.errors import CheckpointError, DivergedError, OutputError, RankError
 from npvae.datasets import Dataset
 from npvae.evaluation import no_latent_loss, pixel_entropy
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
-from npvae.runs import terminal
 from npvae.runs.run_directory import RUNS, Run, checkpoint_of
 from npvae.runs.run_lock import RunMoved
 from npvae.runs.terminal import columns, show
-from npvae.settings import Settings, option, spelled
+from npvae.settings import Settings
 from npvae.storage import checkpoint
 
 ROUNDING = 1e-4  # of a loss that is summed in float32
@@ -32,10 +30,6 @@ COLLAPSED = (
     "Posterior collapse: no latent is active, so z says nothing about the image. Try a smaller",
     "--beta, --kl-warmup 5 or more --epochs; npvae/QUESTIONS.md: Why is my KL zero?",
 )
-
-
-def silence(text: str) -> None:
-    """Print nothing, for --quiet."""
 
 
 def plan(topics: Mapping[str, Sequence[str]]) -> str:
@@ -48,16 +42,9 @@ def plan(topics: Mapping[str, Sequence[str]]) -> str:
     return "\n".join([*lines, ""])
 
 
-def topics(
-    settings: Settings,
-    train_set: Dataset,
-    test_set: Dataset,
-    vae: VAE,
-    run: Run,
-    backend: str = "auto",
-    ranks: int = 1,
-) -> dict[str, list[str]]:
+def topics(job: RunJob) -> dict[str, list[str]]:
     """The lines of the plan by topic: data, network, training and so on."""
+    settings, train_set, test_set, vae = job.settings, job.train, job.test, job.vae
     images = len(train_set) - settings.validation
     steps = ceil(images / settings.batch_size)
     held_out = f"{settings.validation:,} of the training images choose the best epoch"
@@ -85,8 +72,8 @@ def topics(
             *(["at the full beta, even while it is still rising"] if settings.kl_warmup else []),
             *(["a bound on -log p(x | c), given the class c of x"] if vae.num_classes else []),
         ],
-        "backend": [fast.describe(backend, vae, OPTIMIZERS[settings.optimizer], ranks)],
-        "results": [str(run.folder)],
+        "backend": [fast.describe(job.backend, vae, OPTIMIZERS[settings.optimizer], job.processes)],
+        "results": [str(job.run.folder)],
     }
 
 
@@ -114,9 +101,7 @@ def network_table(vae: VAE) -> list[str]:
 
 
 @contextmanager
-def explain_interruption(
-    run: Run, settings: Settings, where: Sequence[str | Path]
-) -> Iterator[None]:
+def explain_interruption(run: Run, settings: Settings, voice: Voice) -> Iterator[None]:
     """If training is interrupted in this context, report what was saved and how to continue."""
     try:
         yield
@@ -124,14 +109,14 @@ def explain_interruption(
         raise
     except DivergedError as error:
         smaller = replace(settings, learning_rate=settings.learning_rate / 10)
-        command = terminal.command("train", *split(smaller.options()), *where)
+        command = voice.command("train", *smaller.words())
         raise DivergedError(f"{error}\nStart again with:  {command}") from error
     except OutputError as error:
         what_and_why = str(error).splitlines()[:2]
-        lines = [*what_and_why, how_to_continue(run, settings, where)]
+        lines = [*what_and_why, how_to_continue(run, settings, voice)]
         raise OutputError("\n".join(lines)) from error
     except RankError as error:
-        how = how_to_continue(run, settings, where)
+        how = how_to_continue(run, settings, voice)
         error.args = (f"{error}\n{how}",)
         raise
     except (KeyboardInterrupt, OSError, MemoryError) as error:  # OSError: nothing can be printed
@@ -141,17 +126,14 @@ def explain_interruption(
         if isinstance(error, BrokenPipeError):  # as in train.py | head -3
             what = "Stopped, as nobody reads the output any more"
         with suppress(OSError, MemoryError, CheckpointError):
-            show(f"{what}. {how_to_continue(run, settings, where)}", sys.stderr)
+            show(f"{what}. {how_to_continue(run, settings, voice)}", sys.stderr)
         if isinstance(error, BrokenPipeError):  # the run is not complete, so this is no success
             raise KeyboardInterrupt from error
         raise
 
 
-def how_to_continue(run: Run, settings: Settings, where: Sequence[str | Path]) -> str:
-    """What was saved and the command that resumes it. Makes metrics.csv agree with last.npz.
-
-    `where` are the words of --data-dir, if it was given.
-    """
+def how_to_continue(run: Run, settings: Settings, voice: Voice) -> str:
+    """What was saved and the command that resumes it. Makes metrics.csv agree with last.npz."""
     try:
         run.lock.check()
     except RunMoved as moved:
@@ -166,11 +148,8 @@ def how_to_continue(run: Run, settings: Settings, where: Sequence[str | Path]) -
     if header["epoch"] == settings.epochs:
         return f"{state}\nThat was the last epoch: the run is complete."
     before = Settings.from_dict(header["settings"])
-    changes = []  # settings that are not in the checkpoint yet, such as more epochs
-    for name, value in asdict(settings).items():
-        if value != getattr(before, name):
-            changes += [option(name), spelled(value)]
-    command = terminal.command("train", "--resume", run.folder, *changes, *where)
+    changes = settings.words(before)  # not in the checkpoint yet, such as more epochs
+    command = voice.command("train", "--resume", run.folder, *changes)
     return f"{state}\nContinue with:  {command}"
 
 
@@ -228,26 +207,25 @@ def best_epoch(history: Sequence[Mapping[str, float]]) -> str:
     return "\n".join([f"best      {loss:7.2f} {which}", *(f"{'':17} {line}" for line in lines)])
 
 
-def next_steps(run: Run, where: Sequence[str | Path], vae: VAE) -> str:
+def next_steps(job: RunJob) -> str:
     """What to do with a run that is complete."""
-    named = run.folder.parent != RUNS  # otherwise it is the newest run, which is the default
-    commands = [f"  {command}" for _, command in next_commands(run, where, vae, named)]
-    return "\n".join(["", "Next:", f"  look at {run.folder / 'report.html'}", *commands])
+    named = job.run.folder.parent != RUNS  # otherwise it is the newest run, which is the default
+    commands = [f"  {command}" for _, command in next_commands(job, named)]
+    return "\n".join(["", "Next:", f"  look at {job.run.folder / 'report.html'}", *commands])
 
 
-def next_commands(
-    run: Run, where: Sequence[str | Path], vae: VAE, named: bool = True
-) -> list[tuple[str, str]]:
+def next_commands(job: RunJob, named: bool = True) -> list[tuple[str, str]]:
     """The commands that fit a run with this model, each after its purpose.
 
     They name the run unless `named` is False: a page is still read when there are newer runs.
     """
-    which = [*(["--checkpoint", run.folder] if named else []), *where]
+    which, vae = ["--checkpoint", job.run.folder] if named else [], job.vae
     if vae.latent_dim <= 2:
         pictures = {"manifold": "the latent space, decoded", "scatter": "the codes of test images"}
     else:
         pictures = {"traverse": "what each latent does to an image"}
     styles = {"styles": "one code in every class"} if vae.num_classes else {}
     modes = {"explorer": "a page to play with the model", **styles, **pictures}
-    steps = [(f"{why}:", terminal.command("generate", mode, *which)) for mode, why in modes.items()]
-    return [*steps, ("what the model is worth:", terminal.command("evaluate", *which))]
+    command = job.voice.command
+    steps = [(f"{why}:", command("generate", mode, *which)) for mode, why in modes.items()]
+    return [*steps, ("what the model is worth:", command("evaluate", *which))]

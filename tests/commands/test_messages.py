@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from npvae.commands.messages import Bounds, floor_and_baseline, summary
 from npvae.datasets import Dataset
 from npvae.losses import Loss
-from npvae.runs.messages import Bounds, floor_and_baseline, summary
 from npvae.runs.terminal import fitted
 from tests.forks import Ending, Forks
 from tests.helpers import ROOT, SCRIPTS, digits, digits_file
