@@ -106,7 +106,7 @@ def name_of(mistake: Mistake) -> str:
 
 @pytest.mark.parametrize("mistake", GALLERY, ids=lambda mistake: mistake.name)
 def test_a_mistake_is_found_in_its_task_alone_and_named(tmp_path: Path, mistake: Mistake) -> None:
-    assert len(GALLERY) == 27
+    assert len(GALLERY) >= 27
     source, where = planted(mistake)
     found = not_right(checked(tmp_path, source))
     assert set(found) == where
