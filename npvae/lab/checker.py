@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npvae.core.parameters import Array, parameter_shapes
+from npvae.core.network import parameter_shapes
+from npvae.core.parameters import Array
 from npvae.gradcheck import Check, central_differences
 from npvae.lab.cases import Case, Sizes, cases, objective
 from npvae.lab.lesson import RIGHT, outcome
