@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -28,7 +28,7 @@ class Network(FixedAttributes):
     these sizes and this dtype.
     """
 
-    fixed: Collection[str] = (
+    fixed: ClassVar[Collection[str]] = (
         *("input_dim", "hidden_dims", "latent_dim", "activation", "dtype", "num_classes"),
         *("parameters", "gradients"),
     )
