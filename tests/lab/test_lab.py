@@ -234,6 +234,13 @@ def test_a_sheet_is_what_it_is(tmp_path: Path, source: str | bytes, count: int, 
     assert all(words in said for said in found.values())
 
 
+def test_what_is_wrong_with_a_sheet_is_said_of_the_sheet(tmp_path: Path) -> None:
+    lines = list(report(checked(tmp_path, PAGE.replace("return values", "return values)"))))
+    assert lines[10] == "\nThe sheet does not load."
+    assert "SyntaxError" in "".join(lines[11:])
+    assert "Task 1" not in "".join(lines)
+
+
 @pytest.mark.parametrize("source", [b"", b"print(1)", b"\x89PNG\r\n\0", b"#" * (2 << 20)])
 def test_another_file_is_no_sheet(tmp_path: Path, source: bytes) -> None:
     with pytest.raises(OptionError, match="is not a sheet"):
