@@ -15,17 +15,20 @@
        loss = bce(logits, x) + beta * kl(mu, log_var)
 
 `forward` goes down and names every value; `backward` comes up and computes the gradient of each.
+Without classes: `self.to_mu.forward(h)` is h @ W + b, with "encoder.mu.W" and .b of `parameters`.
 B images, D pixels, H hidden, Z latents, C classes (or 0). Next: gradcheck.py: is backward right?
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from npvae.core.network import Network
 from npvae.core.parameters import Array, NamedArrays
-from npvae.core.validation import Classes, check_beta, check_choice, one_hot, validate
+from npvae.core.validation import Classes, check_beta, choose, validate, with_classes
 from npvae.layers import ACTIVATIONS, MLP, Dense, reparameterize, reparameterize_backward
 from npvae.losses import (
     Loss,
@@ -35,7 +38,7 @@ from npvae.losses import (
     kl_divergence_backward,
     sigmoid,
 )
-from npvae.storage.stored_model import StoredModel
+from npvae.storage import stored_model
 
 
 class Activations(NamedTuple):
@@ -67,16 +70,17 @@ class Gradients(NamedTuple):
     d_x: Array  # (B, D), through the encoder
 
 
-class VAE(StoredModel):
+class VAE(Network):
     """A VAE with any number of hidden layers; the decoder mirrors the encoder.
 
     dtype is float32 (to train) or float64 (to check); rng, a Generator or a seed, draws weights.
     With num_classes C > 0 it is conditional: c, a label below C for each image, (B,), is required.
     `parameters` and `gradients` map names to live arrays: "encoder.hidden0.W" (D + C, H),
     "encoder.hidden0.b" (H,), "encoder.mu.W" (H, Z), "decoder.hidden0.W" (Z + C, H), and so on.
-    Public methods raise ValueError for shapes, pixels or classes that do not fit; objective and
-    backward check nothing, and forward checks the classes alone.
+    Methods raise ValueError for what does not fit; objective and backward check nothing, forward c.
     """
+
+    fixed = (*Network.fixed, "layers", "encoder", "to_mu", "to_log_var", "decoder", "to_logits")
 
     def __init__(
         self,
@@ -88,13 +92,15 @@ class VAE(StoredModel):
         rng: np.random.Generator | int = 0,
         num_classes: int = 0,
     ) -> None:
-        check_choice("activation", activation, ACTIVATIONS)
+        activated = choose("activation", activation, ACTIVATIONS)
         super().__init__(input_dim, hidden_dims, latent_dim, activation, dtype, num_classes)
+        self.parameters = NamedArrays(self.shapes, self.dtype)
+        self.gradients = NamedArrays(self.shapes, self.dtype)
 
         def dense(name: str) -> Dense:
             return Dense(self.parameters, self.gradients, name)
 
-        numbers, activated = range(len(hidden_dims)), ACTIVATIONS[activation]
+        numbers = range(len(hidden_dims))
         self.encoder = MLP([dense(f"encoder.hidden{k}") for k in numbers], activated)
         self.to_mu = dense("encoder.mu")
         self.to_log_var = dense("encoder.log_var")
@@ -109,13 +115,12 @@ class VAE(StoredModel):
 
     def forward(self, x: Array, epsilon: Array, c: Classes = None) -> Activations:
         """All values for x (B, D), epsilon (B, Z) and, in a conditional model, labels c (B,)."""
-        c = one_hot(c, self.num_classes, len(x), self.dtype)
-        x_c = np.hstack([x, c])
+        x_c = with_classes(x, c, self.num_classes)
         y_enc, h_enc = self.encoder.forward(x_c)
         mu = self.to_mu.forward(h_enc[-1])
         log_var = self.to_log_var.forward(h_enc[-1])
         z = reparameterize(mu, log_var, epsilon)
-        z_c = np.hstack([z, c])
+        z_c = with_classes(z, c, self.num_classes)
         y_dec, h_dec = self.decoder.forward(z_c)
         logits = self.to_logits.forward(h_dec[-1])
         return Activations(x, x_c, epsilon, y_enc, h_enc, mu, log_var, z, z_c, y_dec, h_dec, logits)
@@ -170,15 +175,13 @@ class VAE(StoredModel):
     def encode(self, x: ArrayLike, c: Classes = None) -> tuple[Array, Array]:
         """mu and log_var (B, Z) of q(z | x) for images x (B, D) with pixels in [0, 1]."""
         x = validate(x, "x", self.input_dim, self.dtype, pixels=True)
-        c = one_hot(c, self.num_classes, len(x), self.dtype)
-        _, h_enc = self.encoder.forward(np.hstack([x, c]))
+        _, h_enc = self.encoder.forward(with_classes(x, c, self.num_classes))
         return self.to_mu.forward(h_enc[-1]), self.to_log_var.forward(h_enc[-1])
 
     def decode_logits(self, z: ArrayLike, c: Classes = None) -> Array:
         """logits (B, D) for latent codes z (B, Z)."""
         z = validate(z, "z", self.latent_dim, self.dtype)
-        c = one_hot(c, self.num_classes, len(z), self.dtype)
-        _, h_dec = self.decoder.forward(np.hstack([z, c]))
+        _, h_dec = self.decoder.forward(with_classes(z, c, self.num_classes))
         return self.to_logits.forward(h_dec[-1])
 
     def decode(self, z: ArrayLike, c: Classes = None) -> Array:
@@ -192,3 +195,12 @@ class VAE(StoredModel):
     def sample(self, count: int, rng: np.random.Generator | int, c: Classes = None) -> Array:
         """x_hat (count, D) for z drawn from the prior: images that the model makes up."""
         return self.decode(self.noise(count, rng), c)
+
+    def save(self, path: str | Path) -> None:
+        """Write settings and parameters to an .npz file, whole or not at all (OutputError)."""
+        stored_model.save(path, self)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "VAE":
+        """The model in a file, or in a run directory. CheckpointError if it cannot be used."""
+        return stored_model.load(cls, path)

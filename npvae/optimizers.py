@@ -10,8 +10,7 @@ Adam keeps two running means for every parameter theta, of its gradient and of t
 
 (Kingma and Ba 2015, algorithm 1.) While a gradient stays the same, each step has the size of
 `learning_rate`, however large or small the gradient is. Where its sign changes, steps are smaller.
-Three relatives follow, with the formulas of PyTorch. `update` calls `step` for all parameters:
-see core/optimizer_base.py. Next: schedules.py.
+Relatives follow, as in PyTorch. `update`, in core/optimizer_base.py, calls `step`. Next: schedules.
 """
 
 from dataclasses import dataclass
@@ -29,11 +28,9 @@ class Adam(Optimizer):
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
-
     state_names = ("m", "v")
 
-    def step(self, theta: Array, gradient: Array, *state: Array) -> None:
-        m, v = state
+    def step(self, theta: Array, gradient: Array, m: Array, v: Array) -> None:
         m[:] = self.beta1 * m + (1 - self.beta1) * gradient
         v[:] = self.beta2 * v + (1 - self.beta2) * gradient**2
         m_hat = m / (1 - self.beta1**self.t)
@@ -49,8 +46,7 @@ class Adamax(Adam):
 
     state_names = ("m", "u")
 
-    def step(self, theta: Array, gradient: Array, *state: Array) -> None:
-        m, u = state
+    def step(self, theta: Array, gradient: Array, m: Array, u: Array) -> None:
         m[:] = self.beta1 * m + (1 - self.beta1) * gradient
         u[:] = np.maximum(self.beta2 * u, np.abs(gradient) + self.eps)
         theta -= self.learning_rate / (1 - self.beta1**self.t) * m / u
@@ -66,11 +62,9 @@ class RMSProp(Optimizer):
 
     decay: float = 0.99
     eps: float = 1e-8
-
     state_names = ("v",)
 
-    def step(self, theta: Array, gradient: Array, *state: Array) -> None:
-        (v,) = state
+    def step(self, theta: Array, gradient: Array, v: Array) -> None:
         v[:] = self.decay * v + (1 - self.decay) * gradient**2
         theta -= self.learning_rate * gradient / (np.sqrt(v) + self.eps)
 
@@ -80,11 +74,9 @@ class SGD(Optimizer):
     """Gradient descent with momentum (Polyak 1964): steps up to 1 / (1 - momentum) times longer."""
 
     momentum: float = 0.9
-
     state_names = ("velocity",)
 
-    def step(self, theta: Array, gradient: Array, *state: Array) -> None:
-        (velocity,) = state
+    def step(self, theta: Array, gradient: Array, velocity: Array) -> None:
         velocity[:] = self.momentum * velocity + gradient
         theta -= self.learning_rate * velocity
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from npvae.core.optimizer_base import Optimizer
 from npvae.core.random_streams import Stream, generator
-from npvae.datasets.augmentation import random_warps, warp
-from npvae.datasets.minibatches import Images, Indices, Labels, minibatches, to_pixels
+from npvae.datasets.augmentation import augmented
+from npvae.datasets.minibatches import Images, Indices, Labels, minibatches
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.schedules import learning_rate, ramp
@@ -52,11 +52,7 @@ def train_epoch(
     Yields the loss of each before its gradients are used, so that the caller can stop in time.
     """
     for k, batch in enumerate(minibatches(plan.shuffled, settings.batch_size)):
-        if settings.augment:
-            warps = random_warps(len(batch), settings.augment, plan.warps)
-            x = warp(images[batch], warps, vae.dtype)
-        else:
-            x = to_pixels(images[batch], vae.dtype)
+        x = augmented(images[batch], settings.augment, plan.warps, vae.dtype)
         epsilon = vae.noise(len(x), plan.noise)
         c = None if labels is None else labels[batch]
         loss, gradients = vae.loss_and_gradients(x, epsilon, plan.betas[k], c)

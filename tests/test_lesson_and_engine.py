@@ -18,8 +18,7 @@ from npvae.core.optimizer_base import Optimizer
 from npvae.core.parameters import Array
 from npvae.datasets.augmentation import AUGMENTATIONS, random_warps, warp
 from npvae.datasets.minibatches import to_pixels
-from npvae.fast import jit
-from npvae.layers import ACTIVATIONS
+from npvae.fast import jit, kernels
 from npvae.optimizers import OPTIMIZERS, Adam
 from npvae.runs.fit import fit
 from npvae.settings import Settings
@@ -115,8 +114,8 @@ def results(vae: VAE, optimizer: Optimizer, losses: Array) -> dict[str, Array]:
 TOLERANCE = {"float64": 1e-12, "float32": 4e-5}
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("optimizer", kernels.OPTIMIZERS)
+@pytest.mark.parametrize("activation", kernels.ACTIVATIONS)
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_the_engine_computes_what_the_lesson_does(
     dtype: str, activation: str, optimizer: str
@@ -164,7 +163,7 @@ def test_other_betas(beta: float) -> None:
     np.testing.assert_allclose(vae.parameters.flat, lesson.parameters.flat, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", kernels.OPTIMIZERS)
 def test_settings_of_an_optimizer_count(optimizer: str) -> None:
     """All of them, changed from what they are by default."""
     task, vaes = Task.of(25, 5), (untrained("float64"), untrained("float64"))
@@ -178,7 +177,7 @@ def test_settings_of_an_optimizer_count(optimizer: str) -> None:
     assert np.abs(apart).max() < 1e-12
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("optimizer", kernels.OPTIMIZERS)
 def test_lesson_and_engine_take_turns(optimizer: str) -> None:
     """Each goes on where the other has stopped: parameters, state and number of steps."""
     lesson, vae = untrained("float64"), untrained("float64")

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from npvae.commands import cli
 from npvae.core.errors import OptionError
-from npvae.core.validation import MAX_CLASSES
+from npvae.core.network import MAX_CLASSES
 from npvae.layers import ACTIVATIONS
 from npvae.optimizers import OPTIMIZERS
 

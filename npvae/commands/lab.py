@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ start writes a sheet, check says what is right, and what is wrong and why, and
 train trains with your gradients. The exit code is 7 while a task is not right.
 For teachers: npvae/lab/TEACHERS.md"""
 NOT_YET = 7
+IMAGES_PER_SECOND = 2400  # both programs together, on one core of a laptop
 NUMBERS = [str(number) for number in range(1, 11)]
 BELONG = {
     "start": ("tasks", "notebook", "out"),
@@ -104,7 +106,7 @@ def sheet_path(options: Namespace) -> Path:
 
 def check(options: Namespace) -> int:
     """Print what is right, and what to do about the rest."""
-    from npvae.lab.checker import check_sheet
+    from npvae.lab.checker import BROKEN, check_sheet
     from npvae.lab.process import read_sheet
     from npvae.lab.report import explained, line
     from npvae.lab.sheet import points
@@ -137,7 +139,8 @@ def check(options: Namespace) -> int:
     if missing:
         first = next((v for v in verdicts if v.state == "wrong"), None)
         number = first.task.number if first else missing[0]
-        show_note(f"\nFor a hint:\n  {command('lab', 'check', path, '--hint', number)}")
+        if not (first and BROKEN in first.lines):
+            show_note(f"\nFor a hint:\n  {command('lab', 'check', path, '--hint', number)}")
         return NOT_YET
     show_note(f"\nAll right. Next:\n  {command('lab', 'train', path)}")
     return 0
@@ -169,7 +172,9 @@ def train(options: Namespace) -> int:
     data, test = load_dataset(options.dataset or "auto", options.data_dir, say, **own_data)
     settings = Settings(epochs=options.epochs or 2, batch_size=128, seed=options.seed)
     if say:
+        seconds = f"about {math.ceil(len(data.images) / IMAGES_PER_SECOND)} seconds an epoch"
         say(f"{data.title}, {len(data.images):,} images: your gradients train, and ours beside.")
+        say(f"That takes {seconds}.")
     with Learner(path) as learner:
         try:
             for found in side_by_side(learner, data.images, settings):

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str]) -> int:
     from npvae.mistakes import MISTAKES
 
     if options.name and options.name not in MISTAKES:
-        close = get_close_matches(options.name, MISTAKES, n=1, cutoff=0.3)
+        close = get_close_matches(options.name, MISTAKES, n=1)
         meant = f". Did you mean {close[0]}?" if close else ""
         parser.error(f"no mistake is called {options.name!r}{meant}")
 

@@ -40,6 +40,7 @@ from npvae.runs.mpi import Ranks, watch
 from npvae.runs.run_directory import Run, as_row, new_run, open_run
 from npvae.runs.terminal import show, show_note
 from npvae.settings import Settings, differences, spelled
+from npvae.storage.stored_model import from_checkpoint
 
 
 def start(
@@ -186,7 +187,7 @@ def follow(ranks: Ranks) -> None:
     """
     header, arrays, epochs, data_dir, backend = ranks.share()
     settings, data = Settings.from_dict(header["settings"]), header["data"]
-    vae = VAE.from_checkpoint("of rank 0", header, arrays)
+    vae = from_checkpoint(VAE, "of rank 0", header, arrays)
     optimizer = OPTIMIZERS[header["optimizer"]["name"]].from_state(
         header["optimizer"], arrays, vae.parameters
     )

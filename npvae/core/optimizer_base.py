@@ -44,8 +44,8 @@ class Optimizer(FixedAttributes):
                     f"[0, 1), not {name} = {value}"
                 )
 
-    def step(self, theta: Array, gradient: Array, *state: Array) -> None:
-        """Change flat theta, and its state in the order of `state_names`; t counts from 1."""
+    def step(self, theta: Array, gradient: Array, *state: Any, **none: Any) -> None:
+        """Change flat theta and its state, arrays named by `state_names`; t counts from 1."""
         raise NotImplementedError
 
     def update(self, parameters: Mapping[str, Array], gradients: Mapping[str, Array]) -> None:

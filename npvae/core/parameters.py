@@ -7,8 +7,7 @@ Layers hold these matrices, too. So whatever holds them keeps them: what is assi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Collection, Mapping
 from math import prod
 from typing import Any, ClassVar, NoReturn, TypeAlias, TypeVar
 
@@ -19,25 +18,6 @@ Array: TypeAlias = NDArray[Any]  # of floats, unless said otherwise
 Shapes: TypeAlias = Mapping[str, tuple[int, ...]]
 Held = TypeVar("Held")  # an array, or named arrays
 Self = TypeVar("Self", bound="FixedNames[Any]")
-
-
-def parameter_shapes(
-    input_dim: int, hidden_dims: Sequence[int], latent_dim: int, num_classes: int = 0
-) -> dict[str, tuple[int, ...]]:
-    """The name and shape of every parameter of a VAE, in the order in which data flow."""
-    encoder = [input_dim + num_classes, *hidden_dims]
-    decoder = [latent_dim + num_classes, *reversed(hidden_dims)]
-    weights = {
-        **{f"encoder.hidden{k}": size for k, size in enumerate(pairwise(encoder))},
-        "encoder.mu": (encoder[-1], latent_dim),
-        "encoder.log_var": (encoder[-1], latent_dim),
-        **{f"decoder.hidden{k}": size for k, size in enumerate(pairwise(decoder))},
-        "decoder.logits": (decoder[-1], input_dim),
-    }
-    shapes: dict[str, tuple[int, ...]] = {}
-    for name, (n_in, n_out) in weights.items():
-        shapes |= {f"{name}.W": (n_in, n_out), f"{name}.b": (n_out,)}
-    return shapes
 
 
 class FixedAttributes:

@@ -6,8 +6,8 @@ trains without complaint and is worthless.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from typing import TypeAlias
+from collections.abc import Mapping
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from npvae.core.parameters import Array
 
 ROUNDING = 1e-6  # this far outside [0, 1], a pixel is a rounding error
-MAX_CLASSES = 256  # a label is one byte
 
+Choice = TypeVar("Choice")
 Classes: TypeAlias = ArrayLike | None  # labels (B,), or one for all; None: the model has no classes
 
 
@@ -99,6 +99,11 @@ def one_hot(c: Classes, num_classes: int, rows: int, dtype: DTypeLike) -> Array:
     return columns
 
 
+def with_classes(values: Array, c: Classes, num_classes: int) -> Array:
+    """(rows, N + num_classes): beside the values (rows, N), the class of each row as `one_hot`."""
+    return np.hstack([values, one_hot(c, num_classes, len(values), values.dtype)])
+
+
 def check_images(images: object) -> None:
     """Raises ValueError unless these are images as datasets hold them: bytes (N, ...), N > 0.
 
@@ -117,35 +122,8 @@ def check_beta(beta: float) -> None:
         raise ValueError(f"beta must be a finite number, 0 or more, not {beta}")
 
 
-def is_whole(number: object) -> bool:
-    """Whether it is an integer of Python or NumPy; True and False are none."""
-    return isinstance(number, int | np.integer) and not isinstance(number, bool)
-
-
-def check_network(
-    input_dim: int,
-    hidden_dims: Sequence[int],
-    latent_dim: int,
-    dtype: DTypeLike,
-    num_classes: int = 0,
-) -> None:
-    """Raises ValueError unless a VAE can have these sizes and this dtype."""
-    if not is_whole(num_classes) or not 0 <= num_classes <= MAX_CLASSES:
-        raise ValueError(f"num_classes must be 0 to {MAX_CLASSES}, not {num_classes!r}")
-    if not isinstance(hidden_dims, Sequence) or not hidden_dims:
-        raise ValueError(f"hidden_dims must be a sequence such as (128,), not {hidden_dims!r}")
-    for size in (input_dim, *hidden_dims, latent_dim):
-        if not is_whole(size) or size < 1:
-            raise ValueError(f"sizes must be whole numbers above 0, not {size!r}")
-    try:
-        known = np.dtype(dtype) in (np.float32, np.float64)
-    except TypeError:
-        known = False
-    if not known:
-        raise ValueError(f"dtype must be float32 or float64, not {dtype}")
-
-
-def check_choice(what: str, value: object, known: Collection[str]) -> None:
-    """Raises ValueError unless `value` is one of the known names."""
-    if value not in known:
-        raise ValueError(f"{what} must be one of {', '.join(known)}, not {value!r}")
+def choose(what: str, name: object, known: Mapping[Any, Choice]) -> Choice:
+    """What has this name. Raises ValueError unless it is one of the known names."""
+    if name not in known:
+        raise ValueError(f"{what} must be one of {', '.join(known)}, not {name!r}")
+    return known[name]

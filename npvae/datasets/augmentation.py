@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from npvae.core.parameters import Array
+from npvae.datasets.minibatches import Images, to_pixels
 
 AUGMENTATIONS = ("shift", "rotate", "scale", "flip")
 SHIFT, ROTATION, SCALING = 2, np.deg2rad(10), 1.1
@@ -42,7 +43,7 @@ def random_warps(count: int, kinds: Collection[str], rng: np.random.Generator) -
     return warps
 
 
-def warp(images: NDArray[np.uint8], warps: Warps, dtype: DTypeLike) -> Array:
+def warp(images: Images, warps: Warps, dtype: DTypeLike) -> Array:
     """Square images (B, side, side) or (B, D), bytes, warped: pixels in [0, 1], (B, D)."""
     side = isqrt(images[0].size)
     centre = (side - 1) / 2
@@ -58,3 +59,12 @@ def warp(images: NDArray[np.uint8], warps: Warps, dtype: DTypeLike) -> Array:
     lower = (1 - v) * framed[k, i + 1, j] + v * framed[k, i + 1, j + 1]
     x: Array = (((1 - u) * upper + u * lower) / 255).astype(dtype)
     return x
+
+
+def augmented(
+    images: Images, kinds: Collection[str], rng: np.random.Generator, dtype: DTypeLike
+) -> Array:
+    """The pixels (B, D) of images (B, ...), bytes, each moved at random in these ways, if any."""
+    if not kinds:
+        return to_pixels(images, dtype)
+    return warp(images, random_warps(len(images), kinds, rng), dtype)

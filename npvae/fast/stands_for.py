@@ -36,9 +36,9 @@ LESSON: dict[str, tuple[str, ...]] = {
     "npvae.optimizers": (),
     "npvae.training": ("train_epoch",),
     "npvae.core.optimizer_base": ("Optimizer.update",),
-    "npvae.core.validation": ("one_hot",),
+    "npvae.core.validation": ("one_hot", "with_classes"),
     "npvae.datasets.minibatches": ("minibatches", "to_pixels"),
-    "npvae.datasets.augmentation": ("warp",),
+    "npvae.datasets.augmentation": ("warp", "augmented"),
 }
 
 

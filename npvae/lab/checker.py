@@ -23,7 +23,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from npvae.core.parameters import Array, parameter_shapes
+from npvae.core.network import parameter_shapes
+from npvae.core.parameters import Array
 from npvae.gradcheck import Check, central_differences
 from npvae.lab.cases import Case, Sizes, cases, objective
 from npvae.lab.lesson import RIGHT, outcome
@@ -40,6 +41,7 @@ FORWARD = {
     "kl_divergence_backward": "kl_divergence",
     "reparameterize_backward": "reparameterize",
 }
+BROKEN = "The sheet does not load."
 ZERO, ONE = np.zeros((1, 1)), np.ones((1, 1))
 # Arguments, result, and words: cases that need no computer.
 BY_HAND: dict[str, tuple[list[Array], float, str]] = {
@@ -91,7 +93,7 @@ def check_sheet(
                 state, lines = "wrong", wrong.args
             except Fault as fault:
                 state = "open" if fault.kind == "NotImplementedError" else "wrong"
-                lines = ("The sheet does not load.",) * bool(learner.broken) + fault.args
+                lines = (BROKEN,) * bool(learner.broken) + fault.args
             if state == "wrong":  # whatever it has changed, such as NumPy, costs no other task
                 learner.stop()
             yield Verdict(task, state, lines, learner.printed)

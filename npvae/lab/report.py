@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from npvae.lab.checker import Verdict
+from npvae.lab.checker import BROKEN, Verdict
 from npvae.lab.process import readable
 from npvae.lab.sheet import lesson_lines
 from npvae.lab.tasks import Task
@@ -32,6 +32,10 @@ def explained(verdicts: Sequence[Verdict]) -> Iterator[str]:
             yield from wrapped(f"Task {verdict.task.number} prints: {readable(verdict.printed)}")
     wrong = [verdict for verdict in verdicts if verdict.state == "wrong"]
     still = [verdict for verdict in verdicts if verdict.state == "open"]
+    if wrong and BROKEN in wrong[0].lines:
+        yield f"\n{BROKEN}"
+        yield from wrapped(" ".join(wrong[0].lines[1:]))
+        return
     if wrong:
         yield f"\nTask {wrong[0].task.number}, {wrong[0].task.name}:"
         for line in wrong[0].lines:

@@ -11,8 +11,8 @@ from pathlib import Path
 from textwrap import dedent
 from typing import NamedTuple
 
-from npvae.mistakes import EVERY
-from npvae.mistakes.mistake import Edit, Mistake
+from npvae.mistakes import MISTAKES
+from npvae.mistakes.mistake import Mistake, edits, sections
 
 WHERE = {  # the lines of the lesson that fill a blank
     "dense_backward": "layers.Dense.backward",
@@ -48,26 +48,24 @@ class Task(NamedTuple):
     def known(self) -> list[Mistake]:
         """The mistakes of the gallery that are made in this function, then the slips."""
         where = WHERE[self.name]
-        gallery = [m for m in EVERY if any(edit.where == where for edit in m.edits)]
+        gallery = [m for m in MISTAKES.values() if any(edit.where == where for edit in m.edits)]
         return [*gallery, *self.slips]
+
+
+HERE = Path(__file__).parent
 
 
 def page() -> str:
     """What surrounds the blanks, with places for them."""
-    return sections("tasks.md")["The page"].partition("```python\n")[2].partition("```")[0]
-
-
-def sections(file: str) -> dict[str, str]:
-    """The text below each heading of a page."""
-    text = Path(__file__).with_name(file).read_text(encoding="utf-8")
-    return dict(part.split("\n", 1) for part in re.split(r"^## ", text, flags=re.M)[1:])
+    text = sections(HERE / "tasks.md")["The page"]
+    return text.partition("```python\n")[2].partition("```")[0]
 
 
 @cache
 def tasks() -> dict[int, Task]:
     """All tasks by their number."""
-    slips, found = sections("slips.md"), {}
-    for heading, text in sections("tasks.md").items():
+    slips, found = sections(HERE / "slips.md"), {}
+    for heading, text in sections(HERE / "tasks.md").items():
         call = re.search(r"^`\w+\((.*)\)` returns `(.*)`$", text, re.M)
         if not call:  # the page
             continue
@@ -82,11 +80,8 @@ def tasks() -> dict[int, Task]:
             dedent(f"    {docstring}"),
             rest.partition("\n")[0],
             tuple(re.findall(r"</summary>\n\n(.*)\n", rest)),
-            tuple(slip(name, words, diff) for words, diff in diffs),
+            tuple(
+                Mistake(name, words, "", "", "", edits(diff, WHERE[name])) for words, diff in diffs
+            ),
         )
     return found
-
-
-def slip(name: str, words: str, diff: str) -> Mistake:
-    right, wrong = ("\n".join(re.findall(rf"^\{s}(.*)$", diff, re.M)) for s in "-+")
-    return Mistake(name, words, "", "", "", (Edit(WHERE[name], right, wrong),))

@@ -1,16 +1,19 @@
 """What is a mistake? A line of the lesson, and the wrong line that other programs have instead.
 
-`planted` puts a mistake into the running program and takes it out again. It compiles the function
-of the lesson with the wrong line, and gives the result to that function as its code. So all callers
-get the wrong function, and no file is changed. Next: gradients.py, the first ten.
+gallery.md describes them in words, with a diff each. `planted` puts one into the running program
+and takes it out again. It compiles the function of the lesson with the wrong line, and gives the
+result to that function as its code. So all callers get the wrong function, and no file is changed.
+Next: meaning.py.
 """
 
 from __future__ import annotations
 
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from textwrap import dedent, indent
 from types import CodeType, FunctionType
 from typing import NamedTuple
@@ -36,6 +39,20 @@ class Mistake(NamedTuple):
     red: str = ""  # rows of the gradient check, as `trial.red_rows` names them
     meaning: tuple[str, ...] = ()  # the checks of meaning.py that fail
 
+    @classmethod
+    def read(cls, name: str, text: str) -> Mistake:
+        """A section of gallery.md. Raises ValueError if a part of it is missing."""
+        words, _, diff = text.partition("```diff\n")
+        lines = dict(re.findall(r"^- (.*?): (.*)$", words, re.M))
+        try:
+            where, sees, why, caught = (lines[n] for n in ("Where", "Seen", "Why", "Caught by"))
+        except KeyError as missing:
+            raise ValueError(f"{name} in gallery.md has no line {missing}") from None
+        red = re.search(r"gradient check \((.*)\)", caught)
+        meaning = tuple(re.findall(r"`(\w+)`", caught))
+        what = words.strip().partition("\n")[0]
+        return cls(name, what, where, sees, why, edits(diff), red[1] if red else "", meaning)
+
     @property
     def diff(self) -> str:
         """The right lines after "-" and the wrong ones after "+", as programmers write it."""
@@ -44,6 +61,29 @@ class Mistake(NamedTuple):
             for edit in self.edits
         ]
         return "\n".join(blocks)
+
+
+def sections(page: Path) -> dict[str, str]:
+    """The text below each heading of a page."""
+    text = page.read_text(encoding="utf-8")
+    return dict(part.split("\n", 1) for part in re.split(r"^## ", text, flags=re.M)[1:])
+
+
+def edits(diff: str, where: str = "") -> tuple[Edit, ...]:
+    """The changes of a diff: lines with "-", then lines with "+", below the function's name.
+
+    Raises ValueError if there are none.
+    """
+    found: list[Edit] = []
+    for name, right, wrong in re.findall(
+        r"^(?:(\w.*)\n)?((?:-.*\n)+)((?:\+.*\n)*)", diff.partition("```")[0], re.M
+    ):
+        where = name or where
+        lines = (re.sub("^[-+] ?", "", part, flags=re.M).rstrip("\n") for part in (right, wrong))
+        found.append(Edit(where, *lines))
+    if not found or not found[0].where:
+        raise ValueError(f"this diff names no function, or has no line with -:\n{diff}")
+    return tuple(found)
 
 
 def lesson_function(where: str) -> FunctionType:

@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from npvae.core.parameters import Array, parameter_shapes
+from npvae.core.network import parameter_shapes
+from npvae.core.parameters import Array
 from npvae.reference.tensors import DECODER_WORDS, Layers, linear_layers, weights_in, words_of
 
 if TYPE_CHECKING:

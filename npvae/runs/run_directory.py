@@ -46,6 +46,7 @@ from npvae.runs.run_lock import FolderNotEmpty, Lock, about_in, create_numbered,
 from npvae.settings import Settings
 from npvae.storage import checkpoint
 from npvae.storage.files import CANNOT, read_text, remove_leftovers, write
+from npvae.storage.stored_model import from_checkpoint
 
 RUNS = Path("runs")
 NUMBERED = re.compile(r"sampled_epoch(\d{1,9})\.png")
@@ -258,7 +259,7 @@ def load_model(path: str | Path) -> tuple[VAE, dict[str, Any]]:
 def load_state(path: str | Path) -> tuple[VAE, dict[str, Any], dict[str, Array]]:
     """Model, header and arrays of a checkpoint, all of them checked. Raises CheckpointError."""
     header, arrays = checkpoint.load(path)
-    vae = VAE.from_checkpoint(path, header, arrays)
+    vae = from_checkpoint(VAE, path, header, arrays)
     try:
         settings = Settings.from_dict(header.get("settings", {}))
     except (TypeError, ValueError):  # unknown names; values that no run can have

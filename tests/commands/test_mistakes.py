@@ -52,6 +52,9 @@ def test_a_name_that_is_not_known(capsys: pytest.CaptureFixture[str]) -> None:
         mistakes.main(["noise-to-small"])
     assert "Did you mean noise-too-small?" in capsys.readouterr().err
     with pytest.raises(SystemExit):
+        mistakes.main(["nope"])
+    assert "Did you mean" not in capsys.readouterr().err
+    with pytest.raises(SystemExit):
         mistakes.main(["noise-too-small", "--all"])
 
 
@@ -124,10 +127,10 @@ def test_the_quiz_ends_with_its_input(
 
 
 def test_the_table_in_the_tour_is_that_of_the_command() -> None:
-    """But for the losses, which take minutes on the real images."""
+    """But for the losses, which take minutes on the real images; and for mistakes of your own."""
     page = (ROOT / "npvae" / "README.md").read_text()
     rows = [found.groups() for found in ROW.finditer(page)]
-    assert [row[0] for row in rows] == list(MISTAKES)
+    assert len(rows) >= 24
     for name, _, _, red, meaning in rows:
         assert red == (MISTAKES[name].red or "passes")
         assert meaning == ", ".join(f"`{check}`" for check in MISTAKES[name].meaning)

@@ -27,7 +27,7 @@ import numpy as np
 from npvae import VAE
 from npvae.datasets.augmentation import random_warps
 from npvae.fast.engine import Engine
-from npvae.fast.kernels import ACTIVATIONS
+from npvae.fast import kernels
 from npvae.optimizers import OPTIMIZERS
 
 libc, page, held = ctypes.CDLL(None), mmap.PAGESIZE, []
@@ -59,11 +59,11 @@ def trained(guards):
     rng = np.random.default_rng(seed)
     side, hidden = int(rng.integers(2, 6)), tuple(rng.integers(1, 9, rng.integers(1, 4)).tolist())
     classes = int(rng.choice([0, 3]))
-    vae = VAE(side**2, hidden, int(rng.integers(1, 6)), str(rng.choice(list(ACTIVATIONS))),
+    vae = VAE(side**2, hidden, int(rng.integers(1, 6)), str(rng.choice(list(kernels.ACTIVATIONS))),
               str(rng.choice(["float32", "float64"])), 1, classes)
     images = rng.integers(0, 256, (int(rng.integers(1, 400)), side, side), np.uint8)
     labels = rng.integers(0, 3, len(images)) if classes else None
-    optimizer = OPTIMIZERS[str(rng.choice(list(OPTIMIZERS)))]()
+    optimizer = OPTIMIZERS[str(rng.choice(list(kernels.OPTIMIZERS)))]()
     engine = Engine(vae, optimizer, images, labels, int(rng.integers(1, 6)))
     count, batch_size = int(rng.integers(1, 700)), int(rng.choice([1, 2, 7, 64, 300, 600]))
     compiled = engine.program.run

@@ -106,7 +106,7 @@ def name_of(mistake: Mistake) -> str:
 
 @pytest.mark.parametrize("mistake", GALLERY, ids=lambda mistake: mistake.name)
 def test_a_mistake_is_found_in_its_task_alone_and_named(tmp_path: Path, mistake: Mistake) -> None:
-    assert len(GALLERY) == 27
+    assert len(GALLERY) >= 27
     source, where = planted(mistake)
     found = not_right(checked(tmp_path, source))
     assert set(found) == where
@@ -232,6 +232,13 @@ def test_a_sheet_is_what_it_is(tmp_path: Path, source: str | bytes, count: int, 
     found = not_right(checked(tmp_path, source))
     assert len(found) == count
     assert all(words in said for said in found.values())
+
+
+def test_what_is_wrong_with_a_sheet_is_said_of_the_sheet(tmp_path: Path) -> None:
+    lines = list(report(checked(tmp_path, PAGE.replace("return values", "return values)"))))
+    assert lines[10] == "\nThe sheet does not load."
+    assert "SyntaxError" in "".join(lines[11:])
+    assert "Task 1" not in "".join(lines)
 
 
 @pytest.mark.parametrize("source", [b"", b"print(1)", b"\x89PNG\r\n\0", b"#" * (2 << 20)])

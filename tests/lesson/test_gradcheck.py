@@ -14,7 +14,8 @@ import pytest
 import npvae.gradcheck_vae
 import npvae.model
 from npvae.commands.gradcheck_report import table
-from npvae.core.parameters import Array, NamedArrays, parameter_shapes
+from npvae.core.network import parameter_shapes
+from npvae.core.parameters import Array, NamedArrays
 from npvae.gradcheck import STEP, TOLERANCE, Check, central_differences, check
 from npvae.gradcheck_vae import (
     check_activation,

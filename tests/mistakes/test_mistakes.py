@@ -87,6 +87,18 @@ def test_a_mistake_in_a_line_that_is_not_there_changes_nothing() -> None:
     assert codes() == before
 
 
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("- Where: here.\n- Seen: it.", "has no line 'Why'"),
+        ("- Where: a.\n- Seen: b.\n- Why: c.\n- Caught by: `d`\n```diff\n- x\n```", "no function"),
+    ],
+)
+def test_an_incomplete_section_is_refused(page: str, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Mistake.read("mine", page)
+
+
 def test_the_wrong_line_is_what_runs_and_only_meanwhile() -> None:
     epsilon = np.ones((1, 1))
     with planted(MISTAKES["exp-log-var-as-sigma"]):
