@@ -32,6 +32,7 @@ from npvae.commands.hints import beside_the_first, did_you_mean, hint, path_hint
 from npvae.commands.session import is_alone, restored
 from npvae.commands.signals import Signals
 from npvae.core.errors import NpvaeError, OutputError
+from npvae.datasets.standard import DATASETS
 from npvae.runs.terminal import program, show
 
 PACKAGES = {"numpy": "numpy", "PIL": "pillow", "numba": "numba"}  # by the names of their modules
@@ -130,9 +131,9 @@ class Parser(argparse.ArgumentParser):
             "--dataset",
             type=some_text,
             metavar="NAME",
-            help="fashion-mnist, mnist, drawn-digits, a folder of pictures, a file (.npz, .npy, "
-            ".csv), or auto: "
-            f"Fashion-MNIST, or drawn-digits if that is not available (default: {default})",
+            help=f"{', '.join(DATASETS)}, a folder of pictures, a file (.npz, .npy, .csv), "
+            "or auto: Fashion-MNIST, or drawn-digits if that is not available "
+            f"(default: {default})",
         )
         self.add_argument(
             "--data-dir",
