@@ -37,6 +37,7 @@ from npvae.core.option_types import some_of as some_of
 from npvae.core.option_types import some_text as some_text
 from npvae.core.option_types import whole_number as whole_number
 from npvae.runs.launcher import on_failure
+from npvae.datasets.standard import DATASETS
 from npvae.runs.terminal import program, show
 
 PACKAGES = {"numpy": "numpy", "PIL": "pillow", "numba": "numba"}  # by the names of their modules
@@ -157,9 +158,9 @@ class Parser(argparse.ArgumentParser):
             "--dataset",
             type=some_text,
             metavar="NAME",
-            help="fashion-mnist, mnist, drawn-digits, a folder of pictures, a file (.npz, .npy, "
-            ".csv), or auto: "
-            f"Fashion-MNIST, or drawn-digits if that is not available (default: {default})",
+            help=f"{', '.join(DATASETS)}, a folder of pictures, a file (.npz, .npy, .csv), "
+            "or auto: Fashion-MNIST, or drawn-digits if that is not available "
+            f"(default: {default})",
         )
         self.add_argument(
             "--data-dir",

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from shlex import quote
 
-DATASETS = ("fashion-mnist", "mnist", "drawn-digits")
+from npvae.datasets.standard import DATASETS
+
 # Names that other programs use, in small letters, for options of ours.
 HABITS = {
     "--hidden": "hiddendim hiddendims hiddensize hiddensizes layers units neurons",

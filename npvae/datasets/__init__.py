@@ -1,10 +1,12 @@
 """Where do the pictures come from? `load_dataset` answers by name or by path.
 
-`dataset.py` says what a dataset is. `standard.py` finds, downloads (`download.py`) and verifies
-Fashion-MNIST and MNIST, whose files `idx.py` reads; `drawn_digits.py` draws digits of its own, and
-`own_data.py` reads yours, whatever they come as. Bytes from outside are used only after a check;
-every fault is a `DataError`.
+`dataset.py` says what a dataset is. `standard.py` is the table of the published ones, whose files
+`standard_files.py` finds, downloads (`download.py`) and verifies; `drawn_digits.py` draws digits of
+its own, and `own_data.py` reads yours, whatever they come as. Bytes from outside are used only
+after a check; every fault is a `DataError`. NumPy is imported at the first use: `--help` is quick.
 """
+
+from __future__ import annotations
 
 import difflib
 import os
@@ -12,15 +14,27 @@ import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from npvae.core.errors import DataError, OptionError
-from npvae.datasets.dataset import Dataset, NotAvailable
+from npvae.datasets.standard import DATASETS, STANDARD
+
+if TYPE_CHECKING:
+    from npvae.datasets.dataset import Dataset
 
 __all__ = ["DATASETS", "Dataset", "is_path", "known_name", "load_dataset"]
 
-DATASETS = ("fashion-mnist", "mnist", "drawn-digits")
+FAVOURITE = "fashion-mnist"  # of "auto"
 _SPELLINGS = {name.replace("-", ""): name for name in (*DATASETS, "auto")}
-_SPELLINGS |= {"fmnist": "fashion-mnist", "mnist784": "mnist"}
+_SPELLINGS |= {other: name for name, about in STANDARD.items() for other in about.also}
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Dataset":
+        raise AttributeError(f"module 'npvae.datasets' has no attribute {name!r}")
+    from npvae.datasets.dataset import Dataset
+
+    return Dataset
 
 
 def load_dataset(
@@ -51,14 +65,15 @@ def load_dataset(
         return _load_auto(data_dir, report)
     if name == "drawn-digits":
         return _load_drawn_digits()
-    if name in DATASETS:
-        from npvae.datasets.standard import load_standard
+    if name in STANDARD:
+        from npvae.datasets.standard_files import load_standard
 
         return load_standard(name, data_dir, report)
     if os.path.exists(os.path.expanduser(name)):
-        from npvae.datasets.own_data import Asked, load_own_data
+        from npvae.datasets.own_data import load_own_data
+        from npvae.datasets.pixels import Intake
 
-        return load_own_data(name, Asked(resize, invert, skip_broken), report)
+        return load_own_data(name, Intake(resize, invert, skip_broken, report))
     known = [*DATASETS, "auto"]
     close = difflib.get_close_matches(name.lower().replace("_", "-"), known, n=1, cutoff=0.55)
     hint = f' Did you mean "{close[0]}"?' if close else ""
@@ -87,10 +102,11 @@ def known_name(name: str) -> str:
 def _load_auto(
     data_dir: str | Path | None, report: Callable[[str], None]
 ) -> tuple[Dataset, Dataset]:
-    from npvae.datasets.standard import load_standard
+    from npvae.datasets.dataset import NotAvailable
+    from npvae.datasets.standard_files import load_standard
 
     try:
-        return load_standard("fashion-mnist", data_dir, report)
+        return load_standard(FAVOURITE, data_dir, report)
     except NotAvailable as error:
         what, first, *_ = str(error).splitlines()
         why = f" ({first.partition(': ')[2]})" if what.endswith(":") else ""  # the first mirror's

@@ -7,7 +7,7 @@ a label and 784 pixels. Commas, semicolons, tabs or spaces separate the columns;
 import gzip
 import io
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from math import isqrt
 from pathlib import Path
@@ -16,12 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npvae.core.errors import DataError
-from npvae.datasets.dataset import MAX_ITEMS, SIDE
+from npvae.datasets.dataset import MAX_ITEMS, SIDE, counted, mismatch, reading
 from npvae.datasets.halves import part_of_array
 from npvae.datasets.labels import MAX_WORD, Half
-from npvae.datasets.pixels import UNSCALED, Place, Scaling, to_images
-from npvae.storage.files import brief, one_line, open_plain
+from npvae.datasets.pixels import Intake, Place, to_images
+from npvae.storage.files import brief, open_plain
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _LINE = 1 << 17  # letters of one row
@@ -36,26 +35,17 @@ def is_csv(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def read_csv(
-    path: Path, scaling: Scaling = UNSCALED, note: Callable[[str], None] = lambda line: None
-) -> list[Half]:
+def read_csv(path: Path, intake: Intake) -> list[Half]:
     """[all] of a table of numbers. Raises DataError."""
-    try:
-        with open_plain(path) as file:
-            is_gzip = file.peek(2)[:2] == b"\x1f\x8b"
-            raw = gzip.GzipFile(fileobj=file) if is_gzip else file
-            text = io.TextIOWrapper(raw, "utf-8-sig", "replace")
-            size = os.fstat(file.fileno()).st_size
-            most = _RATIO * size + (1 << 24) if is_gzip else size
-            return _read_table(path, text, most, scaling, note)
-    except (OSError, EOFError, MemoryError) as error:
-        why = getattr(error, "strerror", None) or str(error) or "there is not enough memory for it"
-        raise DataError(f"{one_line(path)}: cannot be read: {why}") from error
+    with reading(path, "a table"), open_plain(path) as file:
+        is_gzip = file.peek(2)[:2] == b"\x1f\x8b"
+        raw = gzip.GzipFile(fileobj=file) if is_gzip else file
+        text = io.TextIOWrapper(raw, "utf-8-sig", "replace")
+        size = os.fstat(file.fileno()).st_size
+        return _read_table(path, text, _RATIO * size + (1 << 24) if is_gzip else size, intake)
 
 
-def _read_table(
-    path: Path, file: io.TextIOBase, most: int, scaling: Scaling, note: Callable[[str], None]
-) -> list[Half]:
+def _read_table(path: Path, file: io.TextIOBase, most: int, intake: Intake) -> list[Half]:
     first = file.readline(_LINE)
     delimiter = max(",;\t ", key=first.count)
     first = _trimmed(first, delimiter)
@@ -65,7 +55,7 @@ def _read_table(
     rest = chain(["" if has_header else first], iter(lambda: file.readline(_LINE), ""))
     lines = _lines(path, rest, most, delimiter, len(cells))
     block = list(islice(lines, _BLOCK))
-    label, pixels = _columns(path, names, block, delimiter, note)
+    label, pixels = _columns(path, names, block, delimiter, intake)
 
     words: list[str] = []
     blocks = []
@@ -73,31 +63,37 @@ def _read_table(
         if label is not None:
             words += [_cell(line, delimiter, label) for line in block]
             if (longest := max(map(len, words[-len(block) :]))) > MAX_WORD:  # each takes that room
-                expected = f"labels of at most {MAX_WORD} letters"
-                raise DataError(f"{one_line(path)}: expected {expected}, found one of {longest:,}.")
+                raise mismatch(path, f"labels of at most {MAX_WORD} letters", f"one of {longest:,}")
         try:
             table = np.loadtxt(
                 block, np.float32, None, delimiter, usecols=pixels, ndmin=2, quotechar='"'
             )
         except ValueError as error:
             why = brief(str(error).partition(";")[0], 100)
-            raise DataError(
-                f"{one_line(path)}: expected numbers in every row, found others: {why}"
-            ) from None
+            raise mismatch(path, "numbers in every row", f"others: {why}") from None
         blocks.append(table)
         block = list(islice(lines, _BLOCK))
     if not blocks:
-        raise DataError(f"{one_line(path)}: expected a row for each picture, found none.")
+        raise mismatch(path, "a row for each picture", "none")
     images = np.concatenate(blocks)
     if (images == np.rint(images)).all() and np.abs(images).max() < 2**24:
         images = images.astype(np.int32)  # a table does not say whether 1 is a byte or a float
-    place = _place(path, delimiter, has_header, pixels, label, images.dtype)
-    half = to_images(place, images.shape, images.dtype, [images], scaling)
+
+    new = str(path.with_name(f"{path.name.partition('.')[0]}.npz"))
+    kind = "int" if images.dtype.kind == "i" else "float"
+    labels = "" if label is None else f", labels=np.loadtxt(p, str, usecols={label}, **o)"
+    place = Place(
+        str(path),
+        f"np.loadtxt(p, {kind}, usecols=range({pixels[0]}, {pixels[-1] + 1}), **o)",
+        f"import numpy as np; p = {str(path)!r}; o = dict(delimiter={delimiter!r}, "
+        f"skiprows={int(has_header)}); np.savez({new!r}, images={{}}{labels})",
+    )
+    half = to_images(place, images.shape, images.dtype, [images], intake)
     return [(half, place, None if label is None else _numbers_or_words(words))]
 
 
 def _columns(
-    path: Path, names: list[str], rows: list[str], delimiter: str, note: Callable[[str], None]
+    path: Path, names: list[str], rows: list[str], delimiter: str, intake: Intake
 ) -> tuple[int | None, list[int]]:
     """Which column is the label, if any, and which are pixels. Raises DataError."""
     index = {k for k, name in enumerate(names) if name in _INDEX}
@@ -108,12 +104,12 @@ def _columns(
         differs = [len({_cell(row, delimiter, pixels[k]) for row in rows}) > 1 for k in (0, -1)]
         which = -1 if differs == [False, True] else 0
         labels = [pixels.pop(which)]
-        note(f"its {'last' if which else 'first'} column is taken for the label")
+        intake.notes.append(f"its {'last' if which else 'first'} column is taken for the label")
     if len(pixels) < 2 or isqrt(len(pixels)) ** 2 != len(pixels):
         expected = f"a label and {SIDE * SIDE} pixels in each row"
-        raise DataError(f"{one_line(path)}: expected {expected}, found {len(names):,} columns.")
+        raise mismatch(path, expected, f"{len(names):,} columns")
     if index:
-        note(f"left out: {len(index)} column{'s' * (len(index) > 1)} that number the rows")
+        intake.notes.append(f"left out: {counted(len(index), 'column')} that number the rows")
     return labels[0] if labels else None, pixels
 
 
@@ -129,35 +125,17 @@ def _lines(
         letters += len(line)
         if letters > most or count > 2 * MAX_ITEMS:
             found = f"{count:,} lines of {letters:,} letters, and more"
-            raise DataError(f"{one_line(path)}: expected a row for each picture, found {found}.")
+            raise mismatch(path, "a row for each picture", found)
         line = _trimmed(line, delimiter)
         if not line.strip():
             continue
         row += 1
-        if line.count(delimiter) != columns - 1:
-            found = f"{line.count(delimiter) + 1:,} in row {row:,}"
-            raise DataError(f"{one_line(path)}: expected {columns:,} columns, found {found}.")
+        if (found_here := line.count(delimiter) + 1) != columns:
+            raise mismatch(path, f"{columns:,} columns", f"{found_here:,} in row {row:,}")
         if row > MAX_ITEMS or row * columns > _MAX_NUMBERS:
             expected = f"at most {MAX_ITEMS:,} rows and {_MAX_NUMBERS:,} numbers"
-            raise DataError(f"{one_line(path)}: expected {expected}, found more.")
+            raise mismatch(path, expected, "more")
         yield line
-
-
-def _place(
-    path: Path,
-    delimiter: str,
-    has_header: bool,
-    pixels: list[int],
-    label: int | None,
-    dtype: np.dtype[Any],
-) -> Place:
-    new = str(path.with_name(f"{path.name.partition('.')[0]}.npz"))
-    kind = "int" if dtype.kind == "i" else "float"
-    how = f"delimiter={delimiter!r}, skiprows={int(has_header)}"
-    array = f"np.loadtxt(p, {kind}, usecols=range({pixels[0]}, {pixels[-1] + 1}), **o)"
-    labels = "" if label is None else f", labels=np.loadtxt(p, str, usecols={label}, **o)"
-    script = f"p, o = {str(path)!r}, dict({how}); np.savez({new!r}, images={{}}{labels})"
-    return Place(str(path), array, f"import numpy as np; {script}")
 
 
 def _numbers_or_words(cells: list[str]) -> NDArray[Any]:

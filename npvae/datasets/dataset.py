@@ -4,7 +4,8 @@ Pixels stay uint8 in memory (47 MB for 60,000 pictures); each batch becomes floa
 it is needed. Next: `__init__.py`, which finds a dataset by its name.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npvae.core.errors import DataError
+from npvae.storage.files import Damaged, brief, one_line
 
 SIDE = 28  # every picture is SIDE x SIDE
 MAX_ITEMS = 250_000  # more pictures than this in one file (196 MB as bytes) are refused
@@ -20,6 +22,54 @@ MAX_ITEMS = 250_000  # more pictures than this in one file (196 MB as bytes) are
 
 class NotAvailable(DataError):
     """A dataset that is neither on disk nor to be had."""
+
+
+def mismatch(where: str | Path, expected: str, found: str, way_on: str = "") -> DataError:
+    """The error for what is not as it should be: where, why, and in further lines what to do."""
+    end = f".\n{way_on}" if way_on else ""
+    return DataError(f"{one_line(where)}: expected {expected}, found {found}{end}")
+
+
+def counted(count: int, noun: str) -> str:
+    """ "1 file", "2,000 files", "3 classes"."""
+    ending = "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending * (count != 1)}"
+
+
+def some(words: Iterable[str], most: int) -> str:
+    """The first of many, and how many follow."""
+    words = list(words)
+    more = f" and {len(words) - most:,} more" if len(words) > most else ""
+    return ", ".join(words[:most]) + more
+
+
+def in_brief(name: str) -> str:
+    """A file's name, to be shown: it may be long, or meant for the terminal."""
+    return name if name.isprintable() and len(name) <= 40 else brief(name)
+
+
+@contextmanager
+def reading(path: Path, kind: str = "") -> Iterator[None]:
+    """Here a file that cannot be read becomes a DataError.
+
+    With `kind`, so does whatever else goes wrong: the file is a broken one of this kind.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except Damaged as damage:
+        raise DataError(f"{one_line(path)}: {damage}.") from damage
+    except MemoryError as error:
+        why = "there is not enough memory for it"
+        raise DataError(f"{one_line(path)}: cannot be read: {why}") from error
+    except OSError as error:
+        raise DataError(f"{one_line(path)}: cannot be read: {error.strerror or error}") from error
+    except Exception as error:  # gzip, zipfile and the parsers of headers raise a dozen kinds
+        if not kind:
+            raise
+        why = brief(str(error) or type(error).__name__, 100)
+        raise mismatch(path, kind, f"a broken one ({why})") from error
 
 
 @dataclass(frozen=True, eq=False)

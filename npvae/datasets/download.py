@@ -23,17 +23,6 @@ from npvae.core.errors import DataError
 from npvae.datasets.dataset import NotAvailable
 from npvae.storage.files import new_temporary, remove_leftovers
 
-# In the order in which they are tried. The name of the file is appended.
-MIRRORS: dict[str, tuple[str, ...]] = {
-    "fashion-mnist": (
-        "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
-        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
-    ),
-    "mnist": (
-        "https://storage.googleapis.com/cvdf-datasets/mnist/",
-        "https://ossci-datasets.s3.amazonaws.com/mnist/",
-    ),
-}
 CONNECT_SECONDS = 2.4  # until a mirror answers; two silent mirrors cost five seconds
 STALL_SECONDS = 10.0  # without a single byte
 FILE_SECONDS = 900.0  # for one file: 26 MB at 30 kB/s

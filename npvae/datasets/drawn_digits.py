@@ -7,7 +7,7 @@
     ink = clip((thickness - distance) / softness + 0.5, 0, 1)
 
 Only + - * / sqrt and comparisons are used, which IEEE 754 rounds in one way: equal seeds give equal
-bytes on every machine. `pen_strokes.py` holds the forms.
+bytes on every machine.
 """
 
 from typing import Any
@@ -16,9 +16,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npvae.datasets.dataset import SIDE, Dataset
-from npvae.datasets.pen_strokes import FORMS, Form
 
 Floats = NDArray[np.float32]
+Form = list[list[tuple[float, ...]]]  # the strokes of a digit, each a list of points
+
+# How the ten digits are written: each in a few forms, each form a few strokes of the pen. A stroke
+# is a smooth curve through its points x,y (to the right and down, in a square of 100); one that
+# ends where it began is closed. Corners are where one stroke ends and the next begins.
+_FORMS = """
+0  52,2 32,14 23,50 32,86 50,98 68,86 77,50 70,14 52,2
+0  60,8 44,4 26,26 24,64 42,96 66,88 78,52 70,16 48,8
+1  50,2 50,50 50,98
+1  32,22 44,14 53,2 / 53,2 53,50 53,98
+1  32,20 52,2 / 52,2 52,97 / 30,97 52,97 74,97
+2  24,28 30,10 50,2 70,10 74,30 58,58 24,96 / 24,96 50,95 80,95
+2  24,24 36,6 60,4 74,22 64,48 40,78 26,92 18,82 30,74 46,84 62,96 84,90
+3  24,14 46,2 70,12 68,34 42,46 / 42,46 70,54 76,76 56,97 34,96 20,84
+3  24,5 50,5 74,5 / 74,5 46,40 / 46,40 72,50 76,76 54,97 34,96 20,86
+4  28,4 26,30 22,54 / 22,54 50,54 80,54 / 68,6 66,50 62,98
+4  60,2 38,36 18,66 / 18,66 50,66 84,66 / 60,2 60,50 60,98
+5  76,4 54,4 32,4 / 32,4 28,44 / 28,44 52,38 74,52 75,78 52,97 22,90
+5  80,6 58,6 36,8 / 36,8 32,26 38,42 60,52 72,70 64,90 42,98 20,90
+6  66,4 42,24 26,58 31,87 52,98 72,84 70,62 50,53 28,68
+6  58,2 36,40 24,74 40,97 64,94 74,74 58,58 36,64 25,80
+7  20,6 50,6 80,5 / 80,5 58,46 44,98
+7  20,6 50,6 80,5 / 80,5 58,46 44,98 / 36,52 74,48
+7  22,22 22,8 / 22,8 50,8 78,4 / 78,4 66,38 52,98
+8  70,16 50,2 30,14 34,34 52,48 72,66 70,88 50,98 28,88 28,68 48,50 68,34 70,16
+8  50,46 30,36 30,12 50,2 70,12 70,36 50,46 / 50,46 26,58 26,88 50,98 74,88 74,58 50,46
+9  74,24 54,3 30,14 26,38 46,52 68,42 74,24 / 74,24 72,60 68,98
+9  72,20 52,3 28,16 30,42 54,50 72,34 74,22 75,60 66,88 44,98 26,88
+"""
 
 _HANDS = 20  # pen paths per form
 _GRID = 48  # a field is _GRID x _GRID distances over the square [-_REACH, _REACH]^2,
@@ -50,10 +78,17 @@ def _draw_fields(
     rng: np.random.Generator,
 ) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
     """All distance fields (F, _GRID, _GRID); where each digit's begin and how many it has."""
-    fields = [_HANDS * len(forms) for forms in FORMS]
-    count = np.array(fields, np.int64)
-    drawn = [_distance(_pen_paths(form, rng)) for forms in FORMS for form in forms]
+    digits, forms = zip(*(line.split("  ") for line in _FORMS.split("\n")[1:-1]), strict=True)
+    count = _HANDS * np.bincount(np.array(digits, np.int64))
+    drawn = [_distance(_pen_paths(_strokes(form), rng)) for form in forms]
     return np.concatenate(drawn), np.cumsum(count) - count, count
+
+
+def _strokes(form: str) -> Form:
+    return [
+        [tuple(map(float, point.split(","))) for point in stroke.split()]
+        for stroke in form.split("/")
+    ]
 
 
 def _pen_paths(form: Form, rng: np.random.Generator) -> list[Floats]:

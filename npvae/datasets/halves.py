@@ -4,11 +4,11 @@ A part is one half, train, test or val, or all of it (""); and images or labels.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from npvae.core.errors import DataError
+from npvae.datasets.dataset import mismatch
 
 T = TypeVar("T")
 Part = tuple[str, str]  # the half: "train", "test", "val" or ""; and what is in it
@@ -58,7 +58,7 @@ def part_of_idx(name: str) -> tuple[str, Part] | None:
     return (match["prefix"], (_meant(match, _HALVES), _meant(match, _ROLES))) if match else None
 
 
-def choose_halves(where: Path, found: Mapping[str, T], note: Callable[[str], None]) -> list[T]:
+def choose_halves(where: Path, found: Mapping[str, T], notes: list[str]) -> list[T]:
     """[train, test] of what there is, or [all] where a test set has to be held out.
 
     `found` maps halves to whatever stands for them. Raises DataError without a training set.
@@ -66,13 +66,13 @@ def choose_halves(where: Path, found: Mapping[str, T], note: Callable[[str], Non
     if "" in found:
         return [found[""]]
     if "train" not in found:
-        raise DataError(f"{where}: expected train and test, found only {' and '.join(found)}.")
+        raise mismatch(where, "train and test", f"only {' and '.join(found)}")
     if "test" in found:
         if "val" in found:
-            note("its validation set is not used; --validation N holds images out")
+            notes.append("its validation set is not used; --validation N holds images out")
         return [found["train"], found["test"]]
     if "val" in found:
-        note("its validation set is taken as the test set, for there is no other")
+        notes.append("its validation set is taken as the test set, for there is no other")
         return [found["train"], found["val"]]
     return [found["train"]]
 

@@ -7,7 +7,7 @@ An IDX file is a header of big-endian numbers and the plain bytes of an array, u
 `read_images` and `read_labels` take what MNIST's files hold, `read_any` takes any array.
 
 The header is checked before anything is allocated, and no more is decompressed than the header
-promises and the caller allows. Every fault is a `DataError` that says what was expected and found.
+promises. Every fault is a `DataError` that says what was expected and found.
 """
 
 import hashlib
@@ -20,33 +20,28 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from npvae.core.errors import DataError
-from npvae.datasets.dataset import MAX_ITEMS, SIDE
-from npvae.storage.files import one_line, open_plain
+from npvae.datasets.dataset import MAX_ITEMS, SIDE, mismatch, reading
+from npvae.storage.files import open_plain
 
 _CHUNK = 1 << 18
 _UINT8 = 8
 _TYPES = {_UINT8: "u1", 9: "i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
-_CLASSES = 10
+_MAX_NUMBERS = MAX_ITEMS * SIDE * SIDE
 
 
-def read_images(path: Path, max_items: int = MAX_ITEMS) -> NDArray[np.uint8]:
+def read_images(path: Path) -> NDArray[np.uint8]:
     """The pictures (N, 28, 28) of an IDX file, gzipped or not. Raises DataError."""
-    return _read(path, (SIDE, SIDE), max_items)
+    return _read(path, (SIDE, SIDE))
 
 
-def read_labels(path: Path, max_items: int = MAX_ITEMS) -> NDArray[np.uint8]:
-    """The labels (N,), each 0 to 9, of an IDX file, gzipped or not. Raises DataError."""
-    labels = _read(path, (), max_items)
-    if labels.max() >= _CLASSES:
-        index = int(np.argmax(labels >= _CLASSES))
-        raise _fault(path, "labels from 0 to 9", f"label {labels[index]} at index {index}")
-    return labels
+def read_labels(path: Path) -> NDArray[np.uint8]:
+    """The labels (N,) of an IDX file, gzipped or not. Raises DataError."""
+    return _read(path, ())
 
 
 def read_any(path: Path) -> NDArray[Any]:
     """The array of any IDX file, gzipped or not, as it is. Raises DataError."""
-    return _read(path, None, MAX_ITEMS)
+    return _read(path, None)
 
 
 def idx_digest(array: NDArray[np.uint8]) -> str:
@@ -57,30 +52,27 @@ def idx_digest(array: NDArray[np.uint8]) -> str:
     return digest.hexdigest()
 
 
-def _read(path: Path, item_shape: tuple[int, ...] | None, max_items: int) -> NDArray[Any]:
+def _read(path: Path, item_shape: tuple[int, ...] | None) -> NDArray[Any]:
     try:
-        with open_plain(path) as file:
+        with reading(path), open_plain(path) as file:
             is_gzip = file.peek(2)[:2] == b"\x1f\x8b"
             stream = _Gunzip(file) if is_gzip else file
-            dtype, shape = _read_header(path, stream, item_shape, max_items)
+            dtype, shape = _read_header(path, stream, item_shape)
             array = np.empty(shape, dtype)
             got = _fill(stream, array.reshape(-1).view(np.uint8).data)
             more = stream.read(1)
     except EOFError:
-        raise _fault(path, "a whole gzip stream", "one that breaks off") from None
+        raise mismatch(path, "a whole gzip stream", "one that breaks off") from None
     except zlib.error as error:
-        raise _fault(path, "an intact gzip stream", f"a damaged one ({error})") from error
-    except (OSError, MemoryError) as error:
-        why = getattr(error, "strerror", None) or "there is not enough memory for it"
-        raise DataError(f"{one_line(path)}: cannot be read: {why}") from error
+        raise mismatch(path, "an intact gzip stream", f"a damaged one ({error})") from error
     if got < array.nbytes or more:
         found = "more than that" if more else f"{got:,}"
-        raise _fault(path, f"{array.nbytes:,} bytes after the header", found)
+        raise mismatch(path, f"{array.nbytes:,} bytes after the header", found)
     return array
 
 
 def _read_header(
-    path: Path, stream: "_Readable", item_shape: tuple[int, ...] | None, max_items: int
+    path: Path, stream: "_Readable", item_shape: tuple[int, ...] | None
 ) -> tuple[str, tuple[int, ...]]:
     """dtype and shape of the array, once they can be true. Raises DataError."""
     start = bytearray(4)
@@ -90,21 +82,21 @@ def _read_header(
     expected = bytes((0, 0, kind, ndim))
     if start[:got] != expected[:got] or got < 4 or kind not in _TYPES or not 1 <= ndim <= 4:
         header = "an IDX header" if item_shape is None else f"an IDX header ({expected.hex(' ')})"
-        raise _fault(path, header, start[:got].hex(" ") or "an empty file")
+        raise mismatch(path, header, start[:got].hex(" ") or "an empty file")
     rest = bytearray(4 * ndim)
     got = _fill(stream, memoryview(rest))
     if got < len(rest):
-        raise _fault(path, f"a header of {4 + len(rest)} bytes", f"{4 + got} bytes in all")
-    count, *sizes = struct.unpack(f">{ndim}I", rest)
-    if item_shape is not None and tuple(sizes) != item_shape:
-        shape = " x ".join(map(str, sizes))
-        raise _fault(path, f"{SIDE} x {SIDE} pictures", f"{shape} in its header")
-    if not 1 <= count <= max_items:
-        raise _fault(path, f"1 to {max_items:,} items", f"{count:,} in its header")
-    if not 1 <= count * prod(sizes) <= MAX_ITEMS * SIDE * SIDE:
-        shape = " x ".join(map(str, (count, *sizes)))
-        raise _fault(path, f"1 to {MAX_ITEMS * SIDE * SIDE:,} numbers", f"{shape} in its header")
-    return _TYPES[kind], (count, *sizes)
+        raise mismatch(path, f"a header of {4 + len(rest)} bytes", f"{4 + got} bytes in all")
+    shape = struct.unpack(f">{ndim}I", rest)
+    count, *sizes = shape
+    for is_right, expected_here, found in (
+        (item_shape in (None, tuple(sizes)), f"{SIDE} x {SIDE} pictures", sizes),
+        (1 <= count <= MAX_ITEMS, f"1 to {MAX_ITEMS:,} items", [f"{count:,}"]),
+        (1 <= prod(shape) <= _MAX_NUMBERS, f"1 to {_MAX_NUMBERS:,} numbers", shape),
+    ):
+        if not is_right:
+            raise mismatch(path, expected_here, f"{' x '.join(map(str, found))} in its header")
+    return _TYPES[kind], shape
 
 
 class _Readable(Protocol):
@@ -114,10 +106,7 @@ class _Readable(Protocol):
 def _fill(stream: _Readable, out: memoryview) -> int:
     """Read into `out` until it is full or the stream ends; the number of bytes read."""
     filled = 0
-    while filled < len(out):
-        piece = stream.read(min(_CHUNK, len(out) - filled))
-        if not piece:
-            break
+    while filled < len(out) and (piece := stream.read(min(_CHUNK, len(out) - filled))):
         out[filled : filled + len(piece)] = piece
         filled += len(piece)
     return filled
@@ -146,7 +135,3 @@ class _Gunzip:
         if self._zlib.unused_data or self._file.read(1):
             raise zlib.error("bytes after its end")
         return b""
-
-
-def _fault(path: Path, expected: str, found: str) -> DataError:
-    return DataError(f"{one_line(path)}: expected {expected}, found {found}")

@@ -4,20 +4,17 @@ As MNIST, Fashion-MNIST, EMNIST and KMNIST come: under the names that `halves.py
 where torchvision unpacks them. What is in them, `idx.py` reads.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from npvae.core.errors import DataError
+from npvae.datasets.dataset import mismatch
 from npvae.datasets.halves import Part, choose_halves, part_of_idx
 from npvae.datasets.idx import read_any
 from npvae.datasets.image_folder import visible, visible_folders
 from npvae.datasets.labels import Half
-from npvae.datasets.pixels import Place, Scaling, to_images
-
-Note = Callable[[str], None]
+from npvae.datasets.pixels import Intake, Place, to_images
 
 
 def _idx_files(folder: Path) -> dict[str, dict[Part, Path]]:
@@ -43,30 +40,32 @@ def find_idx(folder: Path) -> dict[Part, Path]:
         if len(found) > 1:
             names = ", ".join(str(place / prefix) for place, prefix, _ in found[:6])
             own, first = f"{folder}-own", f"{found[0][0] / found[0][1]}*"
-            copy = (
+            raise mismatch(
+                folder,
+                "the IDX files of one dataset",
+                f"{len(found)}: {names}",
+                "Name the folder of one. This copies the files of the first to a folder:\n"
                 f"import glob, os, shutil; os.mkdir({own!r}); "
-                f"[shutil.copy(file, {own!r}) for file in glob.glob({first!r})]"
-            )
-            raise DataError(
-                f"{folder}: expected the IDX files of one dataset, found {len(found)}: {names}.\n"
-                f"Name the folder of one. This copies the files of the first to a folder:\n{copy}"
+                f"[shutil.copy(file, {own!r}) for file in glob.glob({first!r})]",
             )
     return {}
 
 
-def read_idx(folder: Path, files: dict[Part, Path], scaling: Scaling, note: Note) -> list[Half]:
+def read_idx(folder: Path, files: dict[Part, Path], intake: Intake) -> list[Half]:
     """[all] or [train, test] of the files that `find_idx` found. Raises DataError."""
     halves = {half: half for half, role in files if role == "images"}
-    chosen = choose_halves(folder, halves, note)
+    chosen = choose_halves(folder, halves, intake.notes)
     if any("emnist" in f"{folder.name}{path.name}".lower() for path in files.values()):
-        note("EMNIST's pictures lie on their side; images.transpose(0, 2, 1) turns them")
-    return [_read_idx_half(files, half, scaling) for half in chosen]
+        intake.notes.append(
+            "EMNIST's pictures lie on their side; images.transpose(0, 2, 1) turns them"
+        )
+    return [_read_idx_half(files, half, intake) for half in chosen]
 
 
-def _read_idx_half(files: dict[Part, Path], half: str, scaling: Scaling) -> Half:
+def _read_idx_half(files: dict[Part, Path], half: str, intake: Intake) -> Half:
     path, labels_path = files[half, "images"], files.get((half, "labels"))
     array = read_any(path)
-    images = to_images(_idx_place(path, array), array.shape, array.dtype, [array], scaling)
+    images = to_images(_idx_place(path, array), array.shape, array.dtype, [array], intake)
     if labels_path is None:
         return images, Place(str(path)), None
     labels = read_any(labels_path)

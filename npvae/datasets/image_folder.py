@@ -6,16 +6,15 @@ files) is ignored; whatever else is left out is counted. `picture_reader.py` rea
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from npvae.core.errors import DataError
-from npvae.datasets.dataset import MAX_ITEMS
+from npvae.datasets.dataset import MAX_ITEMS, counted, in_brief, mismatch, some
 from npvae.datasets.halves import choose_halves, half_of_folder
 from npvae.datasets.labels import NO_CLASS, Half, in_order
-from npvae.datasets.picture_reader import SUFFIXES, PictureReader, in_brief, some
-from npvae.datasets.pixels import Scaling
+from npvae.datasets.picture_reader import SUFFIXES, PictureReader
+from npvae.datasets.pixels import Intake
 from npvae.storage.files import one_line
 
 LITTER = {  # what systems leave in folders, besides all names that begin with a dot
@@ -36,37 +35,49 @@ class Listing:
     folders: list[str] = field(default_factory=list)  # left out
     deeper: set[Path] = field(default_factory=set)  # folders within those of the classes
 
+    def add(self, paths: Iterable[Path], name: str) -> None:
+        """The pictures among these files, as one class."""
+        for path in paths:
+            if path.suffix.lower() in SUFFIXES and path.is_file():
+                self.pictures.append((path, name))
+            else:
+                kind = _NOWHERE if path.is_symlink() else path.suffix.lower()
+                self.files[kind or "no suffix"] += 1
 
-def read_folder(
-    folder: Path,
-    scaling: Scaling,
-    skip_broken: bool,
-    report: Callable[[str], None],
-    note: Callable[[str], None],
-) -> list[Half]:
+    @property
+    def left_out(self) -> str:
+        """For people: "50 files (.tga), 1 folder without pictures (old)"; empty if nothing is."""
+        words = []
+        if count := self.files.total():
+            kinds = some((in_brief(kind) for kind, _ in self.files.most_common()), 6)
+            words.append(f"{counted(count, 'file')} ({kinds})")
+        if count := len(self.folders):
+            names = some(map(in_brief, self.folders), 6)
+            words.append(f"{counted(count, 'folder')} without pictures ({names})")
+        return ", ".join(words)
+
+
+def read_folder(folder: Path, intake: Intake) -> list[Half]:
     """[all] or [train, test] of a folder of pictures. Raises DataError."""
-    folder = inner_folder(folder)
+    folder, notes = inner_folder(folder), intake.notes
     halves = _halves(folder)
     listings = {half: list_pictures(path) for half, path in halves.items()}
-    chosen = choose_halves(folder, listings, note)
+    chosen = choose_halves(folder, listings, notes)
     for listing in chosen:
-        if left_out := _left_out(listing):
-            note(f"left out: {left_out}")
-        if listing.deeper:
-            note(
-                f"pictures of {len(listing.deeper):,} deeper folders belong to the class above them"
-            )
+        if listing.left_out:
+            notes.append(f"left out: {listing.left_out}")
+        if count := len(listing.deeper):
+            notes.append(f"pictures of {count:,} deeper folders belong to the class above them")
     if "" not in halves:
         used = {path for half in halves.values() for path in (half, *half.parents)}
-        unused = [path.name for path in visible(folder) if path not in used]
-        if unused:
-            note(f"left out: {some(list(map(in_brief, unused)), 12)}")
-    classes = {name for listing in chosen for _, name in listing.pictures}
+        if unused := [path.name for path in visible(folder) if path not in used]:
+            notes.append(f"left out: {some(map(in_brief, unused), 12)}")
+    names = {name for listing in chosen for _, name in listing.pictures}
+    classes = f"{counted(len(names), 'class')} ({some(map(in_brief, in_order(names)), 12)})"
+    classes = "one class" if names == {NO_CLASS} else classes
     count = sum(len(listing.pictures) for listing in chosen)
-    report(f"Reading {count:,} pictures of {_classes(classes)} from {one_line(folder)}")
-    return PictureReader(folder, scaling, skip_broken, note).read(
-        [listing.pictures for listing in chosen]
-    )
+    intake.report(f"Reading {count:,} pictures of {classes} from {one_line(folder)}")
+    return PictureReader(folder, intake).read([listing.pictures for listing in chosen])
 
 
 # --- which files ---
@@ -96,41 +107,6 @@ def visible(folder: Path) -> list[Path]:
     )
 
 
-def _halves(folder: Path) -> dict[str, Path]:
-    """The folder of each half; or the whole folder as "". Raises DataError."""
-    folders = visible_folders(folder)
-    groups: dict[str, dict[str, Path]] = {}  # halves by the rest of their names
-    for path in folders:
-        if match := half_of_folder(path.name):
-            half, rest = match
-            halves = groups.setdefault(rest, {})
-            if half in halves:
-                both = f"{in_brief(halves[half].name)} and {in_brief(path.name)}"
-                raise DataError(
-                    f"{one_line(folder)}: expected one folder for each half, found {both}."
-                )
-            halves[half] = path
-    # With other folders beside it, `train` alone may be a class: trains, cars and ships.
-    found = [
-        halves
-        for rest, halves in groups.items()
-        if len(halves) > 1 or (len(folders) == 1 and not rest)
-    ]
-    if len(found) > 1:
-        names = ", ".join(in_brief(path.name) for halves in found for path in halves.values())
-        raise DataError(f"{one_line(folder)}: expected the halves of one dataset, found {names}.")
-    if found:
-        return {half: inner_folder(path) for half, path in found[0].items()}
-    for path in folders:
-        inside = [half_of_folder(deeper.name) for deeper in visible_folders(path)]
-        if {("train", ""), ("test", "")} <= set(inside):
-            raise DataError(
-                f"{one_line(folder)}: expected train and test here, each with classes, "
-                f"found them in {in_brief(path.name)}."
-            )
-    return {"": folder}
-
-
 def visible_folders(folder: Path) -> list[Path]:
     """The folders in it; of those that links make the same one only, rather than a link."""
     found = [path for path in visible(folder) if path.is_dir()]
@@ -138,31 +114,57 @@ def visible_folders(folder: Path) -> list[Path]:
     return sorted({os.path.realpath(path): path for path in links_first}.values())
 
 
+def _halves(folder: Path) -> dict[str, Path]:
+    """The folder of each half; or the whole folder as "". Raises DataError."""
+    folders = visible_folders(folder)
+    groups: dict[str, dict[str, Path]] = {}  # halves by the rest of their names
+    for path in folders:
+        if match := half_of_folder(path.name):
+            half, rest = match
+            other = groups.setdefault(rest, {}).setdefault(half, path)
+            if other != path:
+                both = f"{in_brief(other.name)} and {in_brief(path.name)}"
+                raise mismatch(folder, "one folder for each half", both)
+    # With other folders beside it, `train` alone may be a class: trains, cars and ships.
+    found = [
+        halves
+        for rest, halves in groups.items()
+        if len(halves) > 1 or (len(folders) == 1 and not rest)
+    ]
+    if len(found) > 1:
+        names = [in_brief(path.name) for halves in found for path in halves.values()]
+        raise mismatch(folder, "the halves of one dataset", some(names, 12))
+    if found:
+        return {half: inner_folder(path) for half, path in found[0].items()}
+    for path in folders:
+        inside = {half_of_folder(deeper.name) for deeper in visible_folders(path)}
+        if {("train", ""), ("test", "")} <= inside:
+            found_in = f"them in {in_brief(path.name)}"
+            raise mismatch(folder, "train and test here, each with classes", found_in)
+    return {"": folder}
+
+
 def list_pictures(folder: Path) -> Listing:
     """All pictures in a folder. Raises DataError if there is none, or if its layout is unclear."""
     listing, inside, folders = Listing(), visible(folder), visible_folders(folder)
     known = {os.path.realpath(path) for path in folders}  # what links to them is not read again
-    _add(listing, [path for path in inside if not path.is_dir()], NO_CLASS)
+    listing.add([path for path in inside if not path.is_dir()], NO_CLASS)
     others = {*inside} - {*folders}
     listing.folders = sorted(path.name for path in others if path.is_dir())
-    count = len(listing.pictures)
+    pictures = listing.pictures
+    flat = len(pictures)
     for sub in folders:
-        before = len(listing.pictures)
-        _add(listing, _walk(sub, known), sub.name)
-        listing.deeper |= {path.parent for path, _ in listing.pictures[before:]} - {sub}
-        if len(listing.pictures) == before:
+        before = len(pictures)
+        listing.add(_walk(sub, known), sub.name)
+        listing.deeper |= {path.parent for path, _ in pictures[before:]} - {sub}
+        if len(pictures) == before:
             listing.folders.append(sub.name)
-    if 0 < count < len(listing.pictures):
-        raise DataError(
-            f"{one_line(folder)}: expected pictures in it or in its sub-folders, found both:\n"
-            f"{one_line(listing.pictures[0][0])} and {one_line(listing.pictures[count][0])}."
-        )
-    if not 1 <= len(listing.pictures) <= MAX_ITEMS:
-        found = f"{len(listing.pictures):,}"
-        if left_out := _left_out(listing):
-            found += f", and {left_out}"
-        expected = f"{one_line(folder)}: expected 1 to {MAX_ITEMS:,} pictures, found {found}"
-        raise DataError(f"{expected}.\n{_way_on(folder, listing)}")
+    if 0 < flat < len(pictures):
+        both = f"both:\n{one_line(pictures[0][0])} and {one_line(pictures[flat][0])}"
+        raise mismatch(folder, "pictures in it or in its sub-folders", both)
+    if not 1 <= len(pictures) <= MAX_ITEMS:
+        found = f"{len(pictures):,}" + f", and {listing.left_out}" * bool(listing.left_out)
+        raise mismatch(folder, f"1 to {MAX_ITEMS:,} pictures", found, _way_on(folder, listing))
     return listing
 
 
@@ -179,15 +181,6 @@ def _way_on(folder: Path, listing: Listing) -> str:
     )
 
 
-def _add(listing: Listing, paths: Iterable[Path], name: str) -> None:
-    for path in paths:
-        if path.suffix.lower() in SUFFIXES and path.is_file():
-            listing.pictures.append((path, name))
-        else:
-            kind = _NOWHERE if path.is_symlink() else path.suffix.lower()
-            listing.files[kind or "no suffix"] += 1
-
-
 def _walk(folder: Path, known: set[str]) -> Iterator[Path]:
     """All files in a folder and those in it, links followed, but to no folder that is known."""
     waiting = visible(folder)[::-1]
@@ -198,22 +191,3 @@ def _walk(folder: Path, known: set[str]) -> Iterator[Path]:
         elif (real := os.path.realpath(path)) not in known:
             known.add(real)
             waiting += visible(path)[::-1]
-
-
-def _left_out(listing: Listing) -> str:
-    """What is left out, for people: "50 files (.tga), 1 folder (old)"; empty if nothing is."""
-    words = []
-    if count := listing.files.total():
-        kinds = ", ".join(in_brief(kind) for kind, _ in listing.files.most_common(6))
-        words.append(f"{count:,} file{'s' * (count > 1)} ({kinds})")
-    if count := len(listing.folders):
-        names = ", ".join(map(in_brief, listing.folders[:6]))
-        words.append(f"{count:,} folder{'s' * (count > 1)} without pictures ({names})")
-    return ", ".join(words)
-
-
-def _classes(names: set[str]) -> str:
-    if names == {NO_CLASS}:
-        return "one class"
-    shown = ", ".join(map(in_brief, in_order(names)[:12])) + ", ..." * (len(names) > 12)
-    return f"{len(names)} class{'es' * (len(names) > 1)} ({shown})"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from npvae.core.errors import DataError
+from npvae.datasets.dataset import mismatch
 from npvae.datasets.pixels import Bytes, Place
 
 CLASSES = 256  # a label is one byte
@@ -51,8 +51,7 @@ def join_labels(
     ]
     names = in_order({shown(name) for half in words for name in np.unique(half)})
     if len(names) > CLASSES:
-        where = halves[0][0].where
-        raise DataError(f"{where}: expected at most {CLASSES} classes, found {len(names):,}.")
+        raise mismatch(halves[0][0].where, f"at most {CLASSES} classes", f"{len(names):,}")
     place_of = {name: label for label, name in enumerate(names)}
     indices = []
     for half in words:

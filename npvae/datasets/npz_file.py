@@ -8,8 +8,7 @@ allocated, nothing is unpickled, and floats are turned to bytes a block at a tim
 import os
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -18,40 +17,40 @@ import numpy as np
 from numpy.typing import NDArray
 
 from npvae.core.errors import DataError
+from npvae.datasets.dataset import counted, mismatch, reading, some
 from npvae.datasets.halves import Part, choose_halves, part_of_array
 from npvae.datasets.labels import CLASSES, MAX_WORD, Half
-from npvae.datasets.pixels import UNSCALED, Bytes, Place, Scaling, block_size, to_images
-from npvae.storage.files import Damaged, brief, open_plain, open_zip
+from npvae.datasets.pixels import Bytes, Intake, Place, block_size, to_images
+from npvae.storage.files import brief, open_plain, open_zip
 
 _MAX_WHOLE = 1 << 29  # bytes of an array that cannot be read in blocks
 
 
-def read_npz(
-    path: Path, scaling: Scaling = UNSCALED, note: Callable[[str], None] = lambda line: None
-) -> list[Half]:
+def read_npz(path: Path, intake: Intake) -> list[Half]:
     """[all] or [train, test] of an .npz file. Raises DataError."""
-    with _explained(path, "an .npz file"), open_plain(path) as file, open_zip(file) as archive:
+    with reading(path, "an .npz file"), open_plain(path) as file, open_zip(file) as archive:
         names = [info.filename for info in archive.infolist()]
         if len(set(names)) < len(names):
             raise ValueError("two arrays of the same name")
         arrays = [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
         parts = _parts(path, arrays)
         if unknown := [name for name in names if name not in map("{}.npy".format, parts.values())]:
-            shown = ", ".join(map(brief, sorted(unknown)[:6]))
-            note(f"left out: {len(unknown)} array{'s' * (len(unknown) > 1)} ({shown})")
+            shown = some(map(brief, sorted(unknown)), 6)
+            intake.notes.append(f"left out: {counted(len(unknown), 'array')} ({shown})")
         halves = {half: half for half, role in parts if role == "images"}
         return [
-            _read_half(path, archive, parts, half, scaling)
-            for half in choose_halves(path, halves, note)
+            _read_half(path, archive, parts, half, intake)
+            for half in choose_halves(path, halves, intake.notes)
         ]
 
 
-def read_npy(path: Path, scaling: Scaling = UNSCALED) -> list[Half]:
+def read_npy(path: Path, intake: Intake) -> list[Half]:
     """[all] of an .npy file. Raises DataError."""
-    script = f"import numpy as np; np.save({_new(path, '.npy')!r}, {{}})"
+    new = str(path.with_name(f"{path.stem}-new.npy"))
+    script = f"import numpy as np; np.save({new!r}, {{}})"
     place = Place(str(path), f"np.load({str(path)!r})", script)
-    with _explained(path, "an .npy file"), open_plain(path) as file:
-        images = _read_images(place, file, os.fstat(file.fileno()).st_size, scaling)
+    with reading(path, "an .npy file"), open_plain(path) as file:
+        images = _read_images(place, file, os.fstat(file.fileno()).st_size, intake)
     return [(images, place, None)]
 
 
@@ -70,61 +69,54 @@ def _parts(path: Path, arrays: list[str]) -> dict[Part, str]:
         raise _ambiguous(path, parts["", "images"], parts[other, "images"])
     if halves:
         return parts
-    names = ", ".join(map(brief, sorted(arrays)[:6])) or "none"
-    guess = f"images=a[{arrays[0]!r}]" if arrays else ""
-    guess += f", labels=a[{arrays[1]!r}]" if len(arrays) == 2 else ""
-    script = f"a = np.load({str(path)!r}); np.savez({_new(path, '.npz')!r}, {guess})"
-    raise DataError(
-        f"{path}: expected arrays `images` [and `labels`], or x_train, y_train, x_test, y_test; "
-        f"found {names}."
-        + (_paste("This names them, if they are what they seem:", script) if guess else "")
+    likely = zip(("images", "labels"), arrays if len(arrays) == 2 else arrays[:1], strict=False)
+    guess = ", ".join(f"{what}=a[{name!r}]" for what, name in likely)
+    why = "This names them, if they are what they seem:"
+    raise mismatch(
+        path,
+        "arrays `images` [and `labels`], or x_train, y_train, x_test, y_test",
+        some(map(brief, sorted(arrays)), 6) or "none",
+        _paste(why, path, f"a = dict({guess})") if guess else "",
     )
 
 
 def _ambiguous(path: Path, one: str, other: str) -> DataError:
-    script = (
-        f"a = dict(np.load({str(path)!r})); del a[{one!r}]; np.savez({_new(path, '.npz')!r}, **a)"
-    )
-    return DataError(
-        f"{path}: expected pictures or labels in one array, found {brief(one)} and {brief(other)}."
-        + _paste("Leave one out:", script)
-    )
+    way_on = _paste("Leave one out:", path, f"del a[{one!r}]")
+    both = f"{brief(one)} and {brief(other)}"
+    return mismatch(path, "pictures or labels in one array", both, way_on)
 
 
-def _paste(why: str, script: str) -> str:
-    """A line of Python below what it is for; nothing if names make it long."""
-    return f"\n{why}\nimport numpy as np; {script}" if len(script) < 400 else ""
+def _paste(why: str, path: Path, change: str) -> str:
+    """Lines of Python below what they are for; nothing if names make them long."""
+    script = _script(path, change)
+    return f"{why}\n{script}" if len(script) < 400 else ""
 
 
-def _new(path: Path, suffix: str) -> str:
-    return str(path.with_name(f"{path.stem}-new{suffix}"))
+def _script(path: Path, change: str) -> str:
+    """Python that changes the arrays `a` of a file, and stores them in a new one."""
+    new = str(path.with_name(f"{path.stem}-new.npz"))
+    return f"import numpy as np; a = dict(np.load({str(path)!r})); {change}; np.savez({new!r}, **a)"
 
 
 def _read_half(
-    path: Path, archive: zipfile.ZipFile, parts: dict[Part, str], half: str, scaling: Scaling
+    path: Path, archive: zipfile.ZipFile, parts: dict[Part, str], half: str, intake: Intake
 ) -> Half:
-    images_place, labels_place = (
-        Place(
-            f"{path}, {name}",
-            f"a[{name!r}]",
-            f"import numpy as np; a = dict(np.load({str(path)!r})); a[{name!r}] = {{}}; "
-            f"np.savez({_new(path, '.npz')!r}, **a)",
-        )
-        for name in (parts[half, "images"], parts.get((half, "labels"), "labels"))
+    name, labels_name = parts[half, "images"], parts.get((half, "labels"), "labels")
+    place, labels_place = (
+        Place(f"{path}, {array}", f"a[{array!r}]", _script(path, f"a[{array!r}] = {{}}"))
+        for array in (name, labels_name)
     )
-    member = f"{parts[half, 'images']}.npy"
-    with _open(images_place, archive, member) as file:
-        images = _read_images(images_place, file, archive.getinfo(member).file_size, scaling)
+    with _open(place, archive, f"{name}.npy") as file:
+        size = archive.getinfo(f"{name}.npy").file_size
+        images = _read_images(place, file, size, intake)
     if (half, "labels") not in parts:
         return images, labels_place, None
-    member = f"{parts[half, 'labels']}.npy"
-    with _open(labels_place, archive, member) as file:
-        size = archive.getinfo(member).file_size
-        labels = _read_labels(labels_place, file, size, len(images))
-    return images, labels_place, labels
+    with _open(labels_place, archive, f"{labels_name}.npy") as file:
+        size = archive.getinfo(f"{labels_name}.npy").file_size
+        return images, labels_place, _read_labels(labels_place, file, size, len(images))
 
 
-def _read_images(place: Place, file: IO[bytes], size: int, scaling: Scaling) -> Bytes:
+def _read_images(place: Place, file: IO[bytes], size: int, intake: Intake) -> Bytes:
     shape, dtype, fortran = _read_header(place, file, size)
 
     def blocks() -> Iterator[NDArray[Any]]:
@@ -139,7 +131,7 @@ def _read_images(place: Place, file: IO[bytes], size: int, scaling: Scaling) -> 
             else:
                 yield np.ascontiguousarray(whole[start : start + count])
 
-    return to_images(place, shape, dtype, blocks(), scaling)
+    return to_images(place, shape, dtype, blocks(), intake)
 
 
 def _read_labels(place: Place, file: IO[bytes], size: int, count: int) -> NDArray[Any]:
@@ -151,24 +143,6 @@ def _read_labels(place: Place, file: IO[bytes], size: int, count: int) -> NDArra
             f"numbers or words, one for each of {count:,} pictures", f"{dtype}, {shape}"
         )
     return _read_array(file, shape[::-1], dtype).T if fortran else _read_array(file, shape, dtype)
-
-
-@contextmanager
-def _explained(path: Path, kind: str) -> Iterator[None]:
-    """Whatever goes wrong with a file of this kind here becomes a DataError."""
-    try:
-        yield
-    except DataError:
-        raise
-    except Damaged as damage:
-        raise DataError(f"{path}: {damage}.") from damage
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except MemoryError as error:
-        raise DataError(f"{path}: cannot be read: there is not enough memory for it") from error
-    except Exception as error:  # zipfile, zlib and the header's parser raise a dozen kinds
-        why = brief(str(error) or type(error).__name__, 100)
-        raise DataError(f"{path}: expected {kind}, found a broken one ({why}).") from error
 
 
 def _open(place: Place, archive: zipfile.ZipFile, member: str) -> IO[bytes]:

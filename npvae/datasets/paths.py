@@ -2,7 +2,6 @@
 
 In --data-dir, otherwise $NPVAE_DATA_DIR, otherwise data/ of the clone that runs or that the current
 folder is. Where there is no clone, or the first choice cannot be written: the user's cache folder.
-Keras and torchvision keep files of the same content in places of their own.
 """
 
 import os
@@ -54,21 +53,6 @@ def remains_if_done(folder: Path) -> Iterator[None]:
             for path in new:
                 path.rmdir()
         raise
-
-
-def places_of_others(name: str, folders: list[Path]) -> list[Path]:
-    """Where Keras and torchvision keep Fashion-MNIST or MNIST: folders of IDX files, or an .npz.
-
-    Of torchvision only what `root` was is unknown: a data folder of ours, data/ or the current one.
-    """
-    keras = Path(os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")) / "datasets"
-    in_torchvision = {"fashion-mnist": "FashionMNIST", "mnist": "MNIST"}[name]
-    roots = dict.fromkeys((*folders, Path("data"), Path(".")))
-    return [
-        keras / name,
-        keras / f"{name}.npz",
-        *(root / in_torchvision / "raw" for root in roots),
-    ]
 
 
 def _default_folder() -> Path:

@@ -6,7 +6,7 @@ that one error names them all.
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from npvae.core.errors import DataError
-from npvae.datasets.dataset import SIDE
+from npvae.datasets.dataset import SIDE, in_brief, mismatch, some
 from npvae.datasets.labels import NO_CLASS, Half
-from npvae.datasets.pixels import Bytes, Place, Scaling, check_levels, fit, to_bytes
+from npvae.datasets.pixels import Bytes, Intake, Place, check_levels, fit, to_bytes
 from npvae.storage.files import brief
 
 FORMATS = {
@@ -33,7 +33,7 @@ SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 _MAX_BYTES = 10_000_000  # for one picture of 28 x 28, whatever else its file holds
 _MAX_BYTES_RESIZED = 100_000_000
 
-Listing = Sequence[tuple[Path, str]]  # pictures, each with its class
+Pictures = Sequence[tuple[Path, str]]  # each with its class
 
 
 class _OtherSize(Exception):
@@ -47,42 +47,41 @@ class _OtherRange(Exception):
 class PictureReader:
     """Reads pictures, and remembers what has to be said about them."""
 
-    def __init__(
-        self, folder: Path, scaling: Scaling, skip_broken: bool, note: Callable[[str], None]
-    ) -> None:
-        self.folder, self.scaling, self.skip_broken, self.note = folder, scaling, skip_broken, note
+    def __init__(self, folder: Path, intake: Intake) -> None:
+        self.folder, self.intake = folder, intake
         self.broken: list[str] = []
         self.other_sizes: list[str] = []
         self.frames = 0  # pictures with more than one
         self.ink = self.light = 0  # of transparent pictures: sums of alpha, and of alpha * grey
 
-    def read(self, listings: Sequence[Listing]) -> list[Half]:
+    def read(self, listings: Sequence[Pictures]) -> list[Half]:
         """A half for each listing. Raises DataError, naming all pictures that are at fault."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what Pillow minds in a picture it can read
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             halves = [self._read_half(listing) for listing in listings]
+        others = f"{len(self.other_sizes):,} others: {some(self.other_sizes, 3)}"
+        broken = f"{len(self.broken):,} broken: {some(self.broken, 20)}"
         faults = []
         if self.other_sizes:
-            found = f"{len(self.other_sizes):,} others: {some(self.other_sizes, 3)}"
-            faults += [f"pictures of {SIDE} x {SIDE}, found {found}.", "--resize scales them."]
-        if self.broken and not self.skip_broken:
-            found = f"{len(self.broken):,} broken: {some(self.broken, 20)}"
-            faults += [f"sound pictures, found {found}.", "--skip-broken leaves them out."]
+            faults += [f"pictures of {SIDE} x {SIDE}, found {others}.", "--resize scales them."]
+        if self.broken and not self.intake.skip_broken:
+            faults += [f"sound pictures, found {broken}.", "--skip-broken leaves them out."]
         if faults:
             raise DataError(f"{self.folder}: expected " + "\n".join(faults))
-        if self.broken:
-            self.note(f"left out: {len(self.broken):,} broken: {some(self.broken, 20)}")
-        if self.frames:
-            self.note(f"{self.frames:,} pictures with several frames: the first is taken")
         is_dark = 2 * self.light < 255 * self.ink
-        if self.ink:
-            what = "dark ink, put on white" if is_dark else "put on black"
-            self.note(f"transparent pictures: {what}")
+        ground = "dark ink, put on white" if is_dark else "put on black"
+        for is_so, note in (
+            (self.broken, f"left out: {broken}"),
+            (self.frames, f"{self.frames:,} pictures with several frames: the first is taken"),
+            (self.ink, f"transparent pictures: {ground}"),
+        ):
+            if is_so:
+                self.intake.notes.append(note)
         read: list[Half] = []
         for (images, clear, names), listing in zip(halves, listings, strict=True):
             if not len(images):
-                raise DataError(f"{self.folder}: expected sound pictures, found none.")
+                raise mismatch(self.folder, "sound pictures", "none")
             if is_dark:
                 images += clear
             place = self._place(listing[0][0].suffix)
@@ -91,13 +90,13 @@ class PictureReader:
             read.append((images, place, None if flat else names))
         return read
 
-    def _read_half(self, listing: Listing) -> tuple[Bytes, Bytes, NDArray[Any]]:
+    def _read_half(self, listing: Pictures) -> tuple[Bytes, Bytes, NDArray[Any]]:
         """Pictures on black (n, 28, 28), what white behind them would add, and their classes."""
         images = np.empty((len(listing), SIDE, SIDE), np.uint8)
         clear = np.zeros_like(images)  # costs nothing until it is written to
         sound = np.zeros(len(images), bool)
         for k, (path, _) in enumerate(listing):
-            name = str(path.relative_to(self.folder))
+            name = in_brief(str(path.relative_to(self.folder)))
             try:
                 images[k], behind = self._read_picture(path)
                 if behind is not None:
@@ -106,24 +105,25 @@ class PictureReader:
             except _OtherRange as error:
                 raise error.args[0] from None
             except _OtherSize as error:
-                self.other_sizes.append(f"{in_brief(name)} ({error})")
+                self.other_sizes.append(f"{name} ({error})")
             except UnidentifiedImageError:
-                self.broken.append(f"{in_brief(name)} (no {', '.join(FORMATS)})")
+                self.broken.append(f"{name} (no {', '.join(FORMATS)})")
             except Exception as error:  # a broken picture may raise anything from inside Pillow
                 why = str(error) if isinstance(error, DataError) else brief(str(error), 100)
-                self.broken.append(f"{in_brief(name)} ({why})")
+                self.broken.append(f"{name} ({why})")
         names = np.array([name for _, name in listing])
         if sound.all():
             return images, clear, names
         return images[sound], clear[sound], names[sound]
 
     def _read_picture(self, path: Path) -> tuple[Bytes, Bytes | None]:
-        length, most = path.stat().st_size, _MAX_BYTES_RESIZED if self.scaling.asked else _MAX_BYTES
+        resize, length = self.intake.resize, path.stat().st_size
+        most = _MAX_BYTES_RESIZED if resize else _MAX_BYTES
         if not 0 < length <= most:  # a single chunk of a PNG may be as long as the file
             raise DataError("empty" if length == 0 else f"longer than {most:,} bytes")
         with Image.open(path, formats=tuple(FORMATS)) as file:  # reads no more than the header
             size = "{} x {}".format(*file.size)
-            if file.size != (SIDE, SIDE) and not self.scaling.asked:
+            if file.size != (SIDE, SIDE) and not resize:
                 raise _OtherSize(size)
             file.draft("RGB", (4 * SIDE, 4 * SIDE))  # a large JPEG is decoded at a fraction
             picture = ImageOps.exif_transpose(file)
@@ -142,7 +142,7 @@ class PictureReader:
             clear = 255 - fit(alpha, 0)
         self.frames += several
         if size != f"{SIDE} x {SIDE}":
-            self.scaling.sizes[size] += 1
+            self.intake.sizes[size] += 1
         return fit(grey, None if alpha is None else 0), clear
 
     def _place(self, suffix: str) -> Place:
@@ -166,14 +166,3 @@ def _grey(place: Place, picture: Image.Image) -> tuple[Image.Image, Image.Image 
     colour = picture.convert("RGBA")
     alpha = colour.getchannel("A")
     return colour.convert("L"), alpha if alpha.getextrema() != (255, 255) else None
-
-
-def in_brief(name: str) -> str:
-    """A file's name, to be shown: it may be long, or meant for the terminal."""
-    return name if name.isprintable() and len(name) <= 40 else brief(name)
-
-
-def some(names: list[str], most: int) -> str:
-    """The first names of a list, and how many follow."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

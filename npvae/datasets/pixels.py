@@ -10,7 +10,8 @@ Pictures of other sizes are scaled only where that was asked for.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from math import isqrt, prod
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from PIL import Image
 
 from npvae.core.errors import DataError
 from npvae.core.validation import ROUNDING
-from npvae.datasets.dataset import MAX_ITEMS, SIDE
+from npvae.datasets.dataset import MAX_ITEMS, SIDE, mismatch, some
 
 Bytes = NDArray[np.uint8]
 
@@ -39,26 +40,26 @@ class Place(NamedTuple):
     def fault(self, expected: str, found: str, change: str = "") -> DataError:
         """The error to be raised; `change` is the expression that converts the array `x`."""
         convert = self.script.replace("{}", change.replace("{x}", self.array))
-        way_on = f".\nThis converts it:\n{convert}" if change and self.script else ""
-        return DataError(f"{self.where}: expected {expected}, found {found}{way_on}")
+        way_on = f"This converts it:\n{convert}" if change and self.script else ""
+        return mismatch(self.where, expected, found, way_on)
 
 
-class Scaling:
-    """Whether pictures of other sizes are scaled to 28 x 28, and which of them were."""
+@dataclass
+class Intake:
+    """What the user wants to be done to pictures on the way in, and what is to be said of it."""
 
-    def __init__(self, asked: bool = False) -> None:
-        self.asked, self.sizes = asked, Counter[str]()
+    resize: bool = False  # other sizes are scaled to 28 x 28
+    invert: bool = False  # black becomes white
+    skip_broken: bool = False  # pictures that cannot be read are left out
+    report: Callable[[str], None] = lambda line: None
+    notes: list[str] = field(default_factory=list)
+    sizes: Counter[str] = field(default_factory=Counter)  # of pictures that were scaled
 
-    def __str__(self) -> str:
-        """What was done, for people; empty if nothing was."""
-        if not self.sizes:
-            return ""
-        from_some = ", ".join(size for size, _ in self.sizes.most_common(3))
-        more = ", ..." * (len(self.sizes) > 3)
-        return f"{self.sizes.total():,} scaled to {SIDE} x {SIDE} (from {from_some}{more})"
-
-
-UNSCALED = Scaling()  # no other sizes
+    def what_was_done(self) -> list[str]:
+        """In a few words each, for people."""
+        sizes = some((size for size, _ in self.sizes.most_common()), 3)
+        scaled = f"{self.sizes.total():,} scaled to {SIDE} x {SIDE} (from {sizes})"
+        return [scaled] * bool(self.sizes) + ["inverted"] * self.invert
 
 
 def block_size(shape: tuple[int, ...]) -> int:
@@ -71,7 +72,7 @@ def to_images(
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     blocks: Iterable[NDArray[Any]],
-    scaling: Scaling,
+    intake: Intake,
 ) -> Bytes:
     """Pictures (N, 28, 28) from an array of this shape and dtype, given block by block.
 
@@ -79,7 +80,7 @@ def to_images(
     """
     if dtype.kind not in "buif":
         raise place.fault("pixels as numbers", f"{dtype}")
-    height, width, channels = _layout(place, shape, scaling.asked)
+    height, width, channels = _layout(place, shape, intake.resize)
     images, start, lightest = np.empty((shape[0], SIDE, SIDE), np.uint8), 0, 0.0
     for block in blocks:
         lightest = max(lightest, float(block.max()))
@@ -92,7 +93,7 @@ def to_images(
             images[start:end] = grey
         else:
             images[start:end] = [fit(Image.fromarray(picture)) for picture in grey]
-            scaling.sizes[f"{width} x {height}"] += len(block)
+            intake.sizes[f"{width} x {height}"] += len(block)
         start = end
     if dtype.kind == "f" and 0 < lightest < 1.5 / 255:
         found = f"0 to {lightest:.3g} (divided by 255 twice?)"
@@ -136,10 +137,8 @@ def _layout(place: Place, shape: tuple[int, ...], resize: bool) -> tuple[int, in
     if len(rest) != 2 or not all(1 <= size <= MAX_SIDE for size in rest):
         raise place.fault(f"pictures (N, {SIDE}, {SIDE}) or (N, {SIDE * SIDE})", found)
     if rest != [SIDE, SIDE] and not resize:
-        raise DataError(
-            f"{place.where}: expected pictures of {SIDE} x {SIDE}, found {rest[1]} x {rest[0]}, "
-            f"{found}.\n--resize scales them."
-        )
+        found = f"{rest[1]} x {rest[0]}, {found}"
+        raise mismatch(place.where, f"pictures of {SIDE} x {SIDE}", found, "--resize scales them.")
     return rest[0], rest[1], channels
 
 

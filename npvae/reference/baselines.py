@@ -295,8 +295,9 @@ def read_images(path: Path | None) -> tuple[Bytes, Bytes | None]:
         train, test = (idx.read_images(file) for file in files)
         return train, test
     from npvae.datasets.npz_file import read_npz
+    from npvae.datasets.pixels import Intake
 
-    halves = [images for images, *_ in read_npz(path)]
+    halves = [images for images, *_ in read_npz(path, Intake())]
     return halves[0], halves[1] if len(halves) > 1 else None
 
 

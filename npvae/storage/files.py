@@ -154,7 +154,7 @@ def open_zip(file: BinaryIO) -> zipfile.ZipFile:
     return zipfile.ZipFile(file)
 
 
-def one_line(path: Path) -> str:
+def one_line(path: str | Path) -> str:
     """A path for a message: names that the user did not type may hold ends of lines."""
     return str(path).replace("\n", "\\n")
 

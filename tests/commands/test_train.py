@@ -18,7 +18,8 @@ from PIL import Image
 
 from npvae.commands import run_pictures, training_run
 from npvae.core.errors import DataError, OptionError
-from npvae.datasets import download, drawn_digits
+from npvae.datasets import drawn_digits
+from npvae.datasets.standard import STANDARD
 from npvae.evaluation import kl_per_latent, no_latent_loss, pixel_entropy
 from npvae.plots.animation import samples_in
 from npvae.plots.image_grid import reconstruction_grid
@@ -547,7 +548,8 @@ def test_without_a_network_it_draws_digits_and_says_so_in_one_line(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     nowhere = ("http://127.0.0.1:9/",)  # nobody listens there: refused at once
-    monkeypatch.setattr(download, "MIRRORS", dict.fromkeys(download.MIRRORS, nowhere))
+    for name, row in STANDARD.items():
+        monkeypatch.setitem(STANDARD, name, row._replace(mirrors=nowhere))
     monkeypatch.setenv("no_proxy", "*")
     few = drawn_digits.drawn_digits(train=200, test=60)
     monkeypatch.setattr(drawn_digits, "drawn_digits", lambda: few)

@@ -24,7 +24,8 @@ import numpy as np
 import pytest
 
 from npvae.core.errors import DataError
-from npvae.datasets import download, load_dataset, standard
+from npvae.datasets import download, load_dataset, standard_files
+from npvae.datasets.standard import FILES, STANDARD
 from npvae.runs.terminal import harmless
 from npvae.storage.files import new_temporary
 from tests.helpers import full_disk
@@ -148,8 +149,9 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     urls = (f"{server.url}/first/", f"{server.url}/second/")
-    monkeypatch.setattr(download, "MIRRORS", {"fashion-mnist": urls, "mnist": urls})
-    monkeypatch.setattr(standard, "SHA256", SUMS)
+    for name, sums in SUMS.items():
+        row = STANDARD[name]._replace(mirrors=urls, sha256=sums)
+        monkeypatch.setitem(STANDARD, name, row)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setattr(download, "CONNECT_SECONDS", 20.0)  # for machines under load
@@ -165,7 +167,7 @@ def names_in(folder: Path) -> list[str]:
 
 
 Tally = Callable[[str, str], None]
-ALL_FILES = sorted(f"{file}.gz" for file in standard.FILES)
+ALL_FILES = sorted(f"{file}.gz" for file in FILES)
 FAULTS = {
     "403": "HTTP 403 Forbidden",
     "404": "HTTP 404 Not Found",
@@ -205,13 +207,14 @@ def set_fault(
     if fault in ("stalled", "drips"):
         monkeypatch.setattr(download, "STALL_SECONDS", seconds)
     if fault == "endless":
-        monkeypatch.setattr(standard, "_MAX_DOWNLOAD", 100_000)
+        monkeypatch.setattr(standard_files, "_MAX_DOWNLOAD", 100_000)
     if fault == "refused":
         urls = [f"{server.url}/{folder}/" for folder in ("first", "second")]
         for index, folder in enumerate(("first", "second")):
             if folder in folders:
                 urls[index] = f"http://127.0.0.1:1/{folder}/"
-        monkeypatch.setattr(download, "MIRRORS", {"fashion-mnist": tuple(urls)})
+        row = STANDARD["fashion-mnist"]._replace(mirrors=tuple(urls))
+        monkeypatch.setitem(STANDARD, "fashion-mnist", row)
 
 
 def test_downloads_verifies_and_keeps(mirror: Mirror, tmp_path: Path) -> None:
@@ -359,8 +362,9 @@ def test_an_answer_that_comes_too_late_is_hung_up_on(monkeypatch: pytest.MonkeyP
 
 
 def test_time_limits_as_shipped() -> None:
-    assert all(len(urls) * download.CONNECT_SECONDS <= 5 for urls in download.MIRRORS.values())
-    assert all(url.startswith("https://") for urls in download.MIRRORS.values() for url in urls)
+    for about in STANDARD.values():
+        assert len(about.mirrors) * download.CONNECT_SECONDS <= 5
+        assert all(url.startswith("https://") for url in about.mirrors)
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.3])
@@ -369,7 +373,7 @@ def test_a_mirror_that_goes_on_and_on_runs_into_the_limit(
 ) -> None:
     mirror.faults = {"first": "drips", "second": "endless"}
     monkeypatch.setattr(download, "FILE_SECONDS", seconds)
-    monkeypatch.setattr(standard, "_MAX_DOWNLOAD", 10**12)
+    monkeypatch.setattr(standard_files, "_MAX_DOWNLOAD", 10**12)
     started = time.monotonic()
     with pytest.raises(DataError) as error:
         load_dataset("fashion-mnist", tmp_path)
@@ -428,9 +432,10 @@ def test_leftovers_of_a_killed_download_are_removed(mirror: Mirror, tmp_path: Pa
 
 CHILD = """
 import sys
-from npvae.datasets import download, load_dataset, standard
-standard.SHA256 = {"fashion-mnist": tuple(sys.argv[3:])}
-download.MIRRORS = {"fashion-mnist": (sys.argv[1],)}
+from npvae.datasets import download, load_dataset
+from npvae.datasets.standard import STANDARD
+changed = {"mirrors": (sys.argv[1],), "sha256": tuple(sys.argv[3:])}
+STANDARD["fashion-mnist"] = STANDARD["fashion-mnist"]._replace(**changed)
 download.CONNECT_SECONDS = 20
 train, test = load_dataset("fashion-mnist", sys.argv[2])
 print(len(train), len(test))

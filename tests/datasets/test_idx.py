@@ -104,13 +104,6 @@ def test_no_more_is_allocated_than_all_pictures_need(tmp_path: Path) -> None:
         read_any(path)
 
 
-def test_label_above_nine(tmp_path: Path) -> None:
-    path = tmp_path / "labels"
-    path.write_bytes(idx_bytes(np.array([3, 10], np.uint8)))
-    with pytest.raises(DataError, match="labels from 0 to 9, found label 10 at index 1"):
-        read_labels(path)
-
-
 def test_bytes_after_the_gzip_stream(tmp_path: Path) -> None:
     path = tmp_path / "images.gz"
     for tail in (b"x", gzip.compress(b""), gzip.compress(b"more")):

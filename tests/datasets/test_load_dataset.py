@@ -3,6 +3,8 @@
 import gzip
 import hashlib
 import os
+import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +13,10 @@ import numpy as np
 import pytest
 
 from npvae.core.errors import DataError
-from npvae.datasets import DATASETS, download, drawn_digits, load_dataset, paths, standard
+from npvae.datasets import DATASETS, drawn_digits, load_dataset, paths, standard
 from npvae.datasets.dataset import Dataset
 from tests.datasets.own import idx_bytes, save_pictures
+from tests.helpers import ROOT, environment, run
 
 RNG = np.random.default_rng(6)
 
@@ -32,13 +35,12 @@ SETS = {"fashion-mnist": small_set(), "mnist": small_set()}
 @pytest.fixture(autouse=True)
 def small_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small files stand in for the published ones; no network, and nobody's own folders."""
-    sums = {
-        name: tuple(hashlib.sha256(content).hexdigest() for content in files.values())
-        for name, files in SETS.items()
-    }
-    monkeypatch.setattr(standard, "SHA256", sums)
-    refusing = dict.fromkeys(SETS, ("http://127.0.0.1:1/a/", "http://127.0.0.1:1/b/"))
-    monkeypatch.setattr(download, "MIRRORS", refusing)
+    for name, files in SETS.items():
+        row = standard.STANDARD[name]._replace(
+            sha256=tuple(hashlib.sha256(content).hexdigest() for content in files.values()),
+            mirrors=("http://127.0.0.1:1/a/", "http://127.0.0.1:1/b/"),
+        )
+        monkeypatch.setitem(standard.STANDARD, name, row)
     monkeypatch.setattr(paths, "_default_folder", lambda: tmp_path / "default")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
@@ -323,6 +325,40 @@ def test_a_folder_without_the_right_to_write(
 
 def test_the_home_of_a_user_who_does_not_exist(tmp_path: Path) -> None:
     assert paths.data_folders("~nobody-of-that-name/data")[0] == Path("~nobody-of-that-name/data")
+
+
+ROW = """STANDARD = {{
+    "kmnist": Standard(
+        title="KMNIST",
+        class_names=tuple("okstnhmyrw"),
+        mirrors=("http://127.0.0.1:1/",),
+        sha256={sums},
+        torchvision="KMNIST",
+    ),"""
+USE = """
+from npvae.commands.cli import Parser
+from npvae.datasets import load_dataset
+for name in ("kmnist", "K_MNIST"):
+    train, test = load_dataset(name, "data")
+    print(train.name, train.class_names[0], len(train), len(test), train.source)
+parser = Parser("", "")
+parser.add_data()
+print("kmnist" in parser.format_help())
+load_dataset("kmnist", "nowhere")
+"""
+
+
+def test_a_standard_dataset_is_added_by_one_row(tmp_path: Path) -> None:
+    """To a copy of the package, as a student would."""
+    shutil.copytree(ROOT / "npvae", tmp_path / "npvae")
+    files = SETS["mnist"]
+    sums = tuple(hashlib.sha256(content).hexdigest() for content in files.values())
+    table = tmp_path / "npvae" / "datasets" / "standard.py"
+    table.write_text(table.read_text().replace("STANDARD = {", ROW.format(sums=sums)))
+    put(tmp_path / "data" / "kmnist", "mnist")
+    done = run([sys.executable, "-c", USE], cwd=tmp_path, env={**environment(), "PYTHONPATH": "."})
+    assert done.stdout.splitlines() == [*2 * ["kmnist o 7 4 read from data/kmnist"], "True"]
+    assert "KMNIST is not in nowhere/kmnist and cannot be downloaded" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "mnist"])

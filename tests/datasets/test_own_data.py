@@ -225,7 +225,7 @@ def test_tables_that_are_refused(tmp_path: Path) -> None:
         path.write_text("\n".join(change))
         assert words in refused(path)
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress("\n".join(rows).encode())[:-9])
-    assert "cannot be read" in refused(tmp_path / "a.csv.gz")
+    assert "found a broken one" in refused(tmp_path / "a.csv.gz")
 
 
 def test_a_table_of_0_and_1_is_refused_with_the_line_that_converts_it(tmp_path: Path) -> None:
