@@ -20,7 +20,8 @@ from npvae.plots.animation import chosen_epochs, gif, of_samples
 from npvae.plots.image_grid import reconstruction_grid
 from npvae.plots.loss_curves import loss_curve
 from npvae.plots.report import Report, report_page
-from npvae.plots.samples import model_name, prior
+from npvae.plots.request import Request, model_name
+from npvae.plots.samples import prior
 from npvae.runs import terminal
 from npvae.runs.messages import Bounds, next_commands
 from npvae.runs.run_directory import Run
@@ -93,7 +94,8 @@ class RunPictures:
 def save_pictures(run: Run, epoch: int, vae: VAE, test_set: Dataset, settings: Settings) -> None:
     """100 draws from the prior, the same z in every epoch; 50 test images and their x_hat at mu."""
     name = model_name(test_set.title, vae.latent_dim, epoch)
-    samples = prior(vae, generator(settings.seed, Stream.SAMPLES), 100, 3, name)
+    rng = generator(settings.seed, Stream.SAMPLES)
+    samples = prior(Request(vae, name, 100, 3, rng))
     run.picture(f"images/sampled_epoch{epoch}.png", samples)
     originals = test_set.images[:50]
     c = vae.classes(test_set.labels[:50])
