@@ -33,6 +33,7 @@ from npvae.evaluation import (
 from npvae.gradcheck_vae import check_parts
 from npvae.latent_space import encode_all
 from npvae.optimizers import Adam
+from npvae.plots.request import Request
 from npvae.plots.samples import reconstruct, styles
 from npvae.runs.fit import Examples, Job, train, train_validation_split
 from npvae.runs.mpi import Ranks
@@ -401,14 +402,15 @@ def test_styles_are_one_z_in_each_class(monkeypatch: pytest.MonkeyPatch) -> None
     grid = "npvae.plots.samples.image_grid"
     monkeypatch.setattr(grid, lambda rows, *rest, **_: drawn.append((rows, *rest)))
     vae = VAE(784, (8,), 3, rng=0, num_classes=10)
-    styles(vae, TRAIN, np.random.default_rng(5), 4, 1, "m")
+    request = Request(vae, "m", 4, 1, np.random.default_rng(5), lambda: (TRAIN, TEST))
+    styles(request)
     (rows, _, columns, *_) = drawn.pop()
     assert columns == list("0123456789")
     z = vae.noise(4, 5)
     for row in range(4):
         for label in range(10):
             np.testing.assert_allclose(rows[row][label], vae.decode(z[[row]], label)[0], atol=1e-6)
-    reconstruct(vae, TEST, "test", [2], 1, "m", "7")
+    reconstruct(request, [2], "7")
     (((_, as_seven),), _, pair, *_) = drawn.pop()
     mu, _ = vae.encode(TEST.images[[2]] / 255, TEST.labels[[2]])
     np.testing.assert_allclose(as_seven, vae.decode(mu, 7)[0], atol=1e-6)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from npvae.commands.new_file import save_new
 from npvae.core.errors import CheckpointError
 from npvae.core.parameters import Array
 from npvae.datasets.dataset import SIDE
@@ -18,7 +19,7 @@ from npvae.model import VAE
 from npvae.plots.image_grid import png, to_uint8
 from npvae.plots.report import ComparedRun, comparison_page
 from npvae.runs.run_directory import find_checkpoint
-from npvae.runs.trained_model import TrainedModel, save_new
+from npvae.runs.trained_model import TrainedModel
 from npvae.settings import OWN_DATA, Settings, option, spelled
 
 SAMPLES = 12  # in a row of the picture

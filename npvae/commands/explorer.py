@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npvae.commands import cli
+from npvae.commands.model_options import asked_models
 from npvae.core.errors import OptionError, OutputError
 from npvae.fast import stands_for
 from npvae.plots.explorer import ModelOnPage, explorer_page, knows
-from npvae.runs.terminal import show, show_note
+from npvae.runs.terminal import show
 from npvae.runs.trained_model import TrainedModel
 from npvae.storage.files import open_plain
 from npvae.storage.files import write as write_file
@@ -29,22 +29,17 @@ if TYPE_CHECKING:
 
 def write_explorer(options: argparse.Namespace) -> None:
     """Write the page with the models of `options.checkpoint`, and say where it is."""
-    say, report = (lambda line: None, None) if options.quiet else (show, show_note)
-    own_data = cli.own_data(options)
-    models = [
-        TrainedModel(path, options.dataset, options.data_dir, report, own_data)
-        for path in options.checkpoint or [None]
-    ]
+    models = asked_models(options, options.quiet)
     for model in models:
-        say(f"model    {model.path} ({model.name})")
+        model.report(f"model    {model.path} ({model.name})")
         if not knows(model.vae.activation):
             raise OptionError(
                 f"the page cannot compute the activation {model.vae.activation}, which "
                 f"{model.path} was trained with.\n"
                 "Add its line to ACTIVATIONS in npvae/plots/explorer/model.js."
             )
-    if report and (changed := stands_for.difference()):
-        report(f"note: {changed}. The page computes what the engine does.")
+    if changed := stands_for.difference():
+        models[0].report(f"note: {changed}. The page computes what the engine does.")
     differences = what_differs(models)
     on_page = [
         ModelOnPage(model.vae, full_name(model, difference), difference)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from npvae.commands import cli
+from npvae.commands.new_file import save_picture
 from npvae.core.errors import OptionError
 
 if TYPE_CHECKING:
@@ -109,16 +109,14 @@ def network(checkpoint: str | None, seed: int, quiet: bool) -> list[Check]:
 
 def step_sizes(seed: int, out: str) -> int:
     """The table and the picture of the error against the step size."""
-    from npvae.plots.image_grid import png
     from npvae.plots.step_sizes import step_size_plot
     from npvae.reference.step_sizes import study, table
     from npvae.runs.terminal import show
-    from npvae.runs.trained_model import save_new
 
     found = study(seed)
     print(table(found))
     picture = step_size_plot(found.steps, found.errors, found.truncation, found.rounding)
-    path = save_new(png(picture), Path(out), "step-sizes", ".png")
+    path = save_picture(picture, out, "step-sizes")
     show(f"\npicture  {path}")
     return 0
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from npvae.commands import cli
+from npvae.commands.new_file import save_picture
 from npvae.core.errors import OptionError, OutputError
 from npvae.runs.terminal import command, show, show_note
 from npvae.storage.files import write
@@ -156,9 +157,8 @@ def train(options: Namespace) -> int:
     from npvae.lab.report import report
     from npvae.lab.tasks import tasks
     from npvae.lab.training import side_by_side, trained
-    from npvae.plots.image_grid import png
-    from npvae.plots.samples import model_name, prior
-    from npvae.runs.trained_model import save_new
+    from npvae.plots.request import Request, model_name
+    from npvae.plots.samples import prior
     from npvae.settings import Settings
 
     path = sheet_path(options)
@@ -190,8 +190,8 @@ def train(options: Namespace) -> int:
         show_note("The two differ by more than rounding. Does a function of the sheet round?")
     loss = average_loss(vae, test.images, generator(options.seed, Stream.TESTING, settings.epochs))
     title = f"your own gradients: {model_name(data.title, vae.latent_dim, settings.epochs)}"
-    picture = prior(vae, generator(options.seed, Stream.SAMPLES), 50, 3, title)
-    saved = save_new(png(picture), Path(options.out or "."), "my-samples", ".png")
+    picture = prior(Request(vae, title, 50, 3, generator(options.seed, Stream.SAMPLES)))
+    saved = save_picture(picture, options.out or ".", "my-samples")
     show(f"test loss {loss.total:.2f} nats per image = bce {loss.bce:.2f} + kl {loss.kl:.2f}")
     show(f"Your own gradients drew these: {saved}")
     show_note(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import get_close_matches
-from pathlib import Path
 
 from npvae.commands import cli
+from npvae.commands.new_file import save_picture
 
 EXAMPLES = """examples:
   python scripts/mistakes.py
@@ -59,8 +59,6 @@ def main(arguments: Sequence[str]) -> int:
         return 0
 
     from npvae.datasets import load_dataset
-    from npvae.plots.image_grid import png
-    from npvae.runs.trained_model import save_new
     from npvae.settings import Settings
 
     say = None if options.quiet else show_note
@@ -76,6 +74,6 @@ def main(arguments: Sequence[str]) -> int:
     if not options.quiet:
         show(f"{report.explained(mistake)}\n")
     text, picture = report.side_by_side(mistake, images, test.images, settings)
-    path = save_new(png(picture), Path(options.out or "."), f"mistake-{mistake.name}", ".png")
+    path = save_picture(picture, options.out or ".", f"mistake-{mistake.name}")
     show(f"{text}\nsamples of both: {path}")
     return 0

@@ -19,7 +19,8 @@ from npvae.plots.animation import chosen_epochs, gif, of_samples
 from npvae.plots.image_grid import reconstruction_grid
 from npvae.plots.loss_curves import loss_curve
 from npvae.plots.report import Report, report_page
-from npvae.plots.samples import model_name, prior
+from npvae.plots.request import Request, model_name
+from npvae.plots.samples import prior
 
 KL_IMAGES = 500  # test images over which the page's KL per latent is averaged
 LOOKS = 5.0  # seconds between two looks at loss.png while training goes on
@@ -84,7 +85,7 @@ def save_pictures(job: RunJob, epoch: int) -> None:
     """100 draws from the prior, the same z in every epoch; 50 test images and their x_hat at mu."""
     run, vae, test_set = job.run, job.vae, job.test
     name = model_name(test_set.title, vae.latent_dim, epoch)
-    samples = prior(vae, generator(job.settings.seed, Stream.SAMPLES), 100, 3, name)
+    samples = prior(Request(vae, name, 100, 3, generator(job.settings.seed, Stream.SAMPLES)))
     run.picture(f"images/sampled_epoch{epoch}.png", samples)
     originals = test_set.images[:50]
     c = vae.classes(test_set.labels[:50])

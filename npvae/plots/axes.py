@@ -1,15 +1,16 @@
 """How does one draw axes, text and smooth curves with Pillow?
 
-A `Panel` is a rectangle of the picture that shows a part of the plane. `draw_axes` draws its grid,
-ticks and labels; `write` puts text into the picture. Text and frames are drawn at their own size.
-Curves and dots are drawn larger and then averaged down, which makes their edges smooth. Equal input
-gives equal pixels on every machine. The pictures: `image_grid.py`, `loss_curves.py` and
-`latent_scatter.py`.
+A `Panel` is a rectangle of the picture that shows a part of the plane, between two `Axis`.
+`draw_axes` draws its grid, ticks and labels; `curve` a line in it; `write` puts text into the
+picture. Text and frames are drawn at their own size. Curves and dots are drawn larger and then
+averaged down, which makes their edges smooth. Equal input gives equal pixels on every machine.
+The pictures: `image_grid.py`, `loss_curves.py`, `latent_scatter.py` and `latent_ellipses.py`.
 """
 
 import math
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,11 +19,32 @@ from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 Color = tuple[int, int, int]
-Range = tuple[float, float]
+Values = NDArray[np.float64]
 
 INK, FAINT, GRID, WHITE = (51, 51, 51), (105, 105, 105), (226, 226, 226), (255, 255, 255)
+BLUE, VERMILION = (0, 114, 178), (213, 94, 0)  # from Okabe and Ito: different to every eye
 SMALL, MEDIUM, LARGE = 17, 20, 24  # font sizes, in pixels like all lengths here
 MARGIN = 24  # white on all sides
+FINE = 3  # curves and their dots are drawn this many times larger
+
+
+class Axis(NamedTuple):
+    """The numbers that an axis shows, from left to right or upwards, its ticks and its name."""
+
+    low: float
+    high: float
+    ticks: Values
+    name: str = ""
+    labels: Sequence[str] = ()  # of the ticks, where they are not the numbers themselves
+
+    @classmethod
+    def around(cls, middle: float, half: float, name: str = "", at_most: int = 8) -> "Axis":
+        """From middle - half to middle + half, with round ticks."""
+        low, high = middle - half, middle + half
+        return cls(low, high, nice_ticks(low, high, at_most), name)
+
+    def texts(self) -> Sequence[str]:
+        return self.labels or tick_labels(self.ticks)
 
 
 class Panel(NamedTuple):
@@ -32,79 +54,107 @@ class Panel(NamedTuple):
     top: int
     width: int
     height: int
-    x_range: Range
-    x_ticks: NDArray[np.float64]
-    y_range: Range
-    y_ticks: NDArray[np.float64]
-    x_labels: Sequence[str] = ()  # of the ticks, where they are not the numbers themselves
+    x: Axis
+    y: Axis
 
-    def place(self, x: ArrayLike, y: ArrayLike) -> NDArray[np.float64]:
+    @classmethod
+    def within(cls, left: int, top: int, width: int, height: int, x: Axis, y: Axis) -> "Panel":
+        """The panel of a box that has room for the tick labels of the y axis as well."""
+        room = largest(y.texts(), SMALL)[0] + 10
+        return cls(left + room, top, width - room, height, x, y)
+
+    @classmethod
+    def square(cls, left: int, top: int, side: int, x: Axis, y: Axis) -> "Panel":
+        """A square with the tick labels of the y axis on its left."""
+        return cls.within(left, top, 0, side, x, y)._replace(width=side)
+
+    @property
+    def right(self) -> int:
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> int:
+        return self.top + self.height
+
+    def place(self, x: ArrayLike, y: ArrayLike) -> Values:
         """The points (x, y) in pixels from the panel's upper left corner: (N, 2)."""
-        across = (np.asarray(x) - self.x_range[0]) / (self.x_range[1] - self.x_range[0])
-        down = (self.y_range[1] - np.asarray(y)) / (self.y_range[1] - self.y_range[0])
-        places: NDArray[np.float64] = np.stack(
+        across = (np.asarray(x) - self.x.low) / (self.x.high - self.x.low)
+        down = (self.y.high - np.asarray(y)) / (self.y.high - self.y.low)
+        places: Values = np.stack(
             np.broadcast_arrays(self.width * across, self.height * down), axis=-1
         )
         return places.clip(-1e5, 1e5)  # Pillow draws no further
 
 
-def panel_in(
-    left: int,
-    top: int,
-    right: int,
-    bottom: int,
-    x_range: Range,
-    x_ticks: NDArray[np.float64],
-    y_range: Range,
-    y_ticks: NDArray[np.float64],
-) -> Panel:
-    """The panel of a box that has room for the tick labels of the y axis as well."""
-    left += largest(tick_labels(y_ticks), SMALL)[0] + 10
-    return Panel(left, top, right - left, bottom - top, x_range, x_ticks, y_range, y_ticks)
+def figure(width: int, height: int, title: str) -> Image.Image:
+    """A white picture with a title."""
+    picture = Image.new("RGB", (width, height), WHITE)
+    write(picture, (MARGIN, MARGIN), title, LARGE)
+    return picture
 
 
-def draw_axes(picture: Image.Image, panel: Panel, x_label: str, y_label: str) -> None:
-    """Grid lines, tick labels and axis labels: x below at the right, y above the panel."""
+def draw_axes(picture: Image.Image, panel: Panel) -> None:
+    """Grid lines, tick labels and names: that of x below at the right, of y above the panel."""
     draw = ImageDraw.Draw(picture)
-    right, bottom = panel.left + panel.width, panel.top + panel.height
-    x_places = panel.left + panel.place(panel.x_ticks, panel.y_range[0])[:, 0]
-    y_places = panel.top + panel.place(panel.x_range[0], panel.y_ticks)[:, 1]
-    x_labels = panel.x_labels or tick_labels(panel.x_ticks)
-    for x, label in zip(np.rint(x_places), x_labels, strict=True):
-        draw.line((x, panel.top, x, bottom), fill=GRID)
+    left, top, right, bottom = panel.left, panel.top, panel.right, panel.bottom
+    x_places = left + panel.place(panel.x.ticks, panel.y.high)[:, 0]
+    y_places = top + panel.place(panel.x.low, panel.y.ticks)[:, 1]
+    for x, label in zip(np.rint(x_places), panel.x.texts(), strict=True):
+        draw.line((x, top, x, bottom), fill=GRID)
         write(picture, (x, bottom + 7), label, SMALL, "ma")
-    for y, label in zip(np.rint(y_places), tick_labels(panel.y_ticks), strict=True):
-        draw.line((panel.left, y, right, y), fill=GRID)
-        write(picture, (panel.left - 9, y), label, SMALL, "rm")
-    draw.line((panel.left, panel.top, panel.left, bottom, right, bottom), fill=FAINT)
-    write(picture, (panel.left, panel.top - 8), y_label, SMALL, "ld", FAINT)
-    write(picture, (right, bottom + 29), x_label, SMALL, "ra", FAINT)
+    for y, label in zip(np.rint(y_places), panel.y.texts(), strict=True):
+        draw.line((left, y, right, y), fill=GRID)
+        write(picture, (left - 9, y), label, SMALL, "rm")
+    draw.line((left, top, left, bottom, right, bottom), fill=FAINT)
+    write(picture, (left, top - 8), panel.y.name, SMALL, "ld", FAINT)
+    write(picture, (right, bottom + 29), panel.x.name, SMALL, "ra", FAINT)
 
 
-def nice_ticks(
-    low: float, high: float, at_most: int, least_step: float = 0.0
-) -> NDArray[np.float64]:
+def curve(
+    picture: Image.Image, panel: Panel, x: Values, y: Values, color: Color, dot: float = 0
+) -> None:
+    """A line through the finite values, cut at the frame, with dots of this radius.
+
+    A value between two that are not finite has a dot in any case.
+    """
+    mask = Image.new("L", (FINE * panel.width, FINE * panel.height))
+    draw = ImageDraw.Draw(mask)
+    finite = np.isfinite(y)
+    places = FINE * panel.place(x, np.where(finite, np.clip(y, -1e12, 1e12), 0.0))  # (N, 2)
+    for run in np.split(np.arange(len(x)), np.flatnonzero(~finite)):
+        points = [(float(px), float(py)) for px, py in places[run[finite[run]]]]
+        radius = dot or (3.5 if len(points) == 1 else 0)
+        if len(points) > 1:
+            draw.line(points, fill=255, width=2 * FINE, joint="curve")
+        for point in points if radius else []:
+            draw.ellipse(around(point, radius * FINE), fill=255)
+    picture.paste(color, (panel.left, panel.top), mask.reduce(FINE))
+
+
+@contextmanager
+def enlarged(picture: Image.Image, panel: Panel, times: int) -> Iterator[Image.Image]:
+    """The panel, so many times larger, to draw on; then it is averaged down and put back."""
+    box = (panel.left, panel.top, panel.right, panel.bottom)
+    size = times * panel.width, times * panel.height
+    canvas = picture.crop(box).resize(size, Image.Resampling.NEAREST)
+    yield canvas
+    picture.paste(canvas.reduce(times), box)
+
+
+def nice_ticks(low: float, high: float, at_most: int) -> Values:
     """The multiples within [low, high] of the finest step 1, 2 or 5 * 10^k that gives few ticks."""
-    finest = max((high - low) / at_most, least_step, 1e-300)
+    finest = max((high - low) / at_most, 1e-300)
     power = 10.0 ** math.floor(math.log10(finest))
     step = next(m * power for m in (1, 2, 5, 10, 20) if m * power >= finest * (1 - 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return step * np.arange(first, last + 1, dtype=np.float64)
 
 
-def tick_labels(ticks: NDArray[np.float64]) -> list[str]:
+def tick_labels(ticks: Values) -> list[str]:
     """The ticks as text, all with the decimals that their step needs."""
     step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     return [f"{tick:.{decimals}f}" if 1e-6 < step < 1e6 else f"{tick:.4g}" for tick in ticks]
-
-
-def widened(low: float, high: float) -> Range:
-    """The range with a small margin on both sides, and some width if it has none."""
-    air = 0.04 * (high - low)
-    if air <= 1e-9 * max(abs(low), abs(high)):
-        air = max(0.05 * abs(low), 0.5)
-    return float(low - air), float(high + air)
 
 
 def around(center: tuple[float, float], radius: float) -> tuple[float, float, float, float]:
@@ -141,8 +191,7 @@ def write(
 
     `halo` pixels of white around the letters keep them readable on top of dots.
     """
-    fill = color if picture.mode == "RGB" else color[0]  # the greys: all three are equal
-    white = WHITE if picture.mode == "RGB" else WHITE[0]
+    fill, white = (color, WHITE) if picture.mode == "RGB" else (color[0], WHITE[0])  # all grey
     ImageDraw.Draw(picture).text(
         at, drawable(words), fill, _font(size), anchor, stroke_width=halo, stroke_fill=white
     )

@@ -9,6 +9,7 @@ above their reconstructions. `save_png` writes a picture. The text is drawn by `
 import io
 import os
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ NOT_WRITTEN = (
 )
 TOLERANCE = 1e-6  # how far rounding may carry a probability out of [0, 1]
 GAP = 4  # pixels between neighbouring images
-BAND_GAP = 16  # pixels between bands of rows
+BAND_GAP = 16  # pixels: an empty row, between bands of rows
 LINE = SMALL + 4  # pixels from one line of a label to the next
 ZLIB_RLE = 3  # zlib's strategy for runs: for enlarged pixels as small as the default, and faster
 
@@ -54,19 +55,17 @@ def image_grid(
     column_labels: Sequence[str] = (),
     scale: int = 3,
     title: str = "",
-    caption: str = "",
     gap: int = GAP,
-    band: int = 0,
-    marks: Sequence[float] = (),
+    marks: Sequence[float] | NDArray[Any] = (),
 ) -> Image.Image:
     """A grey picture of images in rows, with labels beside the rows and above the columns.
 
     A row is a list or an array of images, each (28, 28) or (784,), uint8 or floats in [0, 1]. Each
     pixel becomes a block of scale x scale. Neighbours are `gap` pixels apart, or more where a label
-    needs the room. With `band` > 0, every `band` rows belong together and the next ones stand
-    further below. A short row ends in white. A column label may have several lines. The title and
-    the smaller caption below it stand above the grid, which ends MARGIN above the lower edge.
-    `marks` are positions among the columns, one per row: a small triangle stands below each.
+    needs the room. A short row ends in white; an empty one is a narrow space. A column label may
+    have several lines. The title stands above, and what follows its first line in smaller letters.
+    The grid ends MARGIN above the lower edge. `marks` are positions among the columns, one per row:
+    a small triangle stands below each.
     Raises ValueError for no image, pixels outside [0, 1], or labels that do not fit the grid.
     """
     columns = max((len(row) for row in rows), default=0)
@@ -78,6 +77,7 @@ def image_grid(
             f" for {len(rows)} rows and {columns} columns"
         )
     side = SIDE * scale
+    title, _, caption = title.partition("\n")
     headings = [label.split("\n") for label in column_labels]
     lines = [line for heading in headings for line in heading]
     pitch = max(side, largest(lines, SMALL)[0] + 8 if lines else 0) + gap
@@ -86,11 +86,11 @@ def image_grid(
     top = caption_top + (SMALL + 15 if caption else 4 if title else 0)
     top += max(map(len, headings), default=0) * LINE + (4 if lines else 0)
     lefts = [left + (pitch - gap - side) // 2 + k * pitch for k in range(columns)]
-    bands = [k // band if band else 0 for k in range(len(rows))]
-    tops = [top + k * (side + gap) + bands[k] * BAND_GAP for k in range(len(rows))]
+    heights = [side + gap if len(row) else BAND_GAP for row in rows]
+    *tops, end = accumulate(heights, initial=top)
     words = max(largest([title], MEDIUM)[0], largest([caption], SMALL)[0])
     width = max(left + columns * pitch - gap, MARGIN + words) + MARGIN
-    pixels = np.full((tops[-1] + side + MARGIN, width), 255, np.uint8)
+    pixels = np.full((end - gap + MARGIN, width), 255, np.uint8)
     for y, row in zip(tops, rows, strict=True):
         blocks = _squares(row).repeat(scale, axis=1).repeat(scale, axis=2) if len(row) else ()
         for x, block in zip(lefts, blocks, strict=False):
@@ -126,10 +126,11 @@ def reconstruction_grid(
     """
     if len(originals) != len(x_hat):
         raise ValueError(f"{len(originals)} originals but {len(x_hat)} reconstructions")
-    pairs = zip(in_rows(originals, columns), in_rows(x_hat, columns), strict=True)
-    rows = [row for pair in pairs for row in pair]
-    labels = ["original", "x_hat"] * (len(rows) // 2)
-    return image_grid(rows, labels, (), scale, title, gap=GAP // 2, band=2)
+    rows: list[NDArray[Any]] = []
+    for above, below in zip(in_rows(originals, columns), in_rows(x_hat, columns), strict=True):
+        rows += [above, below, above[:0]]  # the last is a space between two bands
+    labels = ["original", "reconstruction", ""] * (len(rows) // 3)
+    return image_grid(rows[:-1], labels[:-1], (), scale, title, GAP // 2)
 
 
 def stacked(pictures: Sequence[Image.Image]) -> Image.Image:

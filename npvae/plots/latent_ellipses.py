@@ -23,12 +23,12 @@ from npvae.plots.axes import (
     MEDIUM,
     SMALL,
     WHITE,
+    Axis,
     Color,
     Panel,
     around,
     draw_axes,
-    nice_ticks,
-    panel_in,
+    enlarged,
     write,
 )
 from npvae.plots.latent_scatter import class_colors
@@ -73,12 +73,11 @@ def ellipses(panels: Sequence[Posteriors], class_names: Sequence[str]) -> Image.
     reaches = [reach(shown) for shown in panels]
     for k, shown in enumerate(panels):
         half = max(other for other in reaches if other < 4 * reaches[k])
-        span, ticks = (-half, half), nice_ticks(-half, half, 6)
-        panel = panel_in(MARGIN + k * pitch, top, 0, bottom, span, ticks, span, ticks)
-        panel = panel._replace(width=SIDE)
+        axes = Axis.around(0, half, "z0", 6), Axis.around(0, half, "", 6)
+        panel = Panel.square(MARGIN + k * pitch, top, SIDE, *axes)
         write(picture, (panel.left, MARGIN), shown.title, LARGE)
         write(picture, (panel.left, MARGIN + 34), shown.note, MEDIUM, color=FAINT)
-        draw_axes(picture, panel, "z0", "")
+        draw_axes(picture, panel)
         write(picture, (panel.left + 8, panel.top + 6), "z1", SMALL, color=FAINT)
         _draw(picture, panel, shown, [colors[label] for label in shown.labels])
     words = "Ellipse: q(z | x) of one image. Circle: the prior. Both at two standard deviations."
@@ -93,20 +92,15 @@ def ellipses(panels: Sequence[Posteriors], class_names: Sequence[str]) -> Image.
 
 def _draw(picture: Image.Image, panel: Panel, shown: Posteriors, colors: Sequence[Color]) -> None:
     """The ellipses in random order, half transparent, and the circle of the prior above them."""
-    box = (panel.left, panel.top, panel.left + panel.width, panel.top + panel.height)
-    size = FINER * panel.width, FINER * panel.height
-    canvas = picture.crop(box).resize(size, Image.Resampling.NEAREST)
-    scale = (
-        FINER * panel.width / (panel.x_range[1] - panel.x_range[0])
-    )  # pixels of the canvas per unit of z
+    scale = FINER * panel.width / (panel.x.high - panel.x.low)  # pixels of the canvas per unit of z
     centers = np.rint(FINER * panel.place(shown.mu[:, 0], shown.mu[:, 1])).astype(int)
     radii = np.rint(np.maximum(scale * DEVIATIONS * shown.sigma, FINER * LEAST)).astype(int)
-    for k in np.random.default_rng(0).permutation(len(centers)):
-        (x, y), (x_radius, y_radius) = map(int, centers[k]), map(int, radii[k])
-        mask = Image.new("L", (2 * x_radius + 1, 2 * y_radius + 1))
-        whole = (0, 0, mask.width - 1, mask.height - 1)
-        ImageDraw.Draw(mask).ellipse(whole, fill=90, outline=255, width=FINER)
-        canvas.paste(colors[k], (x - x_radius, y - y_radius), mask)
-    circle = around((size[0] / 2, size[1] / 2), scale * DEVIATIONS)
-    ImageDraw.Draw(canvas).ellipse(circle, outline=INK, width=2 * FINER)
-    picture.paste(canvas.reduce(FINER), box)
+    with enlarged(picture, panel, FINER) as canvas:
+        for k in np.random.default_rng(0).permutation(len(centers)):
+            (x, y), (x_radius, y_radius) = map(int, centers[k]), map(int, radii[k])
+            mask = Image.new("L", (2 * x_radius + 1, 2 * y_radius + 1))
+            whole = (0, 0, mask.width - 1, mask.height - 1)
+            ImageDraw.Draw(mask).ellipse(whole, fill=90, outline=255, width=FINER)
+            canvas.paste(colors[k], (x - x_radius, y - y_radius), mask)
+        circle = around((canvas.width / 2, canvas.height / 2), scale * DEVIATIONS)
+        ImageDraw.Draw(canvas).ellipse(circle, outline=INK, width=2 * FINER)

@@ -15,27 +15,26 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageColor, ImageDraw
 
-from npvae.datasets import Dataset
 from npvae.datasets.dataset import SIDE
 from npvae.latent_space import encode_all, principal_plane
-from npvae.model import VAE
 from npvae.plots.axes import (
     LARGE,
     MARGIN,
     MEDIUM,
     SMALL,
-    WHITE,
+    Axis,
     Color,
     Panel,
+    Values,
     around,
     draw_axes,
+    enlarged,
+    figure,
     largest,
-    nice_ticks,
-    panel_in,
     write,
 )
-from npvae.plots.samples import source
-from npvae.plots.validation import check_size, picture_name
+from npvae.plots.class_names import picture_name
+from npvae.plots.request import Request, check_size
 
 # Found by a search: no two are alike, and none is pale on white, for normal and for colour-blind
 # eyes (tests/plots/test_latent_scatter.py says how far apart they are).
@@ -47,26 +46,32 @@ OPACITY = 0.8  # of the dots
 SPREAD = 24  # the panel has so many cells across in which a class's name may stand
 
 
-def codes(vae: VAE, dataset: Dataset, split: str, count: int, scale: int, name: str) -> Image.Image:
+def codes(request: Request) -> Image.Image:
     """The encoder's view: mu of the first `count` images, coloured by class.
 
     One latent is drawn against the class, two as they are, more in the plane of greatest variance.
-    `name` is the model in the title. Raises OptionError if the picture would be too large.
+    Raises OptionError if the picture would be too large.
     """
-    labels = dataset.labels[:count]
-    mu, _ = encode_all(vae, dataset.images[:count], labels=vae.classes(labels))
-    x_label, y_label = "mu of z0", "mu of z1"
-    if vae.latent_dim == 1:
+    images = request.images
+    labels = images.labels[: request.count]
+    mu, _ = encode_all(
+        request.vae, images.images[: request.count], labels=request.vae.classes(labels)
+    )
+    x_name, y_name = "mu of z0", "mu of z1"
+    if request.vae.latent_dim == 1:
         rows = labels + np.random.default_rng(0).uniform(-0.35, 0.35, len(mu))
-        mu, y_label = np.stack([mu[:, 0], rows], axis=1), "class, spread to show all dots"
-    elif vae.latent_dim > 2:
-        mu, (first, second) = principal_plane(mu)
-        x_label = f"principal component 1 of mu: {first:.0%} of the variance"
-        y_label = f"principal component 2 of mu: {second:.0%} of the variance"
-    title = f"{name}: codes of {len(mu):,} {source(dataset, split, name)}s"
-    names = [picture_name(dataset, label) for label in range(len(dataset.class_names))]
-    picture = scatter(mu, labels, names, title, x_label, y_label)
-    check_size(picture.width * picture.height // SIDE**2, scale)
+        mu, y_name = np.stack([mu[:, 0], rows], axis=1), "class, spread to show all dots"
+    elif request.vae.latent_dim > 2:
+        mu, shares = principal_plane(mu)
+        x_name, y_name = (
+            f"principal component {k} of mu: {share:.0%} of the variance"
+            for k, share in enumerate(shares, start=1)
+        )
+    title = f"{request.name}: codes of {len(mu):,} {request.source()}s"
+    names = [picture_name(images, label) for label in range(len(images.class_names))]
+    picture = scatter(mu, labels, names, title, x_name, y_name)
+    scale = request.scale
+    check_size(picture.width * picture.height // SIDE**2, request.scale)
     return picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.NEAREST)
 
 
@@ -75,8 +80,8 @@ def scatter(
     labels: ArrayLike,
     class_names: Sequence[str],
     title: str,
-    x_label: str,
-    y_label: str,
+    x_name: str,
+    y_name: str,
 ) -> Image.Image:
     """Points in the plane, coloured by class, with names at the clusters and a legend.
 
@@ -95,49 +100,43 @@ def scatter(
 
     low, high = codes.min(axis=0), codes.max(axis=0)
     half = 0.54 * float((high - low).max()) or 1.0
-    (x_range, y_range) = ((float(c) - half, float(c) + half) for c in (low + high) / 2)
-    x_ticks, y_ticks = nice_ticks(*x_range, 8), nice_ticks(*y_range, 8)
-    panel = panel_in(MARGIN, 96, 0, 696, x_range, x_ticks, y_range, y_ticks)
-    panel = panel._replace(width=panel.height)  # a square, wherever its labels let it begin
-    legend = panel.left + panel.width + 30
+    x_middle, y_middle = map(float, (low + high) / 2)
+    axes = Axis.around(x_middle, half, x_name), Axis.around(y_middle, half, y_name)
+    panel = Panel.square(MARGIN, 96, 600, *axes)
+    legend = panel.right + 30
 
     text_width, text_height = largest(class_names, SMALL)
     pitch = text_height + 10
     width = max(legend + 24 + text_width, MARGIN + largest([title], LARGE)[0]) + MARGIN
     height = max(760, panel.top + pitch * len(class_names) + MARGIN)
-    picture = Image.new("RGB", (width, height), WHITE)
-    write(picture, (MARGIN, MARGIN), title, LARGE)
-    draw_axes(picture, panel, x_label, y_label)
+    picture = figure(width, height, title)
+    draw_axes(picture, panel)
     colors = class_colors(len(class_names))
     _dots(picture, panel, codes, [colors[k] for k in classes])
     if len(class_names) <= SPREAD:
         _write_names(picture, panel, codes, classes, class_names)
+    disc = _disc(radius=7.0, opacity=1.0)
     for k, name in enumerate(class_names):
         middle = panel.top + k * pitch + pitch // 2
-        disc = _disc(radius=7.0, opacity=1.0)
         picture.paste(colors[k], (legend, middle - disc.height // 2), disc)
         write(picture, (legend + 24, middle), name, SMALL, "lm")
     return picture
 
 
-def _dots(
-    picture: Image.Image, panel: Panel, codes: NDArray[np.float64], colors: Sequence[Color]
-) -> None:
+def _dots(picture: Image.Image, panel: Panel, codes: Values, colors: Sequence[Color]) -> None:
     """Slightly transparent dots, smaller if there are many, placed to half a pixel."""
-    box = (panel.left, panel.top, panel.left + panel.width, panel.top + panel.height)
-    canvas = picture.crop(box).resize((2 * panel.width, 2 * panel.height), Image.Resampling.NEAREST)
     radius = float(np.clip(40.0 * len(codes) ** -0.3, 2.5, 5.0))  # 2.5 for 10,000 dots
     dot = _disc(2 * radius, opacity=OPACITY)
     corners = np.rint(2 * panel.place(codes[:, 0], codes[:, 1]) - dot.width / 2).astype(int)
-    for k in np.random.default_rng(0).permutation(len(codes)):
-        canvas.paste(colors[k], (int(corners[k, 0]), int(corners[k, 1])), dot)
-    picture.paste(canvas.reduce(2), box)
+    with enlarged(picture, panel, 2) as canvas:
+        for k in np.random.default_rng(0).permutation(len(codes)):
+            canvas.paste(colors[k], (int(corners[k, 0]), int(corners[k, 1])), dot)
 
 
 def _write_names(
     picture: Image.Image,
     panel: Panel,
-    codes: NDArray[np.float64],
+    codes: Values,
     classes: NDArray[np.integer],
     names: Sequence[str],
 ) -> None:

@@ -17,8 +17,9 @@ from npvae.datasets.dataset import SIDE
 from npvae.datasets.minibatches import Labels
 from npvae.latent_space import Floats, encode_all, normal_quantiles, principal_axes
 from npvae.model import VAE
+from npvae.plots.class_names import picture_name
 from npvae.plots.image_grid import image_grid
-from npvae.plots.validation import check_size
+from npvae.plots.request import Request, check_size
 
 
 class Plane(NamedTuple):
@@ -51,6 +52,24 @@ def principal_plane(vae: VAE, images: NDArray[np.uint8], labels: Labels = None) 
     return Plane(mean, right, up, words)
 
 
+def of_model(request: Request, wanted: str = "", reach: float | None = None) -> Image.Image:
+    """The plane that suits the model; of a conditional one in the class `wanted`, or its first."""
+    vae, name, c = request.vae, request.name, None
+    if wanted:
+        request.check_conditional("--class")
+    if vae.num_classes:
+        train, _ = request.data()
+        c = request.known_class(wanted or train.class_names[0])
+        name = f"{name}, class {picture_name(train, c)}"
+    if vae.latent_dim <= 2:
+        plane = latent_plane(vae.latent_dim)
+    else:
+        _, test = request.data()
+        plane = principal_plane(vae, test.images, vae.classes(test.labels))
+    request.say(f"plane    {plane.words}")
+    return manifold(vae, plane, request.count, request.scale, name, reach, c)
+
+
 def manifold(
     vae: VAE,
     plane: Plane,
@@ -74,7 +93,6 @@ def manifold(
     else:
         right = np.linspace(-reach, reach, count) if count > 1 else np.zeros(1)
         spacing = f"evenly spaced from {-reach:g} to {reach:g}"
-    caption = f"{plane.words}; {spacing}"
     up = np.zeros(1) if plane.up is None else right[::-1]  # rows run downwards
     z = plane.center + right[np.newaxis, :, np.newaxis] * plane.right  # (1, count, Z)
     if plane.up is not None:
@@ -82,5 +100,5 @@ def manifold(
     x_hat = vae.decode(z.reshape(-1, vae.latent_dim), c).reshape(len(up), count, -1)
     labels = [f"{value:.2f}" for value in right] if SIDE * scale > 50 else []  # room for them?
     beside = labels[::-1] if plane.up is not None else []
-    title = f"{name}: the manifold"
-    return image_grid(list(x_hat), beside, labels, scale, title, caption, gap=0)
+    title = f"{name}: the manifold\n{plane.words}; {spacing}"
+    return image_grid(list(x_hat), beside, labels, scale, title, gap=0)

@@ -5,74 +5,53 @@
     styles        the same z in every class of a conditional model
     reconstruct   images, encoded and decoded again, in a conditional model also as another class
 
-The arithmetic of latent codes is in `latent_space.py`, the drawing in `image_grid.py`. In all
-titles, `name` is the model: "mnist, z = 10, epoch 20". The generator `rng` is the only source of
-randomness. Each function raises OptionError where `validation.py` does. Next: latent_walks.py.
+The arithmetic of latent codes is in `latent_space.py`, the drawing in `image_grid.py`. Each
+function raises OptionError where `Request` does. Next: latent_walks.py.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
 from npvae.core.parameters import Array
-from npvae.datasets import Dataset
 from npvae.latent_space import Floats, draw_codes, encode_all, gaussian_of_class
-from npvae.model import VAE
+from npvae.plots.class_names import class_name, picture_name, shortened
 from npvae.plots.image_grid import GAP, image_grid, in_rows, stacked
-from npvae.plots.validation import (
-    check_class,
-    check_conditional,
-    check_indices,
-    check_size,
-    class_label,
-    class_name,
-    picture_name,
-    shortened,
-)
+from npvae.plots.request import Request, check_size
 
 COLUMNS = 10
 WELL_SEPARATED = 0.75  # share of the samples of a class that fit this class best
 
 
-def model_name(dataset: str, latent_dim: int, epoch: int | None = None) -> str:
-    """The model in titles: "mnist, z = 10, epoch 20"."""
-    after = "" if epoch is None else f", epoch {epoch}"
-    return f"{shortened(dataset)}, z = {latent_dim}{after}"
-
-
-def prior(vae: VAE, rng: np.random.Generator, count: int, scale: int, name: str) -> Image.Image:
+def prior(request: Request) -> Image.Image:
     """`count` samples from the prior, decoded; in a conditional model of each class in turn."""
-    check_size(count, scale)
+    vae, count = request.vae, request.count
+    check_size(count, request.scale)
     c = np.arange(count) % vae.num_classes if vae.num_classes else None
     of_classes = f"; the {vae.num_classes} classes in turn" if vae.num_classes else ""
-    return grid(vae.sample(count, rng, c), scale, f"{name}: samples from the prior{of_classes}")
+    title = f"{request.name}: samples from the prior{of_classes}"
+    return grid(vae.sample(count, request.rng, c), request.scale, title)
 
 
-def of_class(
-    vae: VAE,
-    train: Dataset,
-    wanted: str,
-    rng: np.random.Generator,
-    count: int,
-    scale: int,
-    name: str,
-) -> tuple[Image.Image, str]:
-    """Samples that look like a class, and a warning, empty if the class is well separated.
+def of_class(request: Request, wanted: str) -> Image.Image:
+    """Samples that look like a class; a note if it is not well separated from the others.
 
     A conditional model draws from p(x | z, c), with z from the prior. Another one knows nothing of
     classes: the codes come from a Gaussian fitted to the codes of the training images of the class.
     Raises DataError for a class without images.
     """
-    check_size(count, scale)
-    label = class_label(train, wanted)
-    check_class(train, label)
+    vae, count = request.vae, request.count
+    check_size(count, request.scale)
+    label, (train, _) = request.known_class(wanted), request.data()
+    name = picture_name(train, label)
     if vae.num_classes:
-        title = f"{name}: samples of the class {picture_name(train, label)}"
-        return grid(vae.sample(count, rng, label), scale, title), ""
+        x_hat = vae.sample(count, request.rng, label)
+        return grid(x_hat, request.scale, f"{request.name}: samples of the class {name}")
     gaussians = [
         gaussian_of_class(*encode_all(vae, train.images[train.labels == k]))
         if (train.labels == k).any()
@@ -80,9 +59,9 @@ def of_class(
         for k in range(len(train.class_names))
     ]
     mean, covariance = gaussians[label] or (np.zeros(0), np.zeros((0, 0)))
-    z = draw_codes(mean, covariance, count, rng)
+    z = draw_codes(mean, covariance, count, request.rng)
     shares = best_fits(draw_codes(mean, covariance, 1000, np.random.default_rng(0)), gaussians)
-    warning = ""
+    title = f"{request.name}: samples like the class {name}"
     if shares[label] < WELL_SEPARATED:
         others = np.where(np.arange(len(shares)) == label, 0, shares)
         rival = shortened(train.class_names[int(others.argmax())])
@@ -90,8 +69,9 @@ def of_class(
             f"poorly separated: {1 - shares[label]:.0%} of such samples fit another class better, "
             f"{others.max():.0%} the class {rival}"
         )
-    title = f"{name}: samples like the class {picture_name(train, label)}"
-    return grid(vae.decode(z), scale, title, warning), warning
+        request.say(f"note     {wanted} is {warning}")
+        title += f"\n{warning}"
+    return grid(vae.decode(z), request.scale, title)
 
 
 def best_fits(z: Floats, gaussians: Sequence[tuple[Floats, Floats] | None]) -> Floats:
@@ -111,74 +91,57 @@ def best_fits(z: Floats, gaussians: Sequence[tuple[Floats, Floats] | None]) -> F
     return shares
 
 
-def styles(
-    vae: VAE, dataset: Dataset, rng: np.random.Generator, count: int, scale: int, name: str
-) -> Image.Image:
+def styles(request: Request) -> Image.Image:
     """A row for each of `count` codes z from the prior, decoded in every class: one in a column.
 
     Raises OptionError unless the model is conditional.
     """
-    check_conditional(vae, "styles")
+    vae = request.vae
+    request.check_conditional("styles")
     labels = np.arange(vae.num_classes)
-    check_size(count * len(labels), scale)
-    z = vae.noise(count, rng)
+    check_size(request.count * len(labels), request.scale)
+    train, _ = request.data()
+    z = vae.noise(request.count, request.rng)
     rows = [vae.decode(np.repeat(one[np.newaxis], len(labels), axis=0), labels) for one in z]
-    named = range(len(dataset.class_names))  # of another dataset, perhaps fewer
-    columns = [picture_name(dataset, k) if k in named else f"#{k}" for k in range(vae.num_classes)]
-    title = f"{name}: each row is one z, decoded in every class"
-    return image_grid(rows, [], columns, scale, title)
+    named = range(len(train.class_names))  # of another dataset, perhaps fewer
+    columns = [picture_name(train, k) if k in named else f"#{k}" for k in range(vae.num_classes)]
+    title = f"{request.name}: each row is one z, decoded in every class"
+    return image_grid(rows, [], columns, request.scale, title)
 
 
 def reconstruct(
-    vae: VAE,
-    dataset: Dataset,
-    split: str,
-    indices: Sequence[int],
-    scale: int,
-    name: str,
-    wanted: str = "",
+    request: Request, index: Sequence[int] | None = None, wanted: str = ""
 ) -> Image.Image:
     """Images above what the decoder makes of their codes mu; a single image beside it.
 
-    A conditional model decodes them as the class `wanted`, if one is named, instead of their own.
+    They are the first `count` images if no index is given. A conditional model decodes them as the
+    class `wanted`, if one is named, instead of their own.
     """
-    check_indices(dataset, split, indices)
-    check_size(2 * len(indices), scale)
-    originals = dataset.images[list(indices)]  # (N, 28, 28)
-    c = vae.classes(dataset.labels[list(indices)])
-    mu, _ = encode_all(vae, originals, labels=c)
+    index = index or range(min(request.count, len(request.images)))
+    request = replace(request, scale=request.scale or (8 if len(index) == 1 else 3))
+    check_size(2 * len(index), request.scale)
+    originals, mu, c = request.encoded(index)
     pair = ["original", "reconstruction"]
     if wanted:
-        check_conditional(vae, "--as")
-        label = class_label(dataset, wanted)
-        x_hat, pair[1] = vae.decode(mu, label), f"as {picture_name(dataset, label)}"
+        request.check_conditional("--as")
+        label = request.known_class(wanted)
+        x_hat, pair[1] = request.vae.decode(mu, label), f"as {picture_name(request.images, label)}"
     else:
-        x_hat = vae.decode(mu, c)
-    if len(indices) == 1:
-        title = f"{name}: {described(dataset, split, indices[0], name)}"
-        return image_grid([[originals[0], x_hat[0]]], [], pair, scale, title)
-    labels = [f"image {index}\n{class_name(dataset, index)}" for index in indices]
+        x_hat = request.vae.decode(mu, c)
+    if len(index) == 1:
+        title = f"{request.name}: {request.described(index[0])}"
+        return image_grid([[originals[0], x_hat[0]]], [], pair, request.scale, title)
+    labels = [f"image {k}\n{class_name(request.images, k)}" for k in index]
     bands = []
-    for start in range(0, len(indices), COLUMNS):
+    for start in range(0, len(index), COLUMNS):
         some = slice(start, start + COLUMNS)
-        title = "" if start else f"{name}: {source(dataset, split, name)}s and reconstructions"
+        title = "" if start else f"{request.name}: {request.source()}s and reconstructions"
         rows = [originals[some], x_hat[some]]
-        bands.append(image_grid(rows, pair, labels[some], scale, title, gap=GAP // 2))
+        bands.append(image_grid(rows, pair, labels[some], request.scale, title, GAP // 2))
     return stacked(bands)
 
 
-def source(dataset: Dataset, split: str, name: str) -> str:
-    """ "test image", or "mnist test image" if the model's name does not say so already."""
-    title = shortened(dataset.title)
-    return f"{split} image" if name.startswith(title) else f"{title} {split} image"
-
-
-def described(dataset: Dataset, split: str, index: int, name: str) -> str:
-    """An image in words: "test image 4 (class 9)"."""
-    return f"{source(dataset, split, name)} {index} ({class_name(dataset, index)})"
-
-
-def grid(x_hat: Array, scale: int, title: str, caption: str = "") -> Image.Image:
+def grid(x_hat: Array, scale: int, title: str) -> Image.Image:
     """Images in rows of ten, or in a square if there are more than a hundred."""
     columns = min(len(x_hat), max(COLUMNS, math.ceil(math.sqrt(len(x_hat)))))
-    return image_grid(in_rows(x_hat, columns), scale=scale, title=title, caption=caption)
+    return image_grid(in_rows(x_hat, columns), scale=scale, title=title)

@@ -1,4 +1,4 @@
-"""Which trained model does a command use, which images belong to it, and where do pictures go?
+"""Which trained model does a command use, and which images belong to it?
 
 By default: the newest run in runs/, its best epoch if the run kept one, and the dataset it was
 trained on. Whatever is missing is an error that says what to do; nothing is silently replaced.
@@ -8,25 +8,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from npvae.core.errors import CheckpointError, DataError, OptionError, OutputError
+from npvae.core.errors import CheckpointError, DataError, OptionError
 from npvae.datasets import Dataset, is_path, load_dataset
 from npvae.datasets.dataset import SIDE, what_changed
 from npvae.datasets.extra import load_again
-from npvae.plots.image_grid import png
-from npvae.plots.samples import model_name
+from npvae.plots.request import model_name
 from npvae.runs.run_directory import find_checkpoint, load_model
 from npvae.settings import OWN_DATA, option
-from npvae.storage.files import remove_leftovers, write
 
 
 class TrainedModel:
@@ -134,51 +129,9 @@ class TrainedModel:
         dataset = Path(self.trained_on).name if self.trained_on else "unknown data"
         return model_name(dataset, self.vae.latent_dim, self.header.get("epoch"))
 
-    def save(self, picture: Image.Image | bytes, name: str, out: str | Path | None) -> Path:
-        """Write a picture, or the bytes of a GIF, as a new file, and return its path.
-
-        `out` is a .png or .gif file, or a folder, by default images/ beside the checkpoint. In a
-        folder the file is <name>-001.png, -002, ... Raises OutputError if the file exists or cannot
-        be written.
-        """
-        place = Path(out or self.path.parent / "images")
-        if isinstance(picture, bytes):
-            return save_new(picture, place, name, ".gif")
-        return save_new(png(picture), place, name, ".png")
-
 
 def choose_checkpoint(given: str | Path | None) -> Path:
     """The file `given`. For a run directory: its best.npz if it has one, otherwise last.npz."""
     path = find_checkpoint(given)
     best = path.with_name("best.npz")
     return best if path != Path(given or "") and os.path.exists(best) else path
-
-
-def save_new(data: bytes, out: Path, name: str, suffix: str) -> Path:
-    """Write a picture or page as a new file, whole or not at all, and return its path.
-
-    That is `out` itself, or <name>-001 or the next number in the folder `out`. Raises OutputError.
-    """
-    try:
-        if out.suffix.lower() == suffix and not out.is_dir():
-            folder, candidates = out.parent, iter([out])
-        elif out.suffix and not out.is_dir():
-            raise OutputError(f"{out} is not a folder, and this picture is a {suffix} file.")
-        else:
-            folder = out
-            candidates = (out / f"{name}-{number:03d}{suffix}" for number in count(1))
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in candidates:
-            with suppress(FileExistsError):
-                write(path, data, replace=False, durable=False)
-                remove_leftovers(folder)
-                return path
-    except OSError as error:
-        raise OutputError(
-            f"no picture can be written to {out}: {error.strerror or error}\n"
-            "Choose another folder with --out."
-        ) from error
-    raise OutputError(
-        f"{out} exists, and a picture is never overwritten.\n"
-        "Choose another name or a folder with --out, or omit --out."
-    )

@@ -8,23 +8,13 @@ import shlex
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from npvae.commands.generate import (
-    COUNTS,
-    MODES,
-    MORE,
-    NEXT,
-    NEXT_OF_CONDITIONAL,
-    NEXT_OF_FEW,
-    main,
-    parser,
-    with_mode,
-)
+from npvae.commands.generate import main, parser, with_mode
+from npvae.commands.modes import MODES
 from npvae.core.errors import CheckpointError, DataError, NpvaeError, OptionError, OutputError
 from npvae.datasets.dataset import fingerprint
 from npvae.datasets.drawn_digits import drawn_digits
@@ -148,21 +138,21 @@ def test_what_is_shown_is_said(here: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_each_next_command_is_one_that_works() -> None:
-    assert set(MODES) == set(MORE)
-    assert set(PICTURES) == set(ASKED) == set(COUNTS) - {"styles"}
-    assert set(COUNTS) == set(NEXT) == set(NEXT_OF_FEW)
-    for _, command in (*NEXT.values(), *NEXT_OF_FEW.values(), *NEXT_OF_CONDITIONAL.values()):
-        parser().parse_args(command.split())
+    assert set(PICTURES) == set(ASKED)
+    for name, mode in MODES.items():
+        parser().parse_args((mode.example or name).split() + ["4"] * (name in ("digit", "class")))
+        assert {mode.next, mode.next_of_few, mode.next_of_conditional} <= {*MODES, ""}
+        assert mode.next or name == "explorer"
 
 
-@pytest.mark.parametrize("following", [NEXT, NEXT_OF_FEW])
-def test_following_the_suggestions_leads_through_all_pictures(following: dict[str, Any]) -> None:
-    mode, seen = "prior", set[str]()
-    while mode not in seen:
-        seen.add(mode)
-        mode = following[mode][1].split()[0]
+@pytest.mark.parametrize("latent_dim", [2, 3])
+def test_following_the_suggestions_leads_through_all_pictures(latent_dim: int) -> None:
+    name, seen, vae = "prior", set[str](), VAE(784, (4,), latent_dim)
+    while name not in seen:
+        seen.add(name)
+        name = MODES[name].following(vae)
     assert seen == {"prior", "reconstruct", "interpolate", "traverse", "manifold", "scatter"}
-    assert mode == "prior"
+    assert name == "prior"
 
 
 def test_with_two_latents_the_manifold_comes_next(

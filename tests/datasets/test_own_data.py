@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from npvae.core.errors import DataError, OptionError
 from npvae.datasets import load_dataset
-from npvae.plots.validation import check_class, class_label
+from npvae.plots.class_names import check_class, class_label
 from tests.datasets.own import (
     IMAGES,
     LABELS,

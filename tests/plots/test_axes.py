@@ -36,11 +36,6 @@ def test_ticks_are_round_numbers(low: float, high: float, at_most: int, labels: 
     assert tick_labels(nice_ticks(low, high, at_most)) == labels
 
 
-def test_epochs_are_whole_numbers() -> None:
-    assert tick_labels(nice_ticks(1, 1, 8, least_step=1.0)) == ["1"]
-    assert tick_labels(nice_ticks(1, 3, 8, least_step=1.0)) == ["1", "2", "3"]
-
-
 def test_ticks_are_inside_the_range_and_neither_too_many_nor_too_few() -> None:
     rng = np.random.default_rng(0)
     for _ in range(300):

@@ -153,7 +153,7 @@ def test_a_grid_that_makes_no_sense_is_refused() -> None:
 def test_a_caption_and_label_lines_make_room_for_themselves() -> None:
     image = noise(1)[0]
     plain = image_grid([[image]], [], ["one"], title="T")
-    captioned = image_grid([[image]], [], ["one\ntwo"], title="T", caption="said in small letters")
+    captioned = image_grid([[image]], [], ["one\ntwo"], title="T\nsaid in small letters")
     assert_nothing_is_cut_off(captioned)
     ((top, _),), ((lower, _),) = find(plain, image, 3), find(captioned, image, 3)
     assert lower - top >= 2 * 17  # two lines of that font size
@@ -164,7 +164,8 @@ def test_a_caption_and_label_lines_make_room_for_themselves() -> None:
 
 def test_bands_of_rows_stand_apart() -> None:
     images = noise(4)
-    picture = image_grid([[image] for image in images], scale=1, gap=2, band=2)
+    rows = [[image] for image in images]
+    picture = image_grid([*rows[:2], [], *rows[2:]], scale=1, gap=2)
     tops = [find(picture, image, 1)[0][0] for image in images]
     assert np.diff(tops).tolist() == [30, 30 + BAND_GAP, 30]
 

@@ -12,7 +12,16 @@ from npvae.core.errors import OptionError
 from npvae.latent_space import principal_plane
 from npvae.plots import latent_scatter
 from npvae.plots.latent_scatter import CLASS_COLORS, OPACITY, codes, scatter
-from tests.plots.toys import NAME, TEST, assert_nothing_is_cut_off, model, pixels_of, where, x_of
+from tests.plots.toys import (
+    NAME,
+    TEST,
+    asked,
+    assert_nothing_is_cut_off,
+    model,
+    pixels_of,
+    where,
+    x_of,
+)
 
 
 def rgb(name: str) -> NDArray[np.int64]:
@@ -179,7 +188,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Watch:
 
 def test_codes_stand_where_the_encoder_puts_them(given: Watch) -> None:
     vae = model(2)
-    codes(vae, TEST, "test", 50, 1, NAME)
+    codes(asked(vae, 50))
     np.testing.assert_allclose(given.points, vae.encode(x_of(TEST.images[:50]))[0], rtol=1e-9)
     np.testing.assert_array_equal(given.labels, TEST.labels[:50])
     title, *axes = given.words
@@ -189,7 +198,7 @@ def test_codes_stand_where_the_encoder_puts_them(given: Watch) -> None:
 
 def test_codes_of_more_latents_stand_in_their_principal_plane_and_say_so(given: Watch) -> None:
     vae = model(4)
-    codes(vae, TEST, "test", 10_000, 1, NAME)
+    codes(asked(vae, 10_000))
     mu, _ = vae.encode(x_of(TEST.images))
     points, (first, second) = principal_plane(mu)
     np.testing.assert_allclose(given.points, points, rtol=1e-7, atol=1e-9)
@@ -202,7 +211,7 @@ def test_codes_of_more_latents_stand_in_their_principal_plane_and_say_so(given: 
 
 def test_codes_of_one_latent_stand_in_a_row_for_each_class(given: Watch) -> None:
     vae = model(1)
-    codes(vae, TEST, "test", 10_000, 1, NAME)
+    codes(asked(vae, 10_000))
     mu, _ = vae.encode(x_of(TEST.images))
     np.testing.assert_allclose(given.points[:, 0], mu[:, 0], rtol=1e-9)
     np.testing.assert_array_equal(np.rint(given.points[:, 1]), TEST.labels)
@@ -211,9 +220,9 @@ def test_codes_of_one_latent_stand_in_a_row_for_each_class(given: Watch) -> None
 @pytest.mark.parametrize("scale", [50, 2**53 - 1])
 def test_codes_are_not_enlarged_beyond_what_memory_holds(scale: int) -> None:
     with pytest.raises(OptionError, match="million pixels"):
-        codes(model(2), TEST, "test", 20, scale, NAME)
+        codes(asked(model(2), 20, scale))
 
 
 def test_a_scale_enlarges_the_codes_too() -> None:
-    small, large = (codes(model(2), TEST, "test", 20, scale, NAME) for scale in (1, 2))
+    small, large = (codes(asked(model(2), 20, scale)) for scale in (1, 2))
     assert large.size == (2 * small.width, 2 * small.height)

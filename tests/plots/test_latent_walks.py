@@ -18,7 +18,7 @@ from npvae.plots.latent_walks import (
     interpolate,
     traverse,
 )
-from tests.plots.toys import NAME, TEST, TRAIN, model, x_of
+from tests.plots.toys import NAME, TEST, TRAIN, asked, model, x_of
 
 Call = dict[str, Any]
 
@@ -27,7 +27,7 @@ Call = dict[str, Any]
 def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     """What was handed to `image_grid`, call by call; the pictures are made all the same."""
     made: list[Call] = []
-    names = ["rows", "row_labels", "column_labels", "scale", "title", "caption", "gap"]
+    names = ["rows", "row_labels", "column_labels", "scale", "title", "gap", "marks"]
 
     def watched(*args: Any, **named: Any) -> Image.Image:
         made.append(dict(zip(names, args, strict=False)) | named)
@@ -39,7 +39,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
 
 def test_interpolation_goes_from_image_to_image_both_ways(calls: list[Call]) -> None:
     vae = model(3)
-    interpolate(vae, TEST, "test", (3, 8), 5, 1, NAME)
+    interpolate(asked(vae, 5), (3, 8))
     (drawn,) = calls
     mu, _ = vae.encode(x_of(TEST.images[[3, 8]]))
     paths = {"spherical": slerp, "straight": lerp}
@@ -58,7 +58,7 @@ def test_interpolation_goes_from_image_to_image_both_ways(calls: list[Call]) -> 
 
 def test_an_animated_interpolation_has_a_frame_for_each_step(calls: list[Call]) -> None:
     vae = model(3)
-    frames = animate_interpolation(vae, TEST, "test", (3, 8), 5, 1, NAME)
+    frames = animate_interpolation(asked(vae, 5), (3, 8))
     assert len(frames) == len(calls) == 5
     assert len({frame.size for frame in frames}) == 1
     mu, _ = vae.encode(x_of(TEST.images[[3, 8]]))
@@ -69,7 +69,7 @@ def test_an_animated_interpolation_has_a_frame_for_each_step(calls: list[Call]) 
         at = np.array([t])
         np.testing.assert_allclose(around, vae.decode(slerp(mu[0], mu[1], at))[0], rtol=1e-9)
         np.testing.assert_allclose(straight, vae.decode(lerp(mu[0], mu[1], at))[0], rtol=1e-9)
-        assert drawn["caption"] == f"{t:.0%} of the way"
+        assert drawn["title"].endswith(f"\n{t:.0%} of the way")
 
 
 def kl_by_hand(latent_dim: int) -> Any:
@@ -79,7 +79,7 @@ def kl_by_hand(latent_dim: int) -> Any:
 
 def test_traversal_moves_one_latent_in_each_row_the_greatest_kl_first(calls: list[Call]) -> None:
     vae, kl = model(5), kl_by_hand(5)
-    traverse(vae, TRAIN, "train", 3, TEST, 7, 1, NAME)
+    traverse(asked(vae, 7, split="train"), 3)
     head, drawn = calls
     order = sorted(range(5), key=lambda latent: -kl[latent])
     assert order != list(range(5))
@@ -99,7 +99,7 @@ def test_traversal_moves_one_latent_in_each_row_the_greatest_kl_first(calls: lis
 def test_a_traversal_marks_the_images_own_value(calls: list[Call]) -> None:
     """7 columns from -3 to 3: column k shows k - 3. Values beyond are marked at the end."""
     vae = model(5)
-    traverse(vae, TRAIN, "train", 3, TEST, 7, 1, NAME)
+    traverse(asked(vae, 7, split="train"), 3)
     mu, _ = vae.encode(x_of(TRAIN.images[3:4]))
     order = np.argsort(-kl_by_hand(5))
     expected = np.clip(mu[0, order] + 3, 0, 6)
@@ -109,14 +109,14 @@ def test_a_traversal_marks_the_images_own_value(calls: list[Call]) -> None:
 
 def test_an_animated_traversal_moves_all_latents_at_once(calls: list[Call]) -> None:
     vae = model(7)
-    frames = animate_traversal(vae, TEST, "test", 2, TEST, 4, 1, NAME)
+    frames = animate_traversal(asked(vae, 4), 2)
     assert len(frames) == 4
     assert len({frame.size for frame in frames}) == 1
     at, _ = vae.encode(x_of(TEST.images[2:3]))
     order = np.argsort(-kl_by_hand(7))
     for k, value in enumerate([-3, -1, 1, 3]):
         head, *bands = calls[3 * k : 3 * k + 3]
-        assert head["caption"].endswith(f"now {value:+.2f}")
+        assert head["title"].endswith(f"now {value:+.2f}")
         tiles = [image for band in bands for image in band["rows"][0]]
         for latent, image in zip(order, tiles, strict=True):
             z = at.copy()
@@ -128,7 +128,7 @@ def test_an_animated_traversal_moves_all_latents_at_once(calls: list[Call]) -> N
 def test_images_that_do_not_exist_are_refused() -> None:
     for draw in (interpolate, animate_interpolation):
         with pytest.raises(OptionError, match="no test image 60"):
-            draw(model(2), TEST, "test", (0, 60), 5, 1, NAME)
+            draw(asked(model(2), 5), (0, 60))
     for walk in (traverse, animate_traversal):
         with pytest.raises(OptionError, match="no test image 60"):
-            walk(model(2), TEST, "test", 60, TEST, 5, 1, NAME)
+            walk(asked(model(2), 5), 60)

@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from npvae.plots.loss_curves import BLUE, SIZE, VERMILION, loss_curve
+from npvae.plots.axes import BLUE, VERMILION
+from npvae.plots.loss_curves import SIZE, loss_curve
 from tests.plots.toys import assert_nothing_is_cut_off, pixels_of, where
 
 TOP = 130  # the panels begin below, the text stands above

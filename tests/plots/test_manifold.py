@@ -48,7 +48,7 @@ def test_each_tile_is_its_place_decoded(latent_dim: int, reach: float | None) ->
 def said(
     monkeypatch: pytest.MonkeyPatch, plane: Plane, scale: int, reach: float | None
 ) -> list[Any]:
-    """The labels, scale, title and caption of a manifold of 3 x 3."""
+    """The labels, scale and title of a manifold of 3 x 3."""
     given: list[Any] = []
 
     def watched(rows: Any, *more: Any, **named: Any) -> Image.Image:
@@ -63,15 +63,14 @@ def said(
 def test_it_says_which_plane_it_is_and_how_the_images_are_spaced(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    beside, above, _, title, caption = said(monkeypatch, latent_plane(2), 2, None)
+    beside, above, _, title = said(monkeypatch, latent_plane(2), 2, None)
     assert above == ["-0.97", "0.00", "0.97"]
     assert beside == ["0.97", "0.00", "-0.97"]
-    assert title == f"{NAME}: the manifold"
     quantiles = "at the quantiles 16.7% to 83.3% of a normal"
-    assert caption == f"z0 to the right, z1 upwards; {quantiles}"
-    *_, caption = said(monkeypatch, principal_plane(model(3), TEST.images), 1, 2.5)
-    assert "principal component 1 of mu to the right (" in caption
-    assert caption.endswith("evenly spaced from -2.5 to 2.5")
+    assert title == f"{NAME}: the manifold\nz0 to the right, z1 upwards; {quantiles}"
+    *_, title = said(monkeypatch, principal_plane(model(3), TEST.images), 1, 2.5)
+    assert "principal component 1 of mu to the right (" in title
+    assert title.endswith("evenly spaced from -2.5 to 2.5")
 
 
 def test_small_images_have_no_labels(monkeypatch: pytest.MonkeyPatch) -> None:

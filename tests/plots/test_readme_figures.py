@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from npvae.model import VAE
+from npvae.plots.figures.__main__ import EPOCHS, SAMPLES, main
 from npvae.plots.image_grid import save_png, to_uint8
-from npvae.plots.readme_figures import EPOCHS, SHOWN, main
 from npvae.plots.samples import grid
 from npvae.storage import checkpoint
 from tests.helpers import ROOT
@@ -27,13 +27,13 @@ def test_they_come_from_runs(tmp_path: Path) -> None:
         save_png(clothes / "images" / f"sampled_epoch{epoch}.png", picture)
     vae = VAE(latent_dim=2, rng=0)
     checkpoint.save(digits / "last.npz", {"model": vae.settings}, vae.parameters)
-    main([str(out), str(clothes), str(digits)])
+    main([str(out), "--clothes", str(clothes), "--digits", str(digits)])
     with Image.open(out / "training.gif") as picture:
         assert getattr(picture, "n_frames", 1) == len(EPOCHS)
     with Image.open(out / "samples.png") as picture:
         last = noise(100, EPOCHS[-1])
-        assert find(picture, last[SHOWN - 1], 3)
-        assert not find(picture, last[SHOWN], 3)
+        assert find(picture, last[SAMPLES - 1], 3)
+        assert not find(picture, last[SAMPLES], 3)
     with Image.open(out / "manifold.png") as picture:
         middle = np.asarray(picture)[-24 - 20 * 56 :, -24 - 20 * 56 : -24]
         assert len(np.unique(to_uint8(middle))) > 3

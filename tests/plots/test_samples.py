@@ -15,6 +15,7 @@ from npvae.datasets import Dataset
 from npvae.latent_space import draw_codes, gaussian_of_class
 from npvae.plots import samples
 from npvae.plots.axes import MARGIN
+from npvae.plots.class_names import class_label, class_name, numbered
 from npvae.plots.image_grid import image_grid
 from npvae.plots.latent_walks import (
     animate_interpolation,
@@ -22,9 +23,9 @@ from npvae.plots.latent_walks import (
     interpolate,
     traverse,
 )
-from npvae.plots.samples import best_fits, model_name, of_class, prior, reconstruct
-from npvae.plots.validation import check_indices, check_size, class_label, class_name, numbered
-from tests.plots.toys import NAME, TEST, TRAIN, model, pixels_of, x_of
+from npvae.plots.request import check_size, model_name
+from npvae.plots.samples import best_fits, of_class, prior, reconstruct
+from tests.plots.toys import NAME, TEST, TRAIN, asked, model, pixels_of, x_of
 
 Drawn = dict[str, Any]
 
@@ -34,7 +35,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
     """What was handed to the last `image_grid`; the pictures are made all the same."""
     last: Drawn = {}
     original: Callable[..., Image.Image] = image_grid
-    names = ["rows", "row_labels", "column_labels", "scale", "title", "caption", "gap"]
+    names = ["rows", "row_labels", "column_labels", "scale", "title", "gap", "marks"]
 
     def watched(*args: Any, **named: Any) -> Image.Image:
         last.clear()
@@ -57,33 +58,33 @@ def test_a_model_is_named_by_dataset_latents_and_epoch() -> None:
 
 def test_prior_shows_the_draws_of_the_generator(drawn: Drawn) -> None:
     vae = model(3)
-    prior(vae, np.random.default_rng(5), 23, 1, NAME)
+    prior(asked(vae, 23))
     assert [len(row) for row in drawn["rows"]] == [10, 10, 3]
     np.testing.assert_array_equal(
         np.concatenate(drawn["rows"]), vae.sample(23, np.random.default_rng(5))
     )
     assert drawn["title"] == f"{NAME}: samples from the prior"
-    prior(vae, np.random.default_rng(5), 400, 1, NAME)
+    prior(asked(vae, 400))
     assert [len(row) for row in drawn["rows"]] == 20 * [20]
 
 
 def test_a_class_is_drawn_from_the_codes_of_its_training_images_alone(drawn: Drawn) -> None:
     vae = model(3)
-    of_class(vae, TRAIN, "4", np.random.default_rng(5), 12, 1, NAME)
+    of_class(asked(vae, 12), "4")
     shown = np.concatenate(drawn["rows"])
     fours = x_of(TRAIN.images[TRAIN.labels == 4])
     gaussian = gaussian_of_class(*vae.encode(fours))
     z = draw_codes(*gaussian, 12, np.random.default_rng(5))
     np.testing.assert_allclose(shown, vae.decode(z), rtol=1e-9)
-    of_class(vae, TRAIN, "5", np.random.default_rng(5), 12, 1, NAME)
+    of_class(asked(vae, 12), "5")
     assert np.abs(shown - np.concatenate(drawn["rows"])).max() > 0.01
 
 
 def test_a_class_without_training_images_cannot_be_drawn() -> None:
     without = replace(TRAIN, labels=np.where(TRAIN.labels == 4, 5, TRAIN.labels))
-    of_class(model(2), without, "5", np.random.default_rng(0), 2, 1, NAME)
+    of_class(asked(model(2), 2, data=(without, TEST)), "5")
     with pytest.raises(DataError, match="no training image of drawn-digits has the class 4"):
-        of_class(model(2), without, "4", np.random.default_rng(0), 2, 1, NAME)
+        of_class(asked(model(2), 2, data=(without, TEST)), "4")
 
 
 def test_codes_fit_the_gaussian_with_the_greatest_density() -> None:
@@ -119,9 +120,11 @@ def test_a_class_that_overlaps_another_is_warned_of(
         )
 
     monkeypatch.setattr(samples, "encode_all", encode_all)
-    _, warning = of_class(model(2), TRAIN, "4", np.random.default_rng(0), 4, 1, NAME)
-    assert bool(warning) is warned
-    assert drawn["caption"] == warning
+    said: list[str] = []
+    of_class(asked(model(2), 4, say=said.append), "4")
+    title, _, warning = drawn["title"].partition("\n")
+    assert title == f"{NAME}: samples like the class 4"
+    assert said == ([f"note     4 is {warning}"] if warned else [])
     if warned:
         assert warning.startswith("poorly separated: ")
         assert warning.endswith("% the class 9")
@@ -132,7 +135,7 @@ def test_a_class_that_overlaps_another_is_warned_of(
 
 def test_reconstructions_stand_below_their_originals(drawn: Drawn) -> None:
     vae, indices = model(3), [7, 0, 9]
-    reconstruct(vae, TEST, "test", indices, 1, NAME)
+    reconstruct(asked(vae, 10), indices)
     originals, x_hat = drawn["rows"]
     np.testing.assert_array_equal(originals, TEST.images[indices])
     mu, _ = vae.encode(x_of(TEST.images[indices]))
@@ -140,13 +143,13 @@ def test_reconstructions_stand_below_their_originals(drawn: Drawn) -> None:
     assert drawn["column_labels"] == [f"image {k}\nclass {TEST.labels[k]}" for k in indices]
     assert drawn["row_labels"] == ["original", "reconstruction"]
     assert drawn["title"] == f"{NAME}: drawn-digits test images and reconstructions"
-    reconstruct(vae, TEST, "test", indices, 1, "drawn-digits, z = 3, epoch 7")
+    reconstruct(asked(vae, 10, name="drawn-digits, z = 3, epoch 7"), indices)
     assert drawn["title"] == "drawn-digits, z = 3, epoch 7: test images and reconstructions"
 
 
 def test_one_reconstruction_stands_beside_its_original(drawn: Drawn) -> None:
     vae = model(3)
-    reconstruct(vae, TEST, "test", [4], 1, NAME)
+    reconstruct(asked(vae, 10), [4])
     ((original, x_hat),) = drawn["rows"]
     np.testing.assert_array_equal(original, TEST.images[4])
     mu, _ = vae.encode(x_of(TEST.images[4:5]))
@@ -157,8 +160,8 @@ def test_one_reconstruction_stands_beside_its_original(drawn: Drawn) -> None:
 
 def test_many_reconstructions_stand_in_bands_of_ten(drawn: Drawn) -> None:
     vae = model(2)
-    ten = reconstruct(vae, TEST, "test", range(10), 3, NAME)
-    picture = reconstruct(vae, TEST, "test", range(23), 3, NAME)
+    ten = reconstruct(asked(vae, 10, 3))
+    picture = reconstruct(asked(vae, 23, 3))
     assert drawn["column_labels"] == [f"image {k}\nclass {TEST.labels[k]}" for k in (20, 21, 22)]
     np.testing.assert_array_equal(drawn["rows"][0], TEST.images[20:23])
     pixels, band = pixels_of(picture), pixels_of(ten)
@@ -198,7 +201,7 @@ def test_an_unknown_class_is_an_error_that_lists_the_classes() -> None:
 def test_names_in_pictures_are_short_whatever_the_dataset_is_called() -> None:
     """Neither a path nor a sentence makes a picture wide."""
     odd = replace(TEST, name="/home/me/all my/pictures", class_names=("x" * 300,) * 10)
-    assert reconstruct(model(2), odd, "test", range(3), 3, NAME).width < 1000
+    assert reconstruct(asked(model(2), 3, 3, (TRAIN, odd))).width < 1000
     assert class_name(odd, 0) == 21 * "x" + "..."
     assert odd.title == "pictures"
 
@@ -226,25 +229,23 @@ def test_a_name_of_a_digit_is_called_a_class() -> None:
 @pytest.mark.parametrize("index", [60, 10**9, -1])
 def test_an_index_out_of_range_is_an_error_that_names_the_range(index: int) -> None:
     with pytest.raises(OptionError, match=f"no test image {index}: .* 0 to 59"):
-        check_indices(TEST, "test", [0, index])
-    with pytest.raises(OptionError, match=f"no test image {index}"):
-        reconstruct(model(2), TEST, "test", [0, index], 1, NAME)
+        reconstruct(asked(model(2), 10), [0, index])
 
 
 def test_a_picture_that_nobody_could_open_is_refused_before_it_is_made() -> None:
     check_size(400, 17)
     with pytest.raises(OptionError, match=r"102 million pixels.*\n.*--count or --scale"):
         check_size(400, 18)
-    vae, many, rng = model(2), 10**7, np.random.default_rng(0)
-    asked: list[Callable[[], object]] = [
-        lambda: prior(vae, rng, many, 3, NAME),
-        lambda: of_class(vae, TRAIN, "4", rng, many, 3, NAME),
-        lambda: interpolate(vae, TEST, "test", (0, 1), many, 3, NAME),
-        lambda: animate_interpolation(vae, TEST, "test", (0, 1), 5, 10**4, NAME),
-        lambda: traverse(vae, TEST, "test", 0, TEST, many, 3, NAME),
-        lambda: animate_traversal(vae, TEST, "test", 0, TEST, 5, 10**4, NAME),
-        lambda: reconstruct(vae, TEST, "test", [0], 10**4, NAME),
+    many, huge = asked(model(2), 10**7, 3), asked(model(2), 5, 10**4)
+    pictures: list[Callable[[], object]] = [
+        lambda: prior(many),
+        lambda: of_class(many, "4"),
+        lambda: interpolate(many, (0, 1)),
+        lambda: animate_interpolation(huge, (0, 1)),
+        lambda: traverse(many, 0),
+        lambda: animate_traversal(huge, 0),
+        lambda: reconstruct(huge, [0]),
     ]
-    for picture in asked:
+    for picture in pictures:
         with pytest.raises(OptionError, match="million pixels"):
             picture()

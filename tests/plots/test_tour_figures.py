@@ -13,7 +13,8 @@ from npvae import VAE
 from npvae.datasets import Dataset
 from npvae.losses import sigmoid
 from npvae.plots.axes import FAINT, INK, MEDIUM, largest
-from npvae.plots.computation_graph import (
+from npvae.plots.figures.__main__ import by_beta
+from npvae.plots.figures.computation_graph import (
     BACKWARD,
     BOXES,
     FORWARD,
@@ -25,7 +26,6 @@ from npvae.plots.computation_graph import (
     computation_graph,
 )
 from npvae.plots.latent_ellipses import DEVIATIONS, SIDE, Posteriors, ellipses, reach
-from npvae.plots.tour_figures import figures
 from npvae.storage import checkpoint
 from tests.helpers import ROOT, digits
 
@@ -132,7 +132,7 @@ def test_figures_come_from_runs(tmp_path: Path) -> None:
             "epoch": 2,
         }
         checkpoint.save(run / "last.npz", header, vae.parameters)
-    by_ellipses, by_samples = figures(sorted(tmp_path.iterdir()), test)
+    by_ellipses, by_samples = by_beta(sorted(tmp_path.iterdir()), test)
     assert by_ellipses.width > 2 * SIDE
     assert by_samples.width > 12 * 3 * 28
 

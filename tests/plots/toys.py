@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from npvae.datasets import Dataset
 from npvae.datasets.drawn_digits import drawn_digits
 from npvae.model import VAE
 from npvae.plots.axes import WHITE
+from npvae.plots.request import Request
 
 TRAIN, TEST = drawn_digits(train=200, test=60)
 NAME = "toy, z = 3, epoch 7"
@@ -21,6 +25,14 @@ def model(latent_dim: int, seed: int = 1) -> VAE:
     vae.parameters["encoder.log_var.b"] = -1.0
     vae.parameters["decoder.hidden0.W"] *= 3
     return vae
+
+
+def asked(
+    vae: VAE, count: int, scale: int = 1, data: tuple[Dataset, Dataset] = (TRAIN, TEST), **more: Any
+) -> Request:
+    """A request for a picture of the model and the drawn digits."""
+    given = {"name": NAME, "rng": np.random.default_rng(5), **more}
+    return Request(vae, count=count, scale=scale, data=lambda: data, **given)
 
 
 def x_of(images: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -1,20 +1,15 @@
-"""Does what the user asks for exist: that class, those images, a picture of that size?
+"""What is a class called in a picture, and which class is meant by a name?
 
-If not, an OptionError names what there is instead. Next: samples.py, which makes the pictures.
+The names come from the dataset, in any language. Next: request.py.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Sequence
 
 from npvae.core.errors import DataError, OptionError
 from npvae.datasets import Dataset
-from npvae.datasets.dataset import SIDE
-from npvae.model import VAE
 from npvae.plots.axes import drawable
-
-MOST_PIXELS = 100_000_000  # of a picture; few programs show more
 
 
 def class_label(dataset: Dataset, name: str) -> int:
@@ -68,37 +63,8 @@ def shortened(name: str) -> str:
     return name if len(name) <= 24 else f"{name[:21]}..."
 
 
-def check_indices(dataset: Dataset, split: str, indices: Sequence[int]) -> None:
-    """Raise OptionError if the dataset, of which this is the `split`, lacks one of the images."""
-    for index in indices:
-        if not 0 <= index < len(dataset):
-            raise OptionError(
-                f"there is no {split} image {index}: those of {dataset.name} have the numbers "
-                f"0 to {len(dataset) - 1}."
-            )
-
-
 def check_class(train: Dataset, label: int) -> None:
     """Raise DataError if no training image has this class: a model knows nothing of it."""
     if not (train.labels == label).any():
         name = shortened(train.class_names[label])
         raise DataError(f"no training image of {train.name} has the class {name}.")
-
-
-def check_conditional(vae: VAE, what: str) -> None:
-    """Raise OptionError unless the model is given classes."""
-    if not vae.num_classes:
-        raise OptionError(
-            f"{what} needs a conditional model, and this one knows no classes.\n"
-            "Train one with --conditional."
-        )
-
-
-def check_size(tiles: int, scale: int) -> None:
-    """Raise OptionError if that many images, enlarged by `scale`, make too large a picture."""
-    pixels = tiles * (SIDE * scale) ** 2
-    if pixels > MOST_PIXELS:
-        raise OptionError(
-            f"that picture would have {pixels / 1e6:,.0f} million pixels, and "
-            f"{MOST_PIXELS / 1e6:.0f} million are the most.\nAsk for less with --count or --scale."
-        )
