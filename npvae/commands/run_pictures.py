@@ -19,7 +19,7 @@ from npvae.model import VAE
 from npvae.plots.animation import chosen_epochs, gif, of_samples
 from npvae.plots.image_grid import reconstruction_grid
 from npvae.plots.loss_curves import loss_curve
-from npvae.plots.report import Report, report_page
+from npvae.plots.report import LINKED, Report, report_page
 from npvae.plots.samples import model_name, prior
 from npvae.runs import terminal
 from npvae.runs.messages import Bounds, next_commands
@@ -73,7 +73,7 @@ class RunPictures:
             active=active_units(vae, some, labels=labels).tolist(),
             kl_images=len(some),
             pictures=pictures,
-            gif=(run.folder / "samples.gif").exists(),
+            files=[name for name in LINKED if (run.folder / name).exists()],
             facts=self.facts,
             next=next_commands(run, self.where, vae),
             resume=terminal.command("train", "--resume", run.folder, *self.where),
