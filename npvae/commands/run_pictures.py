@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 
+from npvae.commands.explorer import write_page_of_run
 from npvae.core.random_streams import Stream, generator
 from npvae.datasets import Dataset
 from npvae.evaluation import active_units, kl_per_latent
@@ -54,29 +55,39 @@ class RunPictures:
             save_pictures(run, epoch, vae, self.test_set, settings)
         if epoch == settings.epochs or monotonic() - self.drawn >= LOOKS:
             self.draw_curve(history)
-        pictures = run.epochs_with_pictures(epoch)
         if epoch == settings.epochs:
+            pictures = run.epochs_with_pictures(epoch)
             frames = of_samples(run.folder / "images", chosen_epochs(pictures), name)
             if len(frames) > 1:
                 run.picture("samples.gif", gif(frames))
+            if settings.pictures_every:
+                write_page_of_run(run, vae, self.test_set, epoch)
+        self.write_report(history, seconds)
+
+    def write_report(
+        self, history: History, seconds: float, diverged: str = "", again: str = ""
+    ) -> None:
+        """The run's page; of one that has diverged with what happened, and a command to go on."""
+        run, vae, settings, epoch = self.run, self.vae, self.settings, len(history)
         some = self.test_set.images[:KL_IMAGES]
         labels = vae.classes(self.test_set.labels[:KL_IMAGES])
         report = Report(
-            name=name,
+            name=self.name(),
             epochs=settings.epochs,
             history=history,
             seconds=seconds,
             floor=self.bounds.floor,
             baseline=self.bounds.baseline,
             beta=settings.beta,
-            kl=kl_per_latent(vae, some, labels=labels).tolist(),
-            active=active_units(vae, some, labels=labels).tolist(),
+            kl=[] if diverged else kl_per_latent(vae, some, labels=labels).tolist(),
+            active=[] if diverged else active_units(vae, some, labels=labels).tolist(),
             kl_images=len(some),
-            pictures=pictures,
+            pictures=run.epochs_with_pictures(epoch),
             files=[name for name in LINKED if (run.folder / name).exists()],
             facts=self.facts,
-            next=next_commands(run, self.where, vae),
+            next=[("start again:", again)] if again else next_commands(run, self.where, vae),
             resume=terminal.command("train", "--resume", run.folder, *self.where),
+            diverged=diverged,
         )
         run.picture("report.html", report_page(report).encode())
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from npvae import fast
+from npvae.commands.explorer import keep_epoch
 from npvae.commands.run_pictures import RunPictures
-from npvae.core.errors import DataError, OptionError
+from npvae.core.errors import DataError, DivergedError, OptionError
 from npvae.core.optimizer_base import Optimizer
 from npvae.core.random_streams import Stream, generator
 from npvae.datasets import DATASETS, Dataset, is_path, known_name
@@ -34,6 +35,7 @@ from npvae.runs.messages import (
     next_steps,
     plan,
     silence,
+    smaller_steps,
     summary,
     topics,
 )
@@ -161,8 +163,9 @@ def _train(
         ranks.share((header, arrays, epochs, where, backend))
     bounds = floor_and_baseline(train_set, test_set)
     draw = RunPictures(run, vae, settings, test_set, bounds, facts, where)
-    if done:  # the run may have stopped because these pictures could not be written
+    if done:  # the run may have stopped because these could not be written
         draw(run.history, 0.0)
+        keep_epoch(run, vae, done)
     try:
         for epoch in train(
             vae, optimizer, *images, settings, epochs, progress.batch, backend, ranks, *labels
@@ -175,10 +178,14 @@ def _train(
                 run.record(epoch, vae, optimizer)
                 raise
             run.record(epoch, vae, optimizer)
+            keep_epoch(run, vae, epoch.epoch)
             progress.epoch(epoch)
-    except BaseException:  # Ctrl-C, too
+    except BaseException as error:  # Ctrl-C, too
         with suppress(Exception):
             draw.draw_curve(run.history)
+            if isinstance(error, DivergedError):
+                what, again = str(error).splitlines()[0], smaller_steps(settings, where)
+                draw.write_report(run.history, 0.0, what, again)
         raise
     finally:
         progress.clear()

@@ -123,9 +123,8 @@ def explain_interruption(
     except (RunMoved, checkpoint.TooLong):  # they say what to do themselves
         raise
     except DivergedError as error:
-        smaller = replace(settings, learning_rate=settings.learning_rate / 10)
-        command = terminal.command("train", *split(smaller.options()), *where)
-        raise DivergedError(f"{error}\nStart again with:  {command}") from error
+        again = smaller_steps(settings, where)
+        raise DivergedError(f"{error}\nStart again with:  {again}") from error
     except OutputError as error:
         what_and_why = str(error).splitlines()[:2]
         lines = [*what_and_why, how_to_continue(run, settings, where)]
@@ -145,6 +144,12 @@ def explain_interruption(
         if isinstance(error, BrokenPipeError):  # the run is not complete, so this is no success
             raise KeyboardInterrupt from error
         raise
+
+
+def smaller_steps(settings: Settings, where: Sequence[str | Path]) -> str:
+    """The command that starts a run again with a tenth of its learning rate."""
+    smaller = replace(settings, learning_rate=settings.learning_rate / 10)
+    return terminal.command("train", *split(smaller.options()), *where)
 
 
 def how_to_continue(run: Run, settings: Settings, where: Sequence[str | Path]) -> str:

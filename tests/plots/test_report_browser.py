@@ -149,10 +149,11 @@ def test_a_run_that_diverged_says_what_happened_and_what_comes_next(
     rows, after = history(epochs), replace(REPORT, kl=[], active=[], pictures=[], files=[])
     again = [("start again:", "python scripts/train.py --learning-rate 0.1")]
     open_page(page, folder, report_page(replace(after, history=rows, diverged=what, next=again)))
-    assert what in page.inner_text("#status")
+    assert what in page.text_content("#status")
     assert page.locator("#loss path.curve").count() == (2 if rows else 0)
     assert page.locator("#commands code").all_inner_texts() == [again[0][1]]
     assert page.is_hidden("#latents")
+    assert page.is_visible("#metrics") == bool(rows)
 
 
 def test_a_dark_page_shows_the_images_of_a_picture_and_nothing_white_around(
@@ -169,14 +170,16 @@ def test_a_dark_page_shows_the_images_of_a_picture_and_nothing_white_around(
     page.emulate_media(color_scheme="dark")
     open_page(page, folder, report_page(REPORT))
     for kind, picture in pictures.items():
-        wait_for(page, f"$('{kind}').style.getPropertyValue('--inside')")
+        wait_for(page, f"$('{kind}').style.getPropertyValue('--images')")
         clip = page.evaluate(f"getComputedStyle($('{kind}')).clipPath")
-        cut = np.array([float(share) for share in re.findall(r"[\d.]+", clip)]) / 100
-        shares = np.resize(cut, 4) if len(cut) in (1, 2, 4) else cut[[0, 1, 2, 1]]
-        sides = np.rint(shares * np.array([picture.height, picture.width] * 2)).astype(int)
-        for turns, side in enumerate(sides):  # each side in turn is the upper one
-            middle = np.rot90(np.asarray(picture), turns)[:, -60 if turns == 0 else 60]
-            assert (middle[side - 1], middle[side]) == (255, 0)
+        shares = np.array([float(share) for share in re.findall(r"[\d.]+", clip)]) / 100
+        corners = np.rint(shares.reshape(-1, 4, 2) * picture.size).astype(int)
+        assert len(corners) == (1 if kind == "sampled" else 2)
+        white = np.asarray(picture) == 255
+        for (left, top), _, (right, low), _ in corners:
+            rows, columns = white[:, left + 9], white[top + 9]
+            edges = [*rows[[top - 1, top, low - 1, low]], *columns[[left - 1, left]]]
+            assert [*edges, *columns[[right - 1, right]]] == [True, False, False, True] * 2
 
 
 def test_values_off_the_chart_are_marked(page: Any, folder: Path) -> None:

@@ -82,7 +82,7 @@ function readAddress() {
 }
 addEventListener("hashchange", readAddress);
 
-setModel(models[0]);
+setModel(moments ? models.at(-1) : models[0]);
 if (exampleCount) pickExample(0);
 readAddress();
 frame();

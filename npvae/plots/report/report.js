@@ -20,7 +20,7 @@ else words.push(done ? "The run is done."
 $("status").textContent = words.join(" ");
 $("status").classList.toggle("failed", data.diverged !== "");
 $("progress").value = newest ? newest.epoch / data.epochs : 0;
-$("progress").hidden = done;
+$("progress").hidden = !running;
 
 // ---- losses
 
@@ -73,13 +73,19 @@ $("pictures").hidden = pictures.length === 0;
 document.querySelector(".slider").hidden = pictures.length < 2;
 for (const epoch of pictures) for (const kind of ["sampled", "rec"]) new Image().src = `images/${kind}_epoch${epoch}.png`;
 
-// Where the images lie in a picture: pixels from its top, right, bottom and left. A dark page shows
-// nothing else of it, as titles and labels stand on white.
-const INSIDE = { sampled: [57, 24, 24, 24], rec: [57, 24, 24, 94] };
-for (const [kind, [top, right, bottom, left]] of Object.entries(INSIDE)) {
+// Where the images lie in a picture, in pixels: bands below each other, up to a margin. A dark page
+// shows nothing else of it, as title and labels stand on white.
+const TITLE = 57, MARGIN = 24;
+const BANDS = { sampled: { left: MARGIN, height: Infinity, gap: 0 }, rec: { left: 94, height: 170, gap: 18 } };
+for (const [kind, { left, height, gap }] of Object.entries(BANDS)) {
   $(kind).addEventListener("load", ({ target: { naturalWidth, naturalHeight, style } }) => {
-    const [w, h] = [naturalWidth / 100, naturalHeight / 100];
-    style.setProperty("--inside", `inset(${top / h}% ${right / w}% ${bottom / h}% ${left / w}%)`);
+    const corners = [], right = naturalWidth - MARGIN, end = naturalHeight - MARGIN;
+    for (let top = TITLE; top < end; top += height + gap) {
+      const low = Math.min(top + height, end);
+      corners.push([left, top], [right, top], [right, low], [left, low]);
+    }
+    const shares = corners.map(([x, y]) => `${100 * x / naturalWidth}% ${100 * y / naturalHeight}%`);
+    style.setProperty("--images", `polygon(${shares})`);
   });
 }
 
@@ -130,10 +136,9 @@ for (const [why, command] of [...stopped, ...data.next]) {
   item.append(make("code", { textContent: command }));
   $("commands").append(item);
 }
+$("metrics").hidden = !newest;
 for (const name of data.files) $("files").append(make("a", { href: name, textContent: name }), " ");
-const explorer = data.files.includes("explorer.html");
-$("touch").hidden = !explorer;
-if (explorer) $("touch").querySelector("a").href = "explorer.html";
+$("touch").hidden = !data.files.includes("explorer.html");
 
 // ---- what was chosen stays chosen after a reload, unless it was the newest
 
