@@ -36,8 +36,8 @@ from npvae.core.option_types import sizes as sizes
 from npvae.core.option_types import some_of as some_of
 from npvae.core.option_types import some_text as some_text
 from npvae.core.option_types import whole_number as whole_number
-from npvae.runs.launcher import on_failure
 from npvae.datasets.standard import DATASETS
+from npvae.runs.launcher import on_failure
 from npvae.runs.terminal import program, show
 
 PACKAGES = {"numpy": "numpy", "PIL": "pillow", "numba": "numba"}  # by the names of their modules

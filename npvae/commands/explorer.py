@@ -1,7 +1,8 @@
 """`generate.py explorer`: one HTML page with one or more trained models in it.
 
 By default it is explorer.html in the folder of the first checkpoint: it belongs to that run, so a
-new one replaces the old. A file that --out names is never overwritten.
+new one replaces the old. A file that --out names is never overwritten. `train.py` writes the page,
+too, with the models of the epochs that a run keeps: a slider shows how the codes find their places.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,18 +20,60 @@ from npvae.commands.model_options import asked_models
 from npvae.core.errors import OptionError, OutputError
 from npvae.fast import stands_for
 from npvae.plots.explorer import ModelOnPage, explorer_page, knows
+from npvae.plots.request import model_name
+from npvae.runs.run_directory import Run, load_model
 from npvae.runs.terminal import show
 from npvae.runs.trained_model import TrainedModel
+from npvae.storage import checkpoint
 from npvae.storage.files import open_plain
 from npvae.storage.files import write as write_file
 
 if TYPE_CHECKING:
     from npvae.datasets import Dataset
+    from npvae.model import VAE
+
+
+KEPT = (1, 2, 5, 10)  # epochs whose model a run keeps: 0.8 MB each, for the default network
+IMAGES = 2000  # test images that the page is made from at the end of a run: it shall take no second
+
+
+def keep_epoch(run: Run, vae: VAE, epoch: int) -> None:
+    """Save the model after an epoch as epoch1.npz and so on, if it is one of KEPT. OutputError."""
+    if epoch in KEPT and run.about["settings"]["pictures_every"]:
+        header = {**run.about, "model": vae.settings, "epoch": epoch}
+        checkpoint.save(run.folder / f"epoch{epoch}.npz", header, vae.parameters)
+
+
+def kept_epochs(folder: Path, before: int) -> dict[int, Path]:
+    """The checkpoints that `keep_epoch` has left in a folder, of the epochs before this one."""
+    paths = {epoch: folder / f"epoch{epoch}.npz" for epoch in KEPT if epoch < before}
+    return {epoch: path for epoch, path in paths.items() if path.exists()}
+
+
+def write_page_of_run(run: Run, vae: VAE, test: Dataset, epoch: int) -> None:
+    """Write explorer.html of a run whose model is `vae` now, with the epochs that it has kept.
+
+    Nothing is written if the page cannot compute the activation. Raises OutputError.
+    """
+    if not knows(vae.activation):
+        return
+    earlier = {n: load_model(path)[0] for n, path in kept_epochs(run.folder, epoch).items()}
+    models = [
+        ModelOnPage(model, model_name(test.title, vae.latent_dim, n), f"epoch {n}")
+        for n, model in {**earlier, epoch: vae}.items()
+    ]
+    some = replace(test, images=test.images[:IMAGES], labels=test.labels[:IMAGES])
+    run.picture("explorer.html", explorer_page(models, some).encode())
 
 
 def write_explorer(options: argparse.Namespace) -> None:
     """Write the page with the models of `options.checkpoint`, and say where it is."""
     models = asked_models(options, options.quiet)
+    test = common_test_set(models)
+    if options.checkpoint is None or [*map(os.path.isdir, options.checkpoint)] == [True]:
+        kept = kept_epochs(models[0].path.parent, models[0].header.get("epoch", 0))
+        earlier = argparse.Namespace(**{**vars(options), "checkpoint": [*kept.values()]})
+        models = [*asked_models(earlier, options.quiet), *models]
     for model in models:
         model.report(f"model    {model.path} ({model.name})")
         if not knows(model.vae.activation):
@@ -45,7 +89,7 @@ def write_explorer(options: argparse.Namespace) -> None:
         ModelOnPage(model.vae, full_name(model, difference), difference)
         for model, difference in zip(models, differences, strict=True)
     ]
-    page = explorer_page(on_page, common_test_set(models), options.examples)
+    page = explorer_page(on_page, test, options.examples)
     path = write(page.encode(), options.out, models[0].path.parent)
     if options.quiet:
         show(str(path))

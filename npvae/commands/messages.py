@@ -108,9 +108,9 @@ def explain_interruption(run: Run, settings: Settings, voice: Voice) -> Iterator
     except (RunMoved, checkpoint.TooLong):  # they say what to do themselves
         raise
     except DivergedError as error:
-        smaller = replace(settings, learning_rate=settings.learning_rate / 10)
-        command = voice.command("train", *smaller.words())
-        raise DivergedError(f"{error}\nStart again with:  {command}") from error
+        raise DivergedError(
+            f"{error}\nStart again with:  {smaller_steps(settings, voice)}"
+        ) from error
     except OutputError as error:
         what_and_why = str(error).splitlines()[:2]
         lines = [*what_and_why, how_to_continue(run, settings, voice)]
@@ -130,6 +130,12 @@ def explain_interruption(run: Run, settings: Settings, voice: Voice) -> Iterator
         if isinstance(error, BrokenPipeError):  # the run is not complete, so this is no success
             raise KeyboardInterrupt from error
         raise
+
+
+def smaller_steps(settings: Settings, voice: Voice) -> str:
+    """The command that starts a run again with a tenth of its learning rate."""
+    smaller = replace(settings, learning_rate=settings.learning_rate / 10)
+    return voice.command("train", *smaller.words())
 
 
 def how_to_continue(run: Run, settings: Settings, voice: Voice) -> str:

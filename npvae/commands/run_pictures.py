@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import monotonic
 
+from npvae.commands.explorer import write_page_of_run
 from npvae.commands.job import RunJob
 from npvae.commands.messages import Bounds, next_commands
 from npvae.core.random_streams import Stream, generator
@@ -18,7 +19,7 @@ from npvae.evaluation import active_units, kl_per_latent
 from npvae.plots.animation import chosen_epochs, gif, of_samples
 from npvae.plots.image_grid import reconstruction_grid
 from npvae.plots.loss_curves import loss_curve
-from npvae.plots.report import Report, report_page
+from npvae.plots.report import LINKED, Report, report_page
 from npvae.plots.request import Request, model_name
 from npvae.plots.samples import prior
 
@@ -46,28 +47,39 @@ class RunPictures:
             save_pictures(self.job, epoch)
         if epoch == settings.epochs or monotonic() - self.drawn >= LOOKS:
             self.draw_curve(history)
-        pictures = run.epochs_with_pictures(epoch)
         if epoch == settings.epochs:
+            pictures = run.epochs_with_pictures(epoch)
             frames = of_samples(run.folder / "images", chosen_epochs(pictures), name)
             if len(frames) > 1:
                 run.picture("samples.gif", gif(frames))
+            if settings.pictures_every:
+                write_page_of_run(run, vae, test_set, epoch)
+        self.write_report(history, seconds)
+
+    def write_report(
+        self, history: History, seconds: float, diverged: str = "", again: str = ""
+    ) -> None:
+        """The run's page; of one that has diverged with what happened, and a command to go on."""
+        run, vae, settings, test_set = self.job.run, self.job.vae, self.job.settings, self.job.test
+        epoch = len(history)
         some, labels = test_set.images[:KL_IMAGES], vae.classes(test_set.labels[:KL_IMAGES])
         report = Report(
-            name=name,
+            name=self.name(),
             epochs=settings.epochs,
             history=history,
             seconds=seconds,
             floor=self.bounds.floor,
             baseline=self.bounds.baseline,
             beta=settings.beta,
-            kl=kl_per_latent(vae, some, labels=labels).tolist(),
-            active=active_units(vae, some, labels=labels).tolist(),
+            kl=[] if diverged else kl_per_latent(vae, some, labels=labels).tolist(),
+            active=[] if diverged else active_units(vae, some, labels=labels).tolist(),
             kl_images=len(some),
-            pictures=pictures,
-            gif=(run.folder / "samples.gif").exists(),
+            pictures=run.epochs_with_pictures(epoch),
+            files=[name for name in LINKED if (run.folder / name).exists()],
             facts=self.facts,
-            next=next_commands(self.job),
+            next=[("start again:", again)] if again else next_commands(self.job),
             resume=self.job.voice.command("train", "--resume", run.folder),
+            diverged=diverged,
         )
         run.picture("report.html", report_page(report).encode())
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from npvae import fast
+from npvae.commands.explorer import keep_epoch
 from npvae.commands.job import RunJob, Voice
 from npvae.commands.messages import (
     best_epoch,
@@ -20,12 +21,13 @@ from npvae.commands.messages import (
     floor_and_baseline,
     next_steps,
     plan,
+    smaller_steps,
     summary,
     topics,
 )
 from npvae.commands.progress import Progress
 from npvae.commands.run_pictures import RunPictures
-from npvae.core.errors import DataError, OptionError
+from npvae.core.errors import DataError, DivergedError, OptionError
 from npvae.core.random_streams import Stream, generator
 from npvae.datasets import DATASETS, Dataset, is_path, known_name
 from npvae.datasets.dataset import fingerprint, fingerprint_of_labels, what_changed
@@ -149,8 +151,9 @@ def carry_out(job: RunJob) -> None:
         job.ranks.share((*run.state(vae, job.optimizer), epochs, voice.data_dir, job.backend))
     bounds = floor_and_baseline(job.train, job.test)
     draw = RunPictures(job, bounds, facts)
-    if job.done:  # the run may have stopped because these pictures could not be written
+    if job.done:  # the run may have stopped because these could not be written
         draw(run.history, 0.0)
+        keep_epoch(run, vae, job.done)
     try:
         for epoch in train(job, epochs, progress.batch):
             epoch = epoch._replace(seconds=max(0.0, epoch.seconds))  # if a clock went backwards
@@ -161,10 +164,14 @@ def carry_out(job: RunJob) -> None:
                 run.record(epoch, vae, job.optimizer)
                 raise
             run.record(epoch, vae, job.optimizer)
+            keep_epoch(run, vae, epoch.epoch)
             progress.epoch(epoch)
-    except BaseException:  # Ctrl-C, too
+    except BaseException as error:  # Ctrl-C, too
         with suppress(Exception):
             draw.draw_curve(run.history)
+            if isinstance(error, DivergedError):
+                what, again = str(error).splitlines()[0], smaller_steps(settings, voice)
+                draw.write_report(run.history, 0.0, what, again)
         raise
     finally:
         progress.line.clear()

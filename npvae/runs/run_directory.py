@@ -5,7 +5,9 @@
         metrics.csv    a row for each epoch, losses in nats per image
         last.npz       checkpoint of the last epoch: parameters, optimizer, epoch, history
         best.npz       checkpoint of the epoch with the lowest validation loss (--validation)
+        epoch5.npz     its model after epoch 1, 2, 5 and 10, without the optimizer
         report.html    the page of the run: losses, pictures by epoch, what comes next
+        explorer.html  a page to play with the model; written after the last epoch
         loss.png       the loss curves; drawn every five seconds, and when the run ends or stops
         samples.gif    the samples, epoch by epoch; written after the last epoch
         images/        sampled_epoch%d.png, rec_epoch%d.png
@@ -309,7 +311,7 @@ def open_run(given: str | Path) -> tuple[Run, VAE, Optimizer, dict[str, Any]]:
 
 def check_ours(last: Path) -> None:
     """Raise OutputError if a resumed run would replace a file that no run of ours has written."""
-    names = ("run.json", "metrics.csv", "loss.png", "samples.gif", "report.html", "images/*")
+    names = ("run.json", "metrics.csv", "loss.png", "samples.gif", "*.html", "images/*")
     others = [path for name in names for path in last.parent.glob(name)]
     if others and not about_in(last.parent):
         raise OutputError(

@@ -25,7 +25,7 @@ from npvae.storage.header import is_run
 
 # What a run has before its first epoch is over.
 PICTURES = {"images/sampled_epoch1.png", "images/rec_epoch1.png"}
-PICTURES |= {"loss.png", "samples.gif", "report.html"}
+PICTURES |= {"loss.png", "samples.gif", "report.html", "explorer.html"}
 UNFINISHED = {"run.json", ".lock", ".in-use", "images", *PICTURES}
 MAX_PICTURE = 1 << 26  # bytes
 

@@ -14,13 +14,15 @@ import pytest
 
 from npvae import losses
 from npvae.commands.generate import main
+from npvae.commands.training_run import start
 from npvae.core.errors import CheckpointError, OptionError, OutputError
 from npvae.datasets.dataset import fingerprint
 from npvae.datasets.drawn_digits import drawn_digits
 from npvae.layers import ACTIVATIONS
 from npvae.model import VAE
+from npvae.settings import Settings
 from npvae.storage import checkpoint
-from tests.helpers import full_disk, run_script
+from tests.helpers import digits_file, full_disk, run_script
 
 TRAIN, TEST = drawn_digits(train=100, test=40)
 
@@ -161,6 +163,24 @@ def test_a_conditional_model_needs_the_labels_of_the_others() -> None:
     main(["explorer", "--quiet", *chosen[:2], "--checkpoint", str(save_run("c"))])
 
 
+def test_training_keeps_some_epochs_and_writes_the_page_that_shows_them() -> None:
+    """`explorer` shows them, too, unless a checkpoint is named."""
+    digits_file(Path())
+    settings = Settings("digits.npz", hidden_dims=(8,), epochs=6, latent_dim=2)
+    start(settings, None, "runs/a", quiet=True)
+    page = Path("runs/a/explorer.html")
+    for _ in range(2):
+        shown = [model["short"] for model in models_in(page)]
+        assert shown == [f"epoch {n}" for n in (1, 2, 5, 6)]
+        assert "explorer.html" in Path("runs/a/report.html").read_text()
+        main(["explorer", "--quiet"])
+    main(["explorer", "--quiet", "--checkpoint", "runs/a/epoch2.npz", "--out", "one.html"])
+    (model,) = models_in(Path("one.html"))
+    assert model["name"].endswith("epoch 2")
+    start(replace(settings, epochs=1, pictures_every=0), None, "plain", quiet=True)
+    assert not {"epoch1.npz", "explorer.html"} & set(os.listdir("plain"))
+
+
 def test_models_without_a_difference_are_named_by_their_folders() -> None:
     runs = [save_run("a"), save_run("b")]
     main(["explorer", "--quiet", "--checkpoint", str(runs[0]), "--checkpoint", str(runs[1])])
@@ -193,6 +213,10 @@ def test_an_activation_by_hand_is_named_by_what_does_not_know_it(
 ) -> None:
     """Somebody adds one to layers.py, trains, and takes it back."""
     monkeypatch.setitem(ACTIVATIONS, "swish", ACTIVATIONS["tanh"])
+    digits_file(Path())
+    own = Settings("digits.npz", hidden_dims=(8,), activation="swish", epochs=1)
+    start(own, None, "own", quiet=True)
+    assert not Path("own/explorer.html").exists()
     run = save_run("swish", activation="swish")
     with pytest.raises(OptionError, match="cannot compute the activation swish, which"):
         main(["explorer", "--quiet", "--checkpoint", str(run)])

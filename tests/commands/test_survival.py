@@ -66,7 +66,7 @@ def of_epochs(count: int) -> list[str]:
 
 RUN = of_epochs(8)
 NAMES = {"run.json", "metrics.csv", "last.npz", "best.npz", "loss.png", ".lock", "images"}
-NAMES |= {"report.html", "samples.gif"}
+NAMES |= {"report.html", "samples.gif", "explorer.html", *(f"epoch{n}.npz" for n in (1, 2, 5))}
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +115,8 @@ def assert_the_same(folder: Path, straight: Path) -> None:
         "last.npz",
         "loss.png",
         "samples.gif",
+        "explorer.html",
+        *(p.name for p in straight.glob("epoch*.npz")),
         *(f"images/{p.name}" for p in straight.glob("images/*")),
     ):
         assert (folder / name).read_bytes() == (straight / name).read_bytes(), name
@@ -566,8 +568,9 @@ def cut_short(
 
 
 # The files in the order in which a run of three epochs writes them.
-EPOCH = ["sampled", "rec", "report", "last", "metrics"]
-FILES = ["run.json", *EPOCH, *EPOCH, "sampled", "rec", "loss", "gif", "report", "last", "metrics"]
+EPOCH = ["sampled", "rec", "report", "last", "metrics", "kept"]
+LAST = ["sampled", "rec", "loss", "gif", "explorer", "report", "last", "metrics"]
+FILES = ["run.json", *EPOCH, *EPOCH, *LAST]
 
 
 @pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
@@ -584,7 +587,7 @@ def test_whichever_file_cannot_be_replaced_the_run_can_be_resumed(
         before, file = FILES[: which - 1].count("last"), FILES[which - 1]
         done = epochs_in(Path(out))
         # An epoch is lost only with its checkpoint, not with a picture or metrics.csv.
-        assert done == before + (file not in ("run.json", "last", "metrics"))
+        assert done == before + (file not in ("run.json", "last", "metrics", "kept"))
         if done == 3:
             assert "complete" in str(error)
             opened, *_ = open_run(out)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from npvae.plots.image_grid import save_png
+from npvae.plots.image_grid import reconstruction_grid, save_png
 from npvae.plots.report import ComparedRun, comparison_page, report_page
 from npvae.plots.samples import grid
 from tests.plots.test_report import REPORT, history
@@ -61,14 +63,14 @@ def open_page(page: Any, folder: Path, text: str) -> None:
 
 def test_the_slider_shows_the_pictures_and_losses_of_its_epoch(page: Any, folder: Path) -> None:
     open_page(page, folder, report_page(REPORT))
-    assert page.get_attribute("#samples", "src") == "images/sampled_epoch4.png"
+    assert page.get_attribute("#sampled", "src") == "images/sampled_epoch4.png"
     page.locator("#epoch").press("Home")
-    assert page.get_attribute("#samples", "src") == "images/sampled_epoch1.png"
+    assert page.get_attribute("#sampled", "src") == "images/sampled_epoch1.png"
     assert page.get_attribute("#rec", "src") == "images/rec_epoch1.png"
     row = REPORT.history[0]
     assert f"epoch 1: test loss {row['test_loss']:.2f}" in page.inner_text("#epoch-words")
     assert f"test {row['test_kl']:.2f}" in page.inner_text("#kl figcaption")
-    wait_for(page, "document.getElementById('samples').naturalWidth > 100")
+    wait_for(page, "document.getElementById('sampled').naturalWidth > 100")
 
 
 def test_curves_floor_and_baseline_latents_and_commands_are_there(page: Any, folder: Path) -> None:
@@ -93,9 +95,9 @@ def test_while_the_run_lasts_it_reloads_and_keeps_the_chosen_epoch(page: Any, fo
         shutil.copy(folder / f"images/{kind}_epoch4.png", folder / f"images/{kind}_epoch6.png")
     (folder / "report.html").write_text(report_page(more), "utf-8")
     wait_for(page, "document.getElementById('status').textContent.includes('is done')")
-    assert page.get_attribute("#samples", "src") == "images/sampled_epoch1.png"
+    assert page.get_attribute("#sampled", "src") == "images/sampled_epoch1.png"
     page.locator("#epoch").press("End")
-    assert page.get_attribute("#samples", "src") == "images/sampled_epoch6.png"
+    assert page.get_attribute("#sampled", "src") == "images/sampled_epoch6.png"
 
 
 def test_a_run_that_has_stopped_is_not_waited_for(page: Any, folder: Path) -> None:
@@ -129,13 +131,55 @@ def test_the_epoch_with_the_lowest_validation_loss_is_named_and_marked(
 
 
 def test_a_report_links_only_what_every_run_has(page: Any, folder: Path) -> None:
-    """Without pictures there is no loss.png; with those of one epoch there is nothing to play."""
-    open_page(page, folder, report_page(replace(REPORT, pictures=[])))
-    links = [link.get_attribute("href") for link in page.locator("a[href]:visible").all()]
-    assert links == ["metrics.csv", "run.json"]
+    """And of other files those that it was given; with pictures of one epoch nothing is played."""
+    for files in ([], ["explorer.html", "samples.gif"]):
+        open_page(page, folder, report_page(replace(REPORT, pictures=[], files=files)))
+        links = [link.get_attribute("href") for link in page.locator("a[href]:visible").all()]
+        assert links == [*files[:1], "metrics.csv", "run.json", *files]
     open_page(page, folder, report_page(replace(REPORT, pictures=[4])))
-    assert page.is_visible("#samples")
+    assert page.is_visible("#sampled")
     assert page.is_hidden("#play")
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_a_run_that_diverged_says_what_happened_and_what_comes_next(
+    page: Any, folder: Path, epochs: int
+) -> None:
+    what = "training has diverged in epoch 3, batch 7 of 9: the loss is nan, it was 1e6 before"
+    rows, after = history(epochs), replace(REPORT, kl=[], active=[], pictures=[], files=[])
+    again = [("start again:", "python scripts/train.py --learning-rate 0.1")]
+    open_page(page, folder, report_page(replace(after, history=rows, diverged=what, next=again)))
+    assert what in page.text_content("#status")
+    assert page.locator("#loss path.curve").count() == (2 if rows else 0)
+    assert page.locator("#commands code").all_inner_texts() == [again[0][1]]
+    assert page.is_hidden("#latents")
+    assert page.is_visible("#metrics") == bool(rows)
+
+
+def test_a_dark_page_shows_the_images_of_a_picture_and_nothing_white_around(
+    page: Any, folder: Path
+) -> None:
+    """The box that the script cuts out of a picture begins and ends where its images do."""
+    black = np.zeros((20, 784), np.uint8)
+    pictures = {
+        "sampled": grid(black, 3, "title"),
+        "rec": reconstruction_grid(black, black, 3, "title"),
+    }
+    for kind, picture in pictures.items():
+        save_png(folder / f"images/{kind}_epoch4.png", picture)
+    page.emulate_media(color_scheme="dark")
+    open_page(page, folder, report_page(REPORT))
+    for kind, picture in pictures.items():
+        wait_for(page, f"$('{kind}').style.getPropertyValue('--images')")
+        clip = page.evaluate(f"getComputedStyle($('{kind}')).clipPath")
+        shares = np.array([float(share) for share in re.findall(r"[\d.]+", clip)]) / 100
+        corners = np.rint(shares.reshape(-1, 4, 2) * picture.size).astype(int)
+        assert len(corners) == (1 if kind == "sampled" else 2)
+        white = np.asarray(picture) == 255
+        for (left, top), _, (right, low), _ in corners:
+            rows, columns = white[:, left + 9], white[top + 9]
+            edges = [*rows[[top - 1, top, low - 1, low]], *columns[[left - 1, left]]]
+            assert [*edges, *columns[[right - 1, right]]] == [True, False, False, True] * 2
 
 
 def test_values_off_the_chart_are_marked(page: Any, folder: Path) -> None:

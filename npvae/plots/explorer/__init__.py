@@ -1,19 +1,16 @@
 """How does a trained model become a page that one can play with? One HTML file, and nothing else.
 
-`page.html`, `style.css` and the scripts beside this module are written by hand; `explorer_page`
-puts them into one file, together with the weights and some images. The page decodes and encodes by
-itself (model.js is the forward pass once more), so it needs no server, no network and no library.
-For its self-test it also gets examples of what NumPy computes with exactly the weights it holds.
+`explorer_page` fills the template beside this module with the weights and some images. The page
+decodes and encodes by itself: model.js is the forward pass once more. For its self-test it also
+gets examples of what NumPy computes with exactly the weights it holds.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import re
 import zlib
 from base64 import b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +21,7 @@ from npvae.datasets.dataset import SIDE, Dataset
 from npvae.evaluation import active_units, kl_per_latent
 from npvae.latent_space import draw_codes, encode_all, gaussian_of_class
 from npvae.model import VAE
+from npvae.plots.page import page
 
 EXAMPLES = ("test", "model", "none")  # which images the page offers to pick
 TEST_IMAGES = 200  # of them, where they are test images: 209 kB of text
@@ -65,7 +63,7 @@ def explorer_page(models: Sequence[ModelOnPage], test: Dataset, examples: str = 
         "examples": example_images(models[0].vae, test, examples),
         "models": [model_data(model, test) for model in models],
     }
-    return fill_in(json.dumps(data, allow_nan=False, separators=(",", ":")))
+    return page(FOLDER / "explorer.html", {"title": "Latent explorer"}, data)
 
 
 def knows(activation: str) -> bool:
@@ -162,21 +160,3 @@ def class_draws(vae: VAE, test: Dataset) -> tuple[NDArray[np.uint8], NDArray[np.
 def as_text(array: ArrayLike, dtype: str) -> str:
     """The bytes of an array in C order, in base64."""
     return b64encode(np.asarray(array).astype(dtype).tobytes()).decode()
-
-
-def fill_in(data: str) -> str:
-    """page.html with its style, its scripts, and the data inside."""
-    page = (FOLDER / "page.html").read_text(encoding="utf-8")
-
-    def inline(tag: str) -> Callable[[re.Match[str]], str]:
-        def replace(found: re.Match[str]) -> str:
-            text = (FOLDER / found[1]).read_text(encoding="utf-8")
-            return f"<{tag}>\n{text}</{tag}>"
-
-        return replace
-
-    page = re.sub(r'<link rel="stylesheet" href="(.+?)">', inline("style"), page)
-    page = re.sub(r'<script src="(.+?)"></script>', inline("script"), page)
-    place = '<script type="application/json" id="data">'
-    # "<" could end the script element; in JSON it has another spelling.
-    return page.replace(place, place + data.replace("<", "\\u003c"))

@@ -1,11 +1,12 @@
-"use strict";
 // A drag by mouse, pen or finger. A finger may mean to scroll, so it drags only once it has moved
 // sideways, or at once where `grabs` says so. One that is lifted where it came down is a tap.
 // If the browser scrolls after all, what the finger has changed is undone.
 
+import { build, state } from "./state.js";
+
 const WAIT = 8; // pixels after which the direction of a finger is known
 
-function onDrag(element, { move, tap = move, end = () => {}, grabs = () => false }) {
+export function onDrag(element, { move, tap = move, end = () => {}, grabs = () => false }) {
   let down = null; // the event that began it, until it ends
   let before = null; // the state then, once it drags
 
@@ -44,7 +45,7 @@ function onDrag(element, { move, tap = move, end = () => {}, grabs = () => false
   for (const type of ["pointerup", "pointercancel"]) element.addEventListener(type, finish);
 }
 
-function focusByMouse(place, input) {
+export function focusByMouse(place, input) {
   place.addEventListener("mousedown", (event) => {
     event.preventDefault(); // it would take the focus away again
     input.focus({ preventScroll: true });

@@ -1,9 +1,13 @@
-"use strict";
 // The class that a conditional model is given, in both halves: p(x | z, c) and q(z | x, c).
 //
 // The decoder has the class chosen among pictures of the current z in every class. Another choice
 // leaves z as it is: "this handwriting, as a 7". The encoder has the class of the image: that of
 // an example is known, and an image of the user's own has the chosen class, or the one selected.
+
+import { $, data, make } from "../page/dom.js";
+import { SIDE } from "./model.js";
+import { backlog, builders, panels, setClass, setImage, state } from "./state.js";
+import { paintDecoded } from "./pixels.js";
 
 builders.push(function buildClasses() {
   const conditional = state.model.classes > 0;

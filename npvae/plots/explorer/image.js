@@ -1,11 +1,20 @@
-"use strict";
 // The image x: drawn with the pen, taken from a file, or picked; each change encodes it at once.
+
+import { $, make } from "../page/dom.js";
+import { PIXELS, SIDE } from "./model.js";
+import {
+  changed, drawEpsilon, exampleCount, exampleImage, exampleName, panels, pickExample, setCode,
+  setImage, state, stopPlaying,
+} from "./state.js";
+import { ink, paint, pixelsOfFile } from "./pixels.js";
+import { onDrag } from "./drag.js";
 
 const NO_IMAGE = new Float32Array(PIXELS);
 
 panels.push(function drawImage() {
   paint($("pad"), state.x ?? NO_IMAGE);
   $("pad").classList.toggle("empty", !state.x);
+  $("told").textContent = state.told;
   for (const id of ["mean", "clear"]) $(id).disabled = !state.x;
   [...$("examples").children].forEach((thumb, n) =>
     thumb.setAttribute("aria-selected", n === state.picked));
@@ -55,15 +64,11 @@ async function takeFile(file) {
   if (!file) return;
   try {
     const { x, inverted } = await pixelsOfFile(file);
-    setImage(x);
-    tell(inverted ? "light ground: inverted to white on black" : "");
+    setImage(x, state.c, -1, inverted ? "light ground: inverted to white on black" : "");
   } catch {
-    tell(`${file.name} is no picture that this browser can read`);
+    state.told = `${file.name} is no picture that this browser can read`;
+    changed();
   }
-}
-
-function tell(text) {
-  $("told").textContent = text;
 }
 
 $("open").addEventListener("click", () => $("file").click());
@@ -83,12 +88,12 @@ $("epsilon").addEventListener("click", drawEpsilon);
 $("mean").addEventListener("click", meanCode);
 $("clear").addEventListener("click", clearImage);
 
-function meanCode() {
+export function meanCode() {
   stopPlaying();
   if (state.q) setCode(state.q.mu, "mean");
 }
 
-function clearImage() {
+export function clearImage() {
   setImage(null);
 }
 

@@ -1,7 +1,12 @@
-"use strict";
 // From anchor A to anchor B in two ways: around the origin, and straight.
 
-const WAYS = { spherical, straight };
+import { $, make } from "../page/dom.js";
+import { SIDE, WAYS } from "./model.js";
+import {
+  backlog, builders, changed, decode, panels, setCode, state, stopPlaying,
+} from "./state.js";
+import { paintDecoded } from "./pixels.js";
+
 const STOPS = 11;
 const strips = {};
 
@@ -49,14 +54,14 @@ function goTo(t) {
   setCode(WAYS[state.way](state.a, state.b, t));
 }
 
-function setAnchor(name) {
+export function setAnchor(name) {
   state[name] = Float64Array.from(state.z);
   state.t = name === "a" ? 0 : 1;
   changed();
 }
 
 const SECONDS = 4; // from A to B
-function togglePlaying() {
+export function togglePlaying() {
   state.playing = !state.playing;
   if (state.playing) requestAnimationFrame((start) => play(start - 1000 * SECONDS * state.t));
   changed();
@@ -68,10 +73,6 @@ function play(start) { // there and back again, slow at both ends
     goTo((1 - Math.cos(Math.PI * (now - start) / 1000 / SECONDS)) / 2);
     play(start);
   });
-}
-
-function stopPlaying() {
-  state.playing = false;
 }
 
 $("set-a").addEventListener("click", () => setAnchor("a"));

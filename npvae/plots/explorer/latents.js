@@ -1,17 +1,22 @@
-"use strict";
 // One row for each latent: a filmstrip of what it would change is the track of its slider.
 //
 // Above the strip lies mu and sigma of q(z | x), where there is an image, under it the prior's curve.
 // The rows are sorted by KL on the test images; what the model does not use is folded away.
 
+import { $, make } from "../page/dom.js";
+import { SIDE } from "./model.js";
+import { backlog, builders, changed, decode, moveLatents, panels, state } from "./state.js";
+import { paintDecoded } from "./pixels.js";
+import { focusByMouse, onDrag } from "./drag.js";
+
 const FRAMES = 13; // pictures in a filmstrip, odd: the middle one is at 0
 let rows = [];
 
-const shareOf = (value) => (value / state.model.range + 1) / 2; // of the track, from its left end
-const percent = (share) => `${(100 * Math.min(Math.max(share, 0), 1)).toFixed(2)}%`;
-const nameOf = (k) => `z${k}`;
-const two = (value) => value.toFixed(2).replace("-", "−");
-const sigmaText = (sigma) => (sigma < 0.095 ? sigma.toPrecision(1) : two(sigma)); // not "0.00"
+export const shareOf = (value) => (value / state.model.range + 1) / 2; // of the track, from its left end
+export const percent = (share) => `${(100 * Math.min(Math.max(share, 0), 1)).toFixed(2)}%`;
+export const nameOf = (k) => `z${k}`;
+export const two = (value) => value.toFixed(2).replace("-", "−");
+export const sigmaText = (sigma) => (sigma < 0.095 ? sigma.toPrecision(1) : two(sigma)); // not "0.00"
 
 builders.push(function buildLatents() {
   const { model } = state;

@@ -1,11 +1,10 @@
-"use strict";
 // The model, one image at a time: the forward pass of npvae/model.py and npvae/losses.py.
 //
 // `Model` unpacks the weights that the page holds, `encode` and `decode` are the two halves.
 // Below it stand the losses, the two ways from one code to another, and how typical a code is.
 // Names are those of the Python source: mu, log_var (logVar here), z, logits, x_hat (xHat).
 
-const SIDE = 28, PIXELS = SIDE * SIDE;
+export const SIDE = 28, PIXELS = SIDE * SIDE;
 
 const ACTIVATIONS = {
   relu: (y) => (y > 0 ? y : 0),
@@ -14,7 +13,7 @@ const ACTIVATIONS = {
   tanh: Math.tanh,
 };
 
-class Model {
+export class Model {
   constructor(stored) {
     Object.assign(this, stored);
     this.bytes = bytesOf(stored.weights);
@@ -64,13 +63,13 @@ class Model {
   }
 }
 
-function bytesOf(base64) {
+export function bytesOf(base64) {
   const text = atob(base64), bytes = new Uint8Array(text.length);
   for (let k = 0; k < text.length; k++) bytes[k] = text.charCodeAt(k);
   return bytes;
 }
 
-function numbersOf(bytes, precision) {
+export function numbersOf(bytes, precision) {
   if (precision === "float32") return new Float32Array(bytes.buffer);
   // float16: one bit of sign, five of exponent, ten of fraction; without Infinity and NaN.
   const bits = new Uint16Array(bytes.buffer), numbers = new Float32Array(bits.length);
@@ -83,7 +82,7 @@ function numbersOf(bytes, precision) {
   return numbers;
 }
 
-function crc32(bytes) { // as zlib.crc32: what changes when any byte of the weights does
+export function crc32(bytes) { // as zlib.crc32: what changes when any byte of the weights does
   const table = Uint32Array.from({ length: 256 }, (_, n) => {
     for (let k = 0; k < 8; k++) n = n & 1 ? 0xedb88320 ^ (n >>> 1) : n >>> 1;
     return n;
@@ -95,29 +94,31 @@ function crc32(bytes) { // as zlib.crc32: what changes when any byte of the weig
 
 // --- losses, in nats ---
 
-const sigmoid = (logit) => 1 / (1 + Math.exp(-logit));
+export const sigmoid = (logit) => 1 / (1 + Math.exp(-logit));
 
-function bcePerPixel(logits, x) { // softplus(logit) - x * logit, in the form that cannot overflow
+export function bcePerPixel(logits, x) { // softplus(logit) - x * logit, in the form that cannot overflow
   return logits.map((l, k) => Math.max(l, 0) + Math.log1p(Math.exp(-Math.abs(l))) - x[k] * l);
 }
 
-function klPerLatent({ mu, logVar }) {
+export function klPerLatent({ mu, logVar }) {
   return mu.map((m, k) => 0.5 * (m * m + Math.exp(logVar[k]) - 1 - logVar[k]));
 }
 
-const sum = (values) => values.reduce((a, b) => a + b, 0);
+export const sum = (values) => values.reduce((a, b) => a + b, 0);
 
 // --- codes ---
 
-function normal() { // a standard normal number (Box and Muller 1958)
+export function normal() { // a standard normal number (Box and Muller 1958)
   return Math.sqrt(-2 * Math.log(1 - Math.random())) * Math.cos(2 * Math.PI * Math.random());
 }
 
-function reparameterize({ mu, logVar }, epsilon) { // z = mu + sigma * epsilon
+export function reparameterize({ mu, logVar }, epsilon) { // z = mu + sigma * epsilon
   return mu.map((m, k) => m + Math.exp(0.5 * logVar[k]) * epsilon[k]);
 }
 
-const norm = (z) => Math.hypot(...z);
+export const norm = (z) => Math.hypot(...z);
+
+export const WAYS = { spherical, straight }; // from one code to another
 
 function straight(a, b, t) {
   return a.map((ak, k) => (1 - t) * ak + t * b[k]);
@@ -143,7 +144,7 @@ function spherical(a, b, t) { // slerp of latent_space.py: the direction turns, 
 
 // --- how typical is a code? ---
 
-function shellOf(latents) {
+export function shellOf(latents) {
   // |z| of draws from the prior: |z|^2 is chi-squared with Z degrees of freedom, so the density of
   // r = |z| is r^(Z-1) exp(-r^2 / 2) over a constant. Sums on a grid stand for the integral.
   const end = Math.sqrt(latents) + 4, steps = 800;

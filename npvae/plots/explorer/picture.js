@@ -1,5 +1,9 @@
-"use strict";
 // The decoded picture, in three views, and the numbers beside it.
+
+import { $ } from "../page/dom.js";
+import { bcePerPixel, klPerLatent, norm, normal, PIXELS, shellOf, sigmoid, sum } from "./model.js";
+import { builders, changed, panels, setCode, state, stopPlaying } from "./state.js";
+import { heat, paint, paintDecoded, savePng } from "./pixels.js";
 
 const coins = Float32Array.from({ length: PIXELS }, Math.random); // a click flips them again
 let shell = null; // of the model shown
@@ -38,9 +42,9 @@ function whatTheSumIs() { // the loss is kl plus the mean of bce over draws of z
 function drawShell() {
   const r = norm(state.z), share = 100 * shell.shareWithin(r);
   $("shell").querySelector(".needle").setAttribute("d", `M${Math.min(r / shell.end, 1) * 100} 0V36`);
-  const percent = share < 1 ? "under 1\u00a0%" : share > 99 ? "over 99\u00a0%" : `${share.toFixed(0)}\u00a0%`;
+  const nearer = share < 1 ? "under 1\u00a0%" : share > 99 ? "over 99\u00a0%" : `${share.toFixed(0)}\u00a0%`;
   const judged = share < 1 ? "unusually near" : share > 99 ? "unusually far" : "typical";
-  $("typical").textContent = `|z|² = ${(r * r).toFixed(1)}, ${judged}: ${percent} of the prior lies nearer to 0`;
+  $("typical").textContent = `|z|² = ${(r * r).toFixed(1)}, ${judged}: ${nearer} of the prior lies nearer to 0`;
 }
 
 builders.push(function buildShell() {
@@ -51,12 +55,12 @@ builders.push(function buildShell() {
   $("shell").querySelector(".curve").setAttribute("d", `M0 36L${points.join("L")}L100 36Z`);
 });
 
-function setView(view) {
+export function setView(view) {
   state.view = view === "bce" && !state.x ? "picture" : view;
   changed();
 }
 
-function savePicture() {
+export function savePicture() {
   savePng($("decoded"), "explorer-picture.png", 20);
 }
 
@@ -69,12 +73,12 @@ $("random").addEventListener("click", randomCode);
 $("zero").addEventListener("click", zeroCode);
 $("save").addEventListener("click", savePicture);
 
-function randomCode() {
+export function randomCode() {
   stopPlaying();
   setCode(state.z.map(normal));
 }
 
-function zeroCode() {
+export function zeroCode() {
   stopPlaying();
   setCode(state.z.map(() => 0));
 }

@@ -1,17 +1,19 @@
-"use strict";
 // Pixels: from numbers in [0, 1] to a canvas, and from a pen or a file to numbers in [0, 1].
+
+import { make } from "../page/dom.js";
+import { PIXELS, SIDE, sigmoid, sum } from "./model.js";
 
 const grey = (v) => [255 * v, 255 * v, 255 * v];
 
 // Dark violet, red, yellow, white: brightness rises all the way, so it reads without colours, too.
 const HEAT = [[0, 0, 0], [52, 16, 90], [160, 40, 90], [235, 110, 45], [250, 200, 80], [255, 255, 235]];
-function heat(v) {
+export function heat(v) {
   const last = HEAT.length - 1, place = Math.min(Math.max(v, 0), 1) * last;
   const k = Math.min(Math.floor(place), last - 1);
   return HEAT[k].map((low, c) => low + (place - k) * (HEAT[k + 1][c] - low));
 }
 
-function paint(canvas, values, color = grey, left = 0, top = 0) {
+export function paint(canvas, values, color = grey, left = 0, top = 0) {
   const context = canvas.getContext("2d"), picture = context.createImageData(SIDE, SIDE);
   for (let k = 0; k < PIXELS; k++) {
     const [red, green, blue] = color(values[k]);
@@ -20,7 +22,7 @@ function paint(canvas, values, color = grey, left = 0, top = 0) {
   context.putImageData(picture, left, top);
 }
 
-function paintDecoded(canvas, logits, left = 0, top = 0) {
+export function paintDecoded(canvas, logits, left = 0, top = 0) {
   // The same in grey, fast: this runs for hundreds of small pictures while a slider moves.
   const context = canvas.getContext("2d"), picture = context.createImageData(SIDE, SIDE);
   const pixels = new Uint32Array(picture.data.buffer);
@@ -30,7 +32,7 @@ function paintDecoded(canvas, logits, left = 0, top = 0) {
   context.putImageData(picture, left, top);
 }
 
-function ink(x, from, to, width, value) {
+export function ink(x, from, to, width, value) {
   // A stroke of the pen from one point to another, in pixels: full ink within half the width,
   // none a pixel further out. The eraser, value 0, takes away what the pen would add.
   const dx = to.x - from.x, dy = to.y - from.y, length2 = dx * dx + dy * dy || 1;
@@ -42,7 +44,7 @@ function ink(x, from, to, width, value) {
   }
 }
 
-async function pixelsOfFile(file) {
+export async function pixelsOfFile(file) {
   // 28 x 28 grey pixels of any picture the browser can read; what is transparent counts as black.
   // A larger one is shrunk to fit, by means over blocks; one on a light ground is inverted, because
   // the models know white on black. A 28 x 28 picture stays as it is, to the last bit.
@@ -55,10 +57,10 @@ async function pixelsOfFile(file) {
   const width = picture.width * scale, height = picture.height * scale;
   const left = Math.round((side - width) / 2), top = Math.round((side - height) / 2);
   context.drawImage(picture, left, top, width, height);
-  const { data } = context.getImageData(0, 0, side, side);
+  const rgba = context.getImageData(0, 0, side, side).data;
   const grey = (column, row) => {
     const k = 4 * (row * side + column);
-    return ((0.299 * data[k] + 0.587 * data[k + 1] + 0.114 * data[k + 2]) / 255) * (data[k + 3] / 255);
+    return ((0.299 * rgba[k] + 0.587 * rgba[k + 1] + 0.114 * rgba[k + 2]) / 255) * (rgba[k + 3] / 255);
   };
   const x = new Float32Array(PIXELS);
   for (let row = 0; row < side; row++) {
@@ -81,7 +83,7 @@ async function pixelsOfFile(file) {
   return { x: x.map((v) => Math.min(Math.max(v, 0), 1)), inverted };
 }
 
-function savePng(canvas, name, scale) { // each pixel as a block, so that it stays sharp
+export function savePng(canvas, name, scale) { // each pixel as a block, so that it stays sharp
   const large = make("canvas", { width: canvas.width * scale, height: canvas.height * scale });
   const context = large.getContext("2d");
   context.imageSmoothingEnabled = false;

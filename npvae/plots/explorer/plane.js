@@ -1,5 +1,14 @@
-"use strict";
 // A plane through the current z along two latents, decoded, with the codes of test images as dots.
+
+import { $, data, make } from "../page/dom.js";
+import { SIDE } from "./model.js";
+import {
+  afterwards, backlog, builders, changed, decode, exampleImage, frame, labels, models,
+  moveLatents, panels, pickExample, setClass, setCode, setImage, state,
+} from "./state.js";
+import { paint, paintDecoded, savePng } from "./pixels.js";
+import { onDrag } from "./drag.js";
+import { nameOf, percent, shareOf } from "./latents.js";
 
 const CELLS = 15; // pictures a side
 const FINGER = 24; // pixels around z in which a finger takes hold of it
@@ -109,7 +118,7 @@ function around() {
   return [state.c, state.axes, rest].join();
 }
 
-function cloudWords() {
+export function cloudWords() {
   const { points, latent_dim } = state.model, [across, up] = state.axes;
   const outside = labels.filter((_, n) => Math.hypot(points[n * latent_dim + across], points[n * latent_dim + up]) > 2);
   return `Outside the second circle lie ${Math.round(100 * outside.length / labels.length)} % of the dots, and 14 % of the prior.`;

@@ -1,6 +1,10 @@
-"use strict";
 // Things to try: a task, a guess, and then the answer, with numbers of this model and this image.
 // An address that ends in #try=2 opens the second one.
+
+import { $, make, remembered } from "../page/dom.js";
+import { state } from "./state.js";
+import { nameOf, sigmaText, two } from "./latents.js";
+import { cloudWords } from "./plane.js";
 
 const firstLatents = () => state.model.order.slice(0, 2).filter((k) => state.model.active[k]);
 
@@ -58,17 +62,8 @@ const PROMPTS = [
   },
 ];
 
-const remembered = (name, value) => { // a browser may forbid it for files; then nothing is kept
-  try {
-    if (value !== undefined) localStorage.setItem(name, value);
-    return localStorage.getItem(name);
-  } catch {
-    return null;
-  }
-};
-
-let open = -1; // the prompt that is shown
-function openPrompt(n) {
+export let open = -1; // the prompt that is shown
+export function openPrompt(n) {
   open = n === open ? -1 : n;
   const prompt = PROMPTS[open];
   [...$("prompts").children].forEach((button, k) => button.setAttribute("aria-expanded", k === open));

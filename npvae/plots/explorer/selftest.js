@@ -1,6 +1,9 @@
-"use strict";
 // Does this page compute what NumPy computes? For every model in it: are the weights the bytes
 // that were stored, and do they decode and encode stored examples to what NumPy made of them?
+
+import { $ } from "../page/dom.js";
+import { bytesOf, crc32, numbersOf, PIXELS, sigmoid } from "./model.js";
+import { models } from "./state.js";
 
 const ALLOWED = 1e-3;
 
@@ -27,7 +30,7 @@ function testModel(model) {
   return { decoded, encoded, intact, passed: intact && Math.max(decoded, encoded) <= ALLOWED };
 }
 
-function selfTest() {
+export function selfTest() {
   const results = models.map(testModel), passed = results.every((result) => result.passed);
   $("verdict").textContent = passed ? "self-test passed" : "self-test FAILED";
   $("verdict").className = passed ? "passed" : "failed";
@@ -38,7 +41,7 @@ function selfTest() {
       + `${precision}, ${intact ? "and they are intact" : "but they are DAMAGED"}. Rounding them to `
       + `${precision} moved x̂ by at most ${small(rounding.x_hat)} and μ by at most ${small(rounding.mu)}.`;
   }).join("\n");
-  $("report").className = passed ? "" : "failed";
+  $("report").classList.toggle("failed", !passed);
   return results;
 }
 

@@ -1,4 +1,3 @@
-"use strict";
 // What the page shows, in one object. Everything visible is drawn from it, at most once a frame.
 //
 // The functions below change the state and then call `changed`. Each panel of the page has a
@@ -6,15 +5,14 @@
 // each in `backlog`: a frame does those that fit into a few milliseconds, the next one continues.
 // The state is kept in the address, after the #, so that a link or a reload brings it back.
 
-const $ = (id) => document.getElementById(id);
-const make = (tag, settings = {}) => Object.assign(document.createElement(tag), settings);
+import { data } from "../page/dom.js";
+import { bytesOf, Model, normal, PIXELS, reparameterize, WAYS } from "./model.js";
 
-const data = JSON.parse($("data").textContent);
-const models = data.models.map((stored) => new Model(stored));
-const labels = bytesOf(data.labels); // classes of the test images whose codes are the dots
+export const models = data.models.map((stored) => new Model(stored));
+export const labels = bytesOf(data.labels); // classes of the test images whose codes are the dots
 const examplePixels = bytesOf(data.examples.pixels);
 
-const state = {
+export const state = {
   model: models[0],
   z: new Float64Array(models[0].latent_dim),
   logits: null, // of z; null until the next frame computes them
@@ -22,6 +20,7 @@ const state = {
   x: null, // pixels in [0, 1], or null where there is no image
   classOfX: 0, // the class that the encoder is given with x
   picked: -1, // which of the examples x is
+  told: "", // what there is to say of x
   q: null, // { mu, logVar } of x
   origin: "", // of z: "mean" or "draw" of q(z | x), or "" for any other
   view: "picture",
@@ -33,13 +32,13 @@ const state = {
   playing: false,
 };
 
-const panels = []; // functions that draw from the state
-const afterwards = []; // functions that draw once the backlog is done
-const backlog = { jobs: [], next: 0, left: 0 };
+export const panels = []; // functions that draw from the state
+export const afterwards = []; // functions that draw once the backlog is done
+export const backlog = { jobs: [], next: 0, left: 0 };
 const BUDGET = 7; // milliseconds of a frame for the backlog; a frame has 16
 let awaited = true; // whether a frame has been asked for; start.js draws the first one itself
 
-function changed() {
+export function changed() {
   state.logits = null;
   backlog.left = backlog.jobs.length;
   askForFrame();
@@ -50,7 +49,7 @@ function askForFrame() {
   awaited = true;
 }
 
-function frame(now, budget = BUDGET) {
+export function frame(now, budget = BUDGET) {
   awaited = false;
   if (!state.logits) {
     state.logits = decode(state.z);
@@ -67,61 +66,64 @@ function frame(now, budget = BUDGET) {
   else for (const draw of afterwards) draw();
 }
 
-const decode = (z) => state.model.decode(z, state.c); // in the class that is chosen
+export const decode = (z) => state.model.decode(z, state.c); // in the class that is chosen
 const encode = (x) => state.model.encode(x, state.classOfX);
 
 const settled = () => !awaited && !backlog.left;
 
 // --- what changes the state ---
 
-function setCode(z, origin = "") {
+export function setCode(z, origin = "") {
   Object.assign(state, { z: Float64Array.from(z), origin });
   changed();
 }
 
-function moveLatents(values) { // { latent: value }
+export function moveLatents(values) { // { latent: value }
   stopPlaying();
   setCode(Object.assign([...state.z], values));
 }
 
-function setClass(c) { // of what is decoded: z and q(z | x, c) stay, "this handwriting, as a 7"
+export function setClass(c) { // of what is decoded: z and q(z | x, c) stay, "this handwriting, as a 7"
   state.c = c;
   if (!state.x) state.classOfX = c; // the next image is encoded with it, too
   changed();
 }
 
-function setImage(x, classOfX = state.c, picked = -1) { // null takes the image away; z stays
+export function setImage(x, classOfX = state.c, picked = -1, told = "") { // null: no image; z stays
   stopPlaying();
-  tell("");
   if (!x && state.view === "bce") state.view = "picture";
-  Object.assign(state, { x, classOfX, picked });
+  Object.assign(state, { x, classOfX, picked, told });
   state.q = x && encode(x);
   setCode(x ? state.q.mu : state.z, x ? "mean" : "");
 }
 
-function pickExample(n) {
+export function stopPlaying() {
+  state.playing = false;
+}
+
+export function pickExample(n) {
   state.c = data.examples.labels[n];
   setImage(exampleImage(n), state.c, n);
 }
 
-function exampleImage(n) {
+export function exampleImage(n) {
   return Float32Array.from(examplePixels.subarray(n * PIXELS, (n + 1) * PIXELS), (v) => v / 255);
 }
 
-const exampleCount = examplePixels.length / PIXELS;
+export const exampleCount = examplePixels.length / PIXELS;
 
-function exampleName(n) {
+export function exampleName(n) {
   const { kind, labels, points } = data.examples, name = data.class_names[labels[n]];
   return kind === "test" ? `test image ${points[n]}, ${name}` : `${name}, as the model draws it`;
 }
 
-function drawEpsilon() {
+export function drawEpsilon() {
   stopPlaying();
   if (state.q) setCode(reparameterize(state.q, state.z.map(normal)), "draw");
   else setCode(state.z.map(normal)); // without an image, q is the prior
 }
 
-function setModel(model) {
+export function setModel(model) {
   stopPlaying();
   const fit = (z) => z && Float64Array.from({ length: model.latent_dim }, (_, k) => z[k] ?? 0);
   Object.assign(state, { model, z: fit(state.z), a: null, b: null });
@@ -141,13 +143,13 @@ function setDefaultAnchors() { // two examples, or else two draws from the prior
   state.b ??= anchor(1);
 }
 
-function build() { // the parts of the page that depend on the model
+export function build() { // the parts of the page that depend on the model
   backlog.jobs = [];
   backlog.next = 0;
   for (const builder of builders) builder();
   changed();
 }
-const builders = [];
+export const builders = [];
 
 // --- the state in the address ---
 
@@ -175,7 +177,7 @@ function stateAsText() {
   return new URLSearchParams(parts).toString().replaceAll("%2C", ",");
 }
 
-function stateFromText(text) { // what is absent or makes no sense is left as it is
+export function stateFromText(text) { // what is absent or makes no sense is left as it is
   const parts = new URLSearchParams(text), at = (name) => parts.get(name) ?? "";
   const code = (name) => {
     const z = at(name).split(",").map(Number);

@@ -1,5 +1,6 @@
-"use strict";
 // Words with a definition: a click or a touch shows it beside the word.
+
+import { $ } from "../page/dom.js";
 
 const WORDS = {
   x: "The image: 784 pixels between 0 (black) and 1 (white).",

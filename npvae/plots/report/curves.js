@@ -1,5 +1,6 @@
 // Curves over the epochs as SVG: the epochs have a logarithmic axis, as in loss.png.
-"use strict";
+
+import { $, make } from "../page/dom.js";
 
 const WIDTH = 380, HEIGHT = 250, LEFT = 42, RIGHT = 374, TOP = 8, BOTTOM = 212;
 const SPIKE = 20; // a range that many times as wide as that of the bulk is not shown whole
@@ -49,6 +50,12 @@ function epochTicks(first, last) {
   return [...new Set([first, ...between, last])];
 }
 
+export function keyOf(color) { // a dash of this colour, before the name of what has it
+  const key = make("i", { className: "dash" });
+  key.style.background = color;
+  return key;
+}
+
 // One panel in a figure. series: {name, color, kind, epochs, values}; lines: {label: y}.
 // Returns a function that marks an epoch and shows the values there.
 function panel(figure, title, series, lines = {}) {
@@ -94,20 +101,18 @@ function panel(figure, title, series, lines = {}) {
     inside.append(element("path", { class: `curve ${s.kind || ""}`, d: path, style: `stroke: ${s.color}` }));
   }
   const chosen = put("line", { class: "chosen", y1: TOP, y2: BOTTOM, x1: -9, x2: -9 });
-  const caption = document.createElement("figcaption");
+  const caption = make("figcaption");
   figure.replaceChildren(caption, svg);
 
   const show = (epoch) => {
     chosen.setAttribute("x1", x(epoch));
     chosen.setAttribute("x2", x(epoch));
-    const words = [Object.assign(document.createElement("b"), { textContent: title })];
+    const words = [make("b", { textContent: title })];
     for (const s of series) {
       const value = s.values[s.epochs.findLastIndex((e) => e <= epoch)]; // of a shorter run, its last
       if (value === undefined || s.kind === "train") continue;
-      const word = document.createElement("span"), key = document.createElement("i");
-      key.className = "key";
-      key.style.background = s.color;
-      word.append(key, `${s.name} ${value === null ? "not finite" : value.toFixed(2)}`);
+      const word = make("span");
+      word.append(keyOf(s.color), `${s.name} ${value === null ? "not finite" : value.toFixed(2)}`);
       words.push(word);
     }
     if (svg.querySelector(".off")) words.push("arrows at the edge: off the chart");
@@ -121,9 +126,14 @@ function panel(figure, title, series, lines = {}) {
   return { show, nearest, svg, last };
 }
 
-// The panels of one page: the pointer over any of them shows the same epoch in all.
-function panels(specification, onChoose = () => {}) {
-  const made = specification.map(([id, title, series, lines]) => panel(document.getElementById(id), title, series, lines));
+// The panels of loss, bce and kl: the pointer over any of them shows the same epoch in all.
+// curvesOf(part) gives the series of a panel, `more` are further ones of the loss, `lines` its lines.
+export function panels(curvesOf, more = [], lines = {}, onChoose = () => {}) {
+  const made = [
+    panel($("loss"), "loss", [...curvesOf("loss"), ...more], lines),
+    panel($("bce"), "reconstruction (bce)", curvesOf("bce")),
+    panel($("kl"), "KL divergence (kl)", curvesOf("kl")),
+  ];
   const showAll = (epoch) => made.forEach((p) => p.show(epoch));
   let resting = made[0].last;
   for (const { svg, nearest } of made) {

@@ -1,5 +1,16 @@
-"use strict";
 // Everything is defined: show the models, read the address, draw, and then test.
+
+import { $, make, remembered } from "../page/dom.js";
+import {
+  drawEpsilon, exampleCount, frame, models, panels, pickExample, setModel, state, stateFromText,
+} from "./state.js";
+import { randomCode, savePicture, setView, zeroCode } from "./picture.js";
+import { clearImage, meanCode } from "./image.js";
+import { setAnchor, togglePlaying } from "./journey.js";
+import { open, openPrompt } from "./prompts.js";
+import { selfTest } from "./selftest.js";
+import "./given.js";
+import "./words.js";
 
 for (const model of models) { // latents in use first, then by KL: the one that tells most first
   const { kl, active } = model;
@@ -71,7 +82,7 @@ function readAddress() {
 }
 addEventListener("hashchange", readAddress);
 
-setModel(models[0]);
+setModel(moments ? models.at(-1) : models[0]);
 if (exampleCount) pickExample(0);
 readAddress();
 frame();

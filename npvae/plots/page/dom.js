@@ -1,0 +1,14 @@
+// What every script of a page begins with: its data, and short words for its elements.
+
+export const $ = (id) => document.getElementById(id);
+export const make = (tag, settings = {}) => Object.assign(document.createElement(tag), settings);
+export const data = JSON.parse($("data").textContent);
+
+export function remembered(name, value, storage = "localStorage") { // null where nothing may be kept
+  try {
+    if (value !== undefined) window[storage].setItem(name, value);
+    return window[storage].getItem(name);
+  } catch {
+    return null;
+  }
+}
