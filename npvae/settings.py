@@ -136,7 +136,7 @@ class Settings:
         for name, (before, value) in differences(vars(self), {**vars(self), **given}).items():
             if name not in free:
                 why = f"The {self.schedule} schedule depends on it. " if name == "epochs" else ""
-                began = f"with {spelled(before) or 'none'}, not {spelled(value) or 'none'}"
+                began = f"with {shown(before)}, not {shown(value)}"
                 if type(before) is bool:
                     began = "with it" if before else "without it"
                 raise OptionError(
@@ -194,6 +194,11 @@ def spelled(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def shown(value: Any) -> str:
+    """The same for people: yes or no, and none where nothing is chosen."""
+    return {True: "yes", False: "no"}[value] if type(value) is bool else spelled(value) or "none"
 
 
 # Whole settings by name, for --preset; README.md lists the loss of each.

@@ -26,7 +26,7 @@ presets; other options change single settings of them:
 
 def parser() -> cli.Parser:
     """The options: one for each field of Settings, and what is no setting of a run."""
-    from npvae.settings import PRESETS, Settings, options_of, spelled
+    from npvae.settings import PRESETS, Settings, options_of, shown
 
     presets = "\n".join(f"  {name:13} {preset.options()}" for name, preset in PRESETS.items())
     parser = cli.Parser(__doc__, EPILOG + presets, argument_default=argparse.SUPPRESS)
@@ -36,8 +36,7 @@ def parser() -> cli.Parser:
             how = dict(field.metadata["how"])
             if "type" in how:
                 how.setdefault("metavar", "N")
-            default = "no" if field.default is False else spelled(field.default) or "none"
-            help = f"{help} (default: {default})"
+            help = f"{help} (default: {shown(field.default)})"
             parser.add_argument(*options_of(field.name), dest=field.name, help=help, **how)
 
     start = parser.add_mutually_exclusive_group()
