@@ -107,22 +107,6 @@ class Settings:
         """The same as one line for a shell."""
         return join(self.words())
 
-    def without_effect(self, steps: int) -> list[str]:
-        """Which of these settings change nothing, or not in full, in epochs of so many steps."""
-        words = []
-        for name, what in (("warmup", "the learning rate"), ("kl_warmup", "beta")):
-            epochs = getattr(self, name)
-            if name == "kl_warmup" and epochs and self.beta == 0:
-                words.append(f"{option(name)} {epochs:g} changes nothing: beta is 0")
-            elif epochs > self.epochs:
-                share = f"at most {self.epochs / epochs:.0%} of {what} is reached"
-                words.append(f"{option(name)} {epochs:g} is longer than the run: {share}")
-            if name == "warmup" and 0 < epochs * steps <= 1:
-                words.append(f"--warmup {epochs:g} changes nothing: one batch is longer")
-        if self.pictures_every > self.epochs:
-            words.append(f"--pictures-every {self.pictures_every} gives no pictures in this run")
-        return words
-
     def resumed(self, given: Mapping[str, Any], epochs_done: int) -> Settings:
         """These settings with the changes that a run allows when it is resumed.
 
