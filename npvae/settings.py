@@ -22,11 +22,15 @@ OWN_DATA = ("resize", "invert", "skip_broken")
 
 
 def setting(default: Any, help: str = "", free: bool = False, names: str = "", **how: Any) -> Any:
-    """A field of Settings. argparse reads its option as `how` says: type, choices and so on.
+    """A field of Settings. argparse reads its option as `how` says: type or choices, and so on.
 
     A resumed run may change it if it is `free`. `names` are those of the option where they are not
     the field's own. Options that other commands have, too, get their help in commands/cli.py.
     """
+    if default is False:
+        how["action"] = "store_true"
+    elif "type" in how:
+        how.setdefault("metavar", "N")
     return field(default=default, metadata={"help": help, "free": free, "names": names, "how": how})
 
 
@@ -36,7 +40,7 @@ class Settings:
 
     dataset: str = setting("auto", free=True, type=some_text)
     extra_data: str = setting(
-        "", "a dataset whose training images are added", True, type=some_text, metavar="NAME"
+        "", "a dataset whose training images are added", free=True, type=some_text, metavar="NAME"
     )
     resize: bool = setting(False)  # scale the user's own pictures to 28 x 28
     invert: bool = setting(False)  # swap their black and white
@@ -47,15 +51,13 @@ class Settings:
         type=some_of(AUGMENTATIONS),
         metavar="WAYS",
     )
-    conditional: bool = setting(
-        False, "encoder and decoder are given the class of each image", action="store_true"
-    )
+    conditional: bool = setting(False, "encoder and decoder are given the class of each image")
     latent_dim: int = setting(10, "size of the latent code z", type=whole_number(1))
     hidden_dims: tuple[int, ...] = setting(
         (128,), "sizes of the encoder's hidden layers", names="--hidden", type=sizes
     )
     activation: str = setting("relu", "activation of the hidden layers", choices=ACTIVATIONS)
-    epochs: int = setting(20, "passes over the training images", True, type=whole_number(1))
+    epochs: int = setting(20, "passes over the training images", free=True, type=whole_number(1))
     batch_size: int = setting(512, "images per mini-batch", type=whole_number(1))
     optimizer: str = setting("adam", "how a gradient becomes a step", choices=OPTIMIZERS)
     learning_rate: float = setting(
@@ -71,7 +73,7 @@ class Settings:
     validation: int = setting(0, "training images held out for validation", type=whole_number(0))
     seed: int = setting(0, type=whole_number(0))
     pictures_every: int = setting(
-        1, "epochs between pictures, 0 for none", True, type=whole_number(0)
+        1, "epochs between pictures, 0 for none", free=True, type=whole_number(0)
     )
 
     def __post_init__(self) -> None:

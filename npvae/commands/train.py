@@ -33,11 +33,9 @@ def parser() -> cli.Parser:
     parser.add_data()
     for field in fields(Settings):
         if help := field.metadata["help"]:  # otherwise other commands have the option, too
-            how = dict(field.metadata["how"])
-            if "type" in how:
-                how.setdefault("metavar", "N")
+            names, how = options_of(field.name), field.metadata["how"]
             help = f"{help} (default: {shown(field.default)})"
-            parser.add_argument(*options_of(field.name), dest=field.name, help=help, **how)
+            parser.add_argument(*names, dest=field.name, help=help, **how)
 
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--preset", choices=PRESETS, help="start from these settings, see below")
