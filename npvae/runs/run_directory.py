@@ -37,7 +37,7 @@ from npvae.core.optimizer_base import Optimizer
 from npvae.core.parameters import Array
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
-from npvae.plots.image_grid import NOT_WRITTEN, png
+from npvae.plots.image_grid import png, save_bytes
 from npvae.runs import terminal
 from npvae.runs.fit import Epoch
 from npvae.runs.run_lock import FolderNotEmpty, Lock, about_in, create_numbered, lock_new
@@ -111,7 +111,7 @@ class Run:
         data = picture if isinstance(picture, bytes) else png(picture)
         if not checkpoint_of(self.folder).exists():  # a run that starts again here may replace it
             self.lock.note(data)
-        write(self.folder / name, data, NOT_WRITTEN, durable=False)
+        save_bytes(self.folder / name, data)
 
     def epochs_with_pictures(self, last: int) -> list[int]:
         """The epochs up to `last` that have their samples in images/, in order."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
 from itertools import count
@@ -22,11 +21,11 @@ from npvae.core.errors import CheckpointError, DataError, OptionError, OutputErr
 from npvae.datasets import Dataset, is_path, load_dataset
 from npvae.datasets.dataset import SIDE, what_changed
 from npvae.datasets.extra import load_again
-from npvae.plots.image_grid import png
+from npvae.plots.image_grid import png, save_bytes
 from npvae.plots.samples import model_name
 from npvae.runs.run_directory import find_checkpoint, load_model
 from npvae.settings import OWN_DATA, option
-from npvae.storage.files import remove_leftovers, write
+from npvae.storage.files import remove_leftovers
 
 
 class TrainedModel:
@@ -157,28 +156,45 @@ def choose_checkpoint(given: str | Path | None) -> Path:
 def save_new(data: bytes, out: Path, name: str, suffix: str) -> Path:
     """Write a picture or page as a new file, whole or not at all, and return its path.
 
-    That is `out` itself, or <name>-001 or the next number in the folder `out`. Raises OutputError.
+    Where it goes, and the errors, are those of `new_file`.
     """
+    path = new_file(out, name, suffix)
+    try:
+        save_bytes(path, data)
+    except BaseException:
+        path.unlink(missing_ok=True)  # it is empty: `new_file` has only claimed the name
+        raise
+    remove_leftovers(path.parent)
+    return path
+
+
+def new_file(out: Path, name: str, suffix: str) -> Path:
+    """Create an empty file: `out` itself, or <name>-001 or the next number in the folder `out`."""
     try:
         if out.suffix.lower() == suffix and not out.is_dir():
-            folder, candidates = out.parent, iter([out])
-        elif out.suffix and not out.is_dir():
+            out.parent.mkdir(parents=True, exist_ok=True)
+            if create(out):
+                return out
+            raise OutputError(
+                f"{out} exists, and a picture is never overwritten.\n"
+                "Choose another name or a folder with --out, or omit --out."
+            )
+        if out.suffix and not out.is_dir():
             raise OutputError(f"{out} is not a folder, and this picture is a {suffix} file.")
-        else:
-            folder = out
-            candidates = (out / f"{name}-{number:03d}{suffix}" for number in count(1))
-        folder.mkdir(parents=True, exist_ok=True)
-        for path in candidates:
-            with suppress(FileExistsError):
-                write(path, data, replace=False, durable=False)
-                remove_leftovers(folder)
-                return path
+        out.mkdir(parents=True, exist_ok=True)
+        candidates = (out / f"{name}-{number:03d}{suffix}" for number in count(1))
+        return next(path for path in candidates if create(path))
     except OSError as error:
         raise OutputError(
             f"no picture can be written to {out}: {error.strerror or error}\n"
             "Choose another folder with --out."
         ) from error
-    raise OutputError(
-        f"{out} exists, and a picture is never overwritten.\n"
-        "Choose another name or a folder with --out, or omit --out."
-    )
+
+
+def create(path: Path) -> bool:
+    """Create an empty file; False if it exists. Of two processes at once only one gets True."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    except FileExistsError:
+        return False
+    return True
