@@ -1,27 +1,46 @@
-"""All commands under one name: `npvae train --epochs 20`, or `python -m npvae train`."""
+"""All commands under one name: `npvae train --epochs 20`, or `python -m npvae train`.
+
+A command is a module in commands/ that has a `main`. The first line of its docstring is its help.
+"""
 
 from __future__ import annotations
 
 import argparse
+import ast
 from collections.abc import Sequence
-from importlib import import_module
+from pathlib import Path
 from typing import NoReturn
 
 from npvae import __version__
 from npvae.commands import cli
-from npvae.fast.threads import free_blas_threads
 
-COMMANDS = (
+FIRST = (
     *("train", "generate", "evaluate", "compare", "experiments"),
     *("gradcheck", "lab", "mistakes", "compare_torch", "benchmark"),
 )
 
 
+def commands() -> dict[str, str]:
+    """The source of each command by its name. Nothing is imported before it is needed."""
+    files = sorted(Path(cli.__file__).parent.glob("*.py"))
+    sources = {file.stem: file.read_text(encoding="utf-8") for file in files}
+    names = dict.fromkeys([*FIRST, *sources])
+    return {name: sources[name] for name in names if "\ndef main(" in sources.get(name, "")}
+
+
+COMMANDS = commands()
+
+
+def first_line(source: str) -> str:
+    """The first line of the docstring in the source of a module."""
+    return (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
+
+
 def dispatch(arguments: Sequence[str]) -> int | None:
     """Run the command that the first argument names, with the rest of them."""
-    modules = {name: import_module(f"npvae.commands.{name}") for name in COMMANDS}
-    docs = {name: module.__doc__ or "\n" for name, module in modules.items()}  # none with -OO
-    listed = "\n".join(f"  {name:14} {doc.splitlines()[0]}" for name, doc in docs.items())
+    listed = ""
+    if not arguments or arguments[0].startswith("-"):
+        listed = "\n".join(f"  {name:14} {first_line(text)}" for name, text in COMMANDS.items())
     more = "Each command explains its options: npvae train --help"
     parser = cli.Parser(
         "A variational autoencoder in NumPy, with every gradient checked.",
@@ -35,10 +54,7 @@ def dispatch(arguments: Sequence[str]) -> int | None:
     if not command:
         parser.print_help()
         return 0
-    if command != "train":
-        free_blas_threads()
-    outcome: int | None = modules[command].main(arguments[1:])
-    return outcome
+    return cli.command(command)(arguments[1:])
 
 
 def main() -> NoReturn:

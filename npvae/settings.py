@@ -22,11 +22,15 @@ OWN_DATA = ("resize", "invert", "skip_broken")
 
 
 def setting(default: Any, help: str = "", free: bool = False, names: str = "", **how: Any) -> Any:
-    """A field of Settings. argparse reads its option as `how` says: type, choices and so on.
+    """A field of Settings. argparse reads its option as `how` says: type or choices, and so on.
 
     A resumed run may change it if it is `free`. `names` are those of the option where they are not
     the field's own. Options that other commands have, too, get their help in commands/cli.py.
     """
+    if default is False:
+        how["action"] = "store_true"
+    elif "type" in how:
+        how.setdefault("metavar", "N")
     return field(default=default, metadata={"help": help, "free": free, "names": names, "how": how})
 
 
@@ -36,7 +40,7 @@ class Settings:
 
     dataset: str = setting("auto", free=True, type=some_text)
     extra_data: str = setting(
-        "", "a dataset whose training images are added", True, type=some_text, metavar="NAME"
+        "", "a dataset whose training images are added", free=True, type=some_text, metavar="NAME"
     )
     resize: bool = setting(False)  # scale the user's own pictures to 28 x 28
     invert: bool = setting(False)  # swap their black and white
@@ -47,15 +51,13 @@ class Settings:
         type=some_of(AUGMENTATIONS),
         metavar="WAYS",
     )
-    conditional: bool = setting(
-        False, "encoder and decoder are given the class of each image", action="store_true"
-    )
+    conditional: bool = setting(False, "encoder and decoder are given the class of each image")
     latent_dim: int = setting(10, "size of the latent code z", type=whole_number(1))
     hidden_dims: tuple[int, ...] = setting(
         (128,), "sizes of the encoder's hidden layers", names="--hidden", type=sizes
     )
     activation: str = setting("relu", "activation of the hidden layers", choices=ACTIVATIONS)
-    epochs: int = setting(20, "passes over the training images", True, type=whole_number(1))
+    epochs: int = setting(20, "passes over the training images", free=True, type=whole_number(1))
     batch_size: int = setting(512, "images per mini-batch", type=whole_number(1))
     optimizer: str = setting("adam", "how a gradient becomes a step", choices=OPTIMIZERS)
     learning_rate: float = setting(
@@ -71,7 +73,7 @@ class Settings:
     validation: int = setting(0, "training images held out for validation", type=whole_number(0))
     seed: int = setting(0, type=whole_number(0))
     pictures_every: int = setting(
-        1, "epochs between pictures, 0 for none", True, type=whole_number(0)
+        1, "epochs between pictures, 0 for none", free=True, type=whole_number(0)
     )
 
     def __post_init__(self) -> None:
@@ -107,22 +109,6 @@ class Settings:
         """The same as one line for a shell."""
         return join(self.words())
 
-    def without_effect(self, steps: int) -> list[str]:
-        """Which of these settings change nothing, or not in full, in epochs of so many steps."""
-        words = []
-        for name, what in (("warmup", "the learning rate"), ("kl_warmup", "beta")):
-            epochs = getattr(self, name)
-            if name == "kl_warmup" and epochs and self.beta == 0:
-                words.append(f"{option(name)} {epochs:g} changes nothing: beta is 0")
-            elif epochs > self.epochs:
-                share = f"at most {self.epochs / epochs:.0%} of {what} is reached"
-                words.append(f"{option(name)} {epochs:g} is longer than the run: {share}")
-            if name == "warmup" and 0 < epochs * steps <= 1:
-                words.append(f"--warmup {epochs:g} changes nothing: one batch is longer")
-        if self.pictures_every > self.epochs:
-            words.append(f"--pictures-every {self.pictures_every} gives no pictures in this run")
-        return words
-
     def resumed(self, given: Mapping[str, Any], epochs_done: int) -> Settings:
         """These settings with the changes that a run allows when it is resumed.
 
@@ -136,7 +122,7 @@ class Settings:
         for name, (before, value) in differences(vars(self), {**vars(self), **given}).items():
             if name not in free:
                 why = f"The {self.schedule} schedule depends on it. " if name == "epochs" else ""
-                began = f"with {spelled(before) or 'none'}, not {spelled(value) or 'none'}"
+                began = f"with {shown(before)}, not {shown(value)}"
                 if type(before) is bool:
                     began = "with it" if before else "without it"
                 raise OptionError(
@@ -194,6 +180,11 @@ def spelled(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def shown(value: Any) -> str:
+    """The same for people: yes or no, and none where nothing is chosen."""
+    return {True: "yes", False: "no"}[value] if type(value) is bool else spelled(value) or "none"
 
 
 # Whole settings by name, for --preset; README.md lists the loss of each.

@@ -139,13 +139,8 @@ class Parser(argparse.ArgumentParser):
 
     def add_common(self, seed: int | str = 0) -> None:
         """--seed, --quiet and --debug, which every command has."""
-        self.add_argument(
-            "--seed",
-            type=whole_number(0),
-            default=seed,
-            metavar="N",
-            help="seed of all random numbers (default: 0)",
-        )
+        help = "seed of all random numbers (default: 0)"
+        self.add_argument("--seed", type=whole_number(0), default=seed, metavar="N", help=help)
         self.add_argument("--quiet", action="store_true", help="print results and errors only")
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
@@ -154,21 +149,17 @@ class Parser(argparse.ArgumentParser):
 
         `default` says which dataset is used if none is named.
         """
-        self.add_argument(
-            "--dataset",
-            type=some_text,
-            metavar="NAME",
-            help=f"{', '.join(DATASETS)}, a folder of pictures, a file (.npz, .npy, .csv), "
+        help = (
+            f"{', '.join(DATASETS)}, a folder of pictures, a file (.npz, .npy, .csv), "
             "or auto: Fashion-MNIST, or drawn-digits if that is not available "
-            f"(default: {default})",
+            f"(default: {default})"
         )
-        self.add_argument(
-            "--data-dir",
-            type=some_text,
-            metavar="FOLDER",
-            help="where the files of the dataset are, or will be downloaded to "
-            "(default: $NPVAE_DATA_DIR, otherwise data/ of a clone or ~/.cache/npvae)",
+        self.add_argument("--dataset", type=some_text, metavar="NAME", help=help)
+        help = (
+            "where the files of the dataset are, or will be downloaded to "
+            "(default: $NPVAE_DATA_DIR, otherwise data/ of a clone or ~/.cache/npvae)"
         )
+        self.add_argument("--data-dir", type=some_text, metavar="FOLDER", help=help)
         self.add_own_data()
 
     def add_own_data(self) -> None:

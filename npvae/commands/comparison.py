@@ -20,7 +20,7 @@ from npvae.plots.image_grid import png, to_uint8
 from npvae.plots.report import ComparedRun, comparison_page
 from npvae.runs.run_directory import find_checkpoint
 from npvae.runs.trained_model import TrainedModel
-from npvae.settings import OWN_DATA, Settings, option, spelled
+from npvae.settings import OWN_DATA, Settings, differences, option, shown
 
 SAMPLES = 12  # in a row of the picture
 BANDS = 2  # of rows, each with other codes
@@ -42,22 +42,21 @@ class Comparison(NamedTuple):
         models = [TrainedModel(find_checkpoint(folder)) for folder in folders]  # not the best epoch
         histories = [history_of(model) for model in models]
         settings = [settings_of(model) for model in models]
-        names = list(dict.fromkeys(name for known in settings for name in known))
-        differing = [name for name in names if len({known.get(name) for known in settings}) > 1]
+        differing = differences(*settings)
         columns = [*LOSSES, *differing, "epoch"]
         runs = [
             ComparedRun(
                 folder,
                 name,
-                [*losses(history[-1]), *(known.get(k, "") for k in differing), epoch(history[-1])],
+                [*losses(history[-1]), *(known[k] for k in differing), epoch(history[-1])],
                 history,
             )
             for folder, name, known, history in zip(
                 folders, short_names(models), settings, histories, strict=True
             )
         ]
-        common = {name: settings[0][name] for name in names if name not in differing}
-        words = [what_is_the_same(common), *cautions(models, differing)]
+        common = {name: text for name, text in settings[0].items() if name not in differing}
+        words = [what_is_the_same(common), *cautions(models, list(differing))]
         return cls(models, columns, runs, " ".join(words))
 
     def table(self) -> str:
@@ -100,36 +99,30 @@ def short_names(models: Sequence[TrainedModel]) -> list[str]:
 
 
 def settings_of(model: TrainedModel) -> dict[str, str]:
-    """The settings of a run as one types them, by the names of their options."""
-    values = {
-        **Settings().as_dict(),  # for settings that are younger than the run
-        **model.header.get("settings", {}),
-        "dataset": model.trained_on or "unknown",
-        "latent_dim": model.vae.latent_dim,
-        "hidden_dims": model.vae.hidden_dims,
-    }
+    """The settings of a run for people, by the names of their options."""
+    settings = Settings.from_dict(model.header.get("settings", {}))
+    return in_words(
+        replace(
+            settings,
+            dataset=model.trained_on or "unknown",
+            latent_dim=model.vae.latent_dim,
+            hidden_dims=model.vae.hidden_dims,
+        )
+    )
+
+
+def in_words(settings: Settings) -> dict[str, str]:
     return {
-        option(name).removeprefix("--"): as_typed(value)
-        for name, value in values.items()
+        option(name).removeprefix("--"): shown(value)
+        for name, value in vars(settings).items()
         if name not in NOT_COMPARED
     }
 
 
-def as_typed(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return spelled(tuple(value) if isinstance(value, list) else value) or "none"
-
-
 def what_is_the_same(common: dict[str, str]) -> str:
     """The common settings that are not the default."""
-    default = {
-        option(name).removeprefix("--"): as_typed(value)
-        for name, value in Settings().as_dict().items()
-    }
-    listed = ", ".join(
-        f"{name} {text}" for name, text in common.items() if default.get(name) != text
-    )
+    default = in_words(Settings())
+    listed = ", ".join(f"{name} {text}" for name, text in common.items() if text != default[name])
     words = f"The same in all: {listed}; all other settings have their defaults."
     return words if listed else "All other settings have their defaults."
 

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from shlex import split
 
@@ -22,8 +22,8 @@ from npvae.commands.experiment_workers import Workers
 from npvae.commands.progress import clock
 from npvae.core.errors import NpvaeError, OutputError
 from npvae.runs.run_lock import about_in
-from npvae.runs.terminal import columns, is_live, show
-from npvae.settings import PRESETS, Settings, option, spelled
+from npvae.runs.terminal import MovingLine, show
+from npvae.settings import PRESETS, Settings, differences, option, spelled
 from npvae.storage.files import CANNOT, write
 
 # Single changes of the tutorial preset; values are spelled as settings.spelled spells them.
@@ -62,7 +62,7 @@ def option_lines(which: str) -> list[str]:
 
 def option_values(settings: Settings) -> dict[str, str]:
     """Each option of `train` with its value as one types it, except --pictures-every."""
-    values = asdict(settings).items()
+    values = vars(settings).items()
     return {option(name): spelled(value) for name, value in values if name != "pictures_every"}
 
 
@@ -117,16 +117,15 @@ class Experiment:
             return
         about = about_in(self.folder)
         was = option_values(Settings.from_dict(about["settings"])) if about else {}
-        differences = [
-            f"{name} {was.get(name, '(unknown)') or 'none'}, not {value or 'none'}"
-            for name, value in self.settings.items()
-            if was.get(name) != value
+        others = [
+            f"{name} {'(unknown)' if before is None else before or 'none'}, not {value or 'none'}"
+            for name, (before, value) in differences(was, self.settings).items()
         ]
-        if differences:
-            more = "; ..." if len(differences) > 3 else "."
+        if others:
+            more = "; ..." if len(others) > 3 else "."
             raise OutputError(
                 f"{self.folder} holds a run with other settings than {self.options} has now.\n"
-                f"It started with {'; '.join(differences[:3])}{more}\n"
+                f"It started with {'; '.join(others[:3])}{more}\n"
                 "Remove it, or choose another folder with --out."
             )
 
@@ -186,12 +185,12 @@ def train_all(
                 progress.ended(experiment)
             progress.draw(running.values())
     except KeyboardInterrupt:
-        progress.clear()
+        progress.line.clear()
         show("Interrupted. Finished epochs are kept; the same command continues.", sys.stderr)
         raise
     finally:
         workers.stop()  # after an error or Ctrl-C, the runs keep their finished epochs
-        progress.clear()
+        progress.line.clear()
 
 
 class Progress:
@@ -199,14 +198,14 @@ class Progress:
 
     def __init__(self, waiting: Sequence[Experiment], count: int, quiet: bool) -> None:
         self.waiting, self.count, self.quiet = list(waiting), count, quiet
-        self.live = is_live(sys.stdout) and not quiet
+        self.line = MovingLine(quiet)
         self.begin, self.before = time.monotonic(), sum(len(run.rows) for run in waiting)
         self.number = count - len(waiting)
 
     def ended(self, run: Experiment) -> None:
         self.number += 1
         if not self.quiet:
-            self.clear()
+            self.line.clear()
             how = "diverged"
             if not run.diverged:  # without beta, so that all are comparable
                 loss = sum(float(run.rows[-1][part]) for part in ("test_bce", "test_kl"))
@@ -214,16 +213,11 @@ class Progress:
             print(f"{self.number}/{self.count}  {run.options}, seed {run.seed}: {how}", flush=True)
 
     def draw(self, running: Iterable[Experiment]) -> None:
-        if self.live:
+        if self.line.live:
             epochs = sum(len(run.rows) for run in self.waiting)
             to_come = sum(run.epochs for run in self.waiting) - epochs
             trained = epochs - self.before
             left = (time.monotonic() - self.begin) / trained * to_come if trained else math.inf
             now = ", ".join(f"{run.folder.name} {len(run.rows)}/{run.epochs}" for run in running)
             eta = f", {clock(left)} left" if trained else ""
-            line = f"{self.number}/{self.count} done{eta}: {now}"
-            print(f"\r\033[K{line[: columns(sys.stdout) - 1]}", end="", flush=True)
-
-    def clear(self) -> None:
-        if self.live:
-            print("\r\033[K", end="", flush=True)
+            self.line.draw(f"{self.number}/{self.count} done{eta}: {now}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,13 +33,13 @@ class Voice(NamedTuple):
         return terminal.command(name, *words, *where)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class RunJob(Job):
     """A job in a run directory, of which `done` epochs are finished."""
 
     train: Dataset
     test: Dataset
     backend: str
-    run: Run
-    voice: Voice
-    done: int = 0
+    run: Run = field(kw_only=True)
+    voice: Voice = field(kw_only=True)
+    done: int = field(default=0, kw_only=True)

@@ -64,7 +64,7 @@ def topics(job: RunJob) -> dict[str, list[str]]:
             f"{settings.optimizer} {settings.learning_rate:g}, "
             f"beta {settings.beta:g}, seed {settings.seed}",
             *([few] if steps * settings.epochs < FEW_STEPS and settings.batch_size > 1 else []),
-            *settings.without_effect(steps),
+            *without_effect(settings, steps),
         ],
         "options": wrap(settings.options(), room, break_on_hyphens=False) or ["all defaults"],
         "losses": [
@@ -75,6 +75,25 @@ def topics(job: RunJob) -> dict[str, list[str]]:
         "backend": [fast.describe(job.backend, vae, OPTIMIZERS[settings.optimizer], job.processes)],
         "results": [str(job.run.folder)],
     }
+
+
+def without_effect(s: Settings, steps: int) -> list[str]:
+    """Which settings change nothing, or not in full, in epochs of so many steps."""
+    lines = []
+    for name, epochs, what in (
+        ("--warmup", s.warmup, "the learning rate"),
+        ("--kl-warmup", s.kl_warmup, "beta"),
+    ):
+        if what == "beta" and s.beta == 0 < epochs:
+            lines.append(f"{name} {epochs:g} changes nothing: beta is 0")
+        elif epochs > s.epochs:
+            share = f"at most {s.epochs / epochs:.0%} of {what} is reached"
+            lines.append(f"{name} {epochs:g} is longer than the run: {share}")
+    if 0 < s.warmup * steps <= 1:
+        lines.append(f"--warmup {s.warmup:g} changes nothing: one batch is longer")
+    if s.pictures_every > s.epochs:
+        lines.append(f"--pictures-every {s.pictures_every} gives no pictures in this run")
+    return lines
 
 
 def count_of(number: int, what: str, plural: str = "s") -> str:

@@ -26,19 +26,16 @@ presets; other options change single settings of them:
 
 def parser() -> cli.Parser:
     """The options: one for each field of Settings, and what is no setting of a run."""
-    from npvae.settings import PRESETS, Settings, options_of, spelled
+    from npvae.settings import PRESETS, Settings, options_of, shown
 
     presets = "\n".join(f"  {name:13} {preset.options()}" for name, preset in PRESETS.items())
     parser = cli.Parser(__doc__, EPILOG + presets, argument_default=argparse.SUPPRESS)
     parser.add_data()
     for field in fields(Settings):
         if help := field.metadata["help"]:  # otherwise other commands have the option, too
-            how = dict(field.metadata["how"])
-            if "type" in how:
-                how.setdefault("metavar", "N")
-            default = "no" if field.default is False else spelled(field.default) or "none"
-            help = f"{help} (default: {default})"
-            parser.add_argument(*options_of(field.name), dest=field.name, help=help, **how)
+            names, how = options_of(field.name), field.metadata["how"]
+            help = f"{help} (default: {shown(field.default)})"
+            parser.add_argument(*names, dest=field.name, help=help, **how)
 
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--preset", choices=PRESETS, help="start from these settings, see below")

@@ -70,18 +70,9 @@ def start(
     name = f"{short_name(train_set)}-z{settings.latent_dim}"
     run = new_run(name, out, about, started=now())
     with closing(run), explain_interruption(run, settings, voice):
-        job = RunJob(
-            vae=vae,
-            optimizer=OPTIMIZERS[settings.optimizer](settings.learning_rate),
-            settings=settings,
-            train=train_set,
-            test=test_set,
-            backend=backend,
-            ranks=ranks,
-            run=run,
-            voice=voice,
-        )
-        carry_out(job)
+        optimizer = OPTIMIZERS[settings.optimizer](settings.learning_rate)
+        what = vae, optimizer, settings, train_set, test_set
+        carry_out(RunJob(*what, backend, ranks, run=run, voice=voice))
 
 
 def resume(
@@ -113,19 +104,8 @@ def resume(
             run.about["settings"] = settings.as_dict()
             run.write_about(resumed=now(), resumed_after_epoch=done, resumed_with=today)
             voice.say(f"Resuming {run.folder} after epoch {done}.\n")
-            job = RunJob(
-                vae=vae,
-                optimizer=optimizer,
-                settings=settings,
-                train=train_set,
-                test=test_set,
-                backend=backend,
-                ranks=ranks,
-                run=run,
-                voice=voice,
-                done=done,
-            )
-            carry_out(job)
+            what = vae, optimizer, settings, train_set, test_set
+            carry_out(RunJob(*what, backend, ranks, run=run, voice=voice, done=done))
 
 
 def carry_out(job: RunJob) -> None:

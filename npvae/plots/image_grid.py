@@ -20,10 +20,6 @@ from npvae.datasets.dataset import SIDE
 from npvae.plots.axes import FAINT, INK, MARGIN, MEDIUM, SMALL, largest, write
 from npvae.storage.files import write as write_file
 
-NOT_WRITTEN = (
-    "cannot write {path}\n{why}\n"
-    "check that the folder exists, can be written, and that the disk has room"
-)
 TOLERANCE = 1e-6  # how far rounding may carry a probability out of [0, 1]
 GAP = 4  # pixels between neighbouring images
 BAND_GAP = 16  # pixels: an empty row, between bands of rows
@@ -149,7 +145,7 @@ def save_png(path: str | os.PathLike[str], picture: NDArray[np.uint8] | Image.Im
 
     Raises ValueError for other pixels, OutputError if the file cannot be written.
     """
-    write_file(path, png(picture), NOT_WRITTEN, durable=False)
+    save_bytes(path, png(picture))
 
 
 def png(picture: NDArray[np.uint8] | Image.Image) -> bytes:
@@ -167,6 +163,12 @@ def png(picture: NDArray[np.uint8] | Image.Image) -> bytes:
     data = io.BytesIO()
     Image.fromarray(pixels).save(data, format="PNG", **how)
     return data.getvalue()
+
+
+def save_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write the bytes of a picture or page, whole or not at all. Raises OutputError."""
+    words = "check that the folder exists, can be written, and that the disk has room"
+    write_file(path, data, f"cannot write {{path}}\n{{why}}\n{words}", durable=False)
 
 
 def _squares(images: Sequence[ArrayLike] | NDArray[Any]) -> NDArray[np.uint8]:

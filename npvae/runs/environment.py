@@ -5,12 +5,9 @@ from __future__ import annotations
 import ctypes
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from npvae import __version__, fast
+from npvae.fast.blas import find_blas, thread_functions
 from npvae.fast.threads import cores
 
 
@@ -31,22 +28,10 @@ def versions(backend: str = "auto", ranks: int = 1) -> dict[str, str]:
 
 def blas() -> str:
     """What computes NumPy's products, for which processor, and with how many threads."""
-    openblas = Path(np.__file__).parent.parent / "numpy.libs"  # its place in NumPy's wheels
-    for library in openblas.glob("*openblas*"):
-        name = call_openblas(library, "get_corename64_", ctypes.c_char_p)
-        threads = call_openblas(library, "get_num_threads64_", ctypes.c_int)
-        if name:
-            return f"OpenBLAS {name.decode()}, {threads} thread{'s' * (threads != 1)}"
+    found, functions = find_blas(), thread_functions()
+    for name in ("scipy_openblas_get_corename64_", "openblas_get_corename64_"):
+        if found and functions and (corename := getattr(found.loaded, name, None)):
+            corename.restype = ctypes.c_char_p
+            threads = functions[0]()
+            return f"OpenBLAS {corename().decode()}, {threads} thread{'s' * (threads != 1)}"
     return "unknown"
-
-
-def call_openblas(library: Path, name: str, result: Any) -> Any:
-    """What a function of OpenBLAS returns, under one of its two names, or None."""
-    for prefix in ("scipy_openblas_", "openblas_"):
-        try:
-            function = getattr(ctypes.CDLL(str(library)), prefix + name)
-        except (AttributeError, OSError):
-            continue
-        function.restype = result
-        return function()
-    return None

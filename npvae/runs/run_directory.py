@@ -28,7 +28,6 @@ from collections.abc import Mapping
 from contextlib import ExitStack, closing, suppress
 from difflib import get_close_matches
 from pathlib import Path
-from shlex import split
 from typing import Any
 
 import numpy as np
@@ -38,10 +37,9 @@ from PIL import Image
 from npvae.core.errors import CheckpointError, NpvaeError, OutputError
 from npvae.core.optimizer_base import Optimizer
 from npvae.core.parameters import Array
-from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
-from npvae.plots.image_grid import NOT_WRITTEN, png
+from npvae.plots.image_grid import png, save_bytes
 from npvae.runs import terminal
 from npvae.runs.fit import Epoch
 from npvae.runs.run_lock import FolderNotEmpty, Lock, about_in, create_numbered, lock_new
@@ -99,11 +97,10 @@ class Run:
     def metrics(self) -> str:
         """The history as CSV: COLUMNS and, with --validation, the columns of the validation set."""
         extra = [name for name in self.history[0] if name.startswith("validation")]
-        names = COLUMNS.split(",")[:-1]
         lines = [",".join([COLUMNS, *extra])]
         for row, seconds in zip(self.history, self.seconds, strict=True):
-            values = [format(row[name], ".10g") for name in names]
-            lines.append(",".join([*values, seconds, *(f"{row[name]:.10g}" for name in extra)]))
+            cells = {name: f"{value:.10g}" for name, value in row.items()} | {"seconds": seconds}
+            lines.append(",".join(cells[name] for name in lines[0].split(",")))
         return "\n".join(lines) + "\n"
 
     def write(self, name: str, text: str) -> None:
@@ -117,7 +114,7 @@ class Run:
         data = picture if isinstance(picture, bytes) else png(picture)
         if not checkpoint_of(self.folder).exists():  # a run that starts again here may replace it
             self.lock.note(data)
-        write(self.folder / name, data, NOT_WRITTEN, durable=False)
+        save_bytes(self.folder / name, data)
 
     def epochs_with_pictures(self, last: int) -> list[int]:
         """The epochs up to `last` that have their samples in images/, in order."""
@@ -132,11 +129,9 @@ class Run:
 
 def as_row(epoch: Epoch) -> dict[str, float]:
     """The losses of an epoch as one flat row; its seconds are kept elsewhere."""
-    losses: dict[str, Loss | None] = {"train": epoch.train, "test": epoch.test}
-    losses["validation"] = epoch.validation
     row: dict[str, float] = {"epoch": epoch.epoch}
-    for name, loss in losses.items():
-        if loss is not None:
+    for name in ("train", "test", "validation"):
+        if loss := getattr(epoch, name):
             row |= {f"{name}_bce": loss.bce, f"{name}_kl": loss.kl, f"{name}_loss": loss.loss}
     return row
 
@@ -235,7 +230,7 @@ def checkpoint_in(folder: Path) -> Path:
         return state
     to_do = other_runs(folder)
     if about := about_in(folder):  # the run may use the same folder again
-        words = split(Settings.from_dict(about["settings"]).options())
+        words = Settings.from_dict(about["settings"]).words()
         to_do = (
             "Its run ended before the first epoch was finished.\n"
             f"Start it again:  {terminal.command('train', *words, '--out', folder)}"

@@ -249,3 +249,9 @@ def test_help_of_train_names_every_default() -> None:
     out = outcomes([("train.py", "--help")])[0][1]
     for default in ("20", "10", "128", "512", "0.001", "1", "auto", "runs/"):
         assert re.search(rf"\(default:[^)]*\b{re.escape(default)}", out), default
+
+
+def test_numpy_comes_after_train_has_limited_the_threads_of_blas() -> None:
+    """BLAS reads their number when NumPy is imported; one that finds none to start ends Python."""
+    code = "import sys; from npvae.commands import train; sys.exit('numpy' in sys.modules)"
+    assert run([sys.executable, "-c", code], env=environment()).returncode == 0

@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from npvae.commands import run_pictures, training_run
+from npvae.commands.messages import without_effect
 from npvae.core.errors import DataError, OptionError
 from npvae.datasets import drawn_digits
 from npvae.datasets.standard import STANDARD
@@ -424,7 +425,7 @@ WITHOUT_EFFECT: list[tuple[dict[str, Any], list[str]]] = [
 
 @pytest.mark.parametrize(("settings", "said"), WITHOUT_EFFECT, ids=str)
 def test_the_plan_names_settings_of_little_effect(settings: Any, said: list[str]) -> None:
-    found = Settings(epochs=2, **settings).without_effect(steps=4)
+    found = without_effect(Settings(epochs=2, **settings), steps=4)
     assert [words in line for words, line in zip(said, found, strict=True)] == [True] * len(said)
 
 
