@@ -96,7 +96,7 @@ def is_ours() -> bool:
     """Whether the lesson is the one that is released: what the engine stands for, and no more."""
     known = json.loads(stands_for.DIGESTS.read_text(encoding="utf-8"))
     sources = {name: inspect.getsource(import_module(name)) for name in stands_for.LESSON}
-    return known == {name: stands_for.digests(name, text) for name, text in sources.items()}
+    return bool(known == {name: stands_for.digests(name, text) for name, text in sources.items()})
 
 
 # What a line of your own in the lesson may change: nothing is wrong then.
