@@ -10,6 +10,7 @@ import pytest
 from npvae import VAE
 from npvae.commands.gradcheck_report import table
 from npvae.gradcheck_vae import check_everything
+from tests.helpers import of_our_lesson
 
 ROOT = Path(__file__).parent.parent
 PAGES = [
@@ -24,6 +25,7 @@ def test_every_link_leads_somewhere(page: Path) -> None:
     assert not missing
 
 
+@of_our_lesson
 def test_the_line_counts_are_right() -> None:
     """To within a tenth: nobody counts, but a file that has doubled would be a surprise."""
     rows = re.findall(
@@ -54,6 +56,7 @@ def test_weights_cross_over_as_the_readme_says() -> None:
     np.testing.assert_array_equal(vae.parameters.flat, before.flat)
 
 
+@of_our_lesson
 def test_the_gradient_check_in_the_readme_is_the_real_one() -> None:
     """But for the digits of its errors, which are those of rounding."""
     shown = PAGES[0].read_text().partition("\ngradient ")[2].partition("```")[0].splitlines()[1:]

@@ -6,6 +6,7 @@ This is bookkeeping, kept out of `model.py` so that only the VAE is there.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any, ClassVar, TypeVar
 
@@ -14,6 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from npvae.core.parameters import Array, FixedAttributes, NamedArrays
 
+SETTINGS = ("input_dim", "hidden_dims", "latent_dim", "activation", "dtype", "num_classes")
 MAX_CLASSES = 256  # a label is one byte
 
 Labels = NDArray[np.uint8]
@@ -28,10 +30,7 @@ class Network(FixedAttributes):
     these sizes and this dtype.
     """
 
-    fixed: ClassVar[Collection[str]] = (
-        *("input_dim", "hidden_dims", "latent_dim", "activation", "dtype", "num_classes"),
-        *("parameters", "gradients"),
-    )
+    fixed: ClassVar[Collection[str]] = (*SETTINGS, "parameters", "gradients")
 
     parameters: NamedArrays
     gradients: NamedArrays
@@ -46,11 +45,20 @@ class Network(FixedAttributes):
         dtype: DTypeLike,
         num_classes: int = 0,
     ) -> None:
-        check_sizes(input_dim, hidden_dims, latent_dim, dtype, num_classes)
+        if not is_whole(num_classes) or not 0 <= num_classes <= MAX_CLASSES:
+            raise ValueError(f"num_classes must be 0 to {MAX_CLASSES}, not {num_classes!r}")
+        if not isinstance(hidden_dims, Sequence) or not hidden_dims:
+            raise ValueError(f"hidden_dims must be a sequence such as (128,), not {hidden_dims!r}")
+        for size in (input_dim, *hidden_dims, latent_dim):
+            if not is_whole(size) or size < 1:
+                raise ValueError(f"sizes must be whole numbers above 0, not {size!r}")
+        with suppress(TypeError):  # no dtype at all
+            self.dtype = np.dtype(dtype)
+        if getattr(self, "dtype", None) not in (np.float32, np.float64):
+            raise ValueError(f"dtype must be float32 or float64, not {dtype}")
         self.input_dim, self.latent_dim = int(input_dim), int(latent_dim)
         self.hidden_dims = tuple(int(size) for size in hidden_dims)
-        self.activation, self.dtype = activation, np.dtype(dtype)
-        self.num_classes = int(num_classes)
+        self.activation, self.num_classes = activation, int(num_classes)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -60,15 +68,9 @@ class Network(FixedAttributes):
     @property
     def settings(self) -> dict[str, Any]:
         """What it takes to build the same network, as plain data."""
-        conditional = {"num_classes": self.num_classes} if self.num_classes else {}
-        return {
-            "input_dim": self.input_dim,
-            "hidden_dims": list(self.hidden_dims),
-            "latent_dim": self.latent_dim,
-            "activation": self.activation,
-            "dtype": self.dtype.name,
-            **conditional,
-        }
+        settings = {name: getattr(self, name) for name in SETTINGS}
+        settings |= {"hidden_dims": list(self.hidden_dims), "dtype": self.dtype.name}
+        return {name: value for name, value in settings.items() if value != 0}  # no classes
 
     def classes(self, labels: Labels) -> Labels | None:
         """The labels of images as `encode` takes them: None for a model without classes."""
@@ -123,26 +125,3 @@ def parameter_shapes(
 def is_whole(number: object) -> bool:
     """Whether it is an integer of Python or NumPy; True and False are none."""
     return isinstance(number, int | np.integer) and not isinstance(number, bool)
-
-
-def check_sizes(
-    input_dim: int,
-    hidden_dims: Sequence[int],
-    latent_dim: int,
-    dtype: DTypeLike,
-    num_classes: int = 0,
-) -> None:
-    """Raises ValueError unless a VAE can have these sizes and this dtype."""
-    if not is_whole(num_classes) or not 0 <= num_classes <= MAX_CLASSES:
-        raise ValueError(f"num_classes must be 0 to {MAX_CLASSES}, not {num_classes!r}")
-    if not isinstance(hidden_dims, Sequence) or not hidden_dims:
-        raise ValueError(f"hidden_dims must be a sequence such as (128,), not {hidden_dims!r}")
-    for size in (input_dim, *hidden_dims, latent_dim):
-        if not is_whole(size) or size < 1:
-            raise ValueError(f"sizes must be whole numbers above 0, not {size!r}")
-    try:
-        known = np.dtype(dtype) in (np.float32, np.float64)
-    except TypeError:
-        known = False
-    if not known:
-        raise ValueError(f"dtype must be float32 or float64, not {dtype}")

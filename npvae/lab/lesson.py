@@ -5,18 +5,14 @@ They call the lesson, so a mistake that is planted in it changes them, too. Next
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 from npvae.core.parameters import Array, NamedArrays
-from npvae.layers import Dense, relu_backward, reparameterize, reparameterize_backward
-from npvae.losses import (
-    bce_with_logits,
-    bce_with_logits_backward,
-    kl_divergence,
-    kl_divergence_backward,
-)
+from npvae.lab.tasks import WHERE
+from npvae.layers import Dense
+from npvae.mistakes.mistake import lesson_function
 from npvae.model import VAE, Activations
 from npvae.optimizers import Adam
 
@@ -62,17 +58,9 @@ def adam_step(
     return theta, m, v
 
 
-RIGHT: dict[str, Callable[..., Any]] = {
-    "dense_backward": dense_backward,
-    "relu_backward": relu_backward,
-    "bce_with_logits": bce_with_logits,
-    "bce_with_logits_backward": bce_with_logits_backward,
-    "kl_divergence": kl_divergence,
-    "kl_divergence_backward": kl_divergence_backward,
-    "reparameterize": reparameterize,
-    "reparameterize_backward": reparameterize_backward,
-    "backward": backward,
-    "adam_step": adam_step,
+METHODS = {"dense_backward": dense_backward, "backward": backward, "adam_step": adam_step}
+RIGHT: dict[str, Any] = {
+    name: METHODS.get(name) or lesson_function(where) for name, where in WHERE.items()
 }
 
 

@@ -29,8 +29,10 @@ needs_engine = pytest.mark.skipif(bool(jit.WHY_NOT), reason=f"there is no engine
 def test_the_digests_are_those_of_the_lesson() -> None:
     """After a change that the engine makes, too: python -m npvae.fast.stands_for."""
     known = json.loads(DIGESTS.read_text(encoding="utf-8"))
-    for name in LESSON:
-        assert known[name] == digests(name, inspect.getsource(import_module(name))), name
+    for name in LESSON:  # what is new in the lesson has none, and the engine does not know it
+        found = digests(name, inspect.getsource(import_module(name)))
+        assert known[name].items() <= found.items(), name
+        assert known[name].keys() >= set(LESSON[name])
     assert difference() == ""
 
 

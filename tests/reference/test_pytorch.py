@@ -257,7 +257,7 @@ def test_the_script_fails_if_anything_differs(
 
 def test_the_script_says_what_the_reference_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(pytorch.ACTIVATIONS, "elu")  # as if it were new in layers.py
-    with pytest.raises(OptionError, match="no counterpart of elu with adam"):
+    with pytest.raises(OptionError, match="no counterpart of elu in"):
         compare_torch.main(["--activation", "elu"])
 
 
@@ -273,7 +273,7 @@ def test_without_torch_one_line_says_how_to_get_it(tmp_path: Path) -> None:
     assert "python -m pip install torch" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("--hidden", "0"), ("--optimizer", "lion")])
+@pytest.mark.parametrize("arguments", [("--hidden", "0"), ("--optimizer", "no-such")])
 def test_a_bad_option_is_named_before_anything_heavy_is_imported(
     arguments: tuple[str, str], tmp_path: Path
 ) -> None:
