@@ -46,14 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     import numpy
 
     import npvae
-    from npvae.reference import pytorch
     from npvae.reference.pytorch import compare, example, table
-
-    if options.activation not in pytorch.ACTIVATIONS or options.optimizer not in pytorch.OPTIMIZERS:
-        raise OptionError(
-            f"the reference has no counterpart of {options.activation} with {options.optimizer}.\n"
-            "Add it to ACTIVATIONS or OPTIMIZERS in npvae/reference/pytorch.py."
-        )
 
     sizes = options.hidden, options.latent_dim, options.batch_size
     vae, x, epsilon = example(*sizes, options.activation, options.seed, options.classes)

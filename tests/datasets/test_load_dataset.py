@@ -15,32 +15,20 @@ import pytest
 from npvae.core.errors import DataError
 from npvae.datasets import DATASETS, drawn_digits, load_dataset, paths, standard
 from npvae.datasets.dataset import Dataset
-from tests.datasets.own import idx_bytes, save_pictures
+from tests.datasets.own import published, save_pictures, stand_in
 from tests.helpers import ROOT, environment, run
 
 RNG = np.random.default_rng(6)
 
 
-def small_set() -> dict[str, bytes]:
-    images = [RNG.integers(0, 256, (count, 28, 28), np.uint8) for count in (7, 4)]
-    labels = [RNG.integers(0, 10, count, np.uint8) for count in (7, 4)]
-    arrays = (images[0], labels[0], images[1], labels[1])
-    return dict(zip(standard.FILES, map(idx_bytes, arrays), strict=True))
-
-
 FEW_DIGITS = drawn_digits.drawn_digits(train=20, test=10)
-SETS = {"fashion-mnist": small_set(), "mnist": small_set()}
+SETS = {"fashion-mnist": published(7, 4), "mnist": published(7, 4)}
 
 
 @pytest.fixture(autouse=True)
 def small_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small files stand in for the published ones; no network, and nobody's own folders."""
-    for name, files in SETS.items():
-        row = standard.STANDARD[name]._replace(
-            sha256=tuple(hashlib.sha256(content).hexdigest() for content in files.values()),
-            mirrors=("http://127.0.0.1:1/a/", "http://127.0.0.1:1/b/"),
-        )
-        monkeypatch.setitem(standard.STANDARD, name, row)
+    stand_in(monkeypatch, SETS, "http://127.0.0.1:1/a/", "http://127.0.0.1:1/b/")
     monkeypatch.setattr(paths, "_default_folder", lambda: tmp_path / "default")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
