@@ -64,10 +64,13 @@ def our_losses(images: baselines.Bytes, epochs: int) -> list[float]:
 @pytest.mark.parametrize("count", [70, 20])
 def test_no_image_is_left_out_and_each_counts_once(train: Train, count: int) -> None:
     """With a short last batch, and with nothing but. One image in ten more or less shows: 54."""
-    done = train(pictures(count), TINY._replace(epochs=2, seed=count))
+    done = train(pictures(count), TINY._replace(epochs=2))
     assert len(done.losses) == len(done.seconds) == 2
     assert done.losses == [pytest.approx(543.4 + 5, abs=15)] * 2
     assert min(done.seconds) > 0
+    if count == 20:
+        another = train(pictures(count), TINY._replace(epochs=2, seed=1))
+        assert another.losses != pytest.approx(done.losses, rel=1e-6)
 
 
 def test_it_learns_what_npvae_learns(train: Train) -> None:
@@ -76,13 +79,6 @@ def test_it_learns_what_npvae_learns(train: Train) -> None:
     ours, theirs = our_losses(images, epochs=40), train(images, TINY._replace(epochs=40)).losses
     assert ours[-1] < 200
     assert theirs[-1] == pytest.approx(ours[-1], abs=2)
-
-
-def test_another_seed_is_another_run(train: Train) -> None:
-    first, second = (
-        train(pictures(20), TINY._replace(epochs=1, seed=seed)).losses for seed in (1, 2)
-    )
-    assert first != pytest.approx(second, rel=1e-6)
 
 
 @pytest.mark.parametrize("train", ["torch"], indirect=True)
