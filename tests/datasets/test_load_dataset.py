@@ -61,15 +61,24 @@ def assert_is(name: str, halves: tuple[Dataset, Dataset]) -> None:
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "mnist"])
 @pytest.mark.parametrize("pack", [gzip.compress, None])
-@pytest.mark.parametrize("flat", [False, True])
-def test_layouts(
-    tmp_path: Path, name: str, pack: Callable[[bytes], bytes] | None, flat: bool
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("own", "own/{name}", "own/{torchvision}/raw", "data/{torchvision}/raw"),
+        *("{torchvision}/raw", "keras/datasets/{name}"),
+    ],
+)
+def test_files_in_our_folders_and_where_keras_and_torchvision_keep_them(
+    tmp_path: Path, name: str, place: str, pack: Callable[[bytes], bytes] | None
 ) -> None:
-    folder = tmp_path / "data" if flat else tmp_path / "data" / name
+    in_torchvision = {"fashion-mnist": "FashionMNIST", "mnist": "MNIST"}[name]
+    folder = tmp_path / place.format(name=name, torchvision=in_torchvision)
     put(folder, name, pack)
-    halves = load_dataset(name, tmp_path / "data")
-    assert_is(name, halves)
-    assert halves[0].source == f"read from {folder}"
+    for typed in (name, in_torchvision):
+        halves = load_dataset(typed, tmp_path / "own")
+        assert_is(name, halves)
+        assert tmp_path / halves[0].source.removeprefix("read from ") == folder
+    assert (tmp_path / "own" / name).exists() == (place == "own/{name}")
 
 
 def test_flat_files_of_the_other_dataset_do_not_count(tmp_path: Path) -> None:
@@ -209,30 +218,6 @@ def test_names_as_people_type_them(name: str, tmp_path: Path) -> None:
     assert_is("fashion-mnist", load_dataset(name, tmp_path / "data"))
     assert_is("mnist", load_dataset("MNIST", tmp_path / "data"))
     assert load_dataset("Drawn_Digits") is FEW_DIGITS
-
-
-@pytest.mark.parametrize("name", ["fashion-mnist", "mnist"])
-@pytest.mark.parametrize(
-    "place",
-    [
-        "keras/datasets/{name}",
-        "data/{torchvision}/raw",
-        "{torchvision}/raw",
-        "own/{torchvision}/raw",
-    ],
-)
-@pytest.mark.parametrize("pack", [gzip.compress, None])
-def test_files_where_keras_and_torchvision_keep_them(
-    tmp_path: Path, name: str, place: str, pack: Callable[[bytes], bytes] | None
-) -> None:
-    in_torchvision = {"fashion-mnist": "FashionMNIST", "mnist": "MNIST"}[name]
-    folder = tmp_path / place.format(name=name, torchvision=in_torchvision)
-    put(folder, name, pack)
-    for typed in (name, in_torchvision):
-        halves = load_dataset(typed, tmp_path / "own")
-        assert_is(name, halves)
-        assert tmp_path / halves[0].source.removeprefix("read from ") == folder
-    assert not (tmp_path / "own" / name).exists()
 
 
 def keras_npz(path: Path, name: str) -> None:
