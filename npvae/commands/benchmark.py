@@ -55,10 +55,10 @@ def main(arguments: Sequence[str]) -> None:
     if options.json and not Path(options.json).absolute().parent.is_dir():
         raise OutputError(f"there is no folder for {options.json}.\nName another file with --json.")
 
-    from npvae.reference import benchmark
+    from npvae.reference.timing import benchmark
 
     if options.mpi:
-        from npvae.reference import mpi_times
+        from npvae.reference.timing import mpi_times
 
         one, two = (mpi_times.measured(ranks, options.batch_sizes) for ranks in (1, 2))
         print(mpi_times.table(one, two))

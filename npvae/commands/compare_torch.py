@@ -46,18 +46,7 @@ def main(arguments: Sequence[str]) -> int:
     import numpy
 
     import npvae
-    from npvae.reference import pytorch
     from npvae.reference.pytorch import compare, example, table
-
-    for name, known, table_of in (
-        (options.activation, pytorch.ACTIVATIONS, "ACTIVATIONS"),
-        (options.optimizer, pytorch.OPTIMIZERS, "OPTIMIZERS"),
-    ):
-        if name not in known:
-            raise OptionError(
-                f"the comparison has no counterpart of {name} in PyTorch.\n"
-                f"Add it to {table_of} in npvae/reference/pytorch.py."
-            )
 
     sizes = options.hidden, options.latent_dim, options.batch_size
     vae, x, epsilon = example(*sizes, options.activation, options.seed, options.classes)

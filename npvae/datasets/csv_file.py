@@ -50,7 +50,7 @@ def _read_table(path: Path, file: io.TextIOBase, most: int, intake: Intake) -> l
     delimiter = max(",;\t ", key=first.count)
     first = _trimmed(first, delimiter)
     cells = [_clean(cell) for cell in first.split(delimiter)]
-    has_header = not all(map(_is_number, cells[1:]))  # the first may be a label, and a word
+    has_header = _numbers_or_words(cells[1:]).dtype.kind != "f"  # a label may be a word
     names = [cell.lower() for cell in cells] if has_header else len(cells) * ["unknown"]
     rest = chain(["" if has_header else first], iter(lambda: file.readline(_LINE), ""))
     lines = _lines(path, rest, most, delimiter, len(cells))
@@ -156,11 +156,3 @@ def _cell(line: str, delimiter: str, place: int) -> str:
 
 def _clean(cell: str) -> str:
     return cell.strip(" \t\r\n\"'#")
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

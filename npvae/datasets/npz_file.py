@@ -76,26 +76,27 @@ def _parts(path: Path, arrays: list[str]) -> dict[Part, str]:
         path,
         "arrays `images` [and `labels`], or x_train, y_train, x_test, y_test",
         some(map(brief, sorted(arrays)), 6) or "none",
-        _paste(why, path, f"a = dict({guess})") if guess else "",
+        _paste(why, path, stored=guess) if guess else "",
     )
 
 
 def _ambiguous(path: Path, one: str, other: str) -> DataError:
-    way_on = _paste("Leave one out:", path, f"del a[{one!r}]")
+    way_on = _paste("Leave one out:", path, f"del a[{one!r}]; ")
     both = f"{brief(one)} and {brief(other)}"
     return mismatch(path, "pictures or labels in one array", both, way_on)
 
 
-def _paste(why: str, path: Path, change: str) -> str:
+def _paste(why: str, path: Path, change: str = "", stored: str = "**a") -> str:
     """Lines of Python below what they are for; nothing if names make them long."""
-    script = _script(path, change)
+    script = _script(path, change, stored)
     return f"{why}\n{script}" if len(script) < 400 else ""
 
 
-def _script(path: Path, change: str) -> str:
+def _script(path: Path, change: str, stored: str = "**a") -> str:
     """Python that changes the arrays `a` of a file, and stores them in a new one."""
     new = str(path.with_name(f"{path.stem}-new.npz"))
-    return f"import numpy as np; a = dict(np.load({str(path)!r})); {change}; np.savez({new!r}, **a)"
+    load = f"import numpy as np; a = dict(np.load({str(path)!r})); "
+    return f"{load}{change}np.savez({new!r}, {stored})"
 
 
 def _read_half(
@@ -103,7 +104,7 @@ def _read_half(
 ) -> Half:
     name, labels_name = parts[half, "images"], parts.get((half, "labels"), "labels")
     place, labels_place = (
-        Place(f"{path}, {array}", f"a[{array!r}]", _script(path, f"a[{array!r}] = {{}}"))
+        Place(f"{path}, {array}", f"a[{array!r}]", _script(path, f"a[{array!r}] = {{}}; "))
         for array in (name, labels_name)
     )
     with _open(place, archive, f"{name}.npy") as file:

@@ -40,8 +40,8 @@ class _OtherSize(Exception):
     """A picture that is not 28 x 28."""
 
 
-class _OtherRange(Exception):
-    """A picture whose pixels have to be converted; its argument is the error to be raised."""
+class _Broken(Exception):
+    """A file of another length than a picture has; the reason."""
 
 
 class PictureReader:
@@ -102,14 +102,14 @@ class PictureReader:
                 if behind is not None:
                     clear[k] = behind
                 sound[k] = True
-            except _OtherRange as error:
-                raise error.args[0] from None
+            except DataError:  # its pixels have to be converted
+                raise
             except _OtherSize as error:
                 self.other_sizes.append(f"{name} ({error})")
             except UnidentifiedImageError:
                 self.broken.append(f"{name} (no {', '.join(FORMATS)})")
             except Exception as error:  # a broken picture may raise anything from inside Pillow
-                why = str(error) if isinstance(error, DataError) else brief(str(error), 100)
+                why = str(error) if isinstance(error, _Broken) else brief(str(error), 100)
                 self.broken.append(f"{name} ({why})")
         names = np.array([name for _, name in listing])
         if sound.all():
@@ -120,7 +120,7 @@ class PictureReader:
         resize, length = self.intake.resize, path.stat().st_size
         most = _MAX_BYTES_RESIZED if resize else _MAX_BYTES
         if not 0 < length <= most:  # a single chunk of a PNG may be as long as the file
-            raise DataError("empty" if length == 0 else f"longer than {most:,} bytes")
+            raise _Broken("empty" if length == 0 else f"longer than {most:,} bytes")
         with Image.open(path, formats=tuple(FORMATS)) as file:  # reads no more than the header
             size = "{} x {}".format(*file.size)
             if file.size != (SIDE, SIDE) and not resize:
@@ -128,10 +128,7 @@ class PictureReader:
             file.draft("RGB", (4 * SIDE, 4 * SIDE))  # a large JPEG is decoded at a fraction
             picture = ImageOps.exif_transpose(file)
             several = bool(getattr(file, "is_animated", False))
-            try:
-                grey, alpha = _grey(self._place(path.suffix)._replace(where=str(path)), picture)
-            except DataError as error:
-                raise _OtherRange(error) from error
+            grey, alpha = _grey(self._place(path.suffix)._replace(where=str(path)), picture)
         clear = None
         if alpha is not None:
             opacity = np.asarray(alpha).astype(np.uint32)

@@ -12,10 +12,11 @@ Next: state_dict.py, which carries weights from one to the other. See also scrip
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from npvae import optimizers
+from npvae.core.errors import OptionError
 from npvae.core.parameters import Array
 from npvae.datasets.minibatches import Labels
 from npvae.model import VAE
@@ -32,6 +34,9 @@ from npvae.reference.state_dict import to_state_dict
 ONE_PASS = 1e-10  # allowed for losses and gradients; rounding in float64 gives some 1e-15
 TEN_STEPS = 1e-9  # for parameters after steps: most optimizers divide by numbers that can be small
 LEARNING_RATE = 1e-3
+
+T = TypeVar("T")
+Batch = tuple[Array, Array, float, Labels]  # x (B, D), epsilon (B, Z), beta, and classes (B,)
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -47,6 +52,15 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 }
 
 
+def counterpart(name: str, known: Mapping[str, T]) -> T:
+    """PyTorch's activation or optimizer of this name. Raises OptionError where there is none."""
+    if name not in known:
+        table = "ACTIVATIONS" if known is ACTIVATIONS else "OPTIMIZERS"
+        where = f"{table} of npvae/reference/pytorch.py"
+        raise OptionError(f"no counterpart of {name} in PyTorch is known: add it to {where}")
+    return known[name]
+
+
 class TorchVAE(nn.Module):
     """The network of model.py: the same arguments, the same names of the layers."""
 
@@ -60,7 +74,7 @@ class TorchVAE(nn.Module):
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
-        self.activation = ACTIVATIONS[activation]
+        self.activation = counterpart(activation, ACTIVATIONS)
         self.depth = len(hidden_dims)
 
         def hidden(*sizes: int) -> dict[str, nn.Module]:
@@ -148,72 +162,49 @@ def compare(
     """Losses, gradients, and parameters after `steps` of the optimizer on one batch, in float64.
 
     x (B, D) holds pixels, epsilon (B, Z) noise, and c (B,) labels if vae is conditional. The vae
-    itself does not change.
+    itself does not change. Raises OptionError for what PyTorch's side does not know.
     """
-    ours = npvae_results(vae, x, epsilon, beta, steps, optimizer, c)
+    ours = our_numbers(vae.in_float64(), (x, epsilon, beta, c), steps, optimizer)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # a second thread pool would compete with NumPy's for the cores
     try:
-        theirs = pytorch_results(vae, x, epsilon, beta, steps, optimizer, c)
+        theirs = their_numbers(vae, (x, epsilon, beta, c), steps, optimizer)
     finally:
         torch.set_num_threads(threads)
-    return [compare_arrays(what, ours[what], theirs[what]) for what in ours]
+    names = ["bce", "kl", "loss"]
+    names += [
+        f"{what} {name}" for what in ("gradient", f"{steps} steps") for name in vae.parameters
+    ]
+    return [compare_arrays(*row) for row in zip(names, ours, theirs, strict=True)]
 
 
-def npvae_results(
-    vae: VAE, x: Array, epsilon: Array, beta: float, steps: int, optimizer: str, c: Labels
-) -> dict[str, Array | float]:
-    """What `compare` compares, by name, from a float64 copy of vae."""
-    model = vae.in_float64()
-    loss, gradients = model.loss_and_gradients(x, epsilon, beta, c)
-
+def our_numbers(vae: VAE, batch: Batch, steps: int, optimizer: str) -> list[ArrayLike]:
+    """What `compare` compares; this changes the vae."""
+    loss, gradients = vae.loss_and_gradients(*batch)
+    numbers: list[ArrayLike] = [loss.bce, loss.kl, loss.loss, *gradients.copy().values()]
     rule = optimizers.OPTIMIZERS[optimizer](LEARNING_RATE)
     for _ in range(steps):
-        rule.update(model.parameters, model.loss_and_gradients(x, epsilon, beta, c)[1])
-    return {
-        "bce": loss.bce,
-        "kl": loss.kl,
-        "loss": loss.loss,
-        **{f"gradient {name}": gradient for name, gradient in gradients.items()},
-        **{f"{steps} steps {name}": array for name, array in model.parameters.items()},
-    }
+        rule.update(vae.parameters, vae.loss_and_gradients(*batch)[1])
+    return [*numbers, *vae.parameters.values()]
 
 
-def pytorch_results(
-    vae: VAE, x: Array, epsilon: Array, beta: float, steps: int, optimizer: str, c: Labels
-) -> dict[str, Array | float]:
-    """The same from a TorchVAE with the weights of vae."""
+def their_numbers(vae: VAE, batch: Batch, steps: int, optimizer: str) -> list[ArrayLike]:
+    """The same from a TorchVAE with the weights of vae, whose layers are in the same order."""
     sizes = vae.input_dim, vae.hidden_dims, vae.latent_dim
     model = TorchVAE(*sizes, vae.activation, vae.num_classes).double()
     model.load_state_dict(to_state_dict(vae.parameters))
-    batch, noise = (torch.tensor(array, dtype=torch.float64) for array in (x, epsilon))
+    x, epsilon, beta, c = batch
     labels = None if c is None else torch.tensor(c, dtype=torch.int64)
-    bce, kl, loss = model.losses(batch, noise, beta, labels)
-    gradients = torch.autograd.grad(loss, list(model.parameters()))
-
-    rule = OPTIMIZERS[optimizer](model.parameters(), lr=LEARNING_RATE)
+    given = torch.tensor(x).double(), torch.tensor(epsilon).double(), beta, labels
+    losses = model.losses(*given)
+    gradients = torch.autograd.grad(losses[2], list(model.parameters()))
+    rule = counterpart(optimizer, OPTIMIZERS)(model.parameters(), lr=LEARNING_RATE)
     for _ in range(steps):
         rule.zero_grad()
-        torch.autograd.backward(model.losses(batch, noise, beta, labels)[2])
+        torch.autograd.backward(model.losses(*given)[2])
         rule.step()
-
-    def by_our_names(prefix: str, tensors: Iterable[Tensor]) -> dict[str, Array]:
-        pairs = zip(model.state_dict(), tensors, strict=True)
-        return {f"{prefix} {our_name(name)}": tensor.detach().numpy().T for name, tensor in pairs}
-
-    return {
-        "bce": bce.item(),
-        "kl": kl.item(),
-        "loss": loss.item(),
-        **by_our_names("gradient", gradients),
-        **by_our_names(f"{steps} steps", model.parameters()),
-    }
-
-
-def our_name(name: str) -> str:
-    """ "encoder.mu.W" for "encoder.mu.weight"."""
-    layer, kind = name.rsplit(".", 1)
-    return f"{layer}.{'W' if kind == 'weight' else 'b'}"
+    arrays = [tensor.detach().numpy().T for tensor in (*gradients, *model.parameters())]
+    return [*(number.item() for number in losses), *arrays]
 
 
 def example(

@@ -1,4 +1,4 @@
-"""What the tests of a user's own pictures share: small noise, and what comes of it."""
+"""What the tests of datasets share: small noise, as published or as a user's own, and refusals."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import io
 import struct
 import warnings
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from PIL import Image
 
 from npvae.core.errors import DataError
 from npvae.datasets import Dataset, load_dataset
+from npvae.datasets.standard import FILES, STANDARD
 
 Bytes = NDArray[np.uint8]
 Pictures = NDArray[Any]  # bytes, or 16 bits
@@ -82,6 +84,29 @@ def pasted(message: str) -> None:
 def idx_bytes(array: NDArray[Any], kind: int = 8) -> bytes:
     sizes = struct.pack(f">{array.ndim}I", *array.shape)
     return bytes((0, 0, kind, array.ndim)) + sizes + array.tobytes()
+
+
+def published(train: int, test: int) -> dict[str, bytes]:
+    """Four small IDX files under the published names."""
+    arrays = [
+        array
+        for count in (train, test)
+        for array in (
+            RNG.integers(0, 256, (count, 28, 28), np.uint8),
+            RNG.integers(0, 10, count, np.uint8),
+        )
+    ]
+    return dict(zip(FILES, map(idx_bytes, arrays), strict=True))
+
+
+def stand_in(
+    monkeypatch: pytest.MonkeyPatch, sets: dict[str, dict[str, bytes]], *mirrors: str
+) -> None:
+    """Small files instead of the published ones, from these mirrors."""
+    for name, files in sets.items():
+        sums = tuple(sha256(content).hexdigest() for content in files.values())
+        row = STANDARD[name]._replace(sha256=sums, mirrors=mirrors)
+        monkeypatch.setitem(STANDARD, name, row)
 
 
 def save_pictures(folder: Path, images: Pictures, suffix: str = ".png", **more: Any) -> Path:

@@ -70,28 +70,27 @@ def test_there_are_256_classes_at_most() -> None:
         added(extra)
 
 
-def test_images_of_the_test_set_are_left_out_and_counted() -> None:
-    found, said = added(dataset("more", [7, 20, 8, 10, 20, 9], "abbaba"))
-    assert colours(found.images) == [1, 2, 3, 7, 8, 9]
-    assert found.labels.tolist() == [0, 1, 1, 0, 1, 0]
-    assert found.source.endswith("; 3 more from more")
-    (line,) = said
-    assert "Left out of more" in line
-    assert line.endswith(": 3 of its images.")
-    assert "being there already" in line
-
-
-def test_images_of_the_training_set_are_left_out_too() -> None:
-    """Or one might be held out for --validation and trained on as well."""
-    found, said = added(dataset("more", [7, 2, 3, 8]))
-    assert colours(found.images) == [1, 2, 3, 7, 8]
-    assert said[0].endswith(": 2 of its images.")
-
-
-def test_the_same_image_is_added_once() -> None:
-    found, said = added(dataset("more", [7, 8, 7, 7]))
-    assert colours(found.images) == [1, 2, 3, 7, 8]
-    assert said[0].endswith(": 2 of its images.")
+@pytest.mark.parametrize(
+    ("values", "classes", "added_values", "added_labels", "left_out"),
+    [
+        ([7, 20, 8, 10, 20, 9], "abbaba", [7, 8, 9], [0, 1, 0], 3),  # images of the test set
+        ([7, 2, 3, 8], "aaaa", [7, 8], [0, 0], 2),  # of the training set: --validation may hold out
+        ([7, 8, 7, 7], "aaaa", [7, 8], [0, 0], 2),  # the same image several times
+        ([10, 20, 30], "aaa", [], [], 3),  # nothing is left
+    ],
+)
+def test_images_that_are_there_already_are_left_out_and_counted(
+    values: list[int],
+    classes: str,
+    added_values: list[int],
+    added_labels: list[int],
+    left_out: int,
+) -> None:
+    found, said = added(dataset("more", values, classes))
+    assert colours(found.images) == [1, 2, 3, *added_values]
+    assert found.labels.tolist() == [0, 1, 1, *added_labels]
+    assert found.source.endswith(f"; {len(added_values)} more from more")
+    assert said == [f"Left out of more, being there already: {left_out} of its images."]
 
 
 def test_an_image_that_is_nearly_one_of_the_test_set_is_another() -> None:
@@ -100,13 +99,6 @@ def test_an_image_that_is_nearly_one_of_the_test_set_is_another() -> None:
     found, said = added(extra)
     assert colours(found.images) == [1, 2, 3, 20]
     assert said[0].endswith(": 1 of its images.")
-
-
-def test_nothing_may_be_left_of_it() -> None:
-    found, said = added(dataset("more", [10, 20, 30]))
-    assert colours(found.images) == [1, 2, 3]
-    assert found.source.endswith("; 0 more from more")
-    assert len(said) == 1
 
 
 def test_what_is_given_stays_as_it_is() -> None:

@@ -41,25 +41,6 @@ def test_litter_is_ignored(tmp_path: Path) -> None:
     assert (own.train.class_names, own.notes) == (("0",), [])
 
 
-def test_sub_folders_name_the_classes(tmp_path: Path) -> None:
-    for name, count in (("shoe", 4), ("hät 1", 3), ("10", 5), ("9", 2)):
-        save_pictures(tmp_path / name, IMAGES[:count])
-    (tmp_path / "empty").mkdir()
-    own = Loaded(tmp_path)
-    assert own.train.class_names == ("9", "10", "hät 1", "shoe")
-    assert own.notes[0] == "left out: 1 folder without pictures (empty)"
-    assert np.bincount([*own.train.labels, *own.test.labels]).tolist() == [2, 5, 3, 4]
-
-
-def test_deeper_folders_belong_to_the_class_above(tmp_path: Path) -> None:
-    for k, name in enumerate(("Greek/1", "Greek/2", "Latin/1/old")):
-        save_pictures(tmp_path / name, IMAGES[3 * k : 3 * k + 3])
-    own = Loaded(tmp_path)
-    assert own.train.class_names == ("Greek", "Latin")
-    assert own.notes == ["pictures of 3 deeper folders belong to the class above them"]
-    np.testing.assert_array_equal(own.images, IMAGES[:9])
-
-
 def test_links_are_followed_but_not_in_a_circle(tmp_path: Path) -> None:
     save_pictures(tmp_path / "elsewhere", IMAGES)
     folder = tmp_path / "own"
@@ -86,99 +67,109 @@ def test_folders_that_link_to_one_another_are_read_once(tmp_path: Path) -> None:
     assert own.notes[0] == "left out: 1 folder without pictures (c9)"
 
 
-TRAIN_AND_TEST = [
-    ("train", "test"),
-    ("training", "testing"),
-    ("TRAIN", "Test"),
-    ("Train_set", "Test-set"),
-    ("trainingSet", "testSet"),
-    ("train images", "test images"),
-    ("train", "val"),
-    ("Training", "Validation"),
-    ("trn", "t10k"),
-    ("seg_train", "seg_test"),
-    ("images_background", "images_evaluation"),
-    ("Train Split", "Test Split"),
+HALVES = [
+    *("train test", "training testing", "TRAIN Test", "Train_set Test-set", "trainingSet testSet"),
+    *("train val", "Training Validation", "trn t10k", "seg_train seg_test"),
+    "images_background images_evaluation",
 ]
+IS_TEST = "its validation set is taken as the test set, for there is no other"
+NO_LABELS = "the test set has no labels: its class is called picture"
+# Pictures in each folder, how many of all are for the test set, the classes, and what is said.
+Layout = tuple[dict[str, int], int, str, list[str]]
+LAYOUTS: dict[str, Layout] = {
+    "classes": (
+        {"10": 5, "9": 2, "empty": 0, "hät 1": 3, "shoe": 4},
+        1,
+        "9,10,hät 1,shoe",
+        ["left out: 1 folder without pictures (empty)"],
+    ),
+    "deeper folders": (
+        {"Greek/1": 3, "Greek/2": 3, "Latin/1/old": 3},
+        1,
+        "Greek,Latin",
+        ["pictures of 3 deeper folders belong to the class above them"],
+    ),
+    "train alone": ({"train/a": 25}, 2, "a", []),
+    "a class called train": ({"car": 5, "ship": 5, "train": 5}, 1, "car,ship,train", []),
+    "words of halves": (
+        {"bullet train": 5, "test tube": 5, "valley": 5},
+        1,
+        "bullet train,test tube,valley",
+        [],
+    ),
+    "one word of a half": ({"bullet train": 5}, 1, "bullet train", []),
+    "a test set without classes": ({"train/a": 10, "test": 5}, 5, "a,picture", [NO_LABELS]),
+    "wrapped twice": (
+        {
+            "t/training set/training set/cats": 5,
+            "t/training set/training set/dogs": 5,
+            "t/test set/test set/cats": 5,
+            "t/test set/test set/dogs": 5,
+        },
+        10,
+        "cats,dogs",
+        [],
+    ),
+    "others beside the halves": (
+        {"train": 5, "test": 5, "val": 5, "old": 5},
+        5,
+        "picture",
+        ["its validation set is not used; --validation N holds images out", "left out: old"],
+    ),
+    **{
+        name: (dict.fromkeys(name.split(), 5), 5, "picture", [IS_TEST] * (" val" in name.lower()))
+        for name in HALVES
+    },
+    **{
+        f"classes in {name}": (
+            {f"{half}/{of}": 5 for half in name.split(",") for of in "ab"},
+            10,
+            "a,b",
+            [],
+        )
+        for name in ("train images,test images", "Train Split,Test Split")
+    },
+}
 
 
-@pytest.mark.parametrize("names", TRAIN_AND_TEST, ids="-".join)
-@pytest.mark.parametrize(("classes", "wrapped"), [(("",), False), (("a", "b"), True)])
-def test_halves_by_their_usual_names(
-    tmp_path: Path, names: tuple[str, str], classes: tuple[str, ...], wrapped: bool
-) -> None:
-    folder = tmp_path / "unpacked" / "own" if wrapped else tmp_path
-    for k, name in enumerate(names):
-        for j, of in enumerate(classes):
-            start = 10 * k + 5 * j
-            save_pictures(folder / name / of, IMAGES[start : start + 5])
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+def test_folders_that_mean_classes_and_halves(tmp_path: Path, layout: Layout) -> None:
+    counts, held_out, classes, notes = layout
+    rest = IMAGES
+    for name, count in counts.items():
+        save_pictures(tmp_path / name, rest[:count])
+        rest = rest[count:]
     own = Loaded(tmp_path)
-    assert (
-        own.train.class_names == own.test.class_names == (classes if classes[0] else ("picture",))
-    )
-    np.testing.assert_array_equal(own.train.images, IMAGES[: 5 * len(classes)])
-    np.testing.assert_array_equal(own.test.images, IMAGES[10 : 10 + 5 * len(classes)])
-    assert len(own.notes) == names[1].lower().startswith("val")
+    assert own.train.class_names == own.test.class_names == tuple(classes.split(","))
+    assert (len(own.test), own.notes) == (held_out, notes)
+    if "test set" not in "".join(own.lines):  # the training set was written first
+        count = len(own.train)
+        np.testing.assert_array_equal(own.train.images, IMAGES[:count])
+        np.testing.assert_array_equal(own.test.images, IMAGES[count : count + held_out])
+    else:
+        np.testing.assert_array_equal(own.images, IMAGES[: sum(counts.values())])
+    pictures = {name.split("/")[-1]: count for name, count in counts.items() if count}
+    if "/" not in "".join(counts) and classes != "picture":
+        labels = [*own.train.labels, *own.test.labels]
+        assert np.bincount(labels).tolist() == [pictures[name] for name in classes.split(",")]
 
 
-def test_what_is_beside_train_and_test_is_said(tmp_path: Path) -> None:
-    for k, name in enumerate(("train", "val", "test", "old")):
-        save_pictures(tmp_path / name, IMAGES[5 * k : 5 * k + 5])
-    (tmp_path / "readme.md").touch()
-    own = Loaded(tmp_path)
-    assert "its validation set is not used; --validation N holds images out" in own.notes
-    assert "left out: old, readme.md" in own.notes
-    assert len(own.notes) == 2
-    assert (len(own.train), len(own.test)) == (5, 5)
-
-
-def test_halves_may_be_wrapped_once_more(tmp_path: Path) -> None:
-    for name, start in (("training_set", 0), ("test_set", 10)):
-        for k, of in enumerate(("cats", "dogs")):
-            images = IMAGES[start + 5 * k : start + 5 * k + 5]
-            save_pictures(tmp_path / name / name / of, images)
-    own = Loaded(tmp_path)
-    assert (own.train.class_names, own.notes) == (("cats", "dogs"), [])
-    np.testing.assert_array_equal(own.test.images, IMAGES[10:20])
-
-
-def test_names_with_such_words_are_classes_where_they_differ_otherwise(tmp_path: Path) -> None:
-    names = ("bullet train", "test tube", "valley")
-    for k, name in enumerate(names):
-        save_pictures(tmp_path / name, IMAGES[5 * k : 5 * k + 5])
-    assert halves(tmp_path)[0].class_names == names
-    for name in names[1:]:
-        shutil.rmtree(tmp_path / name)
-    assert halves(tmp_path)[0].class_names == ("bullet train",)
-
-
-def test_a_class_may_be_called_train(tmp_path: Path) -> None:
-    for k, name in enumerate(("train", "car", "ship")):
-        save_pictures(tmp_path / name, IMAGES[5 * k : 5 * k + 5])
-    assert halves(tmp_path)[0].class_names == ("car", "ship", "train")
-
-
-def test_train_alone_has_a_test_set_held_out(tmp_path: Path) -> None:
-    save_pictures(tmp_path / "train" / "a", IMAGES)
-    own = Loaded(tmp_path)
-    np.testing.assert_array_equal(own.images, IMAGES)
-    assert own.train.class_names == ("a",)
-
-
-def test_folders_that_are_refused(tmp_path: Path) -> None:
-    assert "found 0" in refused(tmp_path)
-    save_pictures(tmp_path / "test", IMAGES[:2])
-    assert "found only test" in refused(tmp_path)
-    save_pictures(tmp_path / "train", IMAGES[:2])
-    save_pictures(tmp_path / "train" / "a", IMAGES[:2])
-    assert "found both" in refused(tmp_path)
-    save_pictures(tmp_path / "training", IMAGES[:2])
-    assert "found train and training" in refused(tmp_path)
-    shutil.rmtree(tmp_path / "train")
-    shutil.move(tmp_path / "test", tmp_path / "notes")
-    shutil.move(tmp_path / "training", tmp_path / "shoe" / "train")
-    save_pictures(tmp_path / "shoe" / "test", IMAGES[:2])
-    assert "found them in shoe" in refused(tmp_path)
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ([], "1 to 250,000 pictures, found 0"),
+        (["test"], "expected train and test, found only test"),
+        (["train", "train/a", "test"], "found both"),
+        (["train", "training", "test"], "found train and training"),
+        (["notes", "shoe/train", "shoe/test"], "found them in shoe"),
+        (["a_train", "a_test", "b_train", "b_test"], "the halves of one dataset, found a_"),
+        ([str(k) for k in range(257)], "at most 256 classes, found 257"),
+    ],
+)
+def test_folders_that_are_refused(tmp_path: Path, names: list[str], words: str) -> None:
+    for name in names:
+        save_pictures(tmp_path / name, IMAGES[:1])
+    assert words in refused(tmp_path)
 
 
 def test_a_folder_of_other_files_says_what_it_holds(tmp_path: Path) -> None:
@@ -215,26 +206,12 @@ def test_float_pictures_of_another_range_are_refused_with_the_line_that_converts
     np.testing.assert_array_equal(Loaded(tmp_path).images, IMAGES)
 
 
-def test_a_test_set_without_classes_is_said(tmp_path: Path) -> None:
-    save_pictures(tmp_path / "train" / "a", IMAGES[:10])
-    save_pictures(tmp_path / "test", IMAGES[10:])
-    own = Loaded(tmp_path)
-    assert own.notes == ["the test set has no labels: its class is called picture"]
-    assert own.train.class_names == ("a", "picture")
-
-
 def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def denied(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "iterdir", denied)  # root may read everything
     assert refused(tmp_path) == f"{tmp_path}: cannot be read: Permission denied"
-
-
-def test_too_many_classes(tmp_path: Path) -> None:
-    for index in range(257):
-        save_pictures(tmp_path / str(index), IMAGES[:1])
-    assert "at most 256 classes, found 257" in refused(tmp_path)
 
 
 # ------------------------------------------------------------------ how they look

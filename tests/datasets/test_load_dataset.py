@@ -15,32 +15,20 @@ import pytest
 from npvae.core.errors import DataError
 from npvae.datasets import DATASETS, drawn_digits, load_dataset, paths, standard
 from npvae.datasets.dataset import Dataset
-from tests.datasets.own import idx_bytes, save_pictures
+from tests.datasets.own import published, save_pictures, stand_in
 from tests.helpers import ROOT, environment, run
 
 RNG = np.random.default_rng(6)
 
 
-def small_set() -> dict[str, bytes]:
-    images = [RNG.integers(0, 256, (count, 28, 28), np.uint8) for count in (7, 4)]
-    labels = [RNG.integers(0, 10, count, np.uint8) for count in (7, 4)]
-    arrays = (images[0], labels[0], images[1], labels[1])
-    return dict(zip(standard.FILES, map(idx_bytes, arrays), strict=True))
-
-
 FEW_DIGITS = drawn_digits.drawn_digits(train=20, test=10)
-SETS = {"fashion-mnist": small_set(), "mnist": small_set()}
+SETS = {"fashion-mnist": published(7, 4), "mnist": published(7, 4)}
 
 
 @pytest.fixture(autouse=True)
 def small_datasets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small files stand in for the published ones; no network, and nobody's own folders."""
-    for name, files in SETS.items():
-        row = standard.STANDARD[name]._replace(
-            sha256=tuple(hashlib.sha256(content).hexdigest() for content in files.values()),
-            mirrors=("http://127.0.0.1:1/a/", "http://127.0.0.1:1/b/"),
-        )
-        monkeypatch.setitem(standard.STANDARD, name, row)
+    stand_in(monkeypatch, SETS, "http://127.0.0.1:1/a/", "http://127.0.0.1:1/b/")
     monkeypatch.setattr(paths, "_default_folder", lambda: tmp_path / "default")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
@@ -73,15 +61,24 @@ def assert_is(name: str, halves: tuple[Dataset, Dataset]) -> None:
 
 @pytest.mark.parametrize("name", ["fashion-mnist", "mnist"])
 @pytest.mark.parametrize("pack", [gzip.compress, None])
-@pytest.mark.parametrize("flat", [False, True])
-def test_layouts(
-    tmp_path: Path, name: str, pack: Callable[[bytes], bytes] | None, flat: bool
+@pytest.mark.parametrize(
+    "place",
+    [
+        *("own", "own/{name}", "own/{torchvision}/raw", "data/{torchvision}/raw"),
+        *("{torchvision}/raw", "keras/datasets/{name}"),
+    ],
+)
+def test_files_in_our_folders_and_where_keras_and_torchvision_keep_them(
+    tmp_path: Path, name: str, place: str, pack: Callable[[bytes], bytes] | None
 ) -> None:
-    folder = tmp_path / "data" if flat else tmp_path / "data" / name
+    in_torchvision = {"fashion-mnist": "FashionMNIST", "mnist": "MNIST"}[name]
+    folder = tmp_path / place.format(name=name, torchvision=in_torchvision)
     put(folder, name, pack)
-    halves = load_dataset(name, tmp_path / "data")
-    assert_is(name, halves)
-    assert halves[0].source == f"read from {folder}"
+    for typed in (name, in_torchvision):
+        halves = load_dataset(typed, tmp_path / "own")
+        assert_is(name, halves)
+        assert tmp_path / halves[0].source.removeprefix("read from ") == folder
+    assert (tmp_path / "own" / name).exists() == (place == "own/{name}")
 
 
 def test_flat_files_of_the_other_dataset_do_not_count(tmp_path: Path) -> None:
@@ -221,30 +218,6 @@ def test_names_as_people_type_them(name: str, tmp_path: Path) -> None:
     assert_is("fashion-mnist", load_dataset(name, tmp_path / "data"))
     assert_is("mnist", load_dataset("MNIST", tmp_path / "data"))
     assert load_dataset("Drawn_Digits") is FEW_DIGITS
-
-
-@pytest.mark.parametrize("name", ["fashion-mnist", "mnist"])
-@pytest.mark.parametrize(
-    "place",
-    [
-        "keras/datasets/{name}",
-        "data/{torchvision}/raw",
-        "{torchvision}/raw",
-        "own/{torchvision}/raw",
-    ],
-)
-@pytest.mark.parametrize("pack", [gzip.compress, None])
-def test_files_where_keras_and_torchvision_keep_them(
-    tmp_path: Path, name: str, place: str, pack: Callable[[bytes], bytes] | None
-) -> None:
-    in_torchvision = {"fashion-mnist": "FashionMNIST", "mnist": "MNIST"}[name]
-    folder = tmp_path / place.format(name=name, torchvision=in_torchvision)
-    put(folder, name, pack)
-    for typed in (name, in_torchvision):
-        halves = load_dataset(typed, tmp_path / "own")
-        assert_is(name, halves)
-        assert tmp_path / halves[0].source.removeprefix("read from ") == folder
-    assert not (tmp_path / "own" / name).exists()
 
 
 def keras_npz(path: Path, name: str) -> None:

@@ -346,8 +346,10 @@ def test_a_light_background_is_said(tmp_path: Path) -> None:
 
 
 def test_pictures_that_are_nearly_black_are_said(tmp_path: Path) -> None:
+    note = "the lightest pixel is 15 of 255: times 17 it would be white"
     path = save(tmp_path / "a.npz", images=IMAGES // 16)
-    assert Loaded(path).notes == ["the lightest pixel is 15 of 255: times 17 it would be white"]
+    assert Loaded(path).notes == [note]
+    assert note in Loaded(path, invert=True).notes  # of the file, not of what is made of it
 
 
 def test_test_pictures_in_the_training_set_are_counted(tmp_path: Path) -> None:

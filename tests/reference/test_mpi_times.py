@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(bool(fast.why_not("auto")), reason="the engine c
 
 def test_the_estimate_is_that_of_the_model_in_the_docstring() -> None:
     """1 ms and 10 us an image on one rank, and 1 ms for an exchange."""
-    from npvae.reference.mpi_times import table
+    from npvae.reference.timing.mpi_times import table
 
     one = {"step": {"100": 2e-3, "1000": 11e-3}, "exchange": 0.0}
     two = {"step": {"100": 2.5e-3, "1000": 7e-3}, "exchange": 1e-3}
@@ -26,7 +26,7 @@ def test_the_estimate_is_that_of_the_model_in_the_docstring() -> None:
 @pytest.mark.skipif(not importlib.util.find_spec("mpi4py"), reason="mpi4py is not installed")
 @pytest.mark.skipif(shutil.which("mpiexec") is None, reason="mpiexec is not installed")
 def test_two_ranks_are_measured() -> None:
-    from npvae.reference.mpi_times import measured
+    from npvae.reference.timing.mpi_times import measured
 
     two = measured(2, [8, 4])
     assert set(two["step"]) == {"8", "4"}

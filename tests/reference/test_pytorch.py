@@ -17,6 +17,7 @@ from npvae.commands import compare_torch
 from npvae.core.errors import OptionError
 from npvae.core.parameters import Array, NamedArrays
 from npvae.optimizers import OPTIMIZERS
+from tests.helpers import ROOT, command, environment, run
 
 torch = pytest.importorskip("torch", reason="the comparison with PyTorch needs torch")
 
@@ -29,8 +30,6 @@ from npvae.reference.pytorch import (  # noqa: E402
     example,
     table,
 )
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "compare_torch.py"
 
 
 def wrong(rows: list[Row]) -> set[str]:
@@ -211,17 +210,10 @@ def test_differences_are_relative_to_the_largest_entry(
 # ------------------------------------------------------------------ the script
 
 
-def run_script(
-    *arguments: str, python_path: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    folders = [*([str(python_path)] if python_path else []), str(SCRIPT.parents[1])]
-    return subprocess.run(
-        [sys.executable, "-W", "error", str(SCRIPT), *arguments],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(folders)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+def run_script(*arguments: str, first: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """The script, with the modules in this folder before all others."""
+    words = [sys.executable, "-W", "error", *command("compare_torch.py", *arguments)[1:]]
+    return run(words, env=environment(PYTHONPATH=f"{first}{os.pathsep}{ROOT}"))
 
 
 def test_the_script_prints_versions_and_the_table() -> None:
@@ -257,8 +249,10 @@ def test_the_script_fails_if_anything_differs(
 
 def test_the_script_says_what_the_reference_does_not_have(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(pytorch.ACTIVATIONS, "elu")  # as if it were new in layers.py
-    with pytest.raises(OptionError, match="no counterpart of elu in"):
-        compare_torch.main(["--activation", "elu"])
+    monkeypatch.delitem(pytorch.OPTIMIZERS, "sgd")
+    for option, name in (("--activation", "elu"), ("--optimizer", "sgd")):
+        with pytest.raises(OptionError, match=f"^no counterpart of {name} in PyTorch .*py$"):
+            compare_torch.main([option, name])
 
 
 def test_the_script_takes_as_many_classes_as_a_model_can_have() -> None:
@@ -267,7 +261,7 @@ def test_the_script_takes_as_many_classes_as_a_model_can_have() -> None:
 
 def test_without_torch_one_line_says_how_to_get_it(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ImportError(\"No module named 'torch'\")\n")
-    done = run_script(python_path=tmp_path)
+    done = run_script(first=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.splitlines()) == 1
     assert "python -m pip install torch" in done.stderr
@@ -279,8 +273,8 @@ def test_a_bad_option_is_named_before_anything_heavy_is_imported(
 ) -> None:
     for name in ("torch", "numba"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('imported')\n")
-    done = run_script(*arguments, python_path=tmp_path)
+    done = run_script(*arguments, first=tmp_path)
     assert done.returncode == 2
     assert arguments[0] in done.stderr
     assert arguments[1] in done.stderr
-    assert run_script("--help", python_path=tmp_path).returncode == 0
+    assert run_script("--help", first=tmp_path).returncode == 0

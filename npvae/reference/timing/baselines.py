@@ -4,7 +4,7 @@ The same VAE, trained with Adam, as a good PyTorch user and a good JAX user writ
 pixels in memory as floats, one layer for both heads, the running loss kept where the numbers are.
 And the floor: the five large matrix products of every batch with nothing around them, in NumPy.
 
-    python -m npvae.reference.baselines torch --batch-size 512 --epochs 5 --data data/fashion-mnist
+    python -m npvae.reference.timing.baselines torch --batch-size 512 --data data/fashion-mnist
 
 prints one line of JSON. Each runs in a process of its own, because their pools of threads would
 fight for the cores. Not part of the lesson: only scripts/benchmark.py uses it.
@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -26,6 +26,16 @@ from numpy.typing import NDArray
 Bytes = NDArray[np.uint8]
 
 
+class Sizes(NamedTuple):
+    """What is trained, and for how long; each is an option of the program, too."""
+
+    batch_size: int = 512
+    hidden: int = 128
+    latent_dim: int = 10
+    epochs: int = 5
+    seed: int = 0
+
+
 class Epochs(NamedTuple):
     """What became of each epoch. The first may be slower than the rest: take medians."""
 
@@ -34,14 +44,7 @@ class Epochs(NamedTuple):
     test_losses: list[float]  # after each epoch, not in `seconds`; empty if nobody asked
 
 
-def npvae_epochs(
-    images: Bytes,
-    batch_size: int = 512,
-    hidden: int = 128,
-    latent: int = 10,
-    epochs: int = 5,
-    seed: int = 0,
-) -> Epochs:
+def npvae_epochs(images: Bytes, sizes: Sizes) -> Epochs:
     """Train on images (N, ...) as scripts/train.py does."""
     from npvae.core.random_streams import Stream, generator
     from npvae.model import VAE
@@ -49,29 +52,23 @@ def npvae_epochs(
     from npvae.runs.fit import Examples, Job, train
     from npvae.settings import Settings
 
-    vae = VAE(images[0].size, (hidden,), latent, rng=generator(seed, Stream.WEIGHTS))
-    settings, done = Settings(batch_size=batch_size, seed=seed), Epochs([], [], [])
+    rng = generator(sizes.seed, Stream.WEIGHTS)
+    vae = VAE(images[0].size, (sizes.hidden,), sizes.latent_dim, rng=rng)
+    settings, done = Settings(batch_size=sizes.batch_size, seed=sizes.seed), Epochs([], [], [])
     job = Job(vae, Adam(), settings, Examples(images))
-    for result in train(job, range(1, epochs + 1)):
+    for result in train(job, range(1, sizes.epochs + 1)):
         done.seconds.append(result.seconds)
         done.losses.append(result.train.total)
     return done
 
 
-def torch_epochs(
-    images: Bytes,
-    batch_size: int = 512,
-    hidden: int = 128,
-    latent: int = 10,
-    epochs: int = 5,
-    seed: int = 0,
-    test_images: Bytes | None = None,
-) -> Epochs:
+def torch_epochs(images: Bytes, sizes: Sizes, test_images: Bytes | None = None) -> Epochs:
     """Train on images (N, ...) with PyTorch: tensors in memory, no DataLoader, fused Adam."""
     import torch
     import torch.nn.functional as F
     from torch import nn
 
+    batch_size, hidden, latent, epochs, seed = sizes
     torch.manual_seed(seed)
 
     def to_pixels(given: Bytes) -> Any:
@@ -112,14 +109,7 @@ def torch_epochs(
     return done
 
 
-def jax_epochs(
-    images: Bytes,
-    batch_size: int = 512,
-    hidden: int = 128,
-    latent: int = 10,
-    epochs: int = 5,
-    seed: int = 0,
-) -> Epochs:
+def jax_epochs(images: Bytes, sizes: Sizes) -> Epochs:
     """Train on images (N, ...) with JAX: a whole epoch is one program, compiled before the clock
     starts. It scans over the full batches; the last, shorter one is a step of its own after the
     scan, compiled for its size: no image is left out and nothing is padded.
@@ -127,6 +117,7 @@ def jax_epochs(
     import jax
     import jax.numpy as jnp
 
+    batch_size, hidden, latent, epochs, seed = sizes
     x_train = jnp.asarray(images.reshape(len(images), -1), jnp.float32) / 255  # (N, D)
     count, pixels = x_train.shape
     full = count // batch_size * batch_size
@@ -175,8 +166,8 @@ def jax_epochs(
         return state, total / count
 
     keys = jax.random.split(jax.random.key(seed), 4 + epochs)
-    sizes = [(pixels, hidden), (hidden, 2 * latent), (latent, hidden), (hidden, pixels)]
-    parameters = [dense(key, *size) for key, size in zip(keys[:4], sizes, strict=True)]
+    shapes = [(pixels, hidden), (hidden, 2 * latent), (latent, hidden), (hidden, pixels)]
+    parameters = [dense(key, *shape) for key, shape in zip(keys[:4], shapes, strict=True)]
     zeros = jax.tree.map(jnp.zeros_like, parameters)
     state = (parameters, zeros, zeros, jnp.float32(0))
     run = jax.jit(epoch).lower(state, keys[0], x_train).compile()
@@ -190,11 +181,12 @@ def jax_epochs(
     return done
 
 
-def numpy_products(batch_size: int = 512, hidden: int = 128, n_images: int = 60_000) -> float:
-    """Seconds for the five large products of every batch of an epoch, the last, short one included.
+def products_epochs(images: Bytes, sizes: Sizes) -> Epochs:
+    """The five large products of every batch of an epoch, the last, short one included.
 
     The other products, with a side of the latents' size, are left out, and so is everything else.
     """
+    batch_size, hidden = sizes.batch_size, sizes.hidden
     rng = np.random.default_rng(0)
 
     def room(*shape: int) -> NDArray[np.float32]:
@@ -211,62 +203,64 @@ def numpy_products(batch_size: int = 512, hidden: int = 128, n_images: int = 60_
         np.matmul(x[:size].T, d_h[:size], out=d_W1)
 
     products(batch_size)  # wakes the threads
-    start = perf_counter()
-    for first in range(0, n_images, batch_size):
-        products(min(batch_size, n_images - first))
-    return perf_counter() - start
+    done = Epochs([], [], [])
+    for _ in range(sizes.epochs):
+        start = perf_counter()
+        for first in range(0, len(images), batch_size):
+            products(min(batch_size, len(images) - first))
+        done.seconds.append(perf_counter() - start)
+    return done
 
 
 # ------------------------------------------------------------------ as a program
 
+# Each with the packages whose versions are of interest.
+PROGRAMS: dict[str, tuple[Callable[..., Epochs], list[str]]] = {
+    "npvae": (npvae_epochs, ["numba"]),
+    "torch": (torch_epochs, ["torch"]),
+    "jax": (jax_epochs, ["jax", "jaxlib"]),
+    "products": (products_epochs, []),
+}
+
 
 def main(arguments: Sequence[str]) -> None:
     about = "Time epochs of another program; prints one line of JSON."
-    parser = argparse.ArgumentParser("python -m npvae.reference.baselines", description=about)
-    size = int
-    parser.add_argument("program", choices=("npvae", "torch", "jax", "products"))
-    parser.add_argument("--batch-size", type=size, default=512, metavar="N")
-    parser.add_argument("--hidden", type=size, default=128, metavar="N")
-    parser.add_argument("--latent-dim", type=size, default=10, metavar="N")
-    parser.add_argument("--epochs", type=size, default=5, metavar="N")
+    parser = argparse.ArgumentParser(
+        "python -m npvae.reference.timing.baselines", description=about
+    )
+    parser.add_argument("program", choices=PROGRAMS)
+    for name, default in Sizes()._asdict().items():
+        option = f"--{name.replace('_', '-')}"
+        parser.add_argument(option, type=int, default=default, metavar="N")
     help = "an .npz file or a folder of IDX files (default: random pixels)"
     parser.add_argument("--data", type=Path, metavar="PATH", help=help)
     help = "number of images, by repetition if need be (default: all, or 60000 random ones)"
-    parser.add_argument("--images", type=size, metavar="N", help=help)
+    parser.add_argument("--images", type=int, metavar="N", help=help)
     parser.add_argument("--evaluate", action="store_true", help="test after each epoch (torch)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N")
     options = parser.parse_args(arguments)
 
     train, test = read_images(options.data)
     if options.images:
         train = np.resize(train, (options.images, *train.shape[1:]))
-    settings = (options.batch_size, options.hidden, options.latent_dim, options.epochs)
+    sizes = Sizes(*(getattr(options, name) for name in Sizes._fields))
+    epochs, packages = PROGRAMS[options.program]
     try:
-        if options.program == "torch":
-            done = torch_epochs(train, *settings, options.seed, test if options.evaluate else None)
-        elif options.program == "npvae":
-            done = npvae_epochs(train, *settings, options.seed)
-        elif options.program == "jax":
-            done = jax_epochs(train, *settings, options.seed)
-        else:
-            sizes = (options.batch_size, options.hidden, len(train))
-            done = Epochs([numpy_products(*sizes) for _ in range(options.epochs)], [], [])
+        is_tested = options.evaluate and options.program == "torch"
+        done = epochs(train, sizes, test) if is_tested else epochs(train, sizes)
     except ImportError as error:
         name = options.program
         print(f"error: {name} is needed ({error}): python -m pip install {name}", file=sys.stderr)
         sys.exit(2)
-
-    packages = {"torch": ["torch"], "jax": ["jax", "jaxlib"], "npvae": ["numba"], "products": []}
     result = {
         "program": options.program,
-        "batch_size": options.batch_size,
-        "hidden": options.hidden,
-        "latent_dim": options.latent_dim,
+        "batch_size": sizes.batch_size,
+        "hidden": sizes.hidden,
+        "latent_dim": sizes.latent_dim,
         "images": len(train),
         **done._asdict(),
         "versions": {
             name: sys.modules[name].__version__  # PyTorch's names its CUDA version, too
-            for name in ("numpy", *packages[options.program])
+            for name in ("numpy", *packages)
             if name in sys.modules  # without Numba, npvae runs in NumPy alone
         },
         "peak_mib": peak_memory(),

@@ -59,18 +59,15 @@ def run(
 
     With so many workers, if given; by default npvae has one for each core.
     """
-    command = ["npvae.reference.baselines", program, "--epochs", str(epochs)]
+    words = [program, "--epochs", str(epochs), *(["--data", data] if data else [])]
     for name, value in options.items():
-        command += [f"--{name.replace('_', '-')}", str(value)]
-    if data is not None:
-        command += ["--data", data]
-    result: Result | None = start(command, {"OMP_NUM_THREADS": str(workers)} if workers else {})
-    return result
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    command = [sys.executable, "-m", "npvae.reference.timing.baselines", *words]
+    return printed(command, {"OMP_NUM_THREADS": str(workers)} if workers else {})
 
 
-def start(command: list[str], environment: dict[str, str]) -> Any:
-    """What a module prints as JSON when run in a process of its own; None if it lacks a package."""
-    command = [sys.executable, "-m", *command]
+def printed(command: list[str], environment: dict[str, str]) -> Result | None:
+    """What a command prints as JSON; None if it lacks a package. Raises NpvaeError."""
     environment = os.environ | environment
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode == 2:
@@ -79,7 +76,14 @@ def start(command: list[str], environment: dict[str, str]) -> Any:
         error = NpvaeError("\n".join(done.stderr.strip().splitlines()[-3:]).removeprefix("error: "))
         error.exit_code = max(1, done.returncode)
         raise error
-    return json.loads(done.stdout)
+    result: Result = json.loads(done.stdout)
+    return result
+
+
+def warm_seconds(result: Result | None) -> float:
+    """Of an epoch. The first warms up."""
+    assert result is not None  # npvae needs nothing that is not here
+    return float(median(result["seconds"][1:]))
 
 
 def compare(
@@ -93,22 +97,22 @@ def compare(
             result = run(program, data, epochs=4, batch_size=batch_size)
             if result is None:
                 del seconds[program]
-            else:  # the first epoch warms up
-                seconds[program].append(median(result["seconds"][1:]))
+            else:
+                seconds[program].append(warm_seconds(result))
     return seconds
 
 
 def compared(seconds: dict[str, list[float]]) -> Iterator[Result]:
     """Each program beside ours: median seconds, and the ratio of ours to it, round by round."""
     for program, times in seconds.items():
-        ratios = [ours / theirs for ours, theirs in zip(seconds["npvae"], times, strict=True)]
-        yield {
-            "program": program,
-            "seconds": median(times),
-            "npvae_takes": median(ratios),
-            "from": min(ratios),
-            "to": max(ratios),
-        }
+        ratio = spread(seconds["npvae"], times, "npvae_takes")
+        yield {"program": program, "seconds": median(times), **ratio}
+
+
+def spread(ours: list[float], theirs: list[float], name: str) -> Result:
+    """The ratio of times, round by round: its median, called `name`, and its range."""
+    ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
+    return {name: median(ratios), "from": min(ratios), "to": max(ratios)}
 
 
 @contextmanager
@@ -130,25 +134,19 @@ def crowd(
     """Seconds of 200 batches beside other processes: with one worker, and with one per core."""
     found = []
     for processes in CROWDS:
-        one: list[float] = []
-        every: list[float] = []
+        times: dict[int, list[float]] = {1: [], 0: []}  # by workers; 0: one for each core
         for number in range(1, rounds + 1):
             say(f"beside {processes} processes, round {number} of {rounds}")
-            for workers, times in ((1, one), (0, every)):
+            for workers in times:
                 options = {"workers": workers, "batch_size": batch_size, "images": 200 * batch_size}
                 with busy(processes):
-                    result = run("npvae", data, 4, **options)
-                assert result is not None  # npvae needs nothing that is not here
-                times.append(median(result["seconds"][1:]))
-        ratios = [ours / theirs for ours, theirs in zip(every, one, strict=True)]
+                    times[workers].append(warm_seconds(run("npvae", data, 4, **options)))
         found.append(
             {
                 "busy": processes,
-                "one worker": median(one),
-                "a worker for each core": median(every),
-                "ratio": median(ratios),
-                "from": min(ratios),
-                "to": max(ratios),
+                "one worker": median(times[1]),
+                "a worker for each core": median(times[0]),
+                **spread(times[0], times[1], "ratio"),
             }
         )
     return found
@@ -158,14 +156,11 @@ def sweep(
     data: str | None, names: Sequence[str], say: Callable[[str], None]
 ) -> dict[str, list[Result]]:
     """How time and memory grow with each size, the others at their defaults."""
-    found: dict[str, list[Result]] = {}
-    for name in names:
-        found[name] = []
-        for value in SWEEPS[name]:
-            say(f"{name} {value}")
-            result = run("npvae", data, epochs=3, **{name.replace("-", "_"): value})
-            assert result is not None  # npvae needs nothing that is not here
-            seconds = median(result["seconds"][1:])
-            row = {name: value, "seconds": seconds, "peak_mib": result["peak_mib"]}
-            found[name].append(row)
-    return found
+
+    def row(name: str, value: int) -> Result:
+        say(f"{name} {value}")
+        result = run("npvae", data, epochs=3, **{name.replace("-", "_"): value})
+        seconds = warm_seconds(result)
+        return {name: value, "seconds": seconds, "peak_mib": result and result["peak_mib"]}
+
+    return {name: [row(name, value) for value in SWEEPS[name]] for name in names}

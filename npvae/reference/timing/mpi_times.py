@@ -1,7 +1,7 @@
 """What do more processes gain? Times of a step and of the sum of gradients, by `mpiexec`.
 
-`python -m npvae.reference.mpi_times 512,64` prints them as JSON; under mpiexec rank 0 does. On one
-rank, a step is linear in the batch size: a + b * B. On R ranks the step takes a + b * B / R + e,
+`python -m npvae.reference.timing.mpi_times 512,64` prints them as JSON; under mpiexec rank 0 does.
+On one rank, a step is linear in the batch size: a + b * B. On R ranks it takes a + b * B / R + e,
 where e is the time of the exchange, which hardly depends on R (see Ranks.add_up).
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from npvae.fast.engine import Engine
 from npvae.fast.ranks import RankEngine
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
+from npvae.reference.timing.benchmark import printed
 from npvae.runs import mpi
 
 BATCHES = 20
@@ -76,11 +76,10 @@ def measured(ranks: int, sizes: Sequence[int]) -> dict[str, Any]:
     mpiexec = str(beside) if beside.exists() else shutil.which("mpiexec")
     if not mpiexec:
         raise NpvaeError('mpiexec is missing. Install it with  pip install -e ".[mpi]"')
-    words = [sys.executable, "-m", "npvae.reference.mpi_times", ",".join(map(str, sizes))]
-    done = subprocess.run([mpiexec, "-n", str(ranks), *words], capture_output=True, text=True)
-    if done.returncode:
-        raise NpvaeError("\n".join(done.stderr.strip().splitlines()[-3:]))
-    found: dict[str, Any] = json.loads(done.stdout)
+    words = [sys.executable, "-m", "npvae.reference.timing.mpi_times", ",".join(map(str, sizes))]
+    found = printed([mpiexec, "-n", str(ranks), *words], {})
+    if found is None:
+        raise NpvaeError("mpiexec ended with exit code 2, and no figures.")
     return found
 
 
