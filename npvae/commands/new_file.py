@@ -32,9 +32,10 @@ def save_new(data: bytes, out: Path, name: str, suffix: str) -> Path:
     from npvae.plots.image_grid import save_bytes
     from npvae.storage.files import remove_leftovers
 
+    what = "page" if suffix == ".html" else "picture"
     is_folder = out.is_dir() or not out.suffix
     if not is_folder and out.suffix.lower() != suffix:
-        raise OutputError(f"{out} is not a folder, and this picture is a {suffix} file.")
+        raise OutputError(f"{out} is not a folder, and this {what} is a {suffix} file.")
     folder = out if is_folder else out.parent
     numbered = (out / f"{name}-{number:03d}{suffix}" for number in count(1))
     try:
@@ -42,12 +43,12 @@ def save_new(data: bytes, out: Path, name: str, suffix: str) -> Path:
         path = next(filter(claimed, numbered if is_folder else [out]), None)
     except OSError as error:
         raise OutputError(
-            f"no picture can be written to {out}: {error.strerror or error}\n"
+            f"no {what} can be written to {out}: {error.strerror or error}\n"
             "Choose another folder with --out."
         ) from error
     if path is None:
         raise OutputError(
-            f"{out} exists, and a picture is never overwritten.\n"
+            f"{out} exists, and a {what} is never overwritten.\n"
             "Choose another name or a folder with --out, or omit --out."
         )
     try:
@@ -66,6 +67,15 @@ def claimed(path: Path) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def show_page(path: Path, quiet: bool) -> None:
+    """Say where a new page is, and how to open it."""
+    from npvae.runs.terminal import show
+
+    show(str(path) if quiet else f"page     {path}")
+    if not quiet:
+        show(f"\nNext: open it in a browser\n  {path.resolve().as_uri()}")
 
 
 def show_next(why: str, command: str, *words: str | Path) -> None:

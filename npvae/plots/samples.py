@@ -21,10 +21,9 @@ from PIL import Image
 from npvae.core.parameters import Array
 from npvae.latent_space import Floats, draw_codes, encode_all, gaussian_of_class
 from npvae.plots.class_names import class_name, picture_name, shortened
-from npvae.plots.image_grid import GAP, image_grid, in_rows, stacked
+from npvae.plots.image_grid import COLUMNS, image_grid, in_rows, reconstruction_grid
 from npvae.plots.request import Request, check_size
 
-COLUMNS = 10
 WELL_SEPARATED = 0.75  # share of the samples of a class that fit this class best
 
 
@@ -121,24 +120,19 @@ def reconstruct(
     request = replace(request, scale=request.scale or (8 if len(index) == 1 else 3))
     check_size(2 * len(index), request.scale)
     originals, mu, c = request.encoded(index)
-    pair = ["original", "reconstruction"]
+    made = "reconstruction"
     if wanted:
         request.check_conditional("--as")
         label = request.known_class(wanted)
-        x_hat, pair[1] = request.vae.decode(mu, label), f"as {picture_name(request.images, label)}"
+        x_hat, made = request.vae.decode(mu, label), f"as {picture_name(request.images, label)}"
     else:
         x_hat = request.vae.decode(mu, c)
     if len(index) == 1:
-        title = f"{request.name}: {request.described(index[0])}"
-        return image_grid([[originals[0], x_hat[0]]], [], pair, request.scale, title)
-    labels = [f"image {k}\n{class_name(request.images, k)}" for k in index]
-    bands = []
-    for start in range(0, len(index), COLUMNS):
-        some = slice(start, start + COLUMNS)
-        title = "" if start else f"{request.name}: {request.source()}s and reconstructions"
-        rows = [originals[some], x_hat[some]]
-        bands.append(image_grid(rows, pair, labels[some], request.scale, title, GAP // 2))
-    return stacked(bands)
+        title, both = f"{request.name}: {request.described(index[0])}", [originals[0], x_hat[0]]
+        return image_grid([both], [], ["original", made], request.scale, title)
+    names = [f"image {k}\n{class_name(request.images, k)}" for k in index]
+    title = f"{request.name}: {request.source()}s and reconstructions"
+    return reconstruction_grid(originals, x_hat, request.scale, title, names=names, made=made)
 
 
 def grid(x_hat: Array, scale: int, title: str) -> Image.Image:

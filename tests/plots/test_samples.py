@@ -13,6 +13,7 @@ from PIL import Image
 from npvae.core.errors import DataError, OptionError
 from npvae.datasets import Dataset
 from npvae.latent_space import draw_codes, gaussian_of_class
+from npvae.plots import image_grid as grids
 from npvae.plots import samples
 from npvae.plots.axes import MARGIN
 from npvae.plots.class_names import class_label, class_name, numbered
@@ -43,7 +44,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
         last.update(named)
         return original(*args, **named)
 
-    monkeypatch.setattr(samples, "image_grid", watched)
+    for module in (samples, grids):
+        monkeypatch.setattr(module, "image_grid", watched)
     return last
 
 
