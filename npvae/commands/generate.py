@@ -57,9 +57,9 @@ def parser() -> cli.Parser:
 
 
 def add_options(parser: cli.Parser, mode: Mode) -> None:
-    """The options of a mode. A page counts nothing and may hold several models."""
+    """The options of a mode. A page may hold several models, and is not enlarged."""
     own = [add_own(parser).dest for add_own in mode.options]
-    parser.set_defaults(own=own, split="test", animate=False)
+    parser.set_defaults(own=own, split="test", animate=False, count=None)
     add, steps, factor = parser.add_argument, f"{mode.count}", f"{mode.scale or SCALES}"
     if mode.frames:
         add("--animate", action="store_true", help="a GIF that goes there and back")
@@ -70,9 +70,10 @@ def add_options(parser: cli.Parser, mode: Mode) -> None:
     out = "a folder, or a new file (default: the run's images/)"
     page = "a folder, or a new .html file (default: explorer.html in the run's folder)"
     add("--out", type=cli.some_text, metavar="PATH", help=out if mode.draw else page)
-    if mode.draw:
-        number = cli.whole_number(1)
+    number = cli.whole_number(1)
+    if mode.count:
         add("--count", type=number, metavar="N", help=f"{mode.things} (default: {steps})")
+    if mode.draw:
         add("--scale", type=number, metavar="N", help=f"how much larger (default: {factor})")
     parser.add_common()
 

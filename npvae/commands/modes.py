@@ -27,7 +27,7 @@ class Mode:
 
     line: str  # what it shows, in the list of modes
     draw: str = ""  # module in npvae/plots and function, imported when called; none for a page
-    count: int = 0  # how many, by default,
+    count: int = 0  # how many, by default, if the user may choose,
     things: str = ""  # of what
     scale: int = 3  # by default; 0 if the function chooses
     frames: str = ""  # the function that makes the frames for --animate, if there is one
@@ -38,7 +38,7 @@ class Mode:
     more: str = ""  # in its help, below the line
     question: str = ""  # that it answers, where another mode suggests it; otherwise the line
     example: str = ""  # the words that are suggested; otherwise its name
-    next: str = ""  # the mode that it suggests,
+    next: str = "prior"  # the mode that it suggests,
     next_of_few: str = ""  # with one or two latents,
     next_of_conditional: str = ""  # and with a conditional model, if that is another one
 
@@ -170,7 +170,6 @@ along their first two principal components, in standard deviations. With one, it
         things="test images at most",
         scale=1,
         question="where are the test images, and do the classes overlap?",
-        next="prior",
         next_of_few="reconstruct",
         more="With more than two latents: the plane of the first two principal components.",
     ),

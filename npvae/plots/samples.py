@@ -20,7 +20,7 @@ from PIL import Image
 
 from npvae.core.parameters import Array
 from npvae.latent_space import Floats, draw_codes, encode_all, gaussian_of_class
-from npvae.plots.class_names import class_name, picture_name, shortened
+from npvae.plots.class_names import class_name, explanation, picture_name, shortened
 from npvae.plots.image_grid import COLUMNS, image_grid, in_rows, reconstruction_grid
 from npvae.plots.request import Request, check_size
 
@@ -50,7 +50,8 @@ def of_class(request: Request, wanted: str) -> Image.Image:
     name = picture_name(train, label)
     if vae.num_classes:
         x_hat = vae.sample(count, request.rng, label)
-        return grid(x_hat, request.scale, f"{request.name}: samples of the class {name}")
+        title = f"{request.name}: samples of the class {name}\n{explanation(train)}"
+        return grid(x_hat, request.scale, title)
     gaussians = [
         gaussian_of_class(*encode_all(vae, train.images[train.labels == k]))
         if (train.labels == k).any()
@@ -60,16 +61,16 @@ def of_class(request: Request, wanted: str) -> Image.Image:
     mean, covariance = gaussians[label] or (np.zeros(0), np.zeros((0, 0)))
     z = draw_codes(mean, covariance, count, request.rng)
     shares = best_fits(draw_codes(mean, covariance, 1000, np.random.default_rng(0)), gaussians)
-    title = f"{request.name}: samples like the class {name}"
+    note = explanation(train)
     if shares[label] < WELL_SEPARATED:
         others = np.where(np.arange(len(shares)) == label, 0, shares)
         rival = shortened(train.class_names[int(others.argmax())])
-        warning = (
+        note = (
             f"poorly separated: {1 - shares[label]:.0%} of such samples fit another class better, "
             f"{others.max():.0%} the class {rival}"
         )
-        request.say(f"note     {wanted} is {warning}")
-        title += f"\n{warning}"
+        request.say(f"note     {wanted} is {note}")
+    title = f"{request.name}: samples like the class {name}\n{note}"
     return grid(vae.decode(z), request.scale, title)
 
 
@@ -104,8 +105,8 @@ def styles(request: Request) -> Image.Image:
     rows = [vae.decode(np.repeat(one[np.newaxis], len(labels), axis=0), labels) for one in z]
     named = range(len(train.class_names))  # of another dataset, perhaps fewer
     columns = [picture_name(train, k) if k in named else f"#{k}" for k in range(vae.num_classes)]
-    title = f"{request.name}: each row is one z, decoded in every class"
-    return image_grid(rows, [], columns, request.scale, title)
+    words = f"each row is one z, decoded in every class\n{explanation(train)}"
+    return image_grid(rows, [], columns, request.scale, f"{request.name}: {words}")
 
 
 def reconstruct(
@@ -127,11 +128,13 @@ def reconstruct(
         x_hat, made = request.vae.decode(mu, label), f"as {picture_name(request.images, label)}"
     else:
         x_hat = request.vae.decode(mu, c)
+    note = explanation(request.images)
     if len(index) == 1:
-        title, both = f"{request.name}: {request.described(index[0])}", [originals[0], x_hat[0]]
+        title = f"{request.name}: {request.described(index[0])}\n{note}"
+        both = [originals[0], x_hat[0]]
         return image_grid([both], [], ["original", made], request.scale, title)
     names = [f"image {k}\n{class_name(request.images, k)}" for k in index]
-    title = f"{request.name}: {request.source()}s and reconstructions"
+    title = f"{request.name}: {request.source()}s and reconstructions\n{note}"
     return reconstruction_grid(originals, x_hat, request.scale, title, names=names, made=made)
 
 
