@@ -1,5 +1,4 @@
-"""What is a trained model worth? Losses, a bound on the likelihood, and what
-each latent does."""
+"""What is a trained model worth? Losses, a bound on log p(x), and each latent."""
 
 from __future__ import annotations
 

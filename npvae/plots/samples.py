@@ -58,9 +58,10 @@ def of_class(request: Request, wanted: str) -> Image.Image:
         else None
         for k in range(len(train.class_names))
     ]
-    mean, covariance = gaussians[label] or (np.zeros(0), np.zeros((0, 0)))
-    z = draw_codes(mean, covariance, count, request.rng)
-    shares = best_fits(draw_codes(mean, covariance, 1000, np.random.default_rng(0)), gaussians)
+    gaussian = gaussians[label]
+    assert gaussian  # the class has training images
+    z = draw_codes(*gaussian, count, request.rng)
+    shares = best_fits(draw_codes(*gaussian, 1000, np.random.default_rng(0)), gaussians)
     note = explanation(train)
     if shares[label] < WELL_SEPARATED:
         others = np.where(np.arange(len(shares)) == label, 0, shares)
