@@ -8,8 +8,6 @@ second from any other. How often the classifier is right about test images is th
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,36 +21,31 @@ from npvae.model import VAE
 DRAWS = 100  # of each class
 
 
-class Agreement(NamedTuple):
-    """Shares from 0 to 1: how many are taken for the class that was asked for, or is theirs."""
+def agreement(vae: VAE, train: Dataset, test: Dataset, seed: int) -> dict[str, float | None] | None:
+    """The classifier's opinion of 100 draws of every class; None if there is only one class.
 
-    prior: float | None  # draws with z from the prior; None if the model is not conditional
-    fitted: float  # draws with z from the Gaussian of the class
-    test_images: float
-
-
-def agreement(vae: VAE, train: Dataset, test: Dataset, seed: int) -> Agreement | None:
-    """The classifier's opinion of 100 draws of every class; None if there is only one class."""
+    Shares from 0 to 1 that are taken for their class: of draws with z from the prior (None if the
+    model is not conditional), with z from the fitted Gaussian, and of the test images.
+    """
     present = [int(label) for label in np.unique(train.labels)]
     if len(present) < 2:
         return None
     rng, W = np.random.default_rng(seed), linear_classifier(train)
-
-    def share(x_hat: Array, label: int) -> float:
-        return float((classify(W, x_hat) == label).mean())
-
     prior, fitted = [], []
     for label in present:
         some = train.labels == label
         c = label if vae.num_classes else None
         codes = encode_all(vae, train.images[some], labels=vae.classes(train.labels[some]))
         z = draw_codes(*gaussian_of_class(*codes), DRAWS, rng)
-        fitted.append(share(vae.decode(z, c), label))
+        fitted.append((classify(W, vae.decode(z, c)) == label).mean())
         if vae.num_classes:
-            prior.append(share(vae.sample(DRAWS, rng, c), label))
+            prior.append((classify(W, vae.sample(DRAWS, rng, c)) == label).mean())
     on_test = classify(W, to_pixels(test.images, np.float32)) == test.labels
-    of_prior = float(np.mean(prior)) if prior else None
-    return Agreement(of_prior, float(np.mean(fitted)), float(on_test.mean()))
+    return {
+        "prior": float(np.mean(prior)) if prior else None,
+        "fitted": float(np.mean(fitted)),
+        "test_images": float(on_test.mean()),
+    }
 
 
 def linear_classifier(train: Dataset) -> Array:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from npvae.commands import cli
+from npvae.commands.new_file import show_page
 
 EXAMPLES = """examples:
   python scripts/compare.py runs/mnist-z2-001 runs/mnist-z10-001
@@ -35,7 +36,4 @@ def main(arguments: Sequence[str]) -> None:
     if not options.quiet:
         show(f"{comparison.table()}\n\n{comparison.same}")
     path = write_page(comparison, options.seed, options.out)
-    if options.quiet:
-        show(str(path))
-    else:
-        show(f"page     {path}\n\nNext: open it in a browser\n  {path.resolve().as_uri()}")
+    show_page(path, options.quiet)

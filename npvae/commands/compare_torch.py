@@ -1,8 +1,9 @@
 """Do npvae and PyTorch agree on the same weights, batch and noise?
 
-Compares, in float64, the losses and every gradient of one batch of random pixels, and every
-parameter after ten steps of the optimizer. Each array is shown at the entry that differs most,
-with the difference relative to its largest entry.
+Compares, in float64, the losses and every gradient of one batch of random
+pixels, and every parameter after ten steps of the optimizer. Each array is
+shown at the entry that differs most, with the difference relative to its
+largest entry.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from npvae.optimizers import OPTIMIZERS
 
 def main(arguments: Sequence[str]) -> int:
     parser = cli.Parser(__doc__, "Exit code 1 if a difference is larger than allowed.")
-    size = cli.whole_number(1)
+    add, size = parser.add_argument, cli.whole_number(1)
     help = "sizes of the encoder's hidden layers (default: 128)"
-    parser.add_argument("--hidden", type=cli.sizes, default=(128,), metavar="N", help=help)
+    add("--hidden", type=cli.sizes, default=(128,), metavar="N", help=help)
     help = "number of latents (default: 10)"
-    parser.add_argument("--latent-dim", type=size, default=10, metavar="N", help=help)
+    add("--latent-dim", type=size, default=10, metavar="N", help=help)
     help = "activation of the hidden layers (default: relu)"
-    parser.add_argument("--activation", choices=ACTIVATIONS, default="relu", help=help)
+    add("--activation", choices=ACTIVATIONS, default="relu", help=help)
     help = "optimizer of the ten steps (default: adam)"
-    parser.add_argument("--optimizer", choices=OPTIMIZERS, default="adam", help=help)
+    add("--optimizer", choices=OPTIMIZERS, default="adam", help=help)
     help = "images in the batch (default: 64)"
-    parser.add_argument("--batch-size", type=size, default=64, metavar="N", help=help)
+    add("--batch-size", type=size, default=64, metavar="N", help=help)
     help = "weight of the KL divergence (default: 0.7, because 1 would hide a missing factor)"
-    parser.add_argument("--beta", type=cli.number(0), default=0.7, metavar="N", help=help)
+    add("--beta", type=cli.number(0), default=0.7, metavar="N", help=help)
     help = "classes of a conditional VAE (default: 0, none)"
-    parser.add_argument("--classes", type=cli.whole_number(0), default=0, metavar="N", help=help)
+    add("--classes", type=cli.whole_number(0), default=0, metavar="N", help=help)
     parser.add_common()
     options = parser.parse_args(arguments)
     if options.classes > MAX_CLASSES:

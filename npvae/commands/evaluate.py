@@ -1,4 +1,4 @@
-"""What is a trained model worth? Losses, a bound on the likelihood, and what each latent does."""
+"""What is a trained model worth? Losses, a bound on log p(x), and each latent."""
 
 from __future__ import annotations
 
@@ -6,59 +6,37 @@ import json
 from collections.abc import Sequence
 
 from npvae.commands import cli
-from npvae.runs import terminal
+from npvae.commands.model_options import add_model, asked_models, given_again
+from npvae.commands.new_file import show_next
 
 EXAMPLES = """examples:
   python scripts/evaluate.py
-  python scripts/evaluate.py --checkpoint runs/mnist-z10-001 --samples 500 --json
+  python scripts/evaluate.py --checkpoint runs/mine --samples 500 --json
 """
 
 
 def main(arguments: Sequence[str]) -> None:
     parser = cli.Parser(__doc__, EXAMPLES)
-    parser.add_argument(
-        "--checkpoint",
-        type=cli.some_text,
-        metavar="PATH",
-        help="a checkpoint file or a run directory (default: the newest run)",
-    )
-    parser.add_data("the dataset the model was trained on")
-    parser.add_argument(
-        "--samples",
-        type=cli.whole_number(1),
-        default=100,
-        metavar="K",
-        help="draws per image for the importance-weighted bound on log p(x) (default: 100)",
-    )
-    parser.add_argument(
-        "--images",
-        type=cli.whole_number(1),
-        default=1000,
-        metavar="N",
-        help="compute this bound for the first N test images (default: 1000)",
-    )
-    parser.add_argument(
-        "--binarize",
-        action="store_true",
-        help="make each pixel black or white at random, white with its grey value as probability",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON, for other programs")
+    add, number = parser.add_argument, cli.whole_number(1)
+    add_model(parser)
+    help = "draws per image for the importance-weighted bound on log p(x) (default: 100)"
+    add("--samples", type=number, default=100, metavar="K", help=help)
+    help = "compute this bound for the first N test images (default: 1000)"
+    add("--images", type=number, default=1000, metavar="N", help=help)
+    help = "make each pixel black or white at random, white with its grey value as probability"
+    add("--binarize", action="store_true", help=help)
+    add("--json", action="store_true", help="print JSON, for other programs")
     parser.add_common()
     options = parser.parse_args(arguments)
     cli.note_data_dir(options)
 
     from npvae.commands.evaluation_report import beside_training, evaluation_report, table
-    from npvae.runs.terminal import show, show_note
-    from npvae.runs.trained_model import TrainedModel
+    from npvae.runs.terminal import show
 
-    silent = options.quiet or options.json
-    report_to, own_data = None if silent else show_note, cli.own_data(options)
-    trained = TrainedModel(
-        options.checkpoint, options.dataset, options.data_dir, report_to, own_data
-    )
+    (trained,) = asked_models(options, options.quiet or options.json)
     train, test = trained.data
-    if options.binarize and report_to and not ((test.images > 0) & (test.images < 255)).any():
-        report_to("note     all pixels are black or white already: --binarize changes nothing")
+    if options.binarize and not ((test.images > 0) & (test.images < 255)).any():
+        trained.report("note     all pixels are black or white already: --binarize changes nothing")
     report = evaluation_report(
         trained.vae,
         train,
@@ -77,7 +55,6 @@ def main(arguments: Sequence[str]) -> None:
     if not options.binarize and not options.dataset:
         show(f"\n{beside_training(trained.path.name, trained.header)}")
     if not options.quiet:
-        which = cli.given_words(options, "checkpoint", "dataset", "data_dir", *cli.OWN_DATA)
         index = min(7, len(test) - 1)
-        following = terminal.command("generate", "traverse", "--index", index, *which)
-        show(f"\nNext: what does each latent mean?\n  {following}")
+        words = f"generate traverse --index {index}"
+        show_next("what does each latent mean?", words, *given_again(options))

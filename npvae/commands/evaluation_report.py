@@ -45,7 +45,6 @@ def evaluation_report(
             "the loss of the model on these images is not finite. The model was trained on other\n"
             "images, or its training diverged. Use another checkpoint."
         )
-    agreed = agreement(vae, train_set, test_set, seed)
     return {
         "dataset": test_set.name,
         "binarized": binarize,
@@ -64,7 +63,7 @@ def evaluation_report(
         "floor": evaluation.pixel_entropy(test),
         "baseline": evaluation.no_latent_loss(train, test),
         "kl_per_latent": evaluation.kl_per_latent(vae, test, labels=labels).tolist(),
-        "agreement": agreed and agreed._asdict(),
+        "agreement": agreement(vae, train_set, test_set, seed),
         "active": evaluation.active_units(vae, test, labels=labels).tolist(),
     }
 
@@ -76,15 +75,63 @@ def mean_and_error(values: Floats) -> dict[str, float | None]:
     return {"mean": float(values.mean()), "standard_error": error}
 
 
-def agreement_rows(prior: float | None, fitted: float, test_images: float) -> list[str]:
-    """Of draws of a class, how many a linear classifier takes for it: see agreement.py."""
-    rows = [
-        f"{'agreement':12} {fitted:8.1%} {'':9} "
-        f"draws of a class that look like it (test images: {test_images:.1%}); z fitted"
+def row(title: str, figure: str, note: str, error: float | None = None) -> str:
+    spread = "" if error is None else f"+- {error:.2f}"
+    return f"{title:12} {figure:>8} {spread:9} {note}"
+
+
+def table(report: dict[str, Any]) -> str:
+    """The same for people."""
+    bound, agreed, active = report["nll_bound"], report["agreement"], report["active"]
+    black_and_white = ", made black and white" if report["binarized"] else ""
+    lines = [
+        f"{report['dataset']}: {report['images']:,} test images{black_and_white}, "
+        "in nats per image",
+        "",
     ]
-    if prior is not None:
-        rows.append(f"{'':12} {prior:8.1%} {'':9} the same with z from the prior")
-    return rows
+    for name, title, note in (
+        ("bce", "bce", "the pixels, given the latent code"),
+        ("kl", "kl", "the latent code, given the prior"),
+        ("loss", "loss", "their sum: -log p(x) is at most this"),
+        (
+            "nll_bound",
+            "-log p(x) <=",
+            f"a closer bound: {bound['samples']} draws, first {bound['images']:,} images",
+        ),
+    ):
+        found = report[name]
+        lines.append(row(title, f"{found['mean']:.2f}", note, found["standard_error"]))
+    lines += [
+        row("", f"{bound['loss_of_these']:.2f}", "the loss of these images"),
+        row("floor", f"{report['floor']:.2f}", "the entropy of the pixels"),
+        row("baseline", f"{report['baseline']:.2f}", "always the mean training image"),
+        row("mse", f"{report['mean_squared_error']:.4f}", "mean squared error per pixel"),
+    ]
+    if agreed:
+        on_test = f"(test images: {agreed['test_images']:.1%}); z fitted"
+        note = f"draws of a class that look like it {on_test}"
+        lines.append(row("agreement", f"{agreed['fitted']:.1%}", note))
+    if agreed and agreed["prior"] is not None:
+        lines.append(row("", f"{agreed['prior']:.1%}", "the same with z from the prior"))
+    names = [f"z{k}" for k, is_active in enumerate(active) if is_active]
+    which = f" ({', '.join(names)})" if 0 < len(names) < len(active) else ""
+    lines += ["", f"{len(names)} of {len(active)} latents are active{which}; the KL of each:"]
+    per_latent = np.array(report["kl_per_latent"])
+    full_bar = max(per_latent.max(), 1.0)  # nats: a latent that says nothing gets no bar
+    for k in np.argsort(-per_latent, kind="stable"):
+        bar = "#" * round(40 * per_latent[k] / full_bar)
+        lines.append(f"  z{k:<3} {per_latent[k]:6.3f}  {bar}".rstrip())
+    if not names:
+        lines += ["", *COLLAPSED]
+    if report["conditional"]:
+        lines += ["", "The model is conditional: p(x) is p(x | c) here, given the class c of x."]
+    if report["floor"] > 0:
+        lines += [
+            "",
+            "The pixels are grey, so p(x) is a pseudo-likelihood: use it to compare models only.",
+            "--binarize makes the pixels black and white, and p(x) a probability.",
+        ]
+    return "\n".join(lines)
 
 
 def beside_training(name: str, header: Mapping[str, Any]) -> str:
@@ -96,57 +143,4 @@ def beside_training(name: str, header: Mapping[str, Any]) -> str:
     beta = settings.get("beta") if isinstance(settings, dict) else None
     if isinstance(beta, int | float) and beta != 1:
         lines.append(f"It was trained with beta {beta:g}. The loss here is bce + kl, its -elbo.")
-    return "\n".join(lines)
-
-
-def table(report: dict[str, Any]) -> str:
-    """The same for people."""
-    bound = report["nll_bound"]
-    lines = [
-        f"{report['dataset']}: {report['images']:,} test images"
-        f"{', made black and white' if report['binarized'] else ''}, in nats per image",
-        "",
-    ]
-
-    def row(title: str, figure: str, note: str, error: float | None = None) -> str:
-        spread = "" if error is None else f"+- {error:.2f}"
-        return f"{title:12} {figure:>8} {spread:9} {note}"
-
-    notes = {
-        "bce": "the pixels, given the latent code",
-        "kl": "the latent code, given the prior",
-        "loss": "their sum: -log p(x) is at most this",
-        "nll_bound": f"a closer bound: {bound['samples']} draws, first {bound['images']:,} images",
-    }
-    for name, note in notes.items():
-        title = "-log p(x) <=" if name == "nll_bound" else name
-        mean, error = report[name]["mean"], report[name]["standard_error"]
-        lines.append(row(title, f"{mean:.2f}", note, error))
-    agreed, active = report["agreement"], report["active"]
-    names = [f"z{k}" for k, is_active in enumerate(active) if is_active]
-    which = f" ({', '.join(names)})" if 0 < len(names) < len(active) else ""
-    lines += [
-        row("", f"{bound['loss_of_these']:.2f}", "the loss of these images"),
-        row("floor", f"{report['floor']:.2f}", "the entropy of the pixels"),
-        row("baseline", f"{report['baseline']:.2f}", "always the mean training image"),
-        row("mse", f"{report['mean_squared_error']:.4f}", "mean squared error per pixel"),
-        *(agreement_rows(**agreed) if agreed else []),
-        "",
-        f"{sum(active)} of {len(active)} latents are active{which}; the KL of each:",
-    ]
-    per_latent = np.array(report["kl_per_latent"])
-    full_bar = max(per_latent.max(), 1.0)  # nats: a latent that says nothing gets no bar
-    for k in np.argsort(-per_latent, kind="stable"):
-        bar = "#" * round(40 * per_latent[k] / full_bar)
-        lines.append(f"  z{k:<3} {per_latent[k]:6.3f}  {bar}".rstrip())
-    if not any(active):
-        lines += ["", *COLLAPSED]
-    if report["conditional"]:
-        lines += ["", "The model is conditional: p(x) is p(x | c) here, given the class c of x."]
-    if report["floor"] > 0:
-        lines += [
-            "",
-            "The pixels are grey, so p(x) is a pseudo-likelihood: use it to compare models only.",
-            "--binarize makes the pixels black and white, and p(x) a probability.",
-        ]
     return "\n".join(lines)

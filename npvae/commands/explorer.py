@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npvae.commands.model_options import asked_models
+from npvae.commands.new_file import save_new, show_page
 from npvae.core.errors import OptionError, OutputError
 from npvae.fast import stands_for
 from npvae.plots.explorer import ModelOnPage, explorer_page, knows
+from npvae.plots.image_grid import save_bytes
 from npvae.plots.request import model_name
 from npvae.runs.run_directory import Run, load_model
-from npvae.runs.terminal import show
 from npvae.runs.trained_model import TrainedModel
 from npvae.storage import checkpoint
 from npvae.storage.files import open_plain
-from npvae.storage.files import write as write_file
 
 if TYPE_CHECKING:
     from npvae.datasets import Dataset
@@ -91,11 +91,7 @@ def write_explorer(options: argparse.Namespace) -> None:
     ]
     page = explorer_page(on_page, test, options.examples)
     path = write(page.encode(), options.out, models[0].path.parent)
-    if options.quiet:
-        show(str(path))
-        return
-    show(f"page     {path}")
-    show(f"\nNext: open it in a browser\n  {path.resolve().as_uri()}")
+    show_page(path, options.quiet)
 
 
 def common_test_set(models: Sequence[TrainedModel]) -> Dataset:
@@ -163,21 +159,16 @@ def write(page: bytes, out: str | None, folder: Path) -> Path:
 
     Raises OutputError if the file that is named exists, or nothing can be written there.
     """
-    path = Path(out) if out else folder / "explorer.html"
-    try:
-        if path.is_dir() or path.suffix.lower() not in (".html", ".htm"):
-            path = path / "explorer.html"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if os.path.lexists(path) and (out or not begins_as(path, page)):
-            whose = "what --out names is never overwritten" if out else "it is not a page of ours"
-            other = "another name, or omit --out" if out else "another place with --out"
-            raise OutputError(f"{path} exists, and {whose}.\nChoose {other}.")
-        write_file(path, page, durable=False)
-    except OSError as error:
+    path = Path(out or folder)
+    if path.is_dir() or path.suffix.lower() not in (".html", ".htm"):
+        path = path / "explorer.html"
+    if out or not os.path.lexists(path):
+        return save_new(page, path, "explorer", path.suffix)
+    if not begins_as(path, page):
         raise OutputError(
-            f"no page can be written to {path}: {error.strerror or error}\n"
-            "Choose another place with --out."
-        ) from error
+            f"{path} exists, and it is not a page of ours.\nChoose another place with --out."
+        )
+    save_bytes(path, page)
     return path
 
 

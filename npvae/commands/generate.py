@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 EXAMPLES = """examples:
   python scripts/generate.py
   python scripts/generate.py reconstruct --split train --index 0 7 9
-  python scripts/generate.py class trouser --checkpoint runs/fashion-mnist-z10-001
+  python scripts/generate.py class trouser --checkpoint runs/mine
 
 Each mode explains its options:  python scripts/generate.py traverse --help
 """
@@ -51,15 +51,15 @@ def parser() -> cli.Parser:
         dest="mode", metavar="MODE", required=True, parser_class=ModeParser
     )
     for name, mode in MODES.items():
-        about = f"{mode.line[0].upper()}{mode.line[1:]}.\n\n{fill(mode.more, 79)}".strip()
+        about = f"{mode.line[0].upper()}{mode.line[1:]}.\n\n{fill(mode.more.strip(), 79)}".strip()
         add_options(modes.add_parser(name, help=mode.line, description=about), mode)
     return parser
 
 
 def add_options(parser: cli.Parser, mode: Mode) -> None:
-    """The options of a mode. A page counts nothing and may hold several models."""
+    """The options of a mode. A page may hold several models, and is not enlarged."""
     own = [add_own(parser).dest for add_own in mode.options]
-    parser.set_defaults(own=own, split="test", animate=False)
+    parser.set_defaults(own=own, split="test", animate=False, count=None)
     add, steps, factor = parser.add_argument, f"{mode.count}", f"{mode.scale or SCALES}"
     if mode.frames:
         add("--animate", action="store_true", help="a GIF that goes there and back")
@@ -70,13 +70,11 @@ def add_options(parser: cli.Parser, mode: Mode) -> None:
     out = "a folder, or a new file (default: the run's images/)"
     page = "a folder, or a new .html file (default: explorer.html in the run's folder)"
     add("--out", type=cli.some_text, metavar="PATH", help=out if mode.draw else page)
+    number = cli.whole_number(1)
+    if mode.count:
+        add("--count", type=number, metavar="N", help=f"{mode.things} (default: {steps})")
     if mode.draw:
-        how_many, larger = (
-            f"{mode.things} (default: {steps})",
-            f"how much larger (default: {factor})",
-        )
-        add("--count", type=cli.whole_number(1), metavar="N", help=how_many)
-        add("--scale", type=cli.whole_number(1), metavar="N", help=larger)
+        add("--scale", type=number, metavar="N", help=f"how much larger (default: {factor})")
     parser.add_common()
 
 
@@ -130,8 +128,9 @@ def file_name(options: argparse.Namespace, model: TrainedModel) -> str:
 def main(arguments: Sequence[str]) -> None:
     options = parser().parse_args(with_mode(arguments))
     name, mode = options.mode, MODES[options.mode]
-    if name == "reconstruct" and options.index:
-        cli.note_unused(options, ("count",), "with --index, which names the images")
+    if mode.instead_of_count and getattr(options, mode.instead_of_count):
+        where = f"with --{mode.instead_of_count}, which names the images"
+        cli.note_unused(options, ("count",), where)
     cli.note_data_dir(options)
     if not mode.at_random:
         cli.note_unused(options, ("seed",), f"on {name}, which draws nothing at random")
@@ -143,9 +142,8 @@ def main(arguments: Sequence[str]) -> None:
     from npvae.plots.class_names import numbered
     from npvae.runs.terminal import show
 
-    say = (lambda line: None) if options.quiet else show
     (model,) = asked_models(options, options.quiet)
-    say(f"model    {model.path} ({model.name})")
+    model.report(f"model    {model.path} ({model.name})")
     picture = draw(options, mode, model)
     folder = model.path.parent / "images"
     path = save_picture(picture, options.out or folder, file_name(options, model))
@@ -153,9 +151,11 @@ def main(arguments: Sequence[str]) -> None:
     if not model.has_read_data:
         cli.note_unused(options, OF_DATA, f"on {name}: it needs no images")
     elif names := numbered(model.data[0]):
-        say("names    " + ", ".join(f"#{number} is {name}" for number, name in names.items()))
+        those = ", ".join(f"#{number} is {name}" for number, name in names.items())
+        model.report(f"names    {those}")
     if not options.quiet:
         suggested = mode.following(model.vae)
-        why, words = MODES[suggested].question or MODES[suggested].line, MODES[suggested].example
-        show_next(why, f"generate {words or suggested}", *given_again(options))
+        following = MODES[suggested]
+        words = f"generate {following.example or suggested}"
+        show_next(following.question or following.line, words, *given_again(options))
     return None

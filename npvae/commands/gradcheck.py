@@ -1,4 +1,4 @@
-"""Check every gradient against central differences in float64, and print the table."""
+"""Check every gradient against central differences in float64, and print them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from npvae.commands import cli
+from npvae.commands.model_options import WHICH
 from npvae.commands.new_file import save_picture
 from npvae.core.errors import OptionError
 
@@ -23,42 +24,20 @@ Exit code 1 if the largest relative error of any is above 1e-7."""
 def main(arguments: Sequence[str]) -> int:
     parser = cli.Parser(__doc__, EXAMPLES)
     what = parser.add_mutually_exclusive_group()
-    what.add_argument(
-        "--only",
-        type=cli.some_text,
-        metavar="TEXT",
-        help='check only the rows that contain this text, such as "vae relu" or "log_var"',
-    )
-    what.add_argument(
-        "--network",
-        action="store_true",
-        help="check the real 784-128-10 network along random directions, in float64",
-    )
-    what.add_argument(
-        "--checkpoint",
-        type=cli.some_text,
-        metavar="PATH",
-        help="the same for a trained model: a checkpoint file or a run directory",
-    )
-    what.add_argument(
-        "--steps",
-        action="store_true",
-        help="how the error depends on the step size: a table and a picture",
-    )
-    what.add_argument(
-        "--trace",
-        nargs="?",
-        const="example",
-        choices=("example", "random"),
-        help="print every value and gradient of one tiny batch: the worked example of the tour, "
-        "or a random one",
-    )
-    parser.add_argument(
-        "--out",
-        type=cli.some_text,
-        metavar="PATH",
-        help="the picture of --steps: a .png file or a folder (default: this folder)",
-    )
+    help = 'check only the rows that contain this text, such as "vae relu" (default: all)'
+    what.add_argument("--only", type=cli.some_text, metavar="TEXT", help=help)
+    help = "check the real 784-128-10 network along random directions, in float64"
+    what.add_argument("--network", action="store_true", help=help)
+    help = f"the same for a trained model: {WHICH}"
+    what.add_argument("--checkpoint", type=cli.some_text, metavar="PATH", help=help)
+    help = "how the error depends on the step size: a table and a picture"
+    what.add_argument("--steps", action="store_true", help=help)
+    help = "print every value and gradient of one tiny batch: the worked example of the tour, or a "
+    help += "random one (without a word: example)"
+    kinds = ("example", "random")
+    what.add_argument("--trace", nargs="?", const=kinds[0], choices=kinds, help=help)
+    help = "the picture of --steps: a .png file or a folder (default: this folder)"
+    parser.add_argument("--out", type=cli.some_text, metavar="PATH", help=help)
     parser.add_common()
     options = parser.parse_args(arguments)
     if options.steps:

@@ -58,6 +58,12 @@ def numbered(dataset: Dataset) -> dict[str, str]:
     return {str(label): name for label, name in names if drawable(name) != name}
 
 
+def explanation(dataset: Dataset) -> str:
+    """What a number in a picture means; "" if all names of classes can be drawn."""
+    number = next(iter(numbered(dataset)), "")
+    return f"#{number} is class {number}: this font lacks letters of its name." if number else ""
+
+
 def shortened(name: str) -> str:
     """A name of at most 24 characters: a longer one would crowd out the picture."""
     return name if len(name) <= 24 else f"{name[:21]}..."

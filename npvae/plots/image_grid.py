@@ -9,7 +9,6 @@ above their reconstructions. `save_png` writes a picture. The text is drawn by `
 import io
 import os
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ from npvae.storage.files import write as write_file
 
 TOLERANCE = 1e-6  # how far rounding may carry a probability out of [0, 1]
 GAP = 4  # pixels between neighbouring images
-BAND_GAP = 16  # pixels: an empty row, between bands of rows
+COLUMNS = 10  # images in a row
 LINE = SMALL + 4  # pixels from one line of a label to the next
 ZLIB_RLE = 3  # zlib's strategy for runs: for enlarged pixels as small as the default, and faster
 
@@ -58,8 +57,8 @@ def image_grid(
 
     A row is a list or an array of images, each (28, 28) or (784,), uint8 or floats in [0, 1]. Each
     pixel becomes a block of scale x scale. Neighbours are `gap` pixels apart, or more where a label
-    needs the room. A short row ends in white; an empty one is a narrow space. A column label may
-    have several lines. The title stands above, and what follows its first line in smaller letters.
+    needs the room. A short row ends in white. A column label may have several lines. The title
+    stands above, and what follows its first line in smaller letters.
     The grid ends MARGIN above the lower edge. `marks` are positions among the columns, one per row:
     a small triangle stands below each.
     Raises ValueError for no image, pixels outside [0, 1], or labels that do not fit the grid.
@@ -82,11 +81,10 @@ def image_grid(
     top = caption_top + (SMALL + 15 if caption else 4 if title else 0)
     top += max(map(len, headings), default=0) * LINE + (4 if lines else 0)
     lefts = [left + (pitch - gap - side) // 2 + k * pitch for k in range(columns)]
-    heights = [side + gap if len(row) else BAND_GAP for row in rows]
-    *tops, end = accumulate(heights, initial=top)
+    tops = [top + k * (side + gap) for k in range(len(rows))]
     words = max(largest([title], MEDIUM)[0], largest([caption], SMALL)[0])
     width = max(left + columns * pitch - gap, MARGIN + words) + MARGIN
-    pixels = np.full((end - gap + MARGIN, width), 255, np.uint8)
+    pixels = np.full((tops[-1] + side + MARGIN, width), 255, np.uint8)
     for y, row in zip(tops, rows, strict=True):
         blocks = _squares(row).repeat(scale, axis=1).repeat(scale, axis=2) if len(row) else ()
         for x, block in zip(lefts, blocks, strict=False):
@@ -114,19 +112,27 @@ def in_rows(images: NDArray[Any], columns: int) -> list[NDArray[Any]]:
 
 
 def reconstruction_grid(
-    originals: NDArray[Any], x_hat: NDArray[Any], scale: int, title: str, columns: int = 10
+    originals: NDArray[Any],
+    x_hat: NDArray[Any],
+    scale: int,
+    title: str,
+    columns: int = COLUMNS,
+    names: Sequence[str] = (),
+    made: str = "reconstruction",
 ) -> Image.Image:
     """Originals (N, ...) close above their reconstructions, in bands of `columns` pairs.
 
+    `names` stand above the pairs, `made` beside what was made of the originals.
     Raises ValueError where `image_grid` does, and if the two differ in N.
     """
     if len(originals) != len(x_hat):
         raise ValueError(f"{len(originals)} originals but {len(x_hat)} reconstructions")
-    rows: list[NDArray[Any]] = []
-    for above, below in zip(in_rows(originals, columns), in_rows(x_hat, columns), strict=True):
-        rows += [above, below, above[:0]]  # the last is a space between two bands
-    labels = ["original", "reconstruction", ""] * (len(rows) // 3)
-    return image_grid(rows[:-1], labels[:-1], (), scale, title, GAP // 2)
+    bands = []
+    for start in range(0, max(1, len(originals)), columns):
+        some = slice(start, start + columns)
+        rows, heading = [originals[some], x_hat[some]], "" if start else title
+        bands.append(image_grid(rows, ["original", made], names[some], scale, heading, GAP // 2))
+    return stacked(bands)
 
 
 def stacked(pictures: Sequence[Image.Image]) -> Image.Image:

@@ -18,6 +18,7 @@ from PIL import Image, ImageColor, ImageDraw
 from npvae.datasets.dataset import SIDE
 from npvae.latent_space import encode_all, principal_plane
 from npvae.plots.axes import (
+    FAINT,
     LARGE,
     MARGIN,
     MEDIUM,
@@ -33,7 +34,7 @@ from npvae.plots.axes import (
     largest,
     write,
 )
-from npvae.plots.class_names import picture_name
+from npvae.plots.class_names import explanation, picture_name
 from npvae.plots.request import Request, check_size
 
 # Found by a search: no two are alike, and none is pale on white, for normal and for colour-blind
@@ -69,7 +70,7 @@ def codes(request: Request) -> Image.Image:
         )
     title = f"{request.name}: codes of {len(mu):,} {request.source()}s"
     names = [picture_name(images, label) for label in range(len(images.class_names))]
-    picture = scatter(mu, labels, names, title, x_name, y_name)
+    picture = scatter(mu, labels, names, title, x_name, y_name, explanation(images))
     scale = request.scale
     check_size(picture.width * picture.height // SIDE**2, request.scale)
     return picture.resize((scale * picture.width, scale * picture.height), Image.Resampling.NEAREST)
@@ -82,12 +83,14 @@ def scatter(
     title: str,
     x_name: str,
     y_name: str,
+    note: str = "",
 ) -> Image.Image:
     """Points in the plane, coloured by class, with names at the clusters and a legend.
 
     `points` is (N, 2), `labels` (N,) with 0 <= label < len(class_names). Both axes have the same
     scale, so that distances are what they seem. The dots are slightly transparent and drawn in
-    random order, so that no class hides the others. The picture has about 850 x 760 pixels.
+    random order, so that no class hides the others. `note` stands below. The picture has about
+    850 x 760 pixels.
     Raises ValueError for other shapes, no points, infinite ones, and labels without a name.
     """
     codes, classes = np.asarray(points, dtype=np.float64), np.asarray(labels)
@@ -108,9 +111,10 @@ def scatter(
     text_width, text_height = largest(class_names, SMALL)
     pitch = text_height + 10
     width = max(legend + 24 + text_width, MARGIN + largest([title], LARGE)[0]) + MARGIN
-    height = max(760, panel.top + pitch * len(class_names) + MARGIN)
+    height = max(784 if note else 760, panel.top + pitch * len(class_names) + MARGIN)
     picture = figure(width, height, title)
     draw_axes(picture, panel)
+    write(picture, (MARGIN, height - MARGIN), note, SMALL, "ld", FAINT)
     colors = class_colors(len(class_names))
     _dots(picture, panel, codes, [colors[k] for k in classes])
     if len(class_names) <= SPREAD:

@@ -20,7 +20,7 @@ from PIL import Image
 from npvae.core.parameters import Array
 from npvae.evaluation import kl_per_latent
 from npvae.latent_space import Floats, lerp, slerp
-from npvae.plots.class_names import class_name
+from npvae.plots.class_names import class_name, explanation
 from npvae.plots.image_grid import image_grid, in_rows, stacked
 from npvae.plots.request import Request, check_size
 
@@ -35,7 +35,8 @@ def interpolate(request: Request, index: Sequence[int]) -> Image.Image:
     a, b, t, paths = _paths(request, index)
     rows = [[a, *x_hat, b] for x_hat in paths]
     labels = ["original", *(f"{share:.0%}" for share in t), "original"]
-    return image_grid(rows, list(PATHS), labels, request.scale, _from_to(request, index))
+    title = f"{_from_to(request, index)}\n{explanation(request.images)}"
+    return image_grid(rows, list(PATHS), labels, request.scale, title)
 
 
 def animate_interpolation(request: Request, index: Sequence[int]) -> list[Image.Image]:

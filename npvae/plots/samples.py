@@ -20,11 +20,10 @@ from PIL import Image
 
 from npvae.core.parameters import Array
 from npvae.latent_space import Floats, draw_codes, encode_all, gaussian_of_class
-from npvae.plots.class_names import class_name, picture_name, shortened
-from npvae.plots.image_grid import GAP, image_grid, in_rows, stacked
+from npvae.plots.class_names import class_name, explanation, picture_name, shortened
+from npvae.plots.image_grid import COLUMNS, image_grid, in_rows, reconstruction_grid
 from npvae.plots.request import Request, check_size
 
-COLUMNS = 10
 WELL_SEPARATED = 0.75  # share of the samples of a class that fit this class best
 
 
@@ -51,26 +50,28 @@ def of_class(request: Request, wanted: str) -> Image.Image:
     name = picture_name(train, label)
     if vae.num_classes:
         x_hat = vae.sample(count, request.rng, label)
-        return grid(x_hat, request.scale, f"{request.name}: samples of the class {name}")
+        title = f"{request.name}: samples of the class {name}\n{explanation(train)}"
+        return grid(x_hat, request.scale, title)
     gaussians = [
         gaussian_of_class(*encode_all(vae, train.images[train.labels == k]))
         if (train.labels == k).any()
         else None
         for k in range(len(train.class_names))
     ]
-    mean, covariance = gaussians[label] or (np.zeros(0), np.zeros((0, 0)))
-    z = draw_codes(mean, covariance, count, request.rng)
-    shares = best_fits(draw_codes(mean, covariance, 1000, np.random.default_rng(0)), gaussians)
-    title = f"{request.name}: samples like the class {name}"
+    gaussian = gaussians[label]
+    assert gaussian  # the class has training images
+    z = draw_codes(*gaussian, count, request.rng)
+    shares = best_fits(draw_codes(*gaussian, 1000, np.random.default_rng(0)), gaussians)
+    note = explanation(train)
     if shares[label] < WELL_SEPARATED:
         others = np.where(np.arange(len(shares)) == label, 0, shares)
         rival = shortened(train.class_names[int(others.argmax())])
-        warning = (
+        note = (
             f"poorly separated: {1 - shares[label]:.0%} of such samples fit another class better, "
             f"{others.max():.0%} the class {rival}"
         )
-        request.say(f"note     {wanted} is {warning}")
-        title += f"\n{warning}"
+        request.say(f"note     {wanted} is {note}")
+    title = f"{request.name}: samples like the class {name}\n{note}"
     return grid(vae.decode(z), request.scale, title)
 
 
@@ -105,8 +106,8 @@ def styles(request: Request) -> Image.Image:
     rows = [vae.decode(np.repeat(one[np.newaxis], len(labels), axis=0), labels) for one in z]
     named = range(len(train.class_names))  # of another dataset, perhaps fewer
     columns = [picture_name(train, k) if k in named else f"#{k}" for k in range(vae.num_classes)]
-    title = f"{request.name}: each row is one z, decoded in every class"
-    return image_grid(rows, [], columns, request.scale, title)
+    words = f"each row is one z, decoded in every class\n{explanation(train)}"
+    return image_grid(rows, [], columns, request.scale, f"{request.name}: {words}")
 
 
 def reconstruct(
@@ -121,24 +122,21 @@ def reconstruct(
     request = replace(request, scale=request.scale or (8 if len(index) == 1 else 3))
     check_size(2 * len(index), request.scale)
     originals, mu, c = request.encoded(index)
-    pair = ["original", "reconstruction"]
+    made = "reconstruction"
     if wanted:
         request.check_conditional("--as")
         label = request.known_class(wanted)
-        x_hat, pair[1] = request.vae.decode(mu, label), f"as {picture_name(request.images, label)}"
+        x_hat, made = request.vae.decode(mu, label), f"as {picture_name(request.images, label)}"
     else:
         x_hat = request.vae.decode(mu, c)
+    note = explanation(request.images)
     if len(index) == 1:
-        title = f"{request.name}: {request.described(index[0])}"
-        return image_grid([[originals[0], x_hat[0]]], [], pair, request.scale, title)
-    labels = [f"image {k}\n{class_name(request.images, k)}" for k in index]
-    bands = []
-    for start in range(0, len(index), COLUMNS):
-        some = slice(start, start + COLUMNS)
-        title = "" if start else f"{request.name}: {request.source()}s and reconstructions"
-        rows = [originals[some], x_hat[some]]
-        bands.append(image_grid(rows, pair, labels[some], request.scale, title, GAP // 2))
-    return stacked(bands)
+        title = f"{request.name}: {request.described(index[0])}\n{note}"
+        both = [originals[0], x_hat[0]]
+        return image_grid([both], [], ["original", made], request.scale, title)
+    names = [f"image {k}\n{class_name(request.images, k)}" for k in index]
+    title = f"{request.name}: {request.source()}s and reconstructions\n{note}"
+    return reconstruction_grid(originals, x_hat, request.scale, title, names=names, made=made)
 
 
 def grid(x_hat: Array, scale: int, title: str) -> Image.Image:

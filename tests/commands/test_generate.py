@@ -180,11 +180,16 @@ def test_the_mode_may_stand_anywhere_and_is_prior_if_there_is_none(given: str, m
     assert with_mode(given.split()) == meant.split()
 
 
-def test_help_is_honest_about_classes(capsys: pytest.CaptureFixture[str]) -> None:
-    for mode in ("digit", "class"):
-        with pytest.raises(SystemExit, match="0"):
-            main([mode, "--help"])
-        assert "knows no classes" in capsys.readouterr().out
+@pytest.mark.parametrize("mode", MODES)
+def test_help_fits_80_columns_and_is_honest_about_classes(
+    mode: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit, match="0"):
+        main([mode, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) < 80
+    assert ("knows no classes" in " ".join(lines)) == (mode in ("digit", "class"))
 
 
 # --- the same again ------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from PIL import Image
 from npvae.core.errors import OutputError
 from npvae.plots.axes import MARGIN
 from npvae.plots.image_grid import (
-    BAND_GAP,
     image_grid,
     in_rows,
     reconstruction_grid,
@@ -160,14 +159,6 @@ def test_a_caption_and_label_lines_make_room_for_themselves() -> None:
     words = pixels_of(captioned)[MARGIN:lower] < 200
     lines = np.flatnonzero(np.diff(words.any(axis=1).astype(int)) == 1)
     assert len(lines) == 4  # the title, the caption and both lines of the label
-
-
-def test_bands_of_rows_stand_apart() -> None:
-    images = noise(4)
-    rows = [[image] for image in images]
-    picture = image_grid([*rows[:2], [], *rows[2:]], scale=1, gap=2)
-    tops = [find(picture, image, 1)[0][0] for image in images]
-    assert np.diff(tops).tolist() == [30, 30 + BAND_GAP, 30]
 
 
 @pytest.mark.parametrize(("mark", "at"), [(0.0, 0), (2.0, 2), (0.5, 0.5)])

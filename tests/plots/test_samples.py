@@ -13,6 +13,7 @@ from PIL import Image
 from npvae.core.errors import DataError, OptionError
 from npvae.datasets import Dataset
 from npvae.latent_space import draw_codes, gaussian_of_class
+from npvae.plots import image_grid as grids
 from npvae.plots import samples
 from npvae.plots.axes import MARGIN
 from npvae.plots.class_names import class_label, class_name, numbered
@@ -43,7 +44,8 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Drawn:
         last.update(named)
         return original(*args, **named)
 
-    monkeypatch.setattr(samples, "image_grid", watched)
+    for module in (samples, grids):
+        monkeypatch.setattr(module, "image_grid", watched)
     return last
 
 
@@ -142,9 +144,9 @@ def test_reconstructions_stand_below_their_originals(drawn: Drawn) -> None:
     np.testing.assert_allclose(x_hat, vae.decode(mu), rtol=1e-12)
     assert drawn["column_labels"] == [f"image {k}\nclass {TEST.labels[k]}" for k in indices]
     assert drawn["row_labels"] == ["original", "reconstruction"]
-    assert drawn["title"] == f"{NAME}: drawn-digits test images and reconstructions"
+    assert drawn["title"] == f"{NAME}: drawn-digits test images and reconstructions\n"
     reconstruct(asked(vae, 10, name="drawn-digits, z = 3, epoch 7"), indices)
-    assert drawn["title"] == "drawn-digits, z = 3, epoch 7: test images and reconstructions"
+    assert drawn["title"] == "drawn-digits, z = 3, epoch 7: test images and reconstructions\n"
 
 
 def test_one_reconstruction_stands_beside_its_original(drawn: Drawn) -> None:
@@ -155,7 +157,7 @@ def test_one_reconstruction_stands_beside_its_original(drawn: Drawn) -> None:
     mu, _ = vae.encode(x_of(TEST.images[4:5]))
     np.testing.assert_allclose(x_hat, vae.decode(mu)[0], rtol=1e-12)
     assert drawn["column_labels"] == ["original", "reconstruction"]
-    assert drawn["title"].endswith(f"test image 4 (class {TEST.labels[4]})")
+    assert drawn["title"].endswith(f"test image 4 (class {TEST.labels[4]})\n")
 
 
 def test_many_reconstructions_stand_in_bands_of_ten(drawn: Drawn) -> None:
@@ -206,7 +208,7 @@ def test_names_in_pictures_are_short_whatever_the_dataset_is_called() -> None:
     assert odd.title == "pictures"
 
 
-def test_a_name_that_the_font_cannot_draw_gets_its_number() -> None:
+def test_a_name_that_the_font_cannot_draw_gets_its_number(drawn: Drawn) -> None:
     names = ("お", "carrés", "Shirt", "shirt", *"456789")
     odd = replace(TEST, class_names=names, labels=np.arange(len(TEST), dtype=np.uint8) % 10)
     assert [class_name(odd, k) for k in range(5)] == [
@@ -217,6 +219,8 @@ def test_a_name_that_the_font_cannot_draw_gets_its_number() -> None:
         "class 4",
     ]
     assert numbered(odd) == {"0": "お", "1": "carrés"}
+    reconstruct(asked(model(2), 3, data=(TRAIN, odd)))
+    assert drawn["title"].endswith("\n#0 is class 0: this font lacks letters of its name.")
     assert [class_label(odd, name) for name in ("お", "0", "CARRÉS", "1")] == [0, 0, 1, 1]
     assert [class_label(odd, name) for name in ("Shirt", "shirt", "SHIRT")] == [2, 3, 2]
 
