@@ -1,12 +1,12 @@
-"""What Numba itself cannot express: calling BLAS at an address, and numbers that threads share.
+"""What Numba itself cannot express: calls of BLAS, views of memory, and numbers that threads share.
 
-Each function here becomes a few instructions of machine code (LLVM) inside the compiled loops.
+Each function here becomes a few instructions of machine code (LLVM) inside the compiled loops. An
+address is an integer of 64 bits; an array of a job is what job.py calls a place.
 """
 
 from __future__ import annotations
 
-import ctypes
-import os
+import functools
 import platform
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,6 @@ import numba.np.arrayobj
 from llvmlite import ir
 
 from npvae.fast.blas import AS_IT_IS, ROW_MAJOR, TRANSPOSED
-from npvae.fast.jit import jit
 
 # These modules have no types.
 cgutils: Any = numba.core.cgutils
@@ -26,247 +25,178 @@ types: Any = numba.types
 populate_array: Any = numba.np.arrayobj.populate_array
 
 INT32, INT64 = ir.IntType(32), ir.IntType(64)
+BYTES = ir.IntType(8).as_pointer()
 
 
-# ------------------------------------------------------------------ products
+def instruction(result: Any, *arguments: Any) -> Callable[[Callable[..., Any]], Any]:
+    """A function of compiled code, from one that makes its value out of the builder of LLVM code.
+
+    `result` and `arguments` are their types.
+    """
+
+    def decorate(build: Callable[..., Any]) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            value = build(builder, *values)
+            return context.get_dummy_value() if result is types.void else value
+
+        @functools.wraps(build)
+        def typed(typing: Any, *_: Any) -> Any:
+            return result(*arguments), codegen
+
+        return intrinsic(typed)
+
+    return decorate
+
+
+def pointer(builder: Any, address: Any, kind: Any = INT64) -> Any:
+    return builder.inttoptr(address, kind.as_pointer())
+
+
+def field(context: Any, builder: Any, kind: Any, record: Any, name: str) -> Any:
+    """A number of a record of this kind."""
+    number = context.get_data_type(kind.typeof(name))
+    return builder.load(cgutils.get_record_member(builder, record, kind.offset(name), number))
+
+
+# ------------------------------------------------------------------ arrays and their products
 
 
 @intrinsic
-def multiply(typing: Any, blas: Any, a: Any, b: Any, out: Any, keep: Any) -> Any:
-    """out = a @ b + keep * out, by the gemm of BLAS.
+def view(typing: Any, place: Any, row: Any, start: Any, shape: Any) -> Any:
+    """array[row].reshape(-1)[start:][:size].reshape(shape), without any check.
 
-    blas is its address, and a zero of the integers that it takes. Every array has contiguous rows,
-    or is the transpose `x.T` of such an array, which costs nothing.
+    What it shows may go on in the rows after this one.
     """
-    signature = types.void(blas, a, b, out, out.dtype)
+    number = place.typeof("like")
+    kind = types.Array(number, len(shape), "C")
 
     def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        integer = context.get_value_type(blas.types[1])
-        number = context.get_value_type(out.dtype)
-        address = builder.extract_value(arguments[0], 0)
-        parts = [
-            context.make_array(t)(context, builder, v)
-            for t, v in zip((a, b, out), arguments[1:4], strict=True)
+        record, row, start, lengths = arguments
+        lengths = [
+            context.cast(builder, length, given, types.intp)
+            for length, given in zip(cgutils.unpack_tuple(builder, lengths), shape, strict=True)
         ]
-        shapes = [cgutils.unpack_tuple(builder, part.shape) for part in parts]
-        itemsize = INT64(out.dtype.bitwidth // 8)
+        itemsize = INT64(number.bitwidth // 8)
+        strides = [itemsize]
+        for length in lengths[:0:-1]:
+            strides.insert(0, builder.mul(length, strides[0]))
+        address = field(context, builder, place, record, "address")
+        pitch = field(context, builder, place, record, "pitch")
+        data = pointer(builder, address, context.get_data_type(number))
+        data = builder.gep(data, [builder.add(builder.mul(row, pitch), start)])
+        array = context.make_array(kind)(context, builder)
+        populate_array(array, data, lengths, strides, itemsize, meminfo=None)
+        return array._getvalue()
 
-        def size(value: Any) -> Any:
-            return builder.trunc(value, integer) if integer != INT64 else value
+    return kind(place, types.intp, types.intp, shape), codegen
 
-        def flag_and_pitch(part: Any, shape: Any) -> tuple[Any, Any]:
-            """Whether it is a transpose, and from one row in memory to the next."""
-            down, along = cgutils.unpack_tuple(builder, part.strides)
-            transposed = builder.icmp_signed("!=", along, itemsize)
-            stride = builder.sdiv(builder.select(transposed, along, down), itemsize)
-            length = builder.select(transposed, shape[0], shape[1])  # of a row in memory
-            longer = builder.icmp_signed(">", stride, length)  # not if there is one row alone
-            pitch = size(builder.select(longer, stride, length))
-            return builder.select(transposed, INT32(TRANSPOSED), INT32(AS_IT_IS)), pitch
 
-        pointer = number.as_pointer()
-        function = ir.FunctionType(
-            ir.VoidType(),
-            [INT32] * 3
-            + [integer] * 3
-            + [number, pointer, integer, pointer, integer, number, pointer, integer],
-        )
-        (a_flag, a_pitch), (b_flag, b_pitch), (_, out_pitch) = (
-            flag_and_pitch(part, shape) for part, shape in zip(parts, shapes, strict=True)
-        )
-        builder.call(
-            builder.inttoptr(address, function.as_pointer()),
-            [
-                INT32(ROW_MAJOR), a_flag, b_flag,
-                size(shapes[2][0]), size(shapes[2][1]), size(shapes[0][1]),
-                number(1), parts[0].data, a_pitch, parts[1].data, b_pitch,
-                arguments[4], parts[2].data, out_pitch,
-            ],
-        )  # fmt: skip
+@intrinsic
+def multiply(typing: Any, job: Any, a: Any, b: Any, out: Any, more: Any) -> Any:
+    """out = a @ b, or out += a @ b if this is `more` of a sum, by the gemm of BLAS.
+
+    a and b are contiguous, or the transpose `x.T` of such an array, which costs nothing.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        number = context.get_value_type(out.dtype)
+        size = context.get_value_type(job.typeof("size"))  # the integers of this BLAS
+        address = field(context, builder, job, arguments[0], "gemm")
+        matrices, lengths, flags, pitches = [], [], [], []
+        for kind, value in zip((a, b, out), arguments[1:4], strict=True):
+            part = context.make_array(kind)(context, builder, value)
+            shape = cgutils.unpack_tuple(builder, part.shape)
+            shape = [builder.trunc(n, size) if size != INT64 else n for n in shape]
+            matrices.append(part.data)
+            lengths.append(shape)
+            flags.append(INT32(TRANSPOSED if kind.layout == "F" else AS_IT_IS))
+            pitches.append(shape[0 if kind.layout == "F" else 1])
+        keep = builder.uitofp(arguments[4], number)
+        values = [
+            *(INT32(ROW_MAJOR), flags[0], flags[1]),
+            *(lengths[2][0], lengths[2][1], lengths[0][1], number(1)),
+            *(matrices[0], pitches[0], matrices[1], pitches[1]),
+            *(keep, matrices[2], pitches[2]),
+        ]
+        function = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+        builder.call(pointer(builder, address, function), values)
         return context.get_dummy_value()
 
-    return signature, codegen
+    return types.void(job, a, b, out, types.boolean), codegen
 
 
-# ------------------------------------------------------------------ arrays
-
-
-def _view(context: Any, builder: Any, flat: Any, kind: Any, arguments: Any) -> Any:
-    """An array of this type in the memory of `flat`, which begins there and has these lengths."""
-    source, start, *lengths = arguments
-    itemsize = context.get_constant(types.intp, flat.dtype.bitwidth // 8)
-    data = context.make_array(flat)(context, builder, source).data
-    array = context.make_array(kind)(context, builder)
-    strides = [builder.mul(lengths[1], itemsize), itemsize] if kind.ndim == 2 else [itemsize]
-    place = builder.gep(data, [start])
-    populate_array(array, place, lengths, strides, itemsize, meminfo=None)
-    return array._getvalue()
-
-
-@intrinsic
-def matrix(typing: Any, flat: Any, start: Any, rows: Any, columns: Any) -> Any:
-    """flat[start:].reshape(rows, columns), without the checks of either; flat is contiguous."""
-    kind = types.Array(flat.dtype, 2, "C")
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _view(context, builder, flat, kind, arguments)
-
-    return kind(flat, types.intp, types.intp, types.intp), codegen
-
-
-@intrinsic
-def vector(typing: Any, flat: Any, start: Any, length: Any) -> Any:
-    """flat[start : start + length] of a contiguous array, of one row or of several."""
-    kind = types.Array(flat.dtype, 1, "C")
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _view(context, builder, flat, kind, arguments)
-
-    return kind(flat, types.intp, types.intp), codegen
-
-
-# ------------------------------------------------------------------ numbers too small to be normal
+# ------------------------------------------------------------------ the core's own
 
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 FLUSH = 0x8040  # of the control register MXCSR: denormal results and operands count as 0
 
 
-def _control_register(builder: Any, name: str, value: Any) -> Any:
-    """Store MXCSR in a new variable, or load it from one that holds `value`."""
-    place = cgutils.alloca_once_value(builder, value)
-    kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t])
-    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.sse.{name}")
-    builder.call(function, [builder.bitcast(place, cgutils.voidptr_t)])
+def llvm(builder: Any, name: str, *values: Any) -> None:
+    """Call one of LLVM's own functions."""
+    kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+    builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}"), values)
+
+
+@instruction(types.int32)
+def float_mode(builder: Any) -> Any:
+    """How this thread computes with floats: its control register, or 0 where we know of none."""
+    place = cgutils.alloca_once_value(builder, INT32(0))
+    if X86:
+        llvm(builder, "x86.sse.stmxcsr", builder.bitcast(place, BYTES))
     return builder.load(place)
 
 
-@intrinsic
-def float_mode(typing: Any) -> Any:
-    """How this thread computes with floats: its control register, or 0 where we know of none."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _control_register(builder, "stmxcsr", INT32(0)) if X86 else INT32(0)
-
-    return types.int32(), codegen
-
-
-@intrinsic
-def set_float_mode(typing: Any, mode: Any) -> Any:
+@instruction(types.void, types.int32)
+def set_float_mode(builder: Any, mode: Any) -> None:
     """Set what `float_mode` reads."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        if X86:
-            _control_register(builder, "ldmxcsr", arguments[0])
-        return context.get_dummy_value()
-
-    return types.void(types.int32), codegen
+    if X86:
+        place = cgutils.alloca_once_value(builder, mode)
+        llvm(builder, "x86.sse.ldmxcsr", builder.bitcast(place, BYTES))
 
 
-CACHE_LINE = 64  # bytes
+@instruction(types.void)
+def pause(builder: Any) -> None:
+    """Tell the core that its thread only waits: what shares the core with it runs faster."""
+    if X86:
+        llvm(builder, "x86.sse2.pause")
 
 
-@intrinsic
-def _prefetch(typing: Any, array: Any, index: Any) -> Any:
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(array)(context, builder, arguments[0]).data
-        place = builder.bitcast(builder.gep(data, [arguments[1]]), cgutils.voidptr_t)
-        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, INT32, INT32, INT32])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [place, INT32(0), INT32(3), INT32(1)])  # to read; keep; data
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64), codegen
+@instruction(types.void, types.int64)
+def prefetch(builder: Any, address: Any) -> None:
+    """Ask for the cache line at an address, before it is needed."""
+    place = builder.inttoptr(address, BYTES)
+    llvm(builder, "prefetch.p0", place, INT32(0), INT32(3), INT32(1))  # to read; keep; data
 
 
-@jit
-def prefetch_images(images: Any, indices: Any, ahead: int, first: int, count: int) -> None:
-    """Ask for the bytes of image indices[ahead], if there is one, before they are needed.
-
-    Images lie anywhere in memory, and to wait for each costs 64 nanoseconds a cache line: gathering
-    half of 512 images takes 170 instead of 228 microseconds.
-    """
-    if ahead < len(indices):
-        start = indices[ahead] * images.shape[1] + first
-        for at in range(start, start + count, CACHE_LINE):
-            _prefetch(images, at)
+@instruction(types.int32, types.int64, types.int64)
+def call(builder: Any, address: Any, argument: Any) -> Any:
+    """Call a function of C that takes an integer, or nothing, and returns an int, or nothing."""
+    return builder.call(pointer(builder, address, ir.FunctionType(INT32, [INT64])), [argument])
 
 
 # ------------------------------------------------------------------ numbers that threads share
 
 
-@intrinsic
-def load(typing: Any, numbers: Any) -> Any:
-    """numbers[0], of 64 bits, and all that other threads wrote before they stored it."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(numbers)(context, builder, arguments[0]).data
-        return builder.load_atomic(data, "acquire", 8)
-
-    return types.int64(numbers), codegen
+@instruction(types.int64, types.int64)
+def load(builder: Any, address: Any) -> Any:
+    """The number there, and all that other threads wrote before they stored it."""
+    return builder.load_atomic(pointer(builder, address), "acquire", 8)
 
 
-@intrinsic
-def store(typing: Any, numbers: Any, value: Any) -> Any:
-    """numbers[0] = value, visible to other threads together with all that was written before."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(numbers)(context, builder, arguments[0]).data
-        builder.store_atomic(arguments[1], data, "release", 8)
-        return context.get_dummy_value()
-
-    return types.void(numbers, types.int64), codegen
+@instruction(types.void, types.int64, types.int64)
+def store(builder: Any, address: Any, value: Any) -> None:
+    """Set it, visible to other threads together with all that was written before."""
+    builder.store_atomic(value, pointer(builder, address), "release", 8)
 
 
-@intrinsic
-def add_one(typing: Any, numbers: Any) -> Any:
-    """numbers[0] += 1 in one piece; returns what was there before."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(numbers)(context, builder, arguments[0]).data
-        return builder.atomic_rmw("add", data, INT64(1), "acq_rel")
-
-    return types.int64(numbers), codegen
+@instruction(types.int64, types.int64)
+def add_one(builder: Any, address: Any) -> Any:
+    """Add 1 to it in one piece; returns what was there before."""
+    return builder.atomic_rmw("add", pointer(builder, address), INT64(1), "acq_rel")
 
 
-@intrinsic
-def swap(typing: Any, numbers: Any, old: Any, new: Any) -> Any:
-    """If numbers[0] is `old`, make it `new`, in one piece; returns whether it was."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        data = context.make_array(numbers)(context, builder, arguments[0]).data
-        pair = builder.cmpxchg(data, arguments[1], arguments[2], "acq_rel", "acquire")
-        return builder.extract_value(pair, 1)
-
-    return types.boolean(numbers, types.int64, types.int64), codegen
-
-
-@intrinsic
-def pause(typing: Any) -> Any:
-    """Tell the core that its thread only waits: what shares the core with it runs faster."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        if X86:
-            kind = ir.FunctionType(ir.VoidType(), [])
-            name = "llvm.x86.sse2.pause"
-            builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [])
-        return context.get_dummy_value()
-
-    return types.void(), codegen
-
-
-@intrinsic
-def call(typing: Any, address: Any, argument: Any) -> Any:
-    """Call a function of C that takes an integer, or nothing, and returns an int, or nothing."""
-
-    def codegen(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        function = ir.FunctionType(INT32, [INT64]).as_pointer()
-        return builder.call(builder.inttoptr(arguments[0], function), [arguments[1]])
-
-    return types.int32(types.int64, types.int64), codegen
-
-
-def yield_function() -> int:
-    """The address of the system's function that lets another thread run on this core."""
-    system = ctypes.CDLL("kernel32") if os.name == "nt" else ctypes.CDLL(None)
-    function = system.SwitchToThread if os.name == "nt" else system.sched_yield
-    return ctypes.cast(function, ctypes.c_void_p).value or 0
+@instruction(types.boolean, types.int64, types.int64, types.int64)
+def swap(builder: Any, address: Any, old: Any, new: Any) -> Any:
+    """If it is `old`, make it `new`, in one piece; returns whether it was."""
+    pair = builder.cmpxchg(pointer(builder, address), old, new, "acq_rel", "acquire")
+    return builder.extract_value(pair, 1)

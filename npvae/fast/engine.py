@@ -25,13 +25,13 @@ from npvae.core.parameters import Array
 from npvae.core.validation import class_labels
 from npvae.datasets.augmentation import random_warps
 from npvae.datasets.minibatches import minibatches
-from npvae.fast.atomics import yield_function
 from npvae.fast.blas import find_blas, thread_functions
 from npvae.fast.jit import Program
+from npvae.fast.job import Job, record_of
 from npvae.fast.kernels import ACTIVATIONS, OPTIMIZERS
-from npvae.fast.step import BLOCK, Batches, Job, Network, Room, Rule, work
-from npvae.fast.threads import cores
-from npvae.fast.turns import Turns
+from npvae.fast.step import BLOCK, work
+from npvae.fast.threads import cores, yield_function
+from npvae.fast.turns import closed
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.settings import Settings
@@ -43,6 +43,7 @@ TEST_BATCH = 1000  # images at a time where nothing is learned
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float64]
+Arrays = dict[str, Array]
 
 
 class Engine:
@@ -69,10 +70,8 @@ class Engine:
         self.seconds_per_batch: dict[int, float] = {}  # by batch size, as measured last
         self.program = program(vae.dtype.name)
         self._start()
-        nothing = self._batches(self.images, self.labels, [], np.zeros((0, vae.latent_dim)), None)
-        rule, turns = self._rule(), Turns.of(self.shares)
-        job = Job(0, 0, 1, self.network, self._room(1, rule), rule, nothing, turns)
-        self.program.prepare((0, job))
+        self._rule()  # refuses what does not fit
+        self.program.prepare((0, np.zeros((), record_of(vae.dtype.name))[()]))
 
     def train(
         self,
@@ -93,23 +92,27 @@ class Engine:
         before anything has changed if the arrays do not fit, and RuntimeError if another thread
         uses this engine.
         """
-        data = self._batches(
-            self.images, self.labels, indices, epsilon, warps, betas, learning_rates, batch_size
-        )
-        optimizer, rule = self.optimizer, self._rule()
-        room = self._room(min(batch_size, len(data.indices)), rule)
-        rates, steps, begun = memoryview(data.learning_rate), memoryview(rule.t), optimizer.t
-        counted = vars(optimizer)
-        for first, last in self._portions(len(data.indices), batch_size):
+        data = self._batches(self.images, self.labels, indices, epsilon, batch_size)
+        n, count = len(data["indices"]), len(data["bce"])
+        data["beta"] = given("betas", betas, (count,))
+        data["learning_rate"] = given("learning_rates", learning_rates, (count,))
+        if warps is not None:
+            data["warps"] = given("warps", warps, (n, 2, 3))
+            if n and math.isqrt(self.vae.input_dim) ** 2 != self.vae.input_dim:
+                raise ValueError("only square images can be warped")
+        job, optimizer = self._job(batch_size, data), self.optimizer
+        rates, steps = memoryview(data["learning_rate"]), memoryview(job.values["t"])
+        bce, kl, begun, counted = data["bce"], data["kl"], optimizer.t, vars(optimizer)
+        for first, last in self._portions(n, batch_size):
             try:
-                self._run(first, last, batch_size, room, rule, data)
+                self._run(first, last, job)
             finally:  # Python raises Ctrl-C where a function is called, and none is called here
                 if steps[0] > begun:
                     counted["t"] = steps[0]
                     counted["learning_rate"] = rates[steps[0] - begun - 1]
             stopped = steps[0] - begun
             done = min(stopped + 1, last)
-            yield data.bce[first:done], data.kl[first:done]
+            yield bce[first:done], kl[first:done]
             if stopped < last:
                 return
 
@@ -133,33 +136,30 @@ class Engine:
     ) -> Loss:
         """The mean loss of images (N, ...) with noise epsilon (N, Z); nothing is learned."""
         images, classes = self._checked(images, labels)
-        data = self._batches(images, classes, np.arange(len(images)), epsilon, None)
-        rule = self._rule()
-        room = self._room(min(TEST_BATCH, len(images)), rule)
+        data = self._batches(images, classes, np.arange(len(images)), epsilon, TEST_BATCH)
+        job = self._job(TEST_BATCH, data)
         for first, last in self._portions(len(images), TEST_BATCH):
-            self._run(first, last, TEST_BATCH, room, rule, data)
+            self._run(first, last, job)
         lengths = np.diff([*range(0, len(images), TEST_BATCH), len(images)])
-        bce, kl = (float(np.average(means, weights=lengths)) for means in (data.bce, data.kl))
+        bce, kl = (float(np.average(data[name], weights=lengths)) for name in ("bce", "kl"))
         return Loss(bce, kl, beta)
 
     # ------------------------------------------------------------------ the work
 
     def _start(self) -> None:
         """What belongs to this process: after a fork, the threads are those of the other one."""
-        vae, blas, functions = self.vae, find_blas(), thread_functions()
+        blas, functions = find_blas(), thread_functions()
         assert blas is not None, "why_not was not asked"
         addresses = [ctypes.cast(f, ctypes.c_void_p).value or 0 for f in functions or ()] or [0, 0]
         self.process = os.getpid()
         self.threads = ThreadPoolExecutor(max(1, self.shares - 1))
-        self.network = Network(
-            layers=layer_table(vae),
-            activation=ACTIVATIONS[vae.activation],
-            parameters=fitting(vae.parameters.flat, vae, "parameters"),
-            blas=(blas.gemm[vae.dtype.name], blas.integer(0)),
-            blas_threads=tuple(addresses),
-            yields=yield_function(),
-            busy=np.zeros(1, np.int64),
-        )
+        self.busy = np.zeros(1, np.int64)
+        self.functions = {
+            "gemm": blas.gemm[self.vae.dtype.name],
+            "read_threads": addresses[0],
+            "set_threads": addresses[1],
+            "yields": yield_function(),
+        }
 
     def _portions(self, images: int, batch_size: int) -> Iterator[tuple[int, int]]:
         """Ranges of batches, first to last - 1, each of about LOOKS seconds.
@@ -175,53 +175,24 @@ class Engine:
             self.seconds_per_batch[batch_size] = (perf_counter() - start) / (last - first)
             first = last
 
-    def _run(
-        self, first: int, last: int, batch_size: int, room: Room, rule: Rule, data: Batches
-    ) -> None:
-        """Compute these batches, with the help of other threads."""
+    def _run(self, first: int, last: int, job: Job) -> None:
+        """Compute batches first to last - 1, with the help of other threads."""
         if self.process != os.getpid():
             self._start()
-        turns = Turns.of(self.shares)
-        job = Job(first, last, batch_size, self.network, room, rule, data, turns)
+        job = job.replace(
+            **self.functions, first=first, end=last, busy=self.busy, turns=closed(self.shares)
+        )
         with suppress(RuntimeError):  # the system has no more threads
             for worker in range(1, self.shares):
-                self.threads.submit(self.program.run, worker, job)
-        if not self.program.run(0, job):
+                self.threads.submit(self._work, worker, job)
+        if not self._work(0, job):
             raise RuntimeError(
                 "another thread uses this engine.\nMake an engine, and a model, for each thread."
             )
 
-    def _room(self, images: int, rule: Rule) -> Room:
-        """Where the values of a batch of so many images are kept and exchanged."""
-        vae, shares, layers = self.vae, self.shares, self.network.layers
-        share = -(-vae.input_dim // shares)  # pixels of the largest one
-        hidden, classes = vae.hidden_dims[0], vae.num_classes
-
-        def room(*shape: int, dtype: DTypeLike = vae.dtype) -> Array:
-            return np.zeros(shape, dtype)
-
-        def columns(flat: Array) -> Array:
-            """Copies of what belongs to the last layer; a single share works on that itself."""
-            alone = flat[np.newaxis, layers[-2, 2] :]
-            return alone if shares == 1 else room(shares, share * (hidden + 1))
-
-        first = columns(rule.first)
-
-        return Room(
-            x=room(shares, images * (share + classes)),
-            framed=room(shares, (math.isqrt(vae.input_dim) + 2) ** 2, dtype=np.float32),
-            logits=room(shares, 2 * min(images, BLOCK) * share),
-            cost=room(shares, share),
-            h=room(images * int(layers[:, 1].sum())),
-            d=room(images * int(layers[:, 1].sum())),
-            y_first=room(shares, images * hidden),
-            d_h_last=room(shares, images * hidden),
-            gradients=room(shares, len(vae.parameters.flat)),
-            losses=room(shares, 8, dtype=np.float64),
-            theta=columns(vae.parameters.flat),
-            first=first,
-            second=first if rule.second is rule.first else columns(rule.second),
-        )
+    def _work(self, worker: int, job: Job) -> Any:
+        """Compiled, without the GIL. (Whoever works holds the job, so that its arrays live.)"""
+        return self.program.run(worker, job.record)
 
     # ------------------------------------------------------------------ what it is given
 
@@ -236,20 +207,12 @@ class Engine:
         if classes is None:
             classes = np.zeros(0, np.uint8)
         flat = np.ascontiguousarray(images).reshape(len(images), -1)
-        return writable(flat), writable(np.ascontiguousarray(classes, np.uint8))
+        return flat, np.ascontiguousarray(classes, np.uint8)
 
     def _batches(
-        self,
-        images: Bytes,
-        labels: Bytes,
-        indices: ArrayLike,
-        epsilon: ArrayLike,
-        warps: ArrayLike | None,
-        betas: ArrayLike | None = None,
-        learning_rates: ArrayLike = (),
-        batch_size: int = TEST_BATCH,
-    ) -> Batches:
-        """All inputs of the compiled code, which checks nothing.
+        self, images: Bytes, labels: Bytes, indices: ArrayLike, epsilon: ArrayLike, batch_size: int
+    ) -> Arrays:
+        """The images of these indices in batches, not to be learned. Compiled code checks nothing.
 
         Raises IndexError or ValueError if they do not fit.
         """
@@ -263,45 +226,72 @@ class Engine:
                 f"there are {len(images)} images, no number {numbers.min()} to {numbers.max()}"
             )
         n, count = len(numbers), math.ceil(len(numbers) / batch_size)
+        return {
+            "images": images,
+            "labels": labels,
+            "indices": np.ascontiguousarray(numbers, np.int64),
+            "epsilon": given("epsilon", epsilon, (n, self.vae.latent_dim), self.vae.dtype),
+            "warps": np.zeros((0, 2, 3)),
+            "beta": np.ones(count),
+            "learning_rate": np.zeros(0),
+            "bce": np.full(count, np.nan),
+            "kl": np.full(count, np.nan),
+        }
 
-        def given(
-            name: str, values: ArrayLike, *shapes: tuple[int, ...], dtype: Any = float
-        ) -> Any:
-            array = np.require(values, dtype, ["C", "W"])
-            if array.shape not in shapes:
-                raise ValueError(f"{name} must have shape {shapes[0]}, not {array.shape}")
-            return array
-
-        none = np.zeros((0, 2, 3))
-        moved = given("warps", none if warps is None else warps, (n, 2, 3), none.shape)
-        if len(moved) and math.isqrt(self.vae.input_dim) ** 2 != self.vae.input_dim:
-            raise ValueError("only square images can be warped")
-        return Batches(
-            images,
-            labels,
-            indices=np.require(numbers, np.int64, ["C", "W"]),
-            epsilon=given("epsilon", epsilon, (n, self.vae.latent_dim), dtype=self.vae.dtype),
-            warps=moved,
-            beta=given("betas", np.ones(count) if betas is None else betas, (count,)),
-            learning_rate=given("learning_rates", learning_rates, (0 if betas is None else count,)),
-            bce=np.full(count, np.nan),
-            kl=np.full(count, np.nan),
-        )
-
-    def _rule(self) -> Rule:
-        """The optimizer in numbers and arrays. Raises ValueError if it is of another model."""
+    def _rule(self) -> Arrays:
+        """The optimizer in arrays. Raises ValueError if it is of another model."""
         optimizer = self.optimizer
         optimizer.bind(self.vae.parameters)
-        fitting(self.vae.parameters.flat, self.vae, "parameters")
         names = [name for name in optimizer.settings if name not in ("name", "learning_rate", "t")]
         numbers = [float(getattr(optimizer, name)) for name in names]
         state = [fitting(optimizer.state[name].flat, self.vae, name) for name in optimizer.state]
-        return Rule(
-            kind=OPTIMIZERS[optimizer.name],
-            settings=np.array([*numbers, 0, 0][:3]),
-            first=state[0],
-            second=state[-1],
-            t=np.array([optimizer.t], np.int64),
+        return {
+            "parameters": fitting(self.vae.parameters.flat, self.vae, "parameters"),
+            "settings": np.array([*numbers, 0, 0][:3]),
+            "state1": state[0],
+            "state2": state[-1],
+            "t": np.array([optimizer.t], np.int64),
+        }
+
+    def _job(self, batch_size: int, data: Arrays) -> Job:
+        """All that compiled code needs for these data, with room for the values of a batch."""
+        vae, shares, rule = self.vae, self.shares, self._rule()
+        layers, images = layer_table(vae), min(batch_size, len(data["indices"]))
+        share = -(-vae.input_dim // shares)  # pixels of the largest one
+        outputs, hidden = int(layers[:, 1].sum()), vae.hidden_dims[0]
+
+        def room(*shape: int, dtype: DTypeLike = vae.dtype) -> Array:
+            return np.zeros(shape, dtype)
+
+        # Copies of what belongs to the last layer; a single share works on that itself.
+        own = {
+            f"own_{name}": rule[name][np.newaxis] if shares == 1 else room(shares, rule[name].size)
+            for name in ("parameters", "state1", "state2")
+        }
+        if rule["state2"] is rule["state1"]:
+            own["own_state2"] = own["own_state1"]
+        exchanged = {
+            "turns": closed(shares),
+            "busy": self.busy,
+            "h": room(images * outputs),
+            "d": room(images * outputs),
+            "y_first": room(shares, images * hidden),
+            "d_h_last": room(shares, images * hidden),
+            "losses": room(shares, 8, dtype=np.float64),
+            "gradients": room(shares, rule["parameters"].size),
+            "x": room(shares, images * (share + vae.num_classes)),
+            "framed": room(shares, (math.isqrt(vae.input_dim) + 2) ** 2, dtype=np.float32),
+            "logits": room(shares, 2 * min(images, BLOCK) * share),
+            "cost": room(shares, share),
+        }
+        numbers = {
+            "batch_size": batch_size,
+            "activation": ACTIVATIONS[vae.activation],
+            "optimizer": OPTIMIZERS[self.optimizer.name],
+            **{"first": 0, "end": 0, **self.functions},
+        }
+        return Job.of(
+            vae.dtype.name, {"layers": layers, **data, **rule, **exchanged, **own, **numbers}
         )
 
 
@@ -313,6 +303,14 @@ def program(dtype: str) -> Program:
     if dtype not in PROGRAMS:
         PROGRAMS[dtype] = Program(work, dtype)
     return PROGRAMS[dtype]
+
+
+def given(name: str, values: ArrayLike, shape: tuple[int, ...], dtype: DTypeLike = float) -> Array:
+    """The values as a contiguous array. Raises ValueError if it has another shape."""
+    array: Array = np.ascontiguousarray(values, dtype)
+    if np.shape(values) != shape:
+        raise ValueError(f"{name} must have shape {shape}, not {np.shape(values)}")
+    return array
 
 
 def layer_table(vae: VAE) -> NDArray[np.int64]:
@@ -346,13 +344,3 @@ def fitting(array: Array, vae: VAE, name: str) -> Array:
             f"not {array.shape} of {array.dtype}"
         )
     return array
-
-
-def writable(array: Bytes) -> Bytes:
-    """The same memory, marked as writable: to Numba a read-only array is of another type."""
-    if array.flags.writeable:
-        return array
-    memory: Any = (ctypes.c_uint8 * array.size).from_address(array.ctypes.data)
-    memory.owner = array  # so that it lives as long as the view
-    view: Bytes = np.ctypeslib.as_array(memory).reshape(array.shape)
-    return view

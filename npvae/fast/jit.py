@@ -18,6 +18,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 from npvae.storage.files import open_plain, write
@@ -30,14 +31,14 @@ FLAGS = {"contract", "arcp", "nsz"}
 # Without NRT no references to arrays are counted: threads that count those to the same array all
 # write to the same counter. So compiled code makes no arrays, and returns none.
 OPTIONS: Any = {"nogil": True, "error_model": "numpy", "_nrt": False}
-INNER: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True, **OPTIONS}  # for compiled code
 
 WHY_NOT = ""  # why nothing can be compiled here, if so
 try:
     import llvmlite
     import numba
     from numba.core import serialize
-    from numba.core.compiler import CompileResult
+    from numba.core.codegen import JITCodeLibrary
+    from numba.core.compiler import Compiler, CompileResult
     from numba.core.registry import cpu_target
     from numba.extending import overload, register_jitable
 except (Exception, SystemExit) as error:  # a broken Numba raises more than ImportError
@@ -49,9 +50,36 @@ else:
         WHY_NOT = "NUMBA_DISABLE_JIT is set"
 
 
+if not WHY_NOT:
+
+    class Part(JITCodeLibrary):  # type: ignore[misc]
+        """Code of a function that only compiled code calls.
+
+        LLVM optimises it together with what calls it. Numba would do so with each function first,
+        and make machine code of it that nobody runs: that takes a third of all time to compile.
+        """
+
+        codegen = SimpleNamespace(set_env=lambda name, environment: None)
+
+        def _optimize_final_module(self) -> None:
+            pass
+
+        def _finalize_final_module(self) -> None:
+            self._finalize_dynamic_globals()
+            self._finalized = True
+
+    class PartCompiler(Compiler):  # type: ignore[misc]
+        """Numba's compiler, for parts."""
+
+        def __init__(self, typing: Any, target: Any, library: Any, *others: Any) -> None:
+            super().__init__(typing, target, Part(target.codegen(), "part"), *others)
+
+    INNER = {"pipeline_class": PartCompiler, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+
+
 def jit(loop: Function) -> Function:
     """A function that compiled code calls as compiled code, and Python as it stands."""
-    return loop if WHY_NOT else register_jitable(fastmath=FLAGS, **INNER)(loop)
+    return loop if WHY_NOT else register_jitable(fastmath=FLAGS, **INNER, **OPTIONS)(loop)
 
 
 def inlined(loop: Function) -> Function:
@@ -72,9 +100,7 @@ def specialised(fast: Function, numpy: Callable[..., Any], exact: Callable[..., 
         def precise(a: Any) -> Any:
             return exact(a)
 
-        options: Any = {"fastmath": FLAGS, **OPTIONS}
-
-        @overload(choose, jit_options=options)
+        @overload(choose, jit_options={"fastmath": FLAGS, **INNER, **OPTIONS})
         def choice(a: Any) -> Any:  # a is a type here: this runs while a loop is compiled
             return fast if a == numba.float32 else precise
 

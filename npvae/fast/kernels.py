@@ -242,6 +242,13 @@ def reparameterize(mu: Array, log_var: Array, epsilon: Array, out: Array) -> Any
 
 
 @jit
+def copy(source: Array, out: Array) -> None:
+    """out = source."""
+    for i in range(out.shape[0]):
+        out[i] = source[i]
+
+
+@jit
 def add(more: Array, out: Array) -> None:
     """out += more."""
     for i in range(out.shape[0]):

@@ -17,8 +17,9 @@ from npvae.core.parameters import Array
 from npvae.fast.blas import one_thread
 from npvae.fast.engine import Bytes, Engine, Floats
 from npvae.fast.jit import Program
+from npvae.fast.job import Job, record_of
 from npvae.fast.kernels import NO_STEP
-from npvae.fast.step import Batches, Room, Rule, shard, step
+from npvae.fast.step import shard, step
 from npvae.model import VAE
 
 
@@ -46,41 +47,41 @@ class RankEngine(Engine):
         super().__init__(vae, optimizer, images, labels, workers=1)
         self.ranks = ranks
         self.step = step_program(vae.dtype.name)
-        self.step.prepare((vae.parameters.flat, 0.0, vae.parameters.flat, self._rule()))
+        self.step.prepare((np.zeros((), record_of(vae.dtype.name))[()],))
 
-    def _run(
-        self, first: int, last: int, batch_size: int, room: Room, rule: Rule, data: Batches
-    ) -> None:
+    def _run(self, first: int, last: int, job: Job) -> None:
         """This rank's part in these batches, until all ranks stop."""
-        theta, gradient = self.vae.parameters.flat, room.gradients[0]
-        learning = len(data.learning_rate) > 0
+        data, batch_size, optimizer = job.values, job.values["batch_size"], job.values["optimizer"]
+        gradient, learning = data["gradients"][0], len(data["learning_rate"]) > 0
         with one_thread():
             for batch in range(first, last):
                 start = batch * batch_size
-                B = min(batch_size, len(data.indices) - start)
+                B = min(batch_size, len(data["indices"]) - start)
                 begin, end = shard(B, self.ranks.rank, self.ranks.size)
-                own = part_of(data, batch, slice(start + begin, start + end))
+                own = part_of(job, batch, slice(start + begin, start + end))
                 if begin < end:
-                    super()._run(0, 1, end - begin, room, rule._replace(kind=NO_STEP), own)
+                    super()._run(0, 1, own)
                 share = (end - begin) / B
-                means = self.ranks.meet(share * own.bce[0], share * own.kl[0])
-                data.bce[batch], data.kl[batch] = means.sum(axis=0)
-                loss = data.bce[batch] + data.beta[batch] * data.kl[batch]
+                means = self.ranks.meet(*(share * own.values[name][0] for name in ("bce", "kl")))
+                data["bce"][batch], data["kl"][batch] = means.sum(axis=0)
+                loss = data["bce"][batch] + data["beta"][batch] * data["kl"][batch]
                 if learning and not math.isfinite(loss):
                     return
                 if learning:
-                    total = self.ranks.add_up(gradient.dtype.type(share) * gradient)
-                    self.step.run(total, data.learning_rate[batch], theta, rule)
+                    gradient[:] = self.ranks.add_up(gradient.dtype.type(share) * gradient)
+                    self.step.run(own.replace(optimizer=optimizer).record)
 
 
-def part_of(data: Batches, batch: int, images: slice) -> Batches:
-    """Some images of one batch as a batch of their own, of loss 0 if there are none."""
-    return data._replace(
-        indices=data.indices[images],
-        epsilon=data.epsilon[images],
-        warps=data.warps[images] if len(data.warps) else data.warps,
-        beta=data.beta[batch : batch + 1],
-        learning_rate=data.learning_rate[batch : batch + 1],
+def part_of(job: Job, batch: int, images: slice) -> Job:
+    """The gradients of some images of one batch; of loss 0 if there are none."""
+    data = job.values
+    return job.replace(
+        optimizer=NO_STEP,
+        indices=data["indices"][images],
+        epsilon=data["epsilon"][images],
+        warps=data["warps"][images] if len(data["warps"]) else data["warps"],
+        beta=data["beta"][batch : batch + 1],
+        learning_rate=data["learning_rate"][batch : batch + 1],
         bce=np.zeros(1),
         kl=np.zeros(1),
     )

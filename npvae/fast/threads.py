@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import os
 import re
@@ -91,3 +92,10 @@ def can_start_a_thread() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+def yield_function() -> int:
+    """The address of the system's function that lets another thread run on this core."""
+    system = ctypes.CDLL("kernel32") if os.name == "nt" else ctypes.CDLL(None)
+    function = system.SwitchToThread if os.name == "nt" else system.sched_yield
+    return ctypes.cast(function, ctypes.c_void_p).value or 0
