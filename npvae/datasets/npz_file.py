@@ -141,7 +141,8 @@ def _read_labels(place: Place, file: IO[bytes], size: int, count: int) -> NDArra
     fits = 1 <= prod(shape) <= CLASSES * count and prod(shape) * dtype.itemsize <= _MAX_WHOLE
     if not fits or not (is_word or dtype.kind in "buif"):
         raise place.fault(
-            f"numbers or words, one for each of {count:,} pictures", f"{dtype}, {shape}"
+            f"numbers, or words of at most {MAX_WORD} letters, one for each of {count:,} pictures",
+            f"{dtype}, {shape}",
         )
     return _read_array(file, shape[::-1], dtype).T if fortran else _read_array(file, shape, dtype)
 

@@ -20,8 +20,9 @@ import npvae
 from npvae.datasets import Dataset
 from npvae.datasets.drawn_digits import drawn_digits
 from npvae.latent_space import lerp, slerp
+from npvae.layers import ACTIVATIONS
 from npvae.model import VAE
-from npvae.plots.explorer import ModelOnPage, explorer_page
+from npvae.plots.explorer import ModelOnPage, explorer_page, knows
 
 DIGITS = drawn_digits(train=1, test=120)[1]
 TEST = Dataset("digits", DIGITS.images, DIGITS.labels, tuple("abcdefghij"), "")
@@ -181,6 +182,17 @@ def test_every_activation_and_depth_passes_the_self_test(page: Page) -> None:
         assert result["intact"]
         assert max(result["decoded"], result["encoded"]) < 1e-5  # float32 of stored examples
     assert "float16" in page.text("#report")
+
+
+def test_the_activations_it_knows_are_those_of_the_lesson(page: Page) -> None:
+    """Of its own table alone: what is new in the lesson is refused, see test_explorer.py."""
+    y = np.array([-30.0, -2.5, -0.1, 0.0, 0.1, 2.5, 30.0])
+    known = page.tab.evaluate("Object.keys(ACTIVATIONS)")
+    assert {vae.activation for vae, *_ in MODELS} == set(known)
+    for name in known:
+        assert knows(name)
+        found = page.tab.evaluate(f"{y.tolist()}.map(ACTIVATIONS.{name})")
+        np.testing.assert_allclose(found, ACTIVATIONS[name][0](y), rtol=1e-12)
 
 
 def test_the_halves_of_every_model(page: Page) -> None:
@@ -360,6 +372,7 @@ def test_moments_of_a_training_are_a_slider_on_one_scale(browser: Any, tmp_path:
     path = tmp_path / "explorer.html"
     path.write_text(explorer_page(chosen, TEST), encoding="utf-8")
     page = Page(browser, path)
+    assert page.text("#epochs output") == "epoch 20"  # what the training has come to
     scales = set()
     for n, (epoch, place) in enumerate(zip(epochs, (0.02, 0.5, 0.98), strict=True)):
         page.tab.mouse.click(*page.point_on("#epoch", place, 0.5))
@@ -810,6 +823,18 @@ def test_nothing_overlaps_at_any_width(page: Page, width: int) -> None:
                 )
                 assert min(shared) <= 1
         assert page.tab.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_names_of_sixty_letters_fit(browser: Any, tmp_path: Path, width: int) -> None:
+    path, names = tmp_path / "explorer.html", tuple(f"{'n' * 59}{k}" for k in range(10))
+    chosen = [ModelOnPage(m.vae, "m" * 60, "runs/" + "s" * 60) for m in (CONDITIONAL, MODELS[0])]
+    test = Dataset("digits", DIGITS.images, DIGITS.labels, names, "")
+    path.write_text(explorer_page(chosen, test), encoding="utf-8")
+    page = Page(browser, path, viewport={"width": width, "height": 640})
+    page.settle()
+    assert page.tab.evaluate("document.documentElement.scrollWidth") <= width
+    page.close()
 
 
 def test_a_row_says_where_z_comes_from_and_the_sum_whether_it_is_the_loss(page: Page) -> None:

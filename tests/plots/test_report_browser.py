@@ -191,10 +191,11 @@ def test_values_off_the_chart_are_marked(page: Any, folder: Path) -> None:
     assert "off the chart" in page.inner_text("#kl figcaption")
 
 
-@pytest.mark.parametrize("width", [360, 1400])
+@pytest.mark.parametrize("width", [320, 1400])
 def test_no_width_makes_it_scroll_sideways(width: int, page: Any, folder: Path) -> None:
     page.set_viewport_size({"width": width, "height": 800})
-    open_page(page, folder, report_page(REPORT))
+    facts = [("options", "--dataset " + "n" * 60)]
+    open_page(page, folder, report_page(replace(REPORT, name="n" * 60, facts=facts)))
     assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 

@@ -53,8 +53,8 @@ def explorer_page(models: Sequence[ModelOnPage], test: Dataset, examples: str = 
         raise ValueError(f"a page needs at least one model, and each of {SIDE} x {SIDE} pixels")
     if examples not in EXAMPLES:
         raise ValueError(f"examples are {', '.join(EXAMPLES)}, not {examples!r}")
-    if not all(knows(model.vae.activation) for model in models):
-        raise ValueError("a model has an activation that model.js does not know")
+    if unknown := [vae.activation for vae, *_ in models if not knows(vae.activation)]:
+        raise ValueError(f"model.js does not know the activation {unknown[0]}")
     if any(0 < model.vae.num_classes < len(test.class_names) for model in models):
         raise ValueError(f"a model is conditional on fewer than {len(test.class_names)} classes")
     data = {

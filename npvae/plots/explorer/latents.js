@@ -36,7 +36,7 @@ function buildRow(k) {
   const element = make("div", { className: used ? "latent" : "latent unused" });
   element.innerHTML = `
     <div class="name" title="${nats.toFixed(2)} nats: the KL of this latent, over test images">
-      <i>z</i><sub>${k}</sub><span class="nats"><span></span></span><small>${nats.toFixed(2)}</small></div>
+      <i>z</i><sub>${k}</sub><span class="nats"><span></span></span><small>${nats.toFixed(nats < 100 ? 2 : 0)}</small></div>
     <div class="track">
       <span class="posterior"></span>
       <canvas class="film" width="${FRAMES * SIDE}" height="${SIDE}"></canvas>
