@@ -170,7 +170,7 @@ def as_json(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-# Whole settings by name, for --preset; README.md lists the loss of each.
+# Whole settings by name, for --preset; USE.md lists the loss of each.
 PRESETS = {
     "tutorial": Settings("fashion-mnist", epochs=100),
     "vae-generate": Settings("mnist", hidden_dims=(256,), latent_dim=64, batch_size=64),
