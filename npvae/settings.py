@@ -187,7 +187,7 @@ def shown(value: Any) -> str:
     return {True: "yes", False: "no"}[value] if type(value) is bool else spelled(value) or "none"
 
 
-# Whole settings by name, for --preset; README.md lists the loss of each.
+# Whole settings by name, for --preset; USE.md lists the loss of each.
 PRESETS = {
     "tutorial": Settings("fashion-mnist", epochs=100),
     "vae-generate": Settings("mnist", hidden_dims=(256,), latent_dim=64, batch_size=64),

@@ -27,7 +27,8 @@ from npvae.runs.fit import Epoch, Examples, Job, Report
 from npvae.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = sorted({*(ROOT / "scripts").glob("*.py")} - {ROOT / "scripts" / "minimal_vae.py"})
+SHOWN = {ROOT / "scripts" / name for name in ("minimal_vae.py", "plane_vae.py")}  # no options
+SCRIPTS = sorted({*(ROOT / "scripts").glob("*.py")} - SHOWN)
 
 HANGS_AFTER = 300.0  # seconds: nothing here takes that long, however busy the machine is
 
@@ -157,3 +158,15 @@ def rows(csv: Path) -> list[dict[str, Any]]:
 def untimed(csv: Path) -> list[dict[str, Any]]:
     """The same but for the seconds, which no two runs have in common."""
     return [{**row, "seconds": ""} for row in rows(csv)]
+
+
+def anchor(heading: str) -> str:
+    """The place of a heading in its page, as GitHub names it."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def run_example(page: Path, number: int, epochs: str = "300", **names: Any) -> None:
+    """Run a block of Python of a page, on drawn digits."""
+    code = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)[number]
+    code = code.replace("fashion-mnist", "drawn-digits").replace("epochs=300", f"epochs={epochs}")
+    exec(compile(code, page.name, "exec"), names)

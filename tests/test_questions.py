@@ -12,7 +12,7 @@ import pytest
 
 import npvae
 from npvae.datasets.drawn_digits import drawn_digits
-from tests.helpers import ROOT, run_script
+from tests.helpers import ROOT, anchor, run_script
 
 PAGE = (ROOT / "npvae" / "QUESTIONS.md").read_text()
 COMMANDS = [
@@ -23,16 +23,11 @@ COMMANDS = [
 ]
 
 
-def anchor(heading: str) -> str:
-    """As GitHub makes it."""
-    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
-
-
 def test_every_question_is_in_the_list_at_the_top() -> None:
     headings = re.findall(r"^## (.*)$", PAGE, flags=re.MULTILINE)
     listed = re.findall(r"\[([^]]+)\]\(#([^)]+)\)", PAGE.partition("\n## ")[0])
     assert listed == [(heading, anchor(heading)) for heading in headings]
-    assert len(headings) == 10
+    assert len(headings) == 17
 
 
 def test_the_code_runs(
@@ -40,14 +35,23 @@ def test_the_code_runs(
 ) -> None:
     """On few drawn digits, with an untrained model."""
     monkeypatch.chdir(tmp_path)
-    Path("runs/five").mkdir(parents=True)
-    npvae.VAE().save("runs/five/last.npz")
+    for name, latents in ("five", 10), ("two", 2):
+        Path("runs", name).mkdir(parents=True)
+        npvae.VAE(latent_dim=latents).save(f"runs/{name}/last.npz")
     monkeypatch.setattr(npvae, "load_dataset", lambda name: drawn_digits(train=60, test=40))
     names: dict[str, Any] = {}
+    fewer = {
+        "100, 1_000, 10_000": "20",
+        "10_000": "40",
+        "size=1000": "size=9",
+        "range(100)": "range(3)",
+    }
     for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
-        exec(compile(block.replace("10_000", "40"), "QUESTIONS.md", "exec"), names)
+        for many, few in fewer.items():
+            block = block.replace(many, few)
+        exec(compile(block, "QUESTIONS.md", "exec"), names)
     printed = [float(word) for word in re.findall(r"-?\d+\.\d+", capsys.readouterr().out)]
-    assert len(printed) == 2 + 5 + 3
+    assert len(printed) == 2 + 5 + 3 + 2 + 1 + 4 + 3 + 6
     assert np.isfinite(printed).all()
 
 

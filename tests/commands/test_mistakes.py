@@ -126,9 +126,9 @@ def test_the_quiz_ends_with_its_input(
     assert "0 of 0 right" in capsys.readouterr().out
 
 
-def test_the_table_in_the_tour_is_that_of_the_command() -> None:
+def test_the_table_behind_the_tour_is_that_of_the_command() -> None:
     """But for the losses, which take minutes on the real images; and for mistakes of your own."""
-    page = (ROOT / "npvae" / "README.md").read_text()
+    page = (ROOT / "npvae" / "BEHIND.md").read_text()
     rows = [found.groups() for found in ROW.finditer(page)]
     assert len(rows) >= 24
     for name, _, _, red, meaning in rows:
