@@ -150,8 +150,9 @@ def differences(*several: Mapping[str, Any]) -> dict[str, list[Any]]:
 
 def can_be(value: object, field: Field[Any]) -> bool:
     """Whether a command line can give this value to a field, or it is the default."""
-    how, kinds = field.metadata["how"], (type(field.default), type(value))
-    if kinds[0] is not kinds[1] and kinds != (float, int):  # a whole number may stand for a float
+    how, kind = field.metadata["how"], type(field.default)
+    whole_or_numpy = kind is float and isinstance(value, int | float) and type(value) is not bool
+    if type(value) is not kind and not whole_or_numpy:
         return False
     if "choices" in how:
         return value in how["choices"]
@@ -179,7 +180,7 @@ def spelled(value: Any) -> str:
     """A value as one types it."""
     if isinstance(value, tuple):
         return ",".join(map(str, value))
-    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+    return repr(float(value)).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def shown(value: Any) -> str:

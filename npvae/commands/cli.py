@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
         called = program()
         more.setdefault("prog", called)
         if epilog and "npvae " in called:  # the examples get the same form
-            epilog = re.sub(r"python \S+\.py", called, epilog)
+            epilog = epilog.replace(f"python scripts/{called.split()[-1]}.py", called)
         super().__init__(
             description=description,
             epilog=epilog,
@@ -137,10 +137,11 @@ class Parser(argparse.ArgumentParser):
         parsers = [self, *(self.modes.choices.values() if self.modes else ())]
         return {option for parser in parsers for option in parser.known}
 
-    def add_common(self, seed: int | str = 0) -> None:
-        """--seed, --quiet and --debug, which every command has."""
-        help = "seed of all random numbers (default: 0)"
-        self.add_argument("--seed", type=whole_number(0), default=seed, metavar="N", help=help)
+    def add_common(self, seed: int | str | None = 0) -> None:
+        """--seed (unless it is None), --quiet and --debug, which every command has."""
+        if seed is not None:
+            help = "seed of all random numbers (default: 0)"
+            self.add_argument("--seed", type=whole_number(0), default=seed, metavar="N", help=help)
         self.add_argument("--quiet", action="store_true", help="print results and errors only")
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
 

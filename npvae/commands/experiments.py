@@ -35,8 +35,7 @@ def main(arguments: Sequence[str]) -> None:
     help = "where the files of the datasets are"
     parser.add_argument("--data-dir", type=cli.some_text, metavar="FOLDER", help=help)
     parser.add_argument("--only-tables", action="store_true", help="print the tables only")
-    parser.add_argument("--quiet", action="store_true", help="print results and errors only")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_common(seed=None)
     options = parser.parse_args(arguments)
     from npvae.commands import experiment_runs
     from npvae.commands import experiment_tables as tables

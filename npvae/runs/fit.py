@@ -227,18 +227,14 @@ def fit(
         optimizer = OPTIMIZERS["adam"](learning_rate)
     if not fast.why_not(fast.wanted_backend()) and (why := fast.why_not_for(vae, optimizer)):
         warnings.warn(f"{why}, so NumPy trains", stacklevel=2)
+    rate = optimizer.learning_rate
     settings = Settings(
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=optimizer.learning_rate,
-        beta=beta,
-        seed=seed,
+        epochs=epochs, batch_size=batch_size, learning_rate=rate, beta=beta, seed=seed
     )
     test = None if test_images is None else Examples(test_images, test_labels)
+    job = Job(vae, optimizer, settings, Examples(images, labels), test)
     history = []
-    for epoch in train(
-        Job(vae, optimizer, settings, Examples(images, labels), test), range(1, epochs + 1)
-    ):
+    for epoch in train(job, range(1, epochs + 1)):
         history.append(epoch)
         if callback:
             callback(epoch)

@@ -116,10 +116,9 @@ def words(name: str) -> list[str]:
     beside, cloned = called.with_name(f"{name}.py"), Path("scripts", f"{name}.py")
     if called.stem == "npvae":
         return [str(called), name]
-    if not is_module(called) and beside.is_file():
-        return [sys.executable, f"./{beside}" if is_dashed(beside) else str(beside)]
-    if not is_module(called) and (CLONE / cloned).is_file():
-        return [sys.executable, str(cloned)]
+    for script, place in ((beside, beside), (cloned, CLONE / cloned)):
+        if place.is_file() and not is_module(called):
+            return [sys.executable, undashed(script)]
     return [sys.executable, "-m", "npvae", name]
 
 
@@ -127,10 +126,9 @@ def command(name: str, *arguments: object) -> str:
     """The same with these arguments, as a line to copy into a shell; training on as many ranks."""
     program, *rest = words(name)
     short = in_shell(program, "npvae") if program != sys.executable else interpreter()
-    given = (f"./{w}" if is_dashed(w) else str(w) for w in arguments)
     size, _ = size_and_rank()
     ranks = ["mpiexec", "-n", str(size)] if name == "train" and size > 1 else []
-    return " ".join([*ranks, short, *map(quote, [*rest, *given])])
+    return " ".join([*ranks, short, *map(quote, [*rest, *map(undashed, arguments)])])
 
 
 def program() -> str:
@@ -163,6 +161,6 @@ def is_module(called: Path) -> bool:
     return (called.parent.name, called.name) == ("npvae", "__main__.py")
 
 
-def is_dashed(word: object) -> bool:
-    """Whether this is a path that would be read as an option."""
-    return isinstance(word, Path) and str(word).startswith("-")
+def undashed(word: object) -> str:
+    """The word, and a path that would be read as an option with ./ in front."""
+    return f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word)

@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 from shlex import split
 from typing import Any
 
+import numpy as np
 import pytest
 
 from npvae import settings
@@ -244,6 +245,13 @@ def test_what_no_command_line_can_give_is_refused(name: str, value: Any) -> None
     """A checkpoint might say so; and a division by 0 in the middle of a run helps nobody."""
     with pytest.raises((ValueError, TypeError)):
         Settings.from_dict({name: value})
+
+
+def test_a_number_of_numpy_is_a_number() -> None:
+    """`fit` is given an optimizer's learning rate, which may be computed."""
+    assert Settings(learning_rate=np.float64(0.5), beta=2).options() == (
+        "--learning-rate 0.5 --beta 2"
+    )
 
 
 def test_a_run_that_is_done_says_how_to_go_on() -> None:
