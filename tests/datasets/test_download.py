@@ -15,7 +15,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from itertools import chain, cycle, islice
+from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ class Mirror(ThreadingHTTPServer):
 
 
 Piece = bytes | float  # what a mirror sends, or seconds that it waits
+MUCH: list[Piece] = [bytes(1 << 16), 0.001]
 CHUNKED, NO_LENGTH = "Transfer-Encoding: chunked", "X-Length: unknown"
 
 
