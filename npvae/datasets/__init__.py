@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DATASETS", "Dataset", "is_path", "known_name", "load_dataset"]
 
-FAVOURITE = "fashion-mnist"  # of "auto"
+AUTO = "fashion-mnist"  # what "auto" stands for
 _SPELLINGS = {name.replace("-", ""): name for name in (*DATASETS, "auto")}
 _SPELLINGS |= {other: name for name, about in STANDARD.items() for other in about.also}
 
@@ -106,7 +106,7 @@ def _load_auto(
     from npvae.datasets.standard_files import load_standard
 
     try:
-        return load_standard(FAVOURITE, data_dir, report)
+        return load_standard(AUTO, data_dir, report)
     except NotAvailable as error:
         what, first, *_ = str(error).splitlines()
         why = f" ({first.partition(': ')[2]})" if what.endswith(":") else ""  # the first mirror's

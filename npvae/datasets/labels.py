@@ -92,8 +92,6 @@ def _flat(place: Place, labels: Labels, count: int) -> Labels:
         labels = labels.astype(np.int64)
     if labels.dtype.kind == "b":
         labels = labels.astype(np.uint8)
-    if labels.dtype.kind not in "uiU":
-        raise place.fault("whole numbers or words as labels", f"{labels.dtype}")
     return labels
 
 

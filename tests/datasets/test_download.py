@@ -13,8 +13,9 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain, cycle
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,89 @@ class Mirror(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
-REDIRECTS = {
-    "redirects for ever": "",
-    "redirects to nowhere": "http://127.0.0.1:1/",
-    "redirects to a file": "file:///etc/passwd",
-    "redirects to nonsense": "http://[::1",
+Piece = bytes | float  # what a mirror sends, or seconds that it waits
+MUCH: list[Piece] = [bytes(1 << 16), 0.001]
+CHUNKED, NO_LENGTH = "Transfer-Encoding: chunked", "X-Length: unknown"
+
+
+def reply(body: bytes = b"", headers: str = "", status: str = "200 OK") -> bytes:
+    """An answer of HTTP; unless other headers are given, they tell the length of its body."""
+    headers = headers or f"Content-Length: {len(body)}"
+    return f"HTTP/1.0 {status}\r\n{headers}\r\n\r\n".encode() + body
+
+
+def half(body: bytes) -> bytes:
+    return reply(body)[: -len(body) // 2]
+
+
+def redirect(url: str) -> bytes:
+    return reply(headers=f"Location: {url}", status="302 Found")
+
+
+# What is said of a mirror, and what it does instead of sending the body of the file.
+FAULTS: dict[str, tuple[str, Callable[[bytes], Iterable[Piece]]]] = {
+    "403": ("HTTP 403 Forbidden", lambda body: [reply(status="403 Forbidden")]),
+    "404": ("HTTP 404 Not Found", lambda body: [reply(status="404 Not Found")]),
+    "503": ("HTTP 503 Sorry", lambda body: [reply(status="503 Sorry")]),
+    "refused": ("Connection refused", lambda body: []),  # see set_fault
+    "silent": ("no answer within ", lambda body: [30.0]),
+    "stalled": ("stalled: nothing came for ", lambda body: [half(body), 30.0]),
+    "short": ("broke off after ", lambda body: [half(body)]),
+    "wrong bytes": (
+        "expected an intact gzip stream, found a damaged one",
+        lambda body: [reply(body[:-200] + bytes(200))],
+    ),
+    "web page": (
+        "expected an IDX header (00 00 08 03), found 3c 68 74 6d",
+        lambda body: [reply(b"<html>Please log in to use the network</html>")],
+    ),
+    "mnist": (
+        "expected Fashion-MNIST's train-images-idx3-ubyte, found MNIST's",
+        lambda body: [reply(PACKED["mnist"][FILES[0]])],
+    ),
+    "long": (
+        "expected an intact gzip stream, found a damaged one",
+        lambda body: [reply(body + b"and more")],
+    ),
+    "endless": (  # not quite: a client that never has enough would fill the disk
+        "longer than 100,000 bytes",
+        lambda body: chain([reply(headers=NO_LENGTH)], 2_000 * MUCH),
+    ),
+    "boasts": (
+        "longer than 48,000,000 bytes",
+        lambda body: [reply(body, f"Content-Length: {400 * '9'}")],
+    ),
+    "drips": (  # the length of the first chunk
+        "stalled: nothing came for ",
+        lambda body: chain([reply(headers=CHUNKED)], cycle([b"0", 0.05])),
+    ),
+    "half a chunk": (
+        "broke off in the middle",
+        lambda body: [reply(b"fff\r\nnot so many", CHUNKED)],
+    ),
+    "hangs up": ("Remote end closed connection without response", lambda body: []),
+    "no HTTP": (
+        "220 mail.example.com ESMTP",
+        lambda body: [9 * b"220 mail.example.com ESMTP\r\n"],
+    ),
+    "rude": (
+        "HTTP 503 \x1b[2Jno no no no no",
+        lambda body: [reply(status="503 \x1b[2J" + 5 * "no ")],
+    ),
+    "redirects for ever": (
+        "redirect error that would lead to an infinite loop. The last",
+        lambda body: [redirect(f"{FILES[0]}.gz")],
+    ),
+    "redirects to nowhere": ("Connection refused", lambda body: [redirect("http://127.0.0.1:1/")]),
+    "redirects to a file": (
+        "Redirection to url 'file:///etc/passwd' is not allowed",
+        lambda body: [redirect("file:///etc/passwd")],
+    ),
+}
+ANSWERS = {fault: answer for fault, (_, answer) in FAULTS.items()} | {
+    "": lambda body: [reply(body)],
+    "no length": lambda body: [reply(body, NO_LENGTH)],
+    "redirects to nonsense": lambda body: [redirect("http://[::1")],
 }
 
 
@@ -62,61 +141,12 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         folder, file = self.path.strip("/").split("/")
         self.server.asked.append(f"{folder}/{file}")
-        fault = self.server.faults.get(folder, "")
         body = PACKED["fashion-mnist"][file.removesuffix(".gz")]
-        if fault.isdecimal():
-            self.send_error(int(fault))
-            return
-        if fault == "silent":
-            self.server.released.wait(30)
-            return
-        if fault == "hangs up":
-            return
-        if fault == "no HTTP":
-            self.wfile.write(b"220 mail.example.com ESMTP\r\n" * 9)
-            return
-        if fault == "rude":
-            self.send_error(503, "\x1b[2J" + 5 * "no ")
-            return
-        if fault in REDIRECTS:
-            self.send_response(302)
-            self.send_header("Location", REDIRECTS[fault] or self.path)
-            self.end_headers()
-            return
-        if fault == "mnist":
-            body = PACKED["mnist"][file.removesuffix(".gz")]
-        if fault == "wrong bytes":
-            body = body[:-200] + bytes(200)
-        if fault == "web page":
-            body = b"<html>Please log in to use the network</html>"
-        if fault == "long":
-            body += b"and more"
-        length = "9" * 400 if fault == "boasts" else str(len(body))
-        self.send_response(200)
-        if fault == "drips":
-            self.send_header("Transfer-Encoding", "chunked")
-            self.end_headers()
-            while not self.server.released.wait(0.05):
-                self.wfile.write(b"0")  # of the length of the first chunk
-                self.wfile.flush()
-            return
-        if fault == "half a chunk":
-            self.send_header("Transfer-Encoding", "chunked")
-            body = b"fff\r\nnot so many"
-        elif fault not in ("no length", "endless"):
-            self.send_header("Content-Length", length)
-        self.end_headers()
-        if fault in ("short", "stalled"):
-            body = body[: len(body) // 2]
-        self.wfile.write(body)
-        if fault == "stalled":
-            self.wfile.flush()
-            self.server.released.wait(30)
-        if fault == "endless":
-            for _ in range(2_000):  # or a client that never has enough would fill the disk
-                if self.server.released.wait(0.001):
-                    return
-                self.wfile.write(bytes(1 << 16))
+        for piece in ANSWERS[self.server.faults.get(folder, "")](body):
+            if isinstance(piece, bytes):
+                self.wfile.write(piece)
+            elif self.server.released.wait(piece):
+                return
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -149,29 +179,6 @@ def names_in(folder: Path) -> list[str]:
 
 Tally = Callable[[str, str], None]
 ALL_FILES = sorted(f"{file}.gz" for file in FILES)
-FAULTS = {
-    "403": "HTTP 403 Forbidden",
-    "404": "HTTP 404 Not Found",
-    "503": "HTTP 503 Service Unavailable",
-    "refused": "Connection refused",
-    "silent": "no answer within ",
-    "stalled": "stalled: nothing came for ",
-    "short": "broke off after ",
-    "wrong bytes": "expected an intact gzip stream, found a damaged one",
-    "web page": "expected an IDX header (00 00 08 03), found 3c 68 74 6d",
-    "mnist": "expected Fashion-MNIST's train-images-idx3-ubyte, found MNIST's",
-    "long": "expected an intact gzip stream, found a damaged one",
-    "endless": "longer than 100,000 bytes",
-    "boasts": "longer than 48,000,000 bytes",
-    "drips": "stalled: nothing came for ",
-    "half a chunk": "broke off in the middle",
-    "hangs up": "Remote end closed connection without response",
-    "no HTTP": "220 mail.example.com ESMTP",
-    "rude": "HTTP 503 \x1b[2Jno no no no no",
-    "redirects for ever": "redirect error that would lead to an infinite loop. The last",
-    "redirects to nowhere": "Connection refused",
-    "redirects to a file": "Redirection to url 'file:///etc/passwd' is not allowed",
-}
 
 
 def set_fault(
@@ -242,7 +249,7 @@ def test_no_mirror_left_after(
     assert len(lines) == 4
     for folder, line in zip(("first", "second"), lines[1:3], strict=True):
         assert f"/{folder}/train-images-idx3-ubyte.gz: " in line
-        assert FAULTS[fault] in line
+        assert FAULTS[fault][0] in line
     assert names_in(tmp_path / "fashion-mnist") == []
     assert len(set(mirror.asked)) == (0 if fault == "refused" else 2)  # one file was enough to know
     assert harmless(str(error.value)).replace("\n", "").isprintable()
