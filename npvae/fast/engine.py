@@ -9,6 +9,7 @@ state of the optimizer are changed where they lie, so there is nothing to hand b
 from __future__ import annotations
 
 import ctypes
+import functools
 import math
 import os
 from collections.abc import Generator, Iterator
@@ -27,7 +28,7 @@ from npvae.datasets.augmentation import random_warps
 from npvae.datasets.minibatches import minibatches
 from npvae.fast.blas import find_blas, thread_functions
 from npvae.fast.jit import Program
-from npvae.fast.job import Job, record_of
+from npvae.fast.job import NUMBERS, Job, record_of
 from npvae.fast.kernels import ACTIVATIONS, OPTIMIZERS
 from npvae.fast.step import BLOCK, work
 from npvae.fast.threads import cores, yield_function
@@ -101,7 +102,7 @@ class Engine:
             if n and math.isqrt(self.vae.input_dim) ** 2 != self.vae.input_dim:
                 raise ValueError("only square images can be warped")
         job, optimizer = self._job(batch_size, data), self.optimizer
-        rates, steps = memoryview(data["learning_rate"]), memoryview(job.values["t"])
+        rates, steps = (memoryview(job.values[name]) for name in ("learning_rate", "t"))
         bce, kl, begun, counted = data["bce"], data["kl"], optimizer.t, vars(optimizer)
         for first, last in self._portions(n, batch_size):
             try:
@@ -285,24 +286,19 @@ class Engine:
             "cost": room(shares, share),
         }
         numbers = {
+            **dict.fromkeys(NUMBERS, 0),  # those that _run sets
             "batch_size": batch_size,
             "activation": ACTIVATIONS[vae.activation],
             "optimizer": OPTIMIZERS[self.optimizer.name],
-            **{"first": 0, "end": 0, **self.functions},
         }
-        return Job.of(
-            vae.dtype.name, {"layers": layers, **data, **rule, **exchanged, **own, **numbers}
-        )
+        values = {"layers": layers, **data, **rule, **exchanged, **own, **numbers}
+        return Job.of(vae.dtype.name, values)
 
 
-PROGRAMS: dict[str, Program] = {}
-
-
+@functools.cache
 def program(dtype: str) -> Program:
     """The compiled step for this dtype: one for each, whatever the network and the optimizer."""
-    if dtype not in PROGRAMS:
-        PROGRAMS[dtype] = Program(work, dtype)
-    return PROGRAMS[dtype]
+    return Program(work, dtype)
 
 
 def given(name: str, values: ArrayLike, shape: tuple[int, ...], dtype: DTypeLike = float) -> Array:

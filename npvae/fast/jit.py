@@ -30,7 +30,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 FLAGS = {"contract", "arcp", "nsz"}
 # Without NRT no references to arrays are counted: threads that count those to the same array all
 # write to the same counter. So compiled code makes no arrays, and returns none.
-OPTIONS: Any = {"nogil": True, "error_model": "numpy", "_nrt": False}
+OPTIONS: Any = {"fastmath": FLAGS, "nogil": True, "error_model": "numpy", "_nrt": False}
 
 WHY_NOT = ""  # why nothing can be compiled here, if so
 try:
@@ -52,7 +52,7 @@ else:
 
 if not WHY_NOT:
 
-    class Part(JITCodeLibrary):  # type: ignore[misc]
+    class Part(JITCodeLibrary):
         """Code of a function that only compiled code calls.
 
         LLVM optimises it together with what calls it. Numba would do so with each function first,
@@ -68,47 +68,42 @@ if not WHY_NOT:
             self._finalize_dynamic_globals()
             self._finalized = True
 
-    class PartCompiler(Compiler):  # type: ignore[misc]
+    class PartCompiler(Compiler):
         """Numba's compiler, for parts."""
 
         def __init__(self, typing: Any, target: Any, library: Any, *others: Any) -> None:
             super().__init__(typing, target, Part(target.codegen(), "part"), *others)
 
-    INNER = {"pipeline_class": PartCompiler, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    WRAPPERS: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    PART: Any = {"pipeline_class": PartCompiler, **WRAPPERS, **OPTIONS}
 
 
 def jit(loop: Function) -> Function:
     """A function that compiled code calls as compiled code, and Python as it stands."""
-    return loop if WHY_NOT else register_jitable(fastmath=FLAGS, **INNER, **OPTIONS)(loop)
+    return loop if WHY_NOT else register_jitable(**PART)(loop)
 
 
 def inlined(loop: Function) -> Function:
     """The same, as a part of the code that calls it; only for compiled code."""
-    if WHY_NOT:
-        return loop
-    return cast(Function, numba.njit(fastmath=FLAGS, inline="always", **OPTIONS)(loop))
+    return loop if WHY_NOT else numba.njit(inline="always", **OPTIONS)(loop)
 
 
-def specialised(fast: Function, numpy: Callable[..., Any], exact: Callable[..., Any]) -> Function:
-    """A function for loops: `fast` for float32, `exact` for float64, `numpy` if not compiled."""
+def specialised(fast: Function, exact: Callable[..., Any]) -> Function:
+    """A function for loops: `fast` where it is compiled for float32, and otherwise `exact`."""
 
     def choose(a: Any) -> Any:
-        return numpy(a)
+        return exact(a)
 
     if not WHY_NOT:
 
-        def precise(a: Any) -> Any:
-            return exact(a)
-
-        @overload(choose, jit_options={"fastmath": FLAGS, **INNER, **OPTIONS})
+        @overload(choose, jit_options=PART)
         def choice(a: Any) -> Any:  # a is a type here: this runs while a loop is compiled
-            return fast if a == numba.float32 else precise
+            return fast if a == numba.float32 else choose
 
     return cast(Function, choose)
 
 
 # ------------------------------------------------------------------ compiled once, kept in a file
-
 
 SOURCES = sorted(Path(__file__).parent.glob("*.py"))
 
@@ -141,7 +136,7 @@ class Program:
         if self.ready:
             return
         options: Any = {"no_cfunc_wrapper": True, **OPTIONS}
-        version = numba.njit(fastmath=FLAGS, **options)(self.function)
+        version = numba.njit(**options)(self.function)
         version._cache = self.kept  # instead of Numba's own
         try:
             version.compile(tuple(numba.typeof(argument) for argument in arguments))

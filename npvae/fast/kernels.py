@@ -83,10 +83,10 @@ def tanh(a: Any) -> Any:
     return -h if a < 0 else h
 
 
-fast_exp = specialised(exp, np.exp, math.exp)
-fast_expm1 = specialised(expm1, np.expm1, math.expm1)
-fast_log1p = specialised(log1p, np.log1p, math.log1p)
-fast_tanh = specialised(tanh, np.tanh, math.tanh)
+fast_exp = specialised(exp, np.exp)
+fast_expm1 = specialised(expm1, np.expm1)
+fast_log1p = specialised(log1p, np.log1p)
+fast_tanh = specialised(tanh, np.tanh)
 
 
 # ------------------------------------------------------------------ images (npvae/datasets/)
@@ -144,16 +144,8 @@ def one_hot(labels: Any, indices: Any, first: int, out: Array) -> None:
 
 # ------------------------------------------------------------------ layers.py
 
-RELU, LEAKY_RELU, ELU, TANH = range(4)
+RELU, LEAKY_RELU, ELU, TANH, NONE = range(5)  # the last: y itself
 ACTIVATIONS = {"relu": RELU, "leaky_relu": LEAKY_RELU, "elu": ELU, "tanh": TANH}
-
-
-@jit
-def add_bias(b: Array, out: Array) -> None:
-    """y = x @ W + b, where out holds x @ W before and y afterwards."""
-    for i in range(out.shape[0]):
-        for j in range(out.shape[1]):
-            out[i, j] += b[j]
 
 
 @jit
@@ -161,26 +153,19 @@ def bias_activation(kind: int, b: Array, out: Array) -> None:
     """h = activation(x @ W + b), where out holds x @ W before and h afterwards."""
     number = out.dtype.type
     zero, slope = number(0), number(0.01)
-    if kind == RELU:
-        for i in range(out.shape[0]):
-            for j in range(out.shape[1]):
-                y = out[i, j] + b[j]
-                out[i, j] = zero if y < zero else y  # so that NaN stays NaN
-    elif kind == LEAKY_RELU:
-        for i in range(out.shape[0]):
-            for j in range(out.shape[1]):
-                y = out[i, j] + b[j]
-                out[i, j] = slope * y if y < zero else y
-    elif kind == ELU:
-        for i in range(out.shape[0]):
-            for j in range(out.shape[1]):
-                y = out[i, j] + b[j]
+    for i in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            h = y = out[i, j] + b[j]
+            if kind == RELU:
+                h = zero if y < zero else y  # so that NaN stays NaN
+            elif kind == LEAKY_RELU:
+                h = slope * y if y < zero else y
+            elif kind == ELU:
                 below = fast_expm1(y)
-                out[i, j] = y if y > zero else below
-    else:
-        for i in range(out.shape[0]):
-            for j in range(out.shape[1]):
-                out[i, j] = fast_tanh(out[i, j] + b[j])
+                h = y if y > zero else below
+            elif kind == TANH:
+                h = fast_tanh(y)
+            out[i, j] = h
 
 
 @jit
@@ -188,24 +173,18 @@ def activation_backward(kind: int, h: Array, out: Array) -> None:
     """d_y = d_h * activation'(y), in terms of h; out holds d_h before and d_y afterwards."""
     number = out.dtype.type
     zero, one, slope = number(0), number(1), number(0.01)
-    if kind == RELU:
-        for i in range(h.shape[0]):
-            for j in range(h.shape[1]):
-                out[i, j] = zero if h[i, j] <= zero else out[i, j]
-    elif kind == LEAKY_RELU:
-        for i in range(h.shape[0]):
-            for j in range(h.shape[1]):
-                d_h = out[i, j]
-                out[i, j] = slope * d_h if h[i, j] <= zero else d_h
-    elif kind == ELU:
-        for i in range(h.shape[0]):
-            for j in range(h.shape[1]):
-                d_h = out[i, j]
-                out[i, j] = d_h * (h[i, j] + one) if h[i, j] <= zero else d_h
-    else:
-        for i in range(h.shape[0]):
-            for j in range(h.shape[1]):
-                out[i, j] = out[i, j] * (one - h[i, j] * h[i, j])
+    for i in range(h.shape[0]):
+        for j in range(h.shape[1]):
+            d_y = d_h = out[i, j]
+            if kind == RELU:
+                d_y = zero if h[i, j] <= zero else d_h
+            elif kind == LEAKY_RELU:
+                d_y = slope * d_h if h[i, j] <= zero else d_h
+            elif kind == ELU:
+                d_y = d_h * (h[i, j] + one) if h[i, j] <= zero else d_h
+            elif kind == TANH:
+                d_y = d_h * (one - h[i, j] * h[i, j])
+            out[i, j] = d_y
 
 
 @jit
@@ -334,71 +313,33 @@ def step_numbers(kind: int, t: int, rate: float, settings: Any) -> Any:
 
 
 @jit
-def adam(theta: Array, gradient: Array, m: Array, v: Array, numbers: Any) -> None:
-    """Adam.step."""
+def optimizer_step(
+    kind: int, theta: Array, gradient: Array, first: Array, second: Array, numbers: Any
+) -> None:
+    """One step of the optimizer of this kind; its state is `first`, and `second` if it has two."""
     number = theta.dtype.type
     b1, c1, b2, c2 = number(numbers[0]), number(numbers[1]), number(numbers[2]), number(numbers[3])
     step, root, eps = number(numbers[4]), number(numbers[5]), number(numbers[6])
     for i in range(theta.shape[0]):
         g = gradient[i]
-        new_m = b1 * m[i] + c1 * g
-        new_v = b2 * v[i] + c2 * g * g
-        m[i] = new_m  # kept in a variable: read back from memory, it is 2.7 times slower
-        v[i] = new_v
-        theta[i] -= step * new_m / (np.sqrt(new_v) * root + eps)
-
-
-@jit
-def adamax(theta: Array, gradient: Array, m: Array, u: Array, numbers: Any) -> None:
-    """Adamax.step."""
-    number = theta.dtype.type
-    b1, c1, b2 = number(numbers[0]), number(numbers[1]), number(numbers[2])
-    step, eps = number(numbers[4]), number(numbers[6])
-    for i in range(theta.shape[0]):
-        g = gradient[i]
-        new_m = b1 * m[i] + c1 * g
-        decayed, size = b2 * u[i], abs(g) + eps
-        new_u = size if not size <= decayed else decayed  # so that NaN stays NaN
-        m[i] = new_m
-        u[i] = new_u
-        theta[i] -= step * new_m / new_u
-
-
-@jit
-def rmsprop(theta: Array, gradient: Array, v: Array, numbers: Any) -> None:
-    """RMSProp.step."""
-    number = theta.dtype.type
-    keep, new = number(numbers[2]), number(numbers[3])
-    step, eps = number(numbers[4]), number(numbers[6])
-    for i in range(theta.shape[0]):
-        g = gradient[i]
-        new_v = keep * v[i] + new * g * g
-        v[i] = new_v
-        theta[i] -= step * g / (np.sqrt(new_v) + eps)
-
-
-@jit
-def sgd(theta: Array, gradient: Array, velocity: Array, numbers: Any) -> None:
-    """SGD.step."""
-    number = theta.dtype.type
-    momentum, step = number(numbers[0]), number(numbers[4])
-    for i in range(theta.shape[0]):
-        g = gradient[i]
-        new_velocity = momentum * velocity[i] + g
-        velocity[i] = new_velocity
-        theta[i] -= step * new_velocity
-
-
-@jit
-def optimizer_step(
-    kind: int, theta: Array, gradient: Array, first: Array, second: Array, numbers: Any
-) -> None:
-    """One step of the optimizer of this kind; its state is `first`, and `second` if it has two."""
-    if kind == ADAM:
-        adam(theta, gradient, first, second, numbers)
-    elif kind == ADAMAX:
-        adamax(theta, gradient, first, second, numbers)
-    elif kind == RMSPROP:
-        rmsprop(theta, gradient, first, numbers)
-    else:
-        sgd(theta, gradient, first, numbers)
+        if kind == ADAM:
+            m = b1 * first[i] + c1 * g
+            v = b2 * second[i] + c2 * g * g
+            first[i] = m  # kept in a variable: read back from memory, it is 2.7 times slower
+            second[i] = v
+            theta[i] -= step * m / (np.sqrt(v) * root + eps)
+        elif kind == ADAMAX:
+            m = b1 * first[i] + c1 * g
+            decayed, size = b2 * second[i], abs(g) + eps
+            u = size if not size <= decayed else decayed  # so that NaN stays NaN
+            first[i] = m
+            second[i] = u
+            theta[i] -= step * m / u
+        elif kind == RMSPROP:
+            v = b2 * first[i] + c2 * g * g
+            first[i] = v
+            theta[i] -= step * g / (np.sqrt(v) + eps)
+        else:
+            velocity = b1 * first[i] + g
+            first[i] = velocity
+            theta[i] -= step * velocity

@@ -30,6 +30,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from npvae.fast import kernels
 from npvae.fast.atomics import (
     FLUSH,
     call,
@@ -42,23 +43,6 @@ from npvae.fast.atomics import (
     view,
 )
 from npvae.fast.jit import inlined, jit
-from npvae.fast.kernels import (
-    NO_STEP,
-    activation_backward,
-    add,
-    add_bias,
-    bce_and_gradient,
-    bias_activation,
-    copy,
-    gather_pixels,
-    latent_gradients,
-    one_hot,
-    optimizer_step,
-    reparameterize,
-    step_numbers,
-    sum_rows,
-    warp_pixels,
-)
 from npvae.fast.turns import END, begin, last_of, take
 
 BLOCK = 256  # images whose logits are computed at a time, so that they stay in the core's cache
@@ -107,13 +91,13 @@ def step(job: Any) -> None:
     every = (job.parameters.length,)
     t = view(job.t, 0, 0, (1,))
     rate = view(job.learning_rate, job.first, 0, (1,))[0]
-    optimizer_step(
+    kernels.optimizer_step(
         job.optimizer,
         view(job.parameters, 0, 0, every),
         view(job.gradients, 0, 0, every),
         view(job.state1, 0, 0, every),
         view(job.state2, 0, 0, every),
-        step_numbers(job.optimizer, t[0] + 1, rate, view(job.settings, 0, 0, (3,))),
+        kernels.step_numbers(job.optimizer, t[0] + 1, rate, view(job.settings, 0, 0, (3,))),
     )
     t[0] += 1
     set_float_mode(mode)
@@ -147,7 +131,7 @@ def do_tasks(worker: int, job: Any) -> None:
         if phase == 0:
             copy_columns(job, share, False)
         if last_of(job):
-            if due and job.optimizer != NO_STEP:
+            if due and job.optimizer != kernels.NO_STEP:
                 view(job.t, 0, 0, (1,))[0] += 1
             if kind == LOSS:
                 add_up(job, batch)
@@ -176,7 +160,7 @@ def images_in(job: Any, batch: int) -> Any:
 
 @jit
 def own_images(job: Any, batch: int, share: int) -> Any:
-    """The first of its images in a batch, and their number: of few images, some shares have none."""
+    """The first of its images in a batch, and their number, which may be 0."""
     B = images_in(job, batch)
     start, end = shard(B, share, min(job.x.length, B))
     return start, end - start
@@ -220,9 +204,9 @@ def add_parts(parts: Any, start: int, out: Any) -> None:
         part = view(parts, k, start, out.shape)
         for i in range(len(out)):
             if k == 0:
-                copy(part[i], out[i])
+                kernels.copy(part[i], out[i])
             else:
-                add(part[i], out[i])
+                kernels.add(part[i], out[i])
 
 
 @jit
@@ -232,7 +216,7 @@ def layer_gradients(job: Any, x: Any, d_y: Any, d_W: Any, d_b: Any, more: bool) 
     Added to what is there, if these are `more` images of a batch.
     """
     multiply(job, x.T, d_y, d_W, more)
-    sum_rows(d_y, more, d_b)
+    kernels.sum_rows(d_y, more, d_b)
 
 
 # ------------------------------------------------------------------ the tasks
@@ -250,12 +234,12 @@ def pixels(job: Any, batch: int, share: int) -> None:
     if job.warps.length:
         warps = view(job.warps, start, 0, (B, 2, 3))
         framed = view(job.framed, share, 0, (job.framed.pitch,))
-        warp_pixels(images, indices, warps, first, count, framed, x)
+        kernels.warp_pixels(images, indices, warps, first, count, framed, x)
     else:
         for i in range(B):
             prefetch_image(job, start + i + 2, first, count)
-            gather_pixels(images, indices[i : i + 1], first, count, x[i : i + 1])
-    one_hot(view(job.labels, 0, 0, (job.labels.length,)), indices, count, x)
+            kernels.gather_pixels(images, indices[i : i + 1], first, count, x[i : i + 1])
+    kernels.one_hot(view(job.labels, 0, 0, (job.labels.length,)), indices, count, x)
     W = view(job.parameters, 0, first * H, (inputs, H))
     multiply(job, x, W, view(job.y_first, share, 0, (B, H)), False)
 
@@ -287,7 +271,7 @@ def down(job: Any, batch: int, share: int) -> None:
         epsilon = view(job.epsilon, first, 0, (rows, Z))
         h_z = rows_of(job.h, layers, z, B, start, rows)
         labels = view(job.labels, 0, 0, (job.labels.length,))
-        one_hot(labels, view(job.indices, first, 0, (rows,)), Z, h_z)
+        kernels.one_hot(labels, view(job.indices, first, 0, (rows,)), Z, h_z)
         for k in range(z - 1):
             h = rows_of(job.h, layers, k, B, start, rows)
             W, b = weights(job.parameters, 0, layers, k)
@@ -297,12 +281,13 @@ def down(job: Any, batch: int, share: int) -> None:
                 multiply(
                     job, rows_of(job.h, layers, layers[k, SOURCE], B, start, rows), W, h, False
                 )
-            if k == to_mu or k == to_mu + 1:
-                add_bias(b, h)
-            else:
-                bias_activation(job.activation, b, h)
+            kernels.bias_activation(
+                kernels.NONE if to_mu <= k <= to_mu + 1 else job.activation, b, h
+            )
             if k == to_mu + 1:
-                kl = reparameterize(rows_of(job.h, layers, to_mu, B, start, rows), h, epsilon, h_z)
+                kl = kernels.reparameterize(
+                    rows_of(job.h, layers, to_mu, B, start, rows), h, epsilon, h_z
+                )
     view(job.losses, share, 0, (2,))[1] = kl
 
 
@@ -324,7 +309,7 @@ def loss(job: Any, batch: int, share: int) -> None:
         logits = view(job.logits, share, 0, (n, count))
         d_logits = view(job.logits, share, n * count, (n, count))
         multiply(job, h, W, logits, False)
-        bce += bce_and_gradient(logits, b, x[i : i + n], 1 / B, d_logits, cost)
+        bce += kernels.bce_and_gradient(logits, b, x[i : i + n], 1 / B, d_logits, cost)
         if job.learning_rate.length:
             multiply(job, d_logits, W.T, view(job.d_h_last, share, i * H, (n, H)), False)
             layer_gradients(job, h, d_logits, d_W, d_b, i > 0)
@@ -381,11 +366,11 @@ def up(job: Any, batch: int, share: int) -> None:
             mu = rows_of(job.h, layers, to_mu, B, start, rows)
             d_mu = rows_of(job.d, layers, to_mu, B, start, rows)
             d_z = rows_of(job.d, layers, z, B, start, rows)
-            latent_gradients(mu, h, epsilon, d_z, number(job.beta, batch) / B, d_mu, d)
+            kernels.latent_gradients(mu, h, epsilon, d_z, number(job.beta, batch) / B, d_mu, d)
         elif k != to_mu:
-            activation_backward(job.activation, h, d)
+            kernels.activation_backward(job.activation, h, d)
         if k == 0:
-            sum_rows(d, False, d_b)
+            kernels.sum_rows(d, False, d_b)
         else:
             inputs = layers[k, SOURCE]
             x = rows_of(job.h, layers, inputs, B, start, rows)
@@ -401,15 +386,15 @@ def update(job: Any, batch: int, share: int) -> None:
     last, H = len(layers) - 2, layers[0, OUTPUTS]
     x, d_y = view(job.x, share, 0, (B, inputs)), rows_of(job.d, layers, 0, B, 0, B)
     multiply(job, x.T, d_y, view(job.gradients, share, first * H, (inputs, H)), False)
-    if job.optimizer == NO_STEP:
+    if job.optimizer == kernels.NO_STEP:
         return
     settings, t = view(job.settings, 0, 0, (3,)), number(job.t, 0) + 1
-    numbers = step_numbers(job.optimizer, t, number(job.learning_rate, batch), settings)
+    numbers = kernels.step_numbers(job.optimizer, t, number(job.learning_rate, batch), settings)
     begin, end = layers[0, B_AT], layers[last, W_AT]  # of all between: it begins with the first b
     low, high = shard(end - begin, share, shares)
     between = view(job.gradients, 0, begin + low, (high - low,))
     for other in range(1, min(shares, B)):
-        add(view(job.gradients, other, begin + low, (high - low,)), between)
+        kernels.add(view(job.gradients, other, begin + low, (high - low,)), between)
 
     for part in range(3):
         theta, state1, state2, row = job.parameters, job.state1, job.state2, 0
@@ -421,7 +406,7 @@ def update(job: Any, batch: int, share: int) -> None:
             at, size, gradients = end, count * (layers[last, INPUTS] + 1), share
             theta, state1, state2 = job.own_parameters, job.own_state1, job.own_state2
             row = share
-        optimizer_step(
+        kernels.optimizer_step(
             job.optimizer,
             view(theta, row, at, (size,)),
             view(job.gradients, gradients, at, (size,)),
@@ -452,6 +437,6 @@ def copy_own(job: Any, share: int, place: Any, own: Any, back: bool) -> None:
         theirs = view(place, 0, layer[W_AT] + i * layer[OUTPUTS] + first, (count,))
         ours = view(own, share, layer[W_AT] + i * count, (count,))
         if back:
-            copy(ours, theirs)
+            kernels.copy(ours, theirs)
         else:
-            copy(theirs, ours)
+            kernels.copy(theirs, ours)
