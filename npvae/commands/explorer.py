@@ -73,12 +73,11 @@ def write_explorer(options: argparse.Namespace) -> None:
     def load(path: str | Path | None) -> TrainedModel:
         return TrainedModel(path, options.dataset, options.data_dir, report, own_data)
 
-    models = [load(path) for path in options.checkpoint or [None]]
-    test = common_test_set(models)
-    if options.checkpoint is None or [*map(os.path.isdir, options.checkpoint)] == [True]:
-        kept = kept_epochs(models[0].path.parent, models[0].header.get("epoch", 0))
-        models = [*map(load, kept.values()), *models]
-    for model in models:
+    asked = models = [load(path) for path in options.checkpoint or [None]]
+    if options.checkpoint is None or [*map(os.path.isdir, options.checkpoint)] == [True]:  # a run
+        kept = kept_epochs(asked[0].path.parent, asked[0].header.get("epoch", 0))
+        models = [*map(load, kept.values()), *asked]
+    for model in asked:
         say(f"model    {model.path} ({model.name})")
         if not knows(model.vae.activation):
             raise OptionError(
@@ -93,7 +92,7 @@ def write_explorer(options: argparse.Namespace) -> None:
         ModelOnPage(model.vae, full_name(model, difference), difference)
         for model, difference in zip(models, differences, strict=True)
     ]
-    page = explorer_page(on_page, test, options.examples)
+    page = explorer_page(on_page, common_test_set(asked), options.examples)
     path = write(page.encode(), options.out, models[0].path.parent)
     if options.quiet:
         show(str(path))
