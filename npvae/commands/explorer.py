@@ -68,13 +68,12 @@ def write_page_of_run(run: Run, vae: VAE, test: Dataset, epoch: int) -> None:
 
 def write_explorer(options: argparse.Namespace) -> None:
     """Write the page with the models of `options.checkpoint`, and say where it is."""
-    models = asked_models(options, options.quiet)
-    test = common_test_set(models)
-    if options.checkpoint is None or [*map(os.path.isdir, options.checkpoint)] == [True]:
-        kept = kept_epochs(models[0].path.parent, models[0].header.get("epoch", 0))
+    asked = models = asked_models(options, options.quiet)
+    if options.checkpoint is None or [*map(os.path.isdir, options.checkpoint)] == [True]:  # a run
+        kept = kept_epochs(asked[0].path.parent, asked[0].header.get("epoch", 0))
         earlier = argparse.Namespace(**{**vars(options), "checkpoint": [*kept.values()]})
-        models = [*asked_models(earlier, options.quiet), *models]
-    for model in models:
+        models = [*asked_models(earlier, options.quiet), *asked]
+    for model in asked:
         model.report(f"model    {model.path} ({model.name})")
         if not knows(model.vae.activation):
             raise OptionError(
@@ -89,7 +88,7 @@ def write_explorer(options: argparse.Namespace) -> None:
         ModelOnPage(model.vae, full_name(model, difference), difference)
         for model, difference in zip(models, differences, strict=True)
     ]
-    page = explorer_page(on_page, test, options.examples)
+    page = explorer_page(on_page, common_test_set(asked), options.examples)
     path = write(page.encode(), options.out, models[0].path.parent)
     show_page(path, options.quiet)
 

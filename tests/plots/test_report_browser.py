@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npvae.plots.image_grid import reconstruction_grid, save_png
+from npvae.plots.image_grid import image_grid, in_rows, reconstruction_grid, save_png
 from npvae.plots.report import ComparedRun, comparison_page, report_page
 from npvae.plots.samples import grid
 from tests.plots.test_report import REPORT, history
@@ -162,7 +162,7 @@ def test_a_dark_page_shows_the_images_of_a_picture_and_nothing_white_around(
     """The box that the script cuts out of a picture begins and ends where its images do."""
     black = np.zeros((20, 784), np.uint8)
     pictures = {
-        "sampled": grid(black, 3, "title"),
+        "sampled": image_grid(in_rows(black, 10), scale=3, title="title"),
         "rec": reconstruction_grid(black, black, 3, "title"),
     }
     for kind, picture in pictures.items():

@@ -73,13 +73,14 @@ $("pictures").hidden = pictures.length === 0;
 document.querySelector(".slider").hidden = pictures.length < 2;
 for (const epoch of pictures) for (const kind of ["sampled", "rec"]) new Image().src = `images/${kind}_epoch${epoch}.png`;
 
-// Where the images lie in a picture, in pixels: bands below each other, up to a margin. A dark page
-// shows nothing else of it, as title and labels stand on white.
+// Where the images lie in a picture, in pixels from its lower right: bands of rows. A dark page shows
+// nothing else of it, as title and labels stand on white.
 const TITLE = 57, MARGIN = 24;
-const BANDS = { sampled: { left: MARGIN, height: Infinity, gap: 0 }, rec: { left: 94, height: 170, gap: 18 } };
-for (const [kind, { left, height, gap }] of Object.entries(BANDS)) {
+const BANDS = { sampled: { width: 876, height: Infinity, gap: 0 }, rec: { width: 858, height: 170, gap: 18 } };
+for (const [kind, { width, height, gap }] of Object.entries(BANDS)) {
   $(kind).addEventListener("load", ({ target: { naturalWidth, naturalHeight, style } }) => {
     const corners = [], right = naturalWidth - MARGIN, end = naturalHeight - MARGIN;
+    const left = Math.max(MARGIN, right - width);
     for (let top = TITLE; top < end; top += height + gap) {
       const low = Math.min(top + height, end);
       corners.push([left, top], [right, top], [right, low], [left, low]);
