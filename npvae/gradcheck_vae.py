@@ -19,6 +19,7 @@ from typing import TypeAlias
 import numpy as np
 
 from npvae.core.parameters import Array, NamedArrays
+from npvae.core.validation import Classes
 from npvae.gradcheck import STEP, Check, check
 from npvae.layers import (
     ACTIVATIONS,
@@ -163,12 +164,7 @@ def check_model(
     vae = VAE(12, hidden_dims, 3, activation, float, rng, num_classes)
     x, epsilon = rng.random((5, 12)), rng.standard_normal((5, 3))
     c = rng.integers(0, num_classes, 5) if num_classes else None
-
-    def before_activations() -> Array:
-        a = vae.forward(x, epsilon, c)
-        return np.concatenate(a.y_enc + a.y_dec, axis=1)
-
-    draw_away_from_kinks(before_activations, vae.parameters, rng)
+    draw_model(vae, x, epsilon, c, rng)
     a = vae.forward(x, epsilon, c)
     d = vae.backward(a, beta)
     gradients = vae.gradients.copy()
@@ -186,6 +182,16 @@ def check_model(
         yield check(f"{title}: {name}", f, theta, gradients[name])
     yield check(f"{title}: x", f, x, d_x)
     yield check(f"{title}: epsilon", f, epsilon, d_epsilon)
+
+
+def draw_model(vae: VAE, x: Array, epsilon: Array, c: Classes, rng: np.random.Generator) -> None:
+    """Draw parameters for which no unit of a model is near its kink."""
+
+    def before_activations() -> Array:
+        a = vae.forward(x, epsilon, c)
+        return np.concatenate(a.y_enc + a.y_dec, axis=1)
+
+    draw_away_from_kinks(before_activations, vae.parameters, rng)
 
 
 def draw_away_from_kinks(

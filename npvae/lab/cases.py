@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from npvae.core.parameters import Array
-from npvae.gradcheck_vae import draw_away_from_kinks
+from npvae.gradcheck_vae import draw_model
 from npvae.lab.lesson import forward, model, outcome
 
 
@@ -46,36 +46,36 @@ def cases(name: str, s: Sizes, rng: np.random.Generator) -> Iterator[Case]:
     def normal(*shape: int) -> Array:
         return rng.standard_normal(shape)
 
-    if name == "dense_backward":
-        yield Case([normal(s.B, s.D), normal(s.D, s.H), normal(s.B, s.H)])
-    elif name == "relu_backward":
-        y = rng.uniform(0.05, 2, (s.B, s.H)) * rng.choice([-1, 1], (s.B, s.H))
-        yield Case([y, normal(s.B, s.H)])
-    elif name == "bce_with_logits":
-        yield Case([3 * normal(s.B, s.D), rng.random((s.B, s.D))])
+    logits, x = 3 * normal(s.B, s.D), rng.random((s.B, s.D))
+    mu, log_var, epsilon, d_z = normal(4, s.B, s.Z)
+    y = rng.uniform(0.05, 2, (s.B, s.H)) * rng.choice([-1, 1], (s.B, s.H))
+    plain: dict[str, list[Any]] = {
+        "dense_backward": [x, normal(s.D, s.H), normal(s.B, s.H)],
+        "relu_backward": [y, normal(s.B, s.H)],
+        "bce_with_logits": [logits, x],
+        "bce_with_logits_backward": [1 / s.B, logits, x],
+        "kl_divergence": [mu, log_var],
+        "kl_divergence_backward": [s.beta / s.B, mu, log_var],
+        "reparameterize": [mu, log_var, epsilon],
+        "reparameterize_backward": [d_z, log_var, epsilon],
+    }
+    if name in plain:
+        yield Case(plain[name])
+    if name == "bce_with_logits":
         logits, x = np.array([[1000.0, 1000, -1000, -1000], [0, 1, 0, 1]])[..., np.newaxis]
         yield Case([logits, x], note="at logits of 1000 and -1000, where x_hat is 1 or 0")
-    elif name == "kl_divergence":
-        yield Case([normal(s.B, s.Z), normal(s.B, s.Z)])
     elif name in ("bce_with_logits_backward", "kl_divergence_backward"):
-        bce = name.startswith("bce")
-        values = [3 * normal(s.B, s.D), rng.random((s.B, s.D))]
-        values = values if bce else [normal(s.B, s.Z), normal(s.B, s.Z)]
-        yield Case([1 / s.B if bce else s.beta / s.B, *values])
-        what = "d_bce" if bce else "d_kl"
-        yield Case([normal(s.B, 1), *values], note=f"with a {what} for each image, (B, 1)")
-    elif name.startswith("reparameterize"):
-        yield Case([normal(s.B, s.Z), normal(s.B, s.Z), normal(s.B, s.Z)])
+        what = f"d_{name[: name.index('_')]}"
+        note = f"with a {what} for each image, (B, 1)"
+        yield Case([normal(s.B, 1), *plain[name][1:]], note=note)
     elif name == "backward":
         sizes = (s.D, s.H), (s.H, s.Z), (s.H, s.Z), (s.Z, s.H), (s.H, s.D)
         vae = model([np.zeros(shape) for n in sizes for shape in (n, n[1:])])
-        x, epsilon = rng.random((s.B, s.D)), normal(s.B, s.Z)
-
-        def before_activations() -> Array:
+        on = False  # all units off would hide what is wrong below them
+        while not on:
+            draw_model(vae, x, epsilon, None, rng)
             a = vae.forward(x, epsilon)
-            return np.concatenate(a.y_enc + a.y_dec, axis=1)
-
-        draw_away_from_kinks(before_activations, vae.parameters, rng)
+            on = bool(a.h_enc[0].any(axis=1).all() and a.h_dec[0].any(axis=1).all())
         parameters = [theta.copy() for theta in vae.parameters.values()]
         yield Case([parameters, forward(parameters, x, epsilon), s.beta])
     elif name == "adam_step":
@@ -93,22 +93,23 @@ def objective(
     name: str, arguments: Sequence[Any], forward: Callable[..., Array]
 ) -> tuple[Callable[[], float], list[Array]]:
     """A number, made of a forward function, and the arrays whose gradients `name` returns."""
-    if name == "dense_backward":
-        x, W, d_y = arguments
-        b = np.zeros(W.shape[1])
-        return lambda: float(np.sum(d_y * (x @ W + b))), [x, W, b]
-    if name == "relu_backward":
-        y, d_h = arguments
-        return lambda: float(np.sum(d_h * np.maximum(y, 0))), [y]
     if name == "backward":
         parameters, values, beta = arguments
         vae, x, epsilon = model(parameters), values["x"], values["epsilon"]
         inputs = list(vae.parameters.values())
         return lambda: vae.objective(vae.forward(x, epsilon), beta).total, inputs
-    if name == "reparameterize_backward":
-        d_z, log_var, epsilon = arguments
-        mu = np.zeros_like(log_var)
-        return lambda: float(np.sum(d_z * forward(mu, log_var, epsilon))), [mu, log_var]
-    upstream, first, second = arguments
-    inputs = [first] if name.startswith("bce") else [first, second]
-    return lambda: float(np.sum(np.reshape(upstream, -1) * forward(first, second))), inputs
+    rest: list[Array] = []
+    if name == "dense_backward":
+        x, W, upstream = arguments
+        inputs, forward = [x, W, np.zeros(W.shape[1])], lambda x, W, b: x @ W + b
+    elif name == "relu_backward":
+        y, upstream = arguments
+        inputs, forward = [y], lambda y: np.maximum(y, 0)
+    elif name == "reparameterize_backward":
+        upstream, log_var, epsilon = arguments
+        inputs, rest = [np.zeros_like(log_var), log_var], [epsilon]
+    else:
+        upstream, first, second = arguments
+        upstream = np.reshape(upstream, -1)
+        inputs, rest = ([first], [second]) if name.startswith("bce") else ([first, second], [])
+    return lambda: float(np.sum(upstream * forward(*inputs, *rest))), inputs

@@ -36,8 +36,8 @@ train.py: --learning-rate [nan] | --learning-rate [inf] | --learning-rate [1e-40
 train.py: --learning-rate [0,001] | --beta [-1] | --beta [NaN] | --beta [infinity] | --beta [1/2]
 train.py: --warmup [-1] | --warmup [inf] | [--warmup] | --kl-warmup [-0.5] | --kl-warmup [slow]
 train.py: --pictures-every [-1] | --pictures-every [1.0] | --validation [-1] | --validation [10%]
-train.py: --activation [gelu] | --activation [ReLU] | --activation [relu,tanh] | [--activation]
-train.py: --optimizer [lion] | --optimizer [Adam] | [--optimizer]= | --schedule [linear]
+train.py: --activation [no-such] | --activation [ReLU] | --activation [relu,tanh] | [--activation]
+train.py: --optimizer [no-such] | --optimizer [Adam] | [--optimizer]= | --schedule [linear]
 train.py: --augment [spin] | --augment [shift,spin] | --augment [shift,shift] | --augment [shift,]
 train.py: [--augment]= | --augment [SHIFT] | [--augment] --epochs 1 | --augment shift [rotate]
 train.py: --preset [none] | --preset [Tutorial] | --preset [tutorial,best] | [--preset]
@@ -55,7 +55,7 @@ experiments.py: [some] | presets [changes] | --seeds [0] | --seeds [1,2] | --job
 experiments.py: [--out]= | [--data-dir]= | --only-tables=[yes] | [--only] | all [--resume]
 benchmark.py: --rounds [0] | --batch-sizes [512,] | --batch-sizes [big] | --sweep=[3] | [--json]
 compare.py: [one] | [--out] | one two [--checkpoint] three | one two [--out]=
-compare_torch.py: --hidden [0] | --latent-dim [0] | --activation [swish] | --optimizer [adamw]
+compare_torch.py: --hidden [0] | --latent-dim [0] | --activation [no-such] | --optimizer [no-such]
 compare_torch.py: --batch-size [none] | --beta [-0.1] | --classes [257]
 gradcheck.py: --seed [0.5] | [--eps] 1e-5 | [everything] | --trace [big] | --steps [--trace]
 gradcheck.py: --only [] | [--out] here | --network [--checkpoint] there
@@ -168,7 +168,7 @@ def test_every_bad_command_line_is_refused_at_once(tally: Callable[[str, str], N
         ("generate.py reconstruct --index 1 2 runs/x", ""),
         ("generate.py priro", "prior"),
         ("train.py --preset tunde", "tuned"),
-        ("train.py --optimizer amsgrad", ""),
+        ("train.py --optimizer no-such", ""),
         ("benchmark.py --batch-sizes 512 64", "--batch-sizes 512,64"),
     ],
 )

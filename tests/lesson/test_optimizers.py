@@ -346,7 +346,7 @@ def test_one_model_is_known_by_its_memory(kind: type[Optimizer]) -> None:
 @pytest.mark.parametrize(
     "copied", [copy.copy, copy.deepcopy, lambda pair: pickle.loads(pickle.dumps(pair))]
 )
-@every_optimizer
+@with_state
 def test_a_copy_trains_the_model_of_its_next_update(
     kind: type[Optimizer], copied: Callable[[Any], Any]
 ) -> None:
