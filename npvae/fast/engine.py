@@ -28,7 +28,7 @@ from npvae.datasets.augmentation import random_warps
 from npvae.datasets.minibatches import minibatches
 from npvae.fast.blas import find_blas, thread_functions
 from npvae.fast.jit import Program
-from npvae.fast.job import NUMBERS, Job, record_of
+from npvae.fast.job import NUMBERS, Job
 from npvae.fast.kernels import ACTIVATIONS, OPTIMIZERS
 from npvae.fast.step import BLOCK, work
 from npvae.fast.threads import cores, yield_function
@@ -72,7 +72,7 @@ class Engine:
         self.program = program(vae.dtype.name)
         self._start()
         self._rule()  # refuses what does not fit
-        self.program.prepare((0, np.zeros((), record_of(vae.dtype.name))[()]))
+        self.program.prepare((0, Job.of(vae.dtype.name, {}).record))
 
     def train(
         self,

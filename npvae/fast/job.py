@@ -11,6 +11,7 @@ import math
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from npvae.fast.blas import find_blas
 
@@ -83,23 +84,25 @@ class Job:
     It holds the arrays, because the record says no more than where they are.
     """
 
-    def __init__(self, record: Any, values: dict[str, Any]) -> None:
-        self.record, self.values = record, values
+    def __init__(self, memory: NDArray[np.uint8], kinds: Any, values: dict[str, Any]) -> None:
+        self.memory, self.kinds, self.values = memory, kinds, values
+        self.record = memory.view(kinds)[0]
 
     @classmethod
     def of(cls, dtype: str, values: dict[str, Any]) -> Job:
-        assert values.keys() == {*ARRAYS, *NUMBERS}
-        return cls(np.zeros((), record_of(dtype))[()], {}).replace(**values)
+        """A new one. All names must be there."""
+        assert not values or values.keys() == {*ARRAYS, *NUMBERS}
+        kinds = record_of(dtype)
+        return cls(np.zeros(kinds.itemsize, np.uint8), kinds, {}).replace(**values)
 
     def replace(self, **values: Any) -> Job:
         """The same with other values for these names."""
-        record = self.record.copy()
+        job = Job(self.memory.copy(), self.kinds, {**self.values, **values})
         for name, value in values.items():
             if name in ARRAYS:
-                number = record[name]["like"].dtype
+                number = self.kinds[name]["like"]
                 if value.dtype != number or not value.flags.c_contiguous:
                     raise ValueError(f"{name} must be contiguous and of {number}")
-                record[name] = value.ctypes.data, len(value), math.prod(value.shape[1:]), 0
-            else:
-                record[name] = value
-        return Job(record, {**self.values, **values})
+                value = value.ctypes.data, len(value), math.prod(value.shape[1:]), 0
+            job.record[name] = value
+        return job

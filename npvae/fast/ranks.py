@@ -17,7 +17,7 @@ from npvae.core.parameters import Array
 from npvae.fast.blas import one_thread
 from npvae.fast.engine import Bytes, Engine, Floats
 from npvae.fast.jit import Program
-from npvae.fast.job import Job, record_of
+from npvae.fast.job import Job
 from npvae.fast.kernels import NO_STEP
 from npvae.fast.step import shard, step
 from npvae.model import VAE
@@ -47,7 +47,7 @@ class RankEngine(Engine):
         super().__init__(vae, optimizer, images, labels, workers=1)
         self.ranks = ranks
         self.step = step_program(vae.dtype.name)
-        self.step.prepare((np.zeros((), record_of(vae.dtype.name))[()],))
+        self.step.prepare((Job.of(vae.dtype.name, {}).record,))
 
     def _run(self, first: int, last: int, job: Job) -> None:
         """This rank's part in these batches, until all ranks stop."""
