@@ -69,14 +69,10 @@ def write_explorer(options: argparse.Namespace) -> None:
     """Write the page with the models of `options.checkpoint`, and say where it is."""
     say, report = (lambda line: None, None) if options.quiet else (show, show_note)
     own_data = cli.own_data(options)
-
-    def load(path: str | Path | None) -> TrainedModel:
-        return TrainedModel(path, options.dataset, options.data_dir, report, own_data)
-
-    asked = models = [load(path) for path in options.checkpoint or [None]]
-    if options.checkpoint is None or [*map(os.path.isdir, options.checkpoint)] == [True]:  # a run
-        kept = kept_epochs(asked[0].path.parent, asked[0].header.get("epoch", 0))
-        models = [*map(load, kept.values()), *asked]
+    asked = [
+        TrainedModel(path, options.dataset, options.data_dir, report, own_data)
+        for path in options.checkpoint or [None]
+    ]
     for model in asked:
         say(f"model    {model.path} ({model.name})")
         if not knows(model.vae.activation):
@@ -87,6 +83,10 @@ def write_explorer(options: argparse.Namespace) -> None:
             )
     if report and (changed := stands_for.difference()):
         report(f"note: {changed}. The page computes what the engine does.")
+    models = asked
+    if options.checkpoint is None or [*map(os.path.isdir, options.checkpoint)] == [True]:  # a run
+        kept = kept_epochs(asked[0].path.parent, asked[0].header.get("epoch", 0))
+        models = [*map(TrainedModel, kept.values()), *asked]
     differences = what_differs(models)
     on_page = [
         ModelOnPage(model.vae, full_name(model, difference), difference)
