@@ -69,10 +69,6 @@ def write_page_of_run(run: Run, vae: VAE, test: Dataset, epoch: int) -> None:
 def write_explorer(options: argparse.Namespace) -> None:
     """Write the page with the models of `options.checkpoint`, and say where it is."""
     asked = models = asked_models(options, options.quiet)
-    if options.checkpoint is None or [*map(os.path.isdir, options.checkpoint)] == [True]:  # a run
-        kept = kept_epochs(asked[0].path.parent, asked[0].header.get("epoch", 0))
-        earlier = argparse.Namespace(**{**vars(options), "checkpoint": [*kept.values()]})
-        models = [*asked_models(earlier, options.quiet), *asked]
     for model in asked:
         model.report(f"model    {model.path} ({model.name})")
         if not knows(model.vae.activation):
@@ -82,7 +78,10 @@ def write_explorer(options: argparse.Namespace) -> None:
                 "Add its line to ACTIVATIONS in npvae/plots/explorer/model.js."
             )
     if changed := stands_for.difference():
-        models[0].report(f"note: {changed}. The page computes what the engine does.")
+        asked[0].report(f"note: {changed}. The page computes what the engine does.")
+    if options.checkpoint is None or [*map(os.path.isdir, options.checkpoint)] == [True]:  # a run
+        kept = kept_epochs(asked[0].path.parent, asked[0].header.get("epoch", 0))
+        models = [*map(TrainedModel, kept.values()), *asked]
     differences = what_differs(models)
     on_page = [
         ModelOnPage(model.vae, full_name(model, difference), difference)

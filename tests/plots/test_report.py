@@ -74,9 +74,11 @@ def test_the_page_links_its_pictures_and_asks_for_nothing_else() -> None:
 def test_every_eye_can_tell_the_runs_of_a_comparison_apart(eye: str, scheme: str) -> None:
     """As lines on the surface of the page: WCAG asks for a contrast of 3."""
     style = builder.read(builder.FOLDER / "style.css")
-    light, dark = re.findall(r"--surface: (#\w{6}).*?((?:\s+--run\d: #\w{6};)+)", style, re.DOTALL)
-    ground, runs = light if scheme == "light" else dark
-    colors = np.array([rgb(color) for color in [ground, *re.findall("#\\w{6}", runs)]])
+    names = ["surface", *(f"run{k}" for k in range(6))]
+    found = [
+        re.findall(rf"--{name}: light-dark\((#\w{{6}}), (#\w{{6}})\)", style) for name in names
+    ]
+    colors = np.array([rgb(pair[0][scheme == "dark"]) for pair in found])
     lab = oklab(colors[1:], eye)
     distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
     assert len(lab) == 6

@@ -110,14 +110,15 @@ def self_test(vae: VAE, dtype: str) -> dict[str, Any]:
     x_hat = replica.decode(z, c).astype(np.float32)
     mu, log_var = replica.encode(x_hat, c)
     expected = {"z": z, "x_hat": x_hat, "mu": mu, "log_var": log_var}
-    test: dict[str, Any] = {name: as_text(array, "<f4") for name, array in expected.items()}
-    rounding = {
-        "x_hat": float(np.abs(vae.decode(z, c) - x_hat).max()),
-        "mu": float(np.abs(vae.encode(x_hat, c)[0] - mu).max()),
-    }
     return {
-        "test": {**test, "c": [] if c is None else c.tolist()},
-        "rounding": rounding,
+        "test": {
+            **{name: as_text(array, "<f4") for name, array in expected.items()},
+            "c": [] if c is None else c.tolist(),
+        },
+        "rounding": {
+            "x_hat": float(np.abs(vae.decode(z, c) - x_hat).max()),
+            "mu": float(np.abs(vae.encode(x_hat, c)[0] - mu).max()),
+        },
     }
 
 

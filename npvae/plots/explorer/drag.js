@@ -1,4 +1,4 @@
-// A drag by mouse, pen or finger. A finger may mean to scroll, so it drags only once it has moved
+// A drag by mouse, pen or finger, and arrow keys. A finger may mean to scroll, so it drags only once it has moved
 // sideways, or at once where `grabs` says so. One that is lifted where it came down is a tap.
 // If the browser scrolls after all, what the finger has changed is undone.
 
@@ -43,6 +43,13 @@ export function onDrag(element, { move, tap = move, end = () => {}, grabs = () =
     end();
   };
   for (const type of ["pointerup", "pointercancel"]) element.addEventListener(type, finish);
+}
+
+export function arrowStep(event) { // across and up, as far as an arrow key moves z; else 0 and 0
+  const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
+  if (!(event.key in steps) || event.ctrlKey || event.metaKey || event.altKey) return [0, 0];
+  event.preventDefault();
+  return steps[event.key].map((step) => step * (event.shiftKey ? 0.01 : 0.1));
 }
 
 export function focusByMouse(place, input) {

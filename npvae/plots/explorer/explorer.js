@@ -2,14 +2,15 @@
 
 import { $, make, remembered } from "../page/dom.js";
 import {
-  drawEpsilon, exampleCount, frame, models, panels, pickExample, setModel, state, stateFromText,
+  clearImage, drawEpsilon, exampleCount, frame, meanCode, models, panels, pickExample, randomCode,
+  setModel, state, stateFromText, zeroCode,
 } from "./state.js";
-import { randomCode, savePicture, setView, zeroCode } from "./picture.js";
-import { clearImage, meanCode } from "./image.js";
+import { savePicture, setView } from "./picture.js";
 import { setAnchor, togglePlaying } from "./journey.js";
 import { open, openPrompt } from "./prompts.js";
 import { selfTest } from "./selftest.js";
 import "./given.js";
+import "./image.js";
 import "./words.js";
 
 for (const model of models) { // latents in use first, then by KL: the one that tells most first
@@ -29,10 +30,8 @@ $("epoch").addEventListener("input", () => setModel(models[$("epoch").value]));
 
 $("models").hidden = models.length < 2 || moments;
 $("models").append(...models.map((model, n) => {
-  const label = make("label"), radio = make("input", { type: "radio", name: "model", value: n });
-  label.append(radio, make("span", { textContent: model.short }));
-  radio.addEventListener("change", () => setModel(model));
-  return label;
+  const radio = make("input", { type: "radio", name: "model", value: n, onchange: () => setModel(model) });
+  return make("label", {}, radio, make("span", {}, model.short));
 }));
 
 panels.push(function drawHeader() {

@@ -13,12 +13,10 @@ builders.push(function buildClasses() {
   const conditional = state.model.classes > 0;
   for (const part of document.querySelectorAll(".conditional")) part.hidden = !conditional;
   $("given").replaceChildren(...(conditional ? data.class_names : []).map((name, c) => {
-    const label = make("label", { title: name }), picture = make("canvas", { width: SIDE, height: SIDE });
-    const radio = make("input", { type: "radio", name: "given", value: c });
-    radio.addEventListener("change", () => setClass(c));
-    label.append(radio, picture, make("span", { textContent: name }));
+    const picture = make("canvas", { width: SIDE, height: SIDE });
+    const radio = make("input", { type: "radio", name: "given", value: c, onchange: () => setClass(c) });
     backlog.jobs.push(() => paintDecoded(picture, state.model.decode(state.z, c)));
-    return label;
+    return make("label", { title: name }, radio, picture, make("span", {}, name));
   }));
 });
 

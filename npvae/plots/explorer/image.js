@@ -3,8 +3,8 @@
 import { $, make } from "../page/dom.js";
 import { PIXELS, SIDE } from "./model.js";
 import {
-  changed, drawEpsilon, exampleCount, exampleImage, exampleName, panels, pickExample, setCode,
-  setImage, state, stopPlaying,
+  changed, clearImage, drawEpsilon, exampleCount, exampleImage, exampleName, meanCode, panels,
+  pickExample, setImage, state,
 } from "./state.js";
 import { ink, paint, pixelsOfFile } from "./pixels.js";
 import { onDrag } from "./drag.js";
@@ -31,14 +31,11 @@ function penAt(event) {
 function stroke(event) {
   last ??= penAt(event);
   const x = Float32Array.from(state.x ?? NO_IMAGE);
-  for (const moved of event.getCoalescedEvents?.() ?? []) {
+  for (const moved of [...(event.getCoalescedEvents?.() ?? []), event]) {
     const to = penAt(moved);
     ink(x, last, to, +$("pen").value, $("erase").checked ? 0 : 1);
     last = to;
   }
-  const to = penAt(event);
-  ink(x, last, to, +$("pen").value, $("erase").checked ? 0 : 1);
-  last = to;
   setImage(x, state.classOfX);
 }
 
@@ -87,15 +84,6 @@ addEventListener("drop", (event) => {
 $("epsilon").addEventListener("click", drawEpsilon);
 $("mean").addEventListener("click", meanCode);
 $("clear").addEventListener("click", clearImage);
-
-export function meanCode() {
-  stopPlaying();
-  if (state.q) setCode(state.q.mu, "mean");
-}
-
-export function clearImage() {
-  setImage(null);
-}
 
 // --- the images to pick ---
 

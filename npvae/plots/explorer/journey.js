@@ -2,19 +2,16 @@
 
 import { $, make } from "../page/dom.js";
 import { SIDE, WAYS } from "./model.js";
-import {
-  backlog, builders, changed, decode, panels, setCode, state, stopPlaying,
-} from "./state.js";
+import { backlog, builders, changed, decode, panels, setCode, state } from "./state.js";
 import { paintDecoded } from "./pixels.js";
 
 const STOPS = 11;
 const strips = {};
 
 for (const name of Object.keys(WAYS)) {
-  const label = make("label"), radio = make("input", { type: "radio", name: "way", value: name });
+  const radio = make("input", { type: "radio", name: "way", value: name });
   strips[name] = make("canvas", { width: STOPS * SIDE, height: SIDE });
-  label.append(radio, make("span", { textContent: name }), strips[name]);
-  $("ways").append(label);
+  $("ways").append(make("label", {}, radio, make("span", {}, name), strips[name]));
   strips[name].addEventListener("click", (event) => {
     const box = strips[name].getBoundingClientRect();
     const stop = Math.floor((event.clientX - box.left) / box.width * STOPS);
@@ -51,7 +48,7 @@ panels.push(function drawJourney() {
 
 function goTo(t) {
   state.t = t;
-  setCode(WAYS[state.way](state.a, state.b, t));
+  setCode(WAYS[state.way](state.a, state.b, t), "", state.playing);
 }
 
 export function setAnchor(name) {
@@ -79,6 +76,6 @@ $("set-a").addEventListener("click", () => setAnchor("a"));
 $("set-b").addEventListener("click", () => setAnchor("b"));
 $("play").addEventListener("click", togglePlaying);
 $("along").addEventListener("input", () => {
-  stopPlaying();
+  state.playing = false;
   goTo(+$("along").value);
 });

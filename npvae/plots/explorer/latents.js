@@ -7,7 +7,7 @@ import { $, make } from "../page/dom.js";
 import { SIDE } from "./model.js";
 import { backlog, builders, changed, decode, moveLatents, panels, state } from "./state.js";
 import { paintDecoded } from "./pixels.js";
-import { focusByMouse, onDrag } from "./drag.js";
+import { arrowStep, focusByMouse, onDrag } from "./drag.js";
 
 const FRAMES = 13; // pictures in a filmstrip, odd: the middle one is at 0
 let rows = [];
@@ -85,11 +85,8 @@ function listen({ k, input }, track) {
   track.addEventListener("dblclick", () => moveLatents({ [k]: 0 }));
   input.addEventListener("input", () => moveLatents({ [k]: +input.value })); // by a screen reader
   input.addEventListener("keydown", (event) => {
-    const sign = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
-    if (!sign || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    const moved = state.z[k] + sign * (event.shiftKey ? 0.01 : 0.1);
-    moveLatents({ [k]: Math.round(1000 * moved) / 1000 });
+    const [across, up] = arrowStep(event);
+    if (across || up) moveLatents({ [k]: Math.round(1000 * (state.z[k] + across + up)) / 1000 });
   });
 }
 

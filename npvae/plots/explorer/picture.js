@@ -1,8 +1,8 @@
 // The decoded picture, in three views, and the numbers beside it.
 
 import { $ } from "../page/dom.js";
-import { bcePerPixel, klPerLatent, norm, normal, PIXELS, shellOf, sigmoid, sum } from "./model.js";
-import { builders, changed, panels, setCode, state, stopPlaying } from "./state.js";
+import { bcePerPixel, klPerLatent, norm, PIXELS, shellOf, sigmoid, sum } from "./model.js";
+import { builders, changed, panels, randomCode, state, zeroCode } from "./state.js";
 import { heat, paint, paintDecoded, savePng } from "./pixels.js";
 
 const coins = Float32Array.from({ length: PIXELS }, Math.random); // a click flips them again
@@ -72,13 +72,3 @@ $("decoded").addEventListener("click", () => {
 $("random").addEventListener("click", randomCode);
 $("zero").addEventListener("click", zeroCode);
 $("save").addEventListener("click", savePicture);
-
-export function randomCode() {
-  stopPlaying();
-  setCode(state.z.map(normal));
-}
-
-export function zeroCode() {
-  stopPlaying();
-  setCode(state.z.map(() => 0));
-}

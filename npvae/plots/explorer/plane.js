@@ -7,7 +7,7 @@ import {
   moveLatents, panels, pickExample, setClass, setCode, setImage, state,
 } from "./state.js";
 import { paint, paintDecoded, savePng } from "./pixels.js";
-import { onDrag } from "./drag.js";
+import { arrowStep, onDrag } from "./drag.js";
 import { nameOf, percent, shareOf } from "./latents.js";
 
 const CELLS = 15; // pictures a side
@@ -206,11 +206,8 @@ $("map").addEventListener("pointerleave", () => {
   drawPlane();
 });
 $("map").addEventListener("keydown", (event) => {
-  const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key];
-  if (!step || event.ctrlKey || event.metaKey || event.altKey) return;
-  event.preventDefault();
-  const size = event.shiftKey ? 0.01 : 0.1, [across, up] = state.axes;
-  moveInPlane([state.z[across] + size * step[0], state.z[up] + size * step[1]]);
+  const step = arrowStep(event);
+  if (step[0] || step[1]) moveInPlane(step.map((size, n) => state.z[state.axes[n]] + size));
 });
 
 for (const [k, id] of ["across", "up"].entries()) {
@@ -227,7 +224,7 @@ $("save-plane").addEventListener("click", () => savePng(tiles, "explorer-plane.p
 // --- the legend: pointing at a class leaves the dots of the others faint ---
 
 $("classes").append(...data.class_names.map((name, label) => {
-  const item = make("li"), button = make("button", { type: "button", textContent: name });
+  const button = make("button", { type: "button" }, name);
   button.style.setProperty("--dot", colorOf(label));
   button.setAttribute("aria-pressed", "false");
   button.addEventListener("click", () => {
@@ -236,8 +233,7 @@ $("classes").append(...data.class_names.map((name, label) => {
       other.setAttribute("aria-pressed", n === onlyClass));
     drawPlane();
   });
-  item.append(button);
-  return item;
+  return make("li", {}, button);
 }));
 
 new IntersectionObserver(([entry]) => {

@@ -72,13 +72,9 @@ export function openPrompt(n) {
   showPrompts(true);
   $("task").textContent = prompt.task;
   $("answer").textContent = "";
-  $("guesses").replaceChildren(...prompt.guesses.map((guess, k) => {
-    const button = make("button", { type: "button", textContent: guess });
-    button.addEventListener("click", () => {
-      $("answer").textContent = `${k === prompt.right ? "Yes." : "Look again."} ${prompt.answer()}`;
-    });
-    return button;
-  }));
+  const answer = (k) => ($("answer").textContent = `${k === prompt.right ? "Yes." : "Look again."} ${prompt.answer()}`);
+  $("guesses").replaceChildren(...prompt.guesses.map((guess, k) =>
+    make("button", { type: "button", onclick: () => answer(k) }, guess)));
 }
 
 function showPrompts(shown) {
@@ -86,12 +82,8 @@ function showPrompts(shown) {
   $("recall").hidden = shown;
 }
 
-$("prompts").append(...PROMPTS.map(({ name }, n) => {
-  const button = make("button", { type: "button", textContent: name });
-  button.setAttribute("aria-expanded", "false");
-  button.addEventListener("click", () => openPrompt(n));
-  return button;
-}));
+$("prompts").append(...PROMPTS.map(({ name }, n) =>
+  make("button", { type: "button", ariaExpanded: "false", onclick: () => openPrompt(n) }, name)));
 for (const [id, shown] of [["dismiss", false], ["recall", true]]) {
   $(id).addEventListener("click", () => {
     showPrompts(shown);

@@ -73,14 +73,19 @@ const settled = () => !awaited && !backlog.left;
 
 // --- what changes the state ---
 
-export function setCode(z, origin = "") {
-  Object.assign(state, { z: Float64Array.from(z), origin });
+export function setCode(z, origin = "", playing = false) {
+  Object.assign(state, { z: Float64Array.from(z), origin, playing });
   changed();
 }
 
-export function moveLatents(values) { // { latent: value }
-  stopPlaying();
-  setCode(Object.assign([...state.z], values));
+export const moveLatents = (values) => setCode(Object.assign([...state.z], values)); // { latent: value }
+export const zeroCode = () => setCode(state.z.map(() => 0));
+export const randomCode = () => setCode(state.z.map(normal));
+export const meanCode = () => state.q && setCode(state.q.mu, "mean");
+
+export function drawEpsilon() {
+  if (state.q) setCode(reparameterize(state.q, state.z.map(normal)), "draw");
+  else randomCode(); // without an image, q is the prior
 }
 
 export function setClass(c) { // of what is decoded: z and q(z | x, c) stay, "this handwriting, as a 7"
@@ -90,16 +95,13 @@ export function setClass(c) { // of what is decoded: z and q(z | x, c) stay, "th
 }
 
 export function setImage(x, classOfX = state.c, picked = -1, told = "") { // null: no image; z stays
-  stopPlaying();
   if (!x && state.view === "bce") state.view = "picture";
   Object.assign(state, { x, classOfX, picked, told });
   state.q = x && encode(x);
   setCode(x ? state.q.mu : state.z, x ? "mean" : "");
 }
 
-export function stopPlaying() {
-  state.playing = false;
-}
+export const clearImage = () => setImage(null);
 
 export function pickExample(n) {
   state.c = data.examples.labels[n];
@@ -117,16 +119,9 @@ export function exampleName(n) {
   return kind === "test" ? `test image ${points[n]}, ${name}` : `${name}, as the model draws it`;
 }
 
-export function drawEpsilon() {
-  stopPlaying();
-  if (state.q) setCode(reparameterize(state.q, state.z.map(normal)), "draw");
-  else setCode(state.z.map(normal)); // without an image, q is the prior
-}
-
 export function setModel(model) {
-  stopPlaying();
   const fit = (z) => z && Float64Array.from({ length: model.latent_dim }, (_, k) => z[k] ?? 0);
-  Object.assign(state, { model, z: fit(state.z), a: null, b: null });
+  Object.assign(state, { model, z: fit(state.z), a: null, b: null, playing: false });
   state.q = state.x && encode(state.x);
   if (state.q) Object.assign(state, { z: Float64Array.from(state.q.mu), origin: "mean" });
   const used = [...model.order, ...model.order];

@@ -6,23 +6,13 @@ import { keyOf, panels } from "./curves.js";
 const COLORS = 6; // in style.css; a seventh run has the first one again
 const color = (k) => `var(--run${k % COLORS})`;
 
-const columns = ["run", ...data.columns];
-const head = make("tr"), body = make("tbody");
-for (const name of columns) head.append(make("th", { textContent: name, scope: "col" }));
-data.runs.forEach((run, k) => {
-  const row = make("tr"), name = make("th", { scope: "row" });
-  name.append(keyOf(color(k)), run.name);
-  row.append(name);
-  run.values.forEach((value, n) => {
-    const cell = make("td", { textContent: value });
-    cell.dataset.name = data.columns[n]; // its heading, where a row is narrow
-    row.append(cell);
-  });
-  body.append(row);
+const head = ["run", ...data.columns].map((name) => make("th", { scope: "col" }, name));
+const rows = data.runs.map((run, k) => {
+  const cells = run.values.map((value) => make("td", {}, value));
+  cells.forEach((cell, n) => (cell.dataset.name = data.columns[n])); // its heading, where a row is narrow
+  return make("tr", {}, make("th", { scope: "row" }, keyOf(color(k)), run.name), ...cells);
 });
-const thead = make("thead");
-thead.append(head);
-$("table").append(thead, body);
+$("table").append(make("thead", {}, make("tr", {}, ...head)), make("tbody", {}, ...rows));
 $("same").textContent = data.same;
 
 const curvesOf = (part) => ["train", "test"].flatMap((split) => data.runs.map((run, k) => ({
@@ -35,12 +25,8 @@ const curvesOf = (part) => ["train", "test"].flatMap((split) => data.runs.map((r
 panels(curvesOf);
 
 for (const band of data.samples) {
-  const list = make("ul", { className: "band" });
-  band.forEach((png, k) => {
-    const item = make("li"), name = make("span");
-    name.append(keyOf(color(k)), data.runs[k].short);
-    item.append(name, make("img", { src: `data:image/png;base64,${png}`, alt: "" }));
-    list.append(item);
-  });
-  $("samples").append(list);
+  const items = band.map((png, k) => make("li", {},
+    make("span", {}, keyOf(color(k)), data.runs[k].short),
+    make("img", { src: `data:image/png;base64,${png}`, alt: "" })));
+  $("samples").append(make("ul", { className: "band" }, ...items));
 }

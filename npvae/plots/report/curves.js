@@ -107,13 +107,11 @@ function panel(figure, title, series, lines = {}) {
   const show = (epoch) => {
     chosen.setAttribute("x1", x(epoch));
     chosen.setAttribute("x2", x(epoch));
-    const words = [make("b", { textContent: title })];
+    const words = [make("b", {}, title)];
     for (const s of series) {
       const value = s.values[s.epochs.findLastIndex((e) => e <= epoch)]; // of a shorter run, its last
       if (value === undefined || s.kind === "train") continue;
-      const word = make("span");
-      word.append(keyOf(s.color), `${s.name} ${value === null ? "not finite" : value.toFixed(2)}`);
-      words.push(word);
+      words.push(make("span", {}, keyOf(s.color), `${s.name} ${value === null ? "not finite" : value.toFixed(2)}`));
     }
     if (svg.querySelector(".off")) words.push("arrows at the edge: off the chart");
     caption.replaceChildren(...words);

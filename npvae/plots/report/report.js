@@ -120,25 +120,21 @@ $("kl-words").textContent = `nats, on ${data.kl_images.toLocaleString("en")} tes
   (data.active.some(Boolean) ? "" : ". Posterior collapse: no latent is active, z says nothing about the image");
 const order = data.kl.map((_, k) => k).sort((a, b) => data.kl[b] - data.kl[a]);
 for (const k of order) {
-  const bar = make("i"), row = make("li", { className: data.active[k] ? "" : "unused" });
+  const bar = make("i"), unused = data.active[k] ? "" : "unused";
   bar.style.width = `${100 * data.kl[k] / Math.max(...data.kl, 1e-9)}%`;
-  const cell = make("div");
-  cell.append(bar);
-  row.append(make("span", { textContent: `z${k}` }), cell, make("span", { textContent: data.kl[k].toFixed(2) + (data.active[k] ? "" : " unused") }));
-  $("kl-bars").append(row);
+  const cells = [make("span", {}, `z${k}`), make("div", {}, bar), make("span", {}, `${data.kl[k].toFixed(2)} ${unused}`)];
+  $("kl-bars").append(make("li", { className: unused }, ...cells));
 }
 for (const [name, text] of data.facts) {
   const code = name === "network" ? { className: "code", tabIndex: 0 } : {}; // it scrolls: by keys, too
-  $("facts").append(make("dt", { textContent: name }), make("dd", { textContent: text, ...code }));
+  $("facts").append(make("dt", {}, name), make("dd", code, text));
 }
 const stopped = done || running || data.diverged ? [] : [["continue the run:", data.resume]];
 for (const [why, command] of [...stopped, ...data.next]) {
-  const item = make("li", { textContent: why });
-  item.append(make("code", { textContent: command }));
-  $("commands").append(item);
+  $("commands").append(make("li", {}, why, make("code", {}, command)));
 }
 $("metrics").hidden = !newest;
-for (const name of data.files) $("files").append(make("a", { href: name, textContent: name }), " ");
+for (const name of data.files) $("files").append(make("a", { href: name }, name), " ");
 $("touch").hidden = !data.files.includes("explorer.html");
 
 // ---- what was chosen stays chosen after a reload, unless it was the newest
