@@ -4,6 +4,7 @@
     mistake.py    how a mistake is read from the page, put in and taken out
     meaning.py    checks that state a second time, in other words, what the lesson means;
                   meaning_of_training.py has those of training and of reports
+    program.py    the training program that makes the mistakes
     trial.py      trains with a mistake, and computes what the same weights are worth
     causes.py     guesses why a gradient is wrong, from its numbers
 
