@@ -188,7 +188,6 @@ def test_the_activations_it_knows_are_those_of_the_lesson(page: Page) -> None:
     """Of its own table alone: what is new in the lesson is refused, see test_explorer.py."""
     y = np.array([-30.0, -2.5, -0.1, 0.0, 0.1, 2.5, 30.0])
     known = page.tab.evaluate("Object.keys(ACTIVATIONS)")
-    assert {vae.activation for vae, *_ in MODELS} == set(known)
     for name in known:
         assert knows(name)
         found = page.tab.evaluate(f"{y.tolist()}.map(ACTIVATIONS.{name})")
