@@ -76,7 +76,7 @@ for (const epoch of pictures) for (const kind of ["sampled", "rec"]) new Image()
 // Where the images lie in a picture, in pixels from its lower right: bands of rows. A dark page shows
 // nothing else of it, as title and labels stand on white.
 const TITLE = 57, MARGIN = 24;
-const BANDS = { sampled: { width: 876, height: Infinity, gap: 0 }, rec: { width: 858, height: 170, gap: 18 } };
+const BANDS = { sampled: { width: 876, height: Infinity, gap: 0 }, rec: { width: 858, height: 170, gap: 24 } };
 for (const [kind, { width, height, gap }] of Object.entries(BANDS)) {
   $(kind).addEventListener("load", ({ target: { naturalWidth, naturalHeight, style } }) => {
     const corners = [], right = naturalWidth - MARGIN, end = naturalHeight - MARGIN;
