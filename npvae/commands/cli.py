@@ -57,7 +57,8 @@ class Parser(argparse.ArgumentParser):
         called = program()
         more.setdefault("prog", called)
         if epilog and "npvae " in called:  # the examples get the same form
-            epilog = epilog.replace(f"python scripts/{called.split()[-1]}.py", called)
+            script = f"scripts/{called.split()[-1]}.py"
+            epilog = epilog.replace(f"python {script}", called)
         super().__init__(
             description=description,
             epilog=epilog,
