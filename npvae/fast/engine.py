@@ -28,7 +28,7 @@ from npvae.datasets.augmentation import random_warps
 from npvae.datasets.minibatches import minibatches
 from npvae.fast.blas import find_blas, thread_functions
 from npvae.fast.jit import Program
-from npvae.fast.job import NUMBERS, Job
+from npvae.fast.job import Job
 from npvae.fast.kernels import ACTIVATIONS, OPTIMIZERS
 from npvae.fast.step import BLOCK, work
 from npvae.fast.threads import cores, yield_function
@@ -180,9 +180,7 @@ class Engine:
         """Compute batches first to last - 1, with the help of other threads."""
         if self.process != os.getpid():
             self._start()
-        job = job.replace(
-            **self.functions, first=first, end=last, busy=self.busy, turns=closed(self.shares)
-        )
+        job = job.replace(first=first, end=last, turns=closed(self.shares))
         with suppress(RuntimeError):  # the system has no more threads
             for worker in range(1, self.shares):
                 self.threads.submit(self._work, worker, job)
@@ -286,7 +284,9 @@ class Engine:
             "cost": room(shares, share),
         }
         numbers = {
-            **dict.fromkeys(NUMBERS, 0),  # those that _run sets
+            **self.functions,
+            **dict.fromkeys(("first", "end", "rank"), 0),
+            "ranks": 1,
             "batch_size": batch_size,
             "activation": ACTIVATIONS[vae.activation],
             "optimizer": OPTIMIZERS[self.optimizer.name],

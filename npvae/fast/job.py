@@ -57,6 +57,7 @@ ARRAYS: dict[str, Any] = {
 }
 NUMBERS = (
     *("first", "end", "batch_size"),  # batches `first` to `end` - 1, all of one length
+    *("rank", "ranks"),  # this process computes one of so many parts of each batch
     *("activation", "optimizer"),  # their numbers in kernels.py
     *("gemm", "read_threads", "set_threads", "yields"),  # addresses of functions; some may be 0
 )
@@ -86,7 +87,7 @@ class Job:
 
     def __init__(self, memory: NDArray[np.uint8], kinds: Any, values: dict[str, Any]) -> None:
         self.memory, self.kinds, self.values = memory, kinds, values
-        self.record = memory.view(kinds)[0]
+        self.record = memory.view(kinds)  # (1,): Numba takes arrays quickest
 
     @classmethod
     def of(cls, dtype: str, values: dict[str, Any]) -> Job:

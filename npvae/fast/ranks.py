@@ -10,8 +10,6 @@ import functools
 import math
 from typing import Protocol
 
-import numpy as np
-
 from npvae.core.optimizer_base import Optimizer
 from npvae.core.parameters import Array
 from npvae.fast.blas import one_thread
@@ -51,40 +49,24 @@ class RankEngine(Engine):
 
     def _run(self, first: int, last: int, job: Job) -> None:
         """This rank's part in these batches, until all ranks stop."""
-        data, batch_size, optimizer = job.values, job.values["batch_size"], job.values["optimizer"]
+        data, batch_size, me = job.values, job.values["batch_size"], self.ranks
         gradient, learning = data["gradients"][0], len(data["learning_rate"]) > 0
+        own = job.replace(rank=me.rank, ranks=me.size, optimizer=NO_STEP)
         with one_thread():
             for batch in range(first, last):
-                start = batch * batch_size
-                B = min(batch_size, len(data["indices"]) - start)
-                begin, end = shard(B, self.ranks.rank, self.ranks.size)
-                own = part_of(job, batch, slice(start + begin, start + end))
+                B = min(batch_size, len(data["indices"]) - batch * batch_size)
+                begin, end = shard(B, me.rank, me.size)
                 if begin < end:
-                    super()._run(0, 1, own)
-                share = (end - begin) / B
-                means = self.ranks.meet(*(share * own.values[name][0] for name in ("bce", "kl")))
+                    super()._run(batch, batch + 1, own)
+                share, losses = (end - begin) / B, (data["bce"], data["kl"])
+                means = me.meet(*(share * loss[batch] if share else 0.0 for loss in losses))
                 data["bce"][batch], data["kl"][batch] = means.sum(axis=0)
                 loss = data["bce"][batch] + data["beta"][batch] * data["kl"][batch]
                 if learning and not math.isfinite(loss):
                     return
                 if learning:
-                    gradient[:] = self.ranks.add_up(gradient.dtype.type(share) * gradient)
-                    self.step.run(own.replace(optimizer=optimizer).record)
-
-
-def part_of(job: Job, batch: int, images: slice) -> Job:
-    """The gradients of some images of one batch; of loss 0 if there are none."""
-    data = job.values
-    return job.replace(
-        optimizer=NO_STEP,
-        indices=data["indices"][images],
-        epsilon=data["epsilon"][images],
-        warps=data["warps"][images] if len(data["warps"]) else data["warps"],
-        beta=data["beta"][batch : batch + 1],
-        learning_rate=data["learning_rate"][batch : batch + 1],
-        bce=np.zeros(1),
-        kl=np.zeros(1),
-    )
+                    gradient[:] = me.add_up(gradient.dtype.type(share) * gradient)
+                    self.step.run(job.replace(first=batch).record)
 
 
 @functools.cache

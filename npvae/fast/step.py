@@ -58,14 +58,14 @@ def shard(count: int, part: int, parts: int) -> tuple[int, int]:
     return count * part // parts, count * min(part + 1, parts) // parts
 
 
-def work(worker: int, job: Any) -> bool:
+def work(worker: int, record: Any) -> bool:
     """Do tasks until all are done. Worker 0 begins, and returns False if the engine is in use.
 
     Meanwhile numbers below 1e-38 count as 0. Adam's m of a pixel that is black for a thousand
     batches decays to such numbers. Some processors take a hundred times as long for each: measured
     at batch 32, 5 s an epoch instead of 1.4. And BLAS starts no threads of its own.
     """
-    threads = 1
+    job, threads = record[0], 1
     if worker == 0:
         if not swap(job.busy.address, 0, 1):
             return False
@@ -84,9 +84,9 @@ def work(worker: int, job: Any) -> bool:
     return True
 
 
-def step(job: Any) -> None:
+def step(record: Any) -> None:
     """Optimizer.update by the first row of the gradients; numbers as in `work`."""
-    mode = float_mode()
+    job, mode = record[0], float_mode()
     set_float_mode(mode | FLUSH)
     every = (job.parameters.length,)
     t = view(job.t, 0, 0, (1,))
@@ -153,15 +153,17 @@ def layers_of(job: Any) -> Any:
 
 
 @jit
-def images_in(job: Any, batch: int) -> Any:
-    """How many images this batch has."""
-    return min(job.batch_size, job.indices.length - batch * job.batch_size)
+def images_of(job: Any, batch: int) -> Any:
+    """The first image of a batch that this process computes, and their number."""
+    start = batch * job.batch_size
+    B = min(job.batch_size, job.indices.length - start)
+    begin, end = shard(B, job.rank, job.ranks)
+    return start + begin, end - begin
 
 
 @jit
-def own_images(job: Any, batch: int, share: int) -> Any:
-    """The first of its images in a batch, and their number, which may be 0."""
-    B = images_in(job, batch)
+def own_images(job: Any, B: int, share: int) -> Any:
+    """The first of its images, of B, and their number, which may be 0."""
     start, end = shard(B, share, min(job.x.length, B))
     return start, end - start
 
@@ -226,7 +228,7 @@ def layer_gradients(job: Any, x: Any, d_y: Any, d_W: Any, d_b: Any, more: bool) 
 def pixels(job: Any, batch: int, share: int) -> None:
     """x, and a part of x @ W of the first layer."""
     first, count, inputs = own_pixels(job, share)
-    B, start = images_in(job, batch), batch * job.batch_size
+    start, B = images_of(job, batch)
     H = layers_of(job)[0, OUTPUTS]
     x = view(job.x, share, 0, (B, inputs))
     images = view(job.images, 0, 0, (job.images.length, job.images.pitch))
@@ -261,13 +263,13 @@ def prefetch_image(job: Any, k: int, first: int, count: int) -> None:
 @jit
 def down(job: Any, batch: int, share: int) -> None:
     """From the parts of the first layer's y to h_last: VAE.forward without the last layer."""
-    layers, B = layers_of(job), images_in(job, batch)
-    start, rows = own_images(job, batch, share)
+    layers, (image, B) = layers_of(job), images_of(job, batch)
+    start, rows = own_images(job, B, share)
     z = len(layers) - 1
     to_mu = (z - 3) // 2
     kl = 0.0
     if rows:
-        first, Z = batch * job.batch_size + start, job.epsilon.pitch
+        first, Z = image + start, job.epsilon.pitch
         epsilon = view(job.epsilon, first, 0, (rows, Z))
         h_z = rows_of(job.h, layers, z, B, start, rows)
         labels = view(job.labels, 0, 0, (job.labels.length,))
@@ -294,7 +296,7 @@ def down(job: Any, batch: int, share: int) -> None:
 @jit
 def loss(job: Any, batch: int, share: int) -> None:
     """Logits, bce, and back to a part of d_h of the last hidden layer."""
-    layers, B = layers_of(job), images_in(job, batch)
+    layers, (_, B) = layers_of(job), images_of(job, batch)
     _, count, inputs = own_pixels(job, share)
     last = len(layers) - 2
     H, at = layers[last, INPUTS], layers[last, W_AT]
@@ -319,7 +321,7 @@ def loss(job: Any, batch: int, share: int) -> None:
 @jit
 def add_up(job: Any, batch: int) -> None:
     """The loss of the batch, from those of all shares."""
-    bce, kl, B = 0.0, 0.0, images_in(job, batch)
+    bce, kl, B = 0.0, 0.0, images_of(job, batch)[1]
     for share in range(job.losses.length):
         sums = view(job.losses, share, 0, (2,))
         bce += sums[0] / B
@@ -346,8 +348,8 @@ def up(job: Any, batch: int, share: int) -> None:
 
     Two paths meet at mu and log_var, and two heads at the hidden layer below.
     """
-    layers, B = layers_of(job), images_in(job, batch)
-    start, rows = own_images(job, batch, share)
+    layers, (image, B) = layers_of(job), images_of(job, batch)
+    start, rows = own_images(job, B, share)
     if not rows:
         return
     z = len(layers) - 1
@@ -360,9 +362,7 @@ def up(job: Any, batch: int, share: int) -> None:
         W, _ = weights(job.parameters, 0, layers, k)
         d_W, d_b = weights(job.gradients, share, layers, k)
         if k == to_mu + 1:
-            epsilon = view(
-                job.epsilon, batch * job.batch_size + start, 0, (rows, job.epsilon.pitch)
-            )
+            epsilon = view(job.epsilon, image + start, 0, (rows, job.epsilon.pitch))
             mu = rows_of(job.h, layers, to_mu, B, start, rows)
             d_mu = rows_of(job.d, layers, to_mu, B, start, rows)
             d_z = rows_of(job.d, layers, z, B, start, rows)
@@ -381,7 +381,7 @@ def up(job: Any, batch: int, share: int) -> None:
 @jit
 def update(job: Any, batch: int, share: int) -> None:
     """d_W of the first layer, and the optimizer's step for the parameters of this share."""
-    layers, B, shares = layers_of(job), images_in(job, batch), job.x.length
+    layers, (_, B), shares = layers_of(job), images_of(job, batch), job.x.length
     first, count, inputs = own_pixels(job, share)
     last, H = len(layers) - 2, layers[0, OUTPUTS]
     x, d_y = view(job.x, share, 0, (B, inputs)), rows_of(job.d, layers, 0, B, 0, B)
