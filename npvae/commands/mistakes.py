@@ -20,7 +20,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = cli.Parser(__doc__, EXAMPLES)
     parser.add_argument("name", nargs="?", metavar="NAME", help="run this mistake")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--all", action="store_true", help="run all, and print the tour's table")
+    what.add_argument("--all", action="store_true", help="run all, and print a table of them")
     what.add_argument("--quiz", action="store_true", help="see the symptoms, guess the mistake")
     number = whole_number(1)
     help = "epochs of training (default: 3)"
