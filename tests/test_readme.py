@@ -13,7 +13,9 @@ from tests.helpers import ROOT, anchor, of_our_lesson, run_example
 
 README, USE = ROOT / "README.md", ROOT / "npvae" / "USE.md"
 PAGES = [README, USE, *(ROOT / page for page in ("CONTRIBUTING.md", "data/README.md"))]
-PAGES += [ROOT / "npvae" / f"{page}.md" for page in ("START", "README", "BEHIND", "QUESTIONS")]
+PAGES += [
+    ROOT / "npvae" / f"{page}.md" for page in ("START", "README", "BEHIND", "QUESTIONS", "ADD")
+]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
