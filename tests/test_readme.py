@@ -14,7 +14,7 @@ from tests.helpers import ROOT, anchor, of_our_lesson, run_example
 README, USE = ROOT / "README.md", ROOT / "npvae" / "USE.md"
 START = ROOT / "npvae" / "START.md"
 PAGES = [README, USE, *(ROOT / page for page in ("CONTRIBUTING.md", "data/README.md"))]
-PAGES += [ROOT / "npvae" / f"{page}.md" for page in ("README", "BEHIND", "QUESTIONS")]
+PAGES += [ROOT / "npvae" / f"{page}.md" for page in ("README", "ADD", "BEHIND", "QUESTIONS")]
 CHINESE = {page: page.with_suffix(".zh-CN.md") for page in (README, START)}
 PAGES += [START, *CHINESE.values()]
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from npvae.commands import cli
 from npvae.core.errors import DataError, OutputError
+from npvae.core.option_types import sizes, some_text, whole_number
 from npvae.storage.files import CANNOT, write
 
 EXAMPLES = """examples:
@@ -30,16 +31,16 @@ def main(arguments: Sequence[str]) -> None:
     help = "a folder of IDX files, such as data/fashion-mnist (default: random pixels)"
     add("--data", metavar="FOLDER", help=help)
     help = "rounds that alternate between the programs (default: 5)"
-    add("--rounds", type=cli.whole_number(1), default=5, metavar="N", help=help)
-    help, sizes = "batch sizes to compare at (default: 512,128,64,32)", (512, 128, 64, 32)
-    add("--batch-sizes", type=cli.sizes, default=sizes, metavar="N", help=help)
+    add("--rounds", type=whole_number(1), default=5, metavar="N", help=help)
+    help, default = "batch sizes to compare at (default: 512,128,64,32)", (512, 128, 64, 32)
+    add("--batch-sizes", type=sizes, default=default, metavar="N", help=help)
     help = "measure how time and memory grow, too: a few minutes"
     add("--sweep", action="store_true", help=help)
     help = "measure what a second process gains instead (needs mpi4py and mpiexec)"
     add("--mpi", action="store_true", help=help)
     help = "measure 200 batches of 32 beside other busy processes instead: some minutes"
     add("--crowd", action="store_true", help=help)
-    add("--json", type=cli.some_text, metavar="FILE", help="write all figures here as JSON")
+    add("--json", type=some_text, metavar="FILE", help="write all figures here as JSON")
     add("--quiet", action="store_true", help="print results and errors only")
     add("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(arguments)

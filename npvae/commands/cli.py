@@ -31,11 +31,7 @@ from npvae.commands.hints import beside_the_first, did_you_mean, hint, path_hint
 from npvae.commands.session import is_alone, restored
 from npvae.commands.signals import Signals
 from npvae.core.errors import NpvaeError, OutputError
-from npvae.core.option_types import number as number
-from npvae.core.option_types import sizes as sizes
-from npvae.core.option_types import some_of as some_of
-from npvae.core.option_types import some_text as some_text
-from npvae.core.option_types import whole_number as whole_number
+from npvae.core.option_types import some_text, whole_number
 from npvae.datasets.standard import DATASETS
 from npvae.runs.launcher import on_failure
 from npvae.runs.terminal import program, show

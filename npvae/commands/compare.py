@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from npvae.commands import cli
 from npvae.commands.new_file import show_page
+from npvae.core.option_types import some_text
 
 EXAMPLES = """examples:
   python scripts/compare.py runs/mnist-z2-001 runs/mnist-z10-001
@@ -20,9 +21,9 @@ EXAMPLES = """examples:
 def main(arguments: Sequence[str]) -> None:
     parser = cli.Parser(__doc__, EXAMPLES)
     add = parser.add_argument
-    add("runs", nargs="*", type=cli.some_text, metavar="RUN", help="folders of two or more runs")
+    add("runs", nargs="*", type=some_text, metavar="RUN", help="folders of two or more runs")
     out = "a folder, or a new .html file (default: the folder that holds the runs)"
-    add("--out", type=cli.some_text, metavar="PATH", help=out)
+    add("--out", type=some_text, metavar="PATH", help=out)
     parser.add_common()
     options = parser.parse_args(arguments)
     if len(options.runs) < 2:

@@ -13,15 +13,16 @@ from collections.abc import Sequence
 from npvae.commands import cli
 from npvae.core.errors import OptionError
 from npvae.core.network import MAX_CLASSES
+from npvae.core.option_types import number, sizes, whole_number
 from npvae.layers import ACTIVATIONS
 from npvae.optimizers import OPTIMIZERS
 
 
 def main(arguments: Sequence[str]) -> int:
     parser = cli.Parser(__doc__, "Exit code 1 if a difference is larger than allowed.")
-    add, size = parser.add_argument, cli.whole_number(1)
+    add, size = parser.add_argument, whole_number(1)
     help = "sizes of the encoder's hidden layers (default: 128)"
-    add("--hidden", type=cli.sizes, default=(128,), metavar="N", help=help)
+    add("--hidden", type=sizes, default=(128,), metavar="N", help=help)
     help = "number of latents (default: 10)"
     add("--latent-dim", type=size, default=10, metavar="N", help=help)
     help = "activation of the hidden layers (default: relu)"
@@ -31,9 +32,9 @@ def main(arguments: Sequence[str]) -> int:
     help = "images in the batch (default: 64)"
     add("--batch-size", type=size, default=64, metavar="N", help=help)
     help = "weight of the KL divergence (default: 0.7, because 1 would hide a missing factor)"
-    add("--beta", type=cli.number(0), default=0.7, metavar="N", help=help)
+    add("--beta", type=number(0), default=0.7, metavar="N", help=help)
     help = "classes of a conditional VAE (default: 0, none)"
-    add("--classes", type=cli.whole_number(0), default=0, metavar="N", help=help)
+    add("--classes", type=whole_number(0), default=0, metavar="N", help=help)
     parser.add_common()
     options = parser.parse_args(arguments)
     if options.classes > MAX_CLASSES:
@@ -49,8 +50,8 @@ def main(arguments: Sequence[str]) -> int:
     import npvae
     from npvae.reference.pytorch import compare, example, table
 
-    sizes = options.hidden, options.latent_dim, options.batch_size
-    vae, x, epsilon = example(*sizes, options.activation, options.seed, options.classes)
+    numbers = options.hidden, options.latent_dim, options.batch_size
+    vae, x, epsilon = example(*numbers, options.activation, options.seed, options.classes)
     c = vae.classes((numpy.arange(len(x)) % max(1, options.classes)).astype(numpy.uint8))
     rows = compare(vae, x, epsilon, options.beta, optimizer=options.optimizer, c=c)
     report = table(rows)

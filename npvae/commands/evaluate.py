@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from npvae.commands import cli
 from npvae.commands.model_options import add_model, asked_models, given_again
 from npvae.commands.new_file import show_next
+from npvae.core.option_types import whole_number
 
 EXAMPLES = """examples:
   python scripts/evaluate.py
@@ -17,7 +18,7 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str]) -> None:
     parser = cli.Parser(__doc__, EXAMPLES)
-    add, number = parser.add_argument, cli.whole_number(1)
+    add, number = parser.add_argument, whole_number(1)
     add_model(parser)
     help = "draws per image for the importance-weighted bound on log p(x) (default: 100)"
     add("--samples", type=number, default=100, metavar="K", help=help)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from npvae.commands import cli
 from npvae.core.errors import CheckpointError
+from npvae.core.option_types import some_text, whole_number
 from npvae.runs import terminal
 
 EXAMPLES = """examples:
@@ -24,16 +25,16 @@ EXAMPLES = """examples:
 def main(arguments: Sequence[str]) -> None:
     parser = cli.Parser(__doc__, EXAMPLES)
     parser.add_argument("which", nargs="?", default="all", choices=("presets", "changes", "all"))
-    whole = cli.whole_number(1)
+    whole = whole_number(1)
     help = "runs of each experiment, with seeds 0, 1, ... (default: 3)"
     parser.add_argument("--seeds", type=whole, default=3, metavar="N", help=help)
     help = "how many runs train at the same time and share the cores (default: 1; not with mpiexec)"
     parser.add_argument("--jobs", type=whole, default=1, metavar="N", help=help)
     help = "folder of the runs and of experiments.csv (default: runs/experiments)"
     out = "runs/experiments"
-    parser.add_argument("--out", type=cli.some_text, default=out, metavar="FOLDER", help=help)
+    parser.add_argument("--out", type=some_text, default=out, metavar="FOLDER", help=help)
     help = "where the files of the datasets are"
-    parser.add_argument("--data-dir", type=cli.some_text, metavar="FOLDER", help=help)
+    parser.add_argument("--data-dir", type=some_text, metavar="FOLDER", help=help)
     parser.add_argument("--only-tables", action="store_true", help="print the tables only")
     parser.add_common(seed=None)
     options = parser.parse_args(arguments)

@@ -19,6 +19,7 @@ from npvae.commands import cli
 from npvae.commands.model_options import OF_DATA, add_model, asked_models, given_again
 from npvae.commands.modes import MODES, Mode
 from npvae.commands.new_file import save_picture, show_next
+from npvae.core.option_types import some_text, whole_number
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -69,8 +70,8 @@ def add_options(parser: cli.Parser, mode: Mode) -> None:
     add_model(parser, several=not mode.draw)
     out = "a folder, or a new file (default: the run's images/)"
     page = "a folder, or a new .html file (default: explorer.html in the run's folder)"
-    add("--out", type=cli.some_text, metavar="PATH", help=out if mode.draw else page)
-    number = cli.whole_number(1)
+    add("--out", type=some_text, metavar="PATH", help=out if mode.draw else page)
+    number = whole_number(1)
     if mode.count:
         add("--count", type=number, metavar="N", help=f"{mode.things} (default: {steps})")
     if mode.draw:

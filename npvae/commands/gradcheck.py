@@ -9,6 +9,7 @@ from npvae.commands import cli
 from npvae.commands.model_options import WHICH
 from npvae.commands.new_file import save_picture
 from npvae.core.errors import OptionError
+from npvae.core.option_types import some_text
 
 if TYPE_CHECKING:
     from npvae.gradcheck import Check
@@ -25,11 +26,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = cli.Parser(__doc__, EXAMPLES)
     what = parser.add_mutually_exclusive_group()
     help = 'check only the rows that contain this text, such as "vae relu" (default: all)'
-    what.add_argument("--only", type=cli.some_text, metavar="TEXT", help=help)
+    what.add_argument("--only", type=some_text, metavar="TEXT", help=help)
     help = "check the real 784-128-10 network along random directions, in float64"
     what.add_argument("--network", action="store_true", help=help)
     help = f"the same for a trained model: {WHICH}"
-    what.add_argument("--checkpoint", type=cli.some_text, metavar="PATH", help=help)
+    what.add_argument("--checkpoint", type=some_text, metavar="PATH", help=help)
     help = "how the error depends on the step size: a table and a picture"
     what.add_argument("--steps", action="store_true", help=help)
     help = "print every value and gradient of one tiny batch: the worked example of the tour, or a "
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     kinds = ("example", "random")
     what.add_argument("--trace", nargs="?", const=kinds[0], choices=kinds, help=help)
     help = "the picture of --steps: a .png file or a folder (default: this folder)"
-    parser.add_argument("--out", type=cli.some_text, metavar="PATH", help=help)
+    parser.add_argument("--out", type=some_text, metavar="PATH", help=help)
     parser.add_common()
     options = parser.parse_args(arguments)
     if options.steps:

@@ -11,6 +11,7 @@ from pathlib import Path
 from npvae.commands import cli
 from npvae.commands.new_file import save_picture
 from npvae.core.errors import OptionError, OutputError
+from npvae.core.option_types import some_of, some_text, whole_number
 from npvae.runs.terminal import command, show, show_note
 from npvae.storage.files import write
 
@@ -39,15 +40,15 @@ def main(arguments: Sequence[str]) -> int:
     add("what", nargs="?", choices=what, metavar="start | check | train", help="see below")
     add("sheet", nargs="?", metavar="SHEET", help="(default: my_vae.py)")
     help = "start: ask for these tasks only, such as 4,6,8; the others are solved"
-    add("--tasks", type=cli.some_of(NUMBERS), metavar="N,N", help=help)
+    add("--tasks", type=some_of(NUMBERS), metavar="N,N", help=help)
     add("--notebook", action="store_true", help="start: a notebook, with a check below each blank")
     help = "check: a hint at this task; given twice, the second; three times, the third and last"
     add("--hint", type=int, action="append", choices=range(1, 11), metavar="N", help=help)
     add("--json", action="store_true", help="check: print JSON, for other programs")
     help = "train: how many (default: 2)"
-    add("--epochs", type=cli.whole_number(1), metavar="N", help=help)
+    add("--epochs", type=whole_number(1), metavar="N", help=help)
     help = "start: the sheet; train: the picture, a .png file or a folder (default: this folder)"
-    add("--out", type=cli.some_text, metavar="PATH", help=help)
+    add("--out", type=some_text, metavar="PATH", help=help)
     parser.add_data()
     parser.add_common()
     options = parser.parse_args(arguments)

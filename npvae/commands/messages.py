@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from math import ceil
+from pathlib import Path
 from textwrap import wrap
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from npvae.evaluation import no_latent_loss, pixel_entropy
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
+from npvae.plots.explorer import knows
 from npvae.runs.run_directory import RUNS, Run, checkpoint_of
 from npvae.runs.run_lock import RunMoved
 from npvae.runs.terminal import columns, show
@@ -236,7 +238,15 @@ def next_steps(job: RunJob) -> str:
     """What to do with a run that is complete."""
     named = job.run.folder.parent != RUNS  # otherwise it is the newest run, which is the default
     commands = [f"  {command}" for _, command in next_commands(job, named)]
-    return "\n".join(["", "Next:", f"  look at {job.run.folder / 'report.html'}", *commands])
+    look = [f"  look at {job.run.folder / 'report.html'}"]
+    if explorer_of(job).exists():
+        look.append(f"  play with {explorer_of(job)}")
+    return "\n".join(["", "Next:", *look, *commands])
+
+
+def explorer_of(job: RunJob) -> Path:
+    """The page to play with the model, which a run writes after its last epoch."""
+    return job.run.folder / "explorer.html"
 
 
 def next_commands(job: RunJob, named: bool = True) -> list[tuple[str, str]]:
@@ -250,7 +260,10 @@ def next_commands(job: RunJob, named: bool = True) -> list[tuple[str, str]]:
     else:
         pictures = {"traverse": "what each latent does to an image"}
     styles = {"styles": "one code in every class"} if vae.num_classes else {}
-    modes = {"explorer": "a page to play with the model", **styles, **pictures}
+    page = {"explorer": "a page to play with the model"}
+    if explorer_of(job).exists() or not knows(vae.activation):
+        page = {}
+    modes = {**page, **styles, **pictures}
     command = job.voice.command
     steps = [(f"{why}:", command("generate", mode, *which)) for mode, why in modes.items()]
     return [*steps, ("what the model is worth:", command("evaluate", *which))]

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 
 from npvae.commands import cli
 from npvae.commands.new_file import save_picture
+from npvae.core.option_types import some_text, whole_number
 
 EXAMPLES = """examples:
   python scripts/mistakes.py
@@ -19,15 +20,15 @@ def main(arguments: Sequence[str]) -> int:
     parser = cli.Parser(__doc__, EXAMPLES)
     parser.add_argument("name", nargs="?", metavar="NAME", help="run this mistake")
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--all", action="store_true", help="run all, and print the tour's table")
+    what.add_argument("--all", action="store_true", help="run all, and print a table of them")
     what.add_argument("--quiz", action="store_true", help="see the symptoms, guess the mistake")
-    number = cli.whole_number(1)
+    number = whole_number(1)
     help = "epochs of training (default: 3)"
     parser.add_argument("--epochs", type=number, default=3, metavar="N", help=help)
     help = "train on the first N images only, for a quick look"
     parser.add_argument("--images", type=number, metavar="N", help=help)
     help = "the picture: a .png file or a folder (default: this folder)"
-    parser.add_argument("--out", type=cli.some_text, metavar="PATH", help=help)
+    parser.add_argument("--out", type=some_text, metavar="PATH", help=help)
     parser.add_data()
     parser.add_common()
     options = parser.parse_args(arguments)

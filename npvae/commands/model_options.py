@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from npvae.commands import cli
+from npvae.core.option_types import some_text
 
 if TYPE_CHECKING:
     from npvae.runs.trained_model import TrainedModel
@@ -19,7 +20,7 @@ def add_model(parser: cli.Parser, several: bool = False) -> None:
     """--checkpoint, which may be given several times if `several`, and the options of its data."""
     parser.add_argument(
         "--checkpoint",
-        type=cli.some_text,
+        type=some_text,
         action="append" if several else "store",
         metavar="PATH",
         help=f"{WHICH} (default: the newest run in runs/)",

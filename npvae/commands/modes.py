@@ -12,7 +12,7 @@ from functools import partial
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any
 
-from npvae.commands import cli
+from npvae.core.option_types import number, whole_number
 
 if TYPE_CHECKING:
     from npvae.model import VAE
@@ -49,7 +49,7 @@ class Mode:
         return conditional or few or self.next
 
 
-NUMBER = cli.whole_number(0)
+NUMBER = whole_number(0)
 ENDS = option("index", type=NUMBER, nargs=2, metavar="N", help="from which image to which")
 FIRST = "the numbers of images (default: the first --count)"
 IMAGES = option("--index", type=NUMBER, nargs="+", metavar="N", help=FIRST)
@@ -60,7 +60,7 @@ WANTED = partial(option, dest="wanted", default="", metavar="NAME")
 AS = WANTED("--as", help="as another class, with a conditional model (default: their own)")
 IN_CLASS = WANTED("--class", help="of a conditional model (default: its first class)")
 EVENLY = "evenly spaced from -R to R (default: quantiles of a standard normal)"
-RANGE = option("--range", dest="reach", type=cli.number(0, above=True), metavar="R", help=EVENLY)
+RANGE = option("--range", dest="reach", type=number(0, above=True), metavar="R", help=EVENLY)
 PICK = "images to pick: test images, the model's own draws, or none (default: test)"
 EXAMPLES = option("--examples", choices=("test", "model", "none"), default="test", help=PICK)
 OF_CLASS: dict[str, Any] = {

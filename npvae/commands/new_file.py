@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from shlex import split
@@ -29,8 +29,7 @@ def save_new(data: bytes, out: Path, name: str, suffix: str) -> Path:
     That is `out` itself if it ends in `suffix`; otherwise `out` is a folder, and the file in it is
     <name>-001, -002, ... Raises OutputError if the file exists or cannot be written.
     """
-    from npvae.plots.image_grid import save_bytes
-    from npvae.storage.files import remove_leftovers
+    from npvae.storage.files import remove_leftovers, write
 
     what = "page" if suffix == ".html" else "picture"
     is_folder = out.is_dir() or not out.suffix
@@ -40,33 +39,20 @@ def save_new(data: bytes, out: Path, name: str, suffix: str) -> Path:
     numbered = (out / f"{name}-{number:03d}{suffix}" for number in count(1))
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        path = next(filter(claimed, numbered if is_folder else [out]), None)
+        for path in numbered if is_folder else [out]:
+            with suppress(FileExistsError):
+                write(path, data, replace=False, durable=False)
+                remove_leftovers(folder)
+                return path
     except OSError as error:
         raise OutputError(
             f"no {what} can be written to {out}: {error.strerror or error}\n"
             "Choose another folder with --out."
         ) from error
-    if path is None:
-        raise OutputError(
-            f"{out} exists, and a {what} is never overwritten.\n"
-            "Choose another name or a folder with --out, or omit --out."
-        )
-    try:
-        save_bytes(path, data)
-    except BaseException:
-        path.unlink(missing_ok=True)  # it is empty
-        raise
-    remove_leftovers(folder)
-    return path
-
-
-def claimed(path: Path) -> bool:
-    """Create an empty file; False if it exists. Of two processes at once only one gets True."""
-    try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
-    except FileExistsError:
-        return False
-    return True
+    raise OutputError(
+        f"{out} exists, and a {what} is never overwritten.\n"
+        "Choose another name or a folder with --out, or omit --out."
+    )
 
 
 def show_page(path: Path, quiet: bool) -> None:

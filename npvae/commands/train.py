@@ -8,6 +8,7 @@ from dataclasses import fields, replace
 
 from npvae import fast
 from npvae.commands import cli
+from npvae.core.option_types import some_text
 from npvae.fast.threads import limit_blas_threads
 from npvae.runs.launcher import as_rank_0
 
@@ -40,11 +41,11 @@ def parser() -> cli.Parser:
     start = parser.add_mutually_exclusive_group()
     start.add_argument("--preset", choices=PRESETS, help="start from these settings, see below")
     help = "continue the run in this folder"
-    start.add_argument("--resume", type=cli.some_text, metavar="RUN", help=help)
+    start.add_argument("--resume", type=some_text, metavar="RUN", help=help)
     help = "auto, compiled loops where they can run, or numpy, the source as you read it"
     parser.add_argument("--backend", choices=fast.BACKENDS, help=help)
     help = "the run directory (default: a new one in runs/)"
-    parser.add_argument("--out", type=cli.some_text, metavar="FOLDER", help=help)
+    parser.add_argument("--out", type=some_text, metavar="FOLDER", help=help)
     parser.add_common(seed=argparse.SUPPRESS)
     return parser
 

@@ -20,6 +20,7 @@ instead, if so: also where it was changed.
 
     engine.py    what Python sees: threads, signals, progress
     step.py      the training step, task by task: read it beside model.py and training.py
+    job.py       what compiled code is given: numbers, and where arrays lie
     turns.py     who does which task, and when
     kernels.py   the loops between the products; each names the function it stands for
     atomics.py   what Numba cannot say: a call of BLAS, and numbers that threads share

@@ -183,8 +183,7 @@ class Kept:
             try:
                 with open_plain(file) as opened:
                     digest, code = opened.read(hashlib.sha256().digest_size), opened.read()
-                if digest == self.digest(code):
-                    target.refresh()
+                if digest == self.digest(code):  # Numba's context need not be complete to load it
                     kept_types, parts = serialize.loads(code)
                     if kept_types == types:
                         return CompileResult._rebuild(target, *parts)

@@ -1,7 +1,7 @@
 """What compiled code is given: a record of numbers, and of where arrays lie.
 
 Numba could take a tuple of arrays. But then each function would have each of their lengths and
-strides for an argument, some two hundred, and to compile it would take twice as long.
+strides for an argument, some two hundred, which takes longer to compile.
 """
 
 from __future__ import annotations

@@ -42,7 +42,14 @@ from npvae.optimizers import OPTIMIZERS
 from npvae.plots.image_grid import png, save_bytes
 from npvae.runs import terminal
 from npvae.runs.fit import Epoch
-from npvae.runs.run_lock import FolderNotEmpty, Lock, about_in, create_numbered, lock_new
+from npvae.runs.run_lock import (
+    FolderNotEmpty,
+    Lock,
+    about_in,
+    create_numbered,
+    is_running,
+    lock_new,
+)
 from npvae.settings import Settings
 from npvae.storage import checkpoint
 from npvae.storage.files import CANNOT, read_text, remove_leftovers, write
@@ -229,7 +236,9 @@ def checkpoint_in(folder: Path) -> Path:
     if os.path.exists(state):
         return state
     to_do = other_runs(folder)
-    if about := about_in(folder):  # the run may use the same folder again
+    if is_running(folder):
+        to_do = "A process is training there. Wait for its first epoch to finish."
+    elif about := about_in(folder):  # the run may use the same folder again
         words = Settings.from_dict(about["settings"]).words()
         to_do = (
             "Its run ended before the first epoch was finished.\n"

@@ -113,6 +113,17 @@ def is_locked(file: IO[str], folder: Path) -> bool:
     return True
 
 
+def is_running(folder: Path) -> bool:
+    """Whether a process is training there, as far as its lock tells. Nothing is written."""
+    try:
+        with open(folder / ".lock", opener=open_no_follow) as file:
+            return not is_locked(file, folder) and (folder / ".in-use").exists()
+    except OutputError:
+        return True
+    except OSError:
+        return False
+
+
 def claimed(folder: Path) -> Path:
     """Create .in-use there, which no other process can then. After `kill -9` it is left behind."""
     claim = folder / ".in-use"

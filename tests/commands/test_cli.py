@@ -17,6 +17,7 @@ import pytest
 
 from npvae.commands import cli
 from npvae.core import errors
+from npvae.core.option_types import number, sizes, some_of, some_text, whole_number
 from npvae.runs import terminal
 from tests.forks import SIGNALS, like_a_user
 from tests.helpers import SCRIPTS, command, run
@@ -27,39 +28,39 @@ from tests.helpers import SCRIPTS, command, run
 @pytest.mark.parametrize("text", ["0", "-1", "1.0", "", "x", "1e3", str(2**53), "0x10", "None"])
 def test_whole_numbers_refuse(text: str) -> None:
     with pytest.raises(Exception, match="whole number") as caught:
-        cli.whole_number(1)(text)
+        whole_number(1)(text)
     assert repr(text) in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e999", "", "x", "-0.1", "1,5"])
 def test_numbers_refuse(text: str) -> None:
     with pytest.raises(Exception, match="not a number") as caught:
-        cli.number(0)(text)
+        number(0)(text)
     assert repr(text) in str(caught.value)
 
 
 def test_bounds_are_kept_to_the_letter() -> None:
-    assert cli.whole_number(1)("1") == 1
-    assert cli.whole_number(0)("0") == 0
-    assert cli.number(0)("0") == 0
-    assert cli.number(0, above=True)("1e-300") == 1e-300
+    assert whole_number(1)("1") == 1
+    assert whole_number(0)("0") == 0
+    assert number(0)("0") == 0
+    assert number(0, above=True)("1e-300") == 1e-300
     with pytest.raises(Exception, match="above 0"):
-        cli.number(0, above=True)("0")
+        number(0, above=True)("0")
     with pytest.raises(Exception, match="above 0"):
-        cli.number(0, above=True)("1e-400")  # is 0 to a computer
+        number(0, above=True)("1e-400")  # is 0 to a computer
 
 
 def test_layer_sizes() -> None:
-    assert cli.sizes("128") == (128,)
-    assert cli.sizes("512,256,64") == (512, 256, 64)
-    assert cli.sizes(f"{2**31 - 1}") == (2**31 - 1,)
+    assert sizes("128") == (128,)
+    assert sizes("512,256,64") == (512, 256, 64)
+    assert sizes(f"{2**31 - 1}") == (2**31 - 1,)
     for text in ("", ",", "1,", "0", "1,-2", "1.5", "1 2", "x", f"{2**31}", "\u00b2"):
         with pytest.raises(Exception, match="list of sizes"):
-            cli.sizes(text)
+            sizes(text)
 
 
 def test_some_of_the_known_words_in_the_known_order() -> None:
-    parse = cli.some_of(("shift", "rotate", "flip"))
+    parse = some_of(("shift", "rotate", "flip"))
     assert parse("shift") == ("shift",)
     assert parse("flip,shift") == ("shift", "flip")
     for text in ("", ",", "shift,", "shift,shift", "shift flip", "SHIFT", "spin"):
@@ -357,8 +358,8 @@ def test_a_reader_who_has_enough_is_no_error(body: str, code: int) -> None:
 
 def test_the_home_folder_may_be_written_as_a_tilde(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
-    assert cli.some_text("~/run") == "/home/somebody/run"
-    assert cli.some_text("a~b/run") == "a~b/run"
+    assert some_text("~/run") == "/home/somebody/run"
+    assert some_text("a~b/run") == "a~b/run"
 
 
 def test_after_a_signal_nobody_wants_to_know_what_was_cut_off() -> None:

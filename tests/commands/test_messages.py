@@ -83,15 +83,13 @@ def test_what_a_finished_run_suggests(
     _, out, err = request.getfixturevalue(which)
     assert err == ""
     following = out.partition("Next:")[2]
-    named = re.search(r"look at (.*\.html)$", following, re.MULTILINE)
-    assert named
-    assert (home / named[1]).is_file()
-    explorer, traverse, evaluate = commands(following)
-    assert explorer[:2] == ["generate.py", "explorer"]
+    pages = re.findall(r"(?:look at|play with) (.*\.html)$", following, re.MULTILINE)
+    assert [Path(page).name for page in pages] == ["report.html", "explorer.html"]
+    assert all((home / page).is_file() for page in pages)
+    traverse, evaluate = commands(following)
     assert traverse[:2] == ["generate.py", "traverse"]
     assert evaluate[0] == "evaluate.py"
     if which == "here":
-        ran(forks, *explorer)
         ran(forks, *traverse)
     verdict = ran(forks, *evaluate).out
     path = verdict.splitlines()[0] if which == "elsewhere" else ""

@@ -124,7 +124,12 @@ REFUSED: list[tuple[str, NDArray[Any], str, Any]] = [
     ("labels", np.full(25, np.nan), "NaN", NO_LINE),
     ("labels", np.full((25, 3), 1 / 3), "found float64, (25, 3)", None),
     ("labels", np.full((25, 3), 1), "found int64, (25, 3)", None),
-    ("labels", np.full((25, 257), 1), "numbers or words, one for each of 25", NO_LINE),
+    (
+        "labels",
+        np.full((25, 257), 1),
+        "numbers, or words of at most 256 letters, one for each of 25",
+        NO_LINE,
+    ),
     ("labels", LABELS.astype(complex), "found complex128", NO_LINE),
     ("labels", np.array([f"class {k}" for k in range(275)]), "found 275", NO_LINE),
     ("labels", np.full((25, 2, 2), 1), "found int64, (25, 2, 2)", NO_LINE),

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from npvae.commands import training_run
-from npvae.core.errors import DataError, OptionError, OutputError
+from npvae.core.errors import CheckpointError, DataError, OptionError, OutputError
 from npvae.losses import Loss
 from npvae.model import VAE
 from npvae.optimizers import Adam
@@ -179,6 +179,20 @@ def refusing(error: int) -> Any:
         raise OSError(error, os.strerror(error))
 
     return flock
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_a_run_in_its_first_epoch_is_not_said_to_have_ended(
+    locks: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not locks:
+        monkeypatch.setattr(fcntl, "flock", refusing(errno.ENOLCK))
+    run = new_run("unused", "mine", ABOUT)
+    with pytest.raises(CheckpointError, match="A process is training there"):
+        open_run("mine")
+    run.close()
+    with pytest.raises(CheckpointError, match="Its run ended before"):
+        open_run("mine")
 
 
 @pytest.mark.parametrize("system", ["Windows", "a network disk"])

@@ -1,0 +1,116 @@
+"""All that npvae/ADD.md adds is added to a copy of the program, as it stands there, and works."""
+
+import gzip
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from npvae.datasets.standard import FILES
+from tests.helpers import ROOT, environment, run
+
+PAGE = (ROOT / "npvae" / "ADD.md").read_text()
+ADDED = re.compile(
+    r"(?:(?P<end>[Aa]t the end of)|Above `(?P<line>[^`]+)` in|As a new file) `(?P<path>[^`]+)`:"
+    r"\n\n(?P<fence>`{3,4})\w+\n(?P<block>.*?)(?P=fence)",
+    re.DOTALL,
+)
+# What tables of their own say of what they do not know: words of the refusal, by command.
+UNKNOWN = {
+    "generate.py explorer": "the page cannot compute the activation softplus",
+    "compare_torch.py --activation softplus": "no counterpart of softplus in PyTorch",
+    "compare_torch.py --optimizer lion": "no counterpart of lion in PyTorch",
+}
+
+
+def published(folder: Path) -> list[str]:
+    """Files of a small dataset in IDX format, compressed as one downloads them, and their sums."""
+    rng, sums = np.random.default_rng(0), []
+    for name in FILES:
+        count = 600 if name.startswith("train") else 100
+        if "images" in name:
+            shape, values = (count, 28, 28), rng.integers(0, 256, (count, 28, 28))
+        else:
+            shape, values = (count,), np.arange(count) % 10  # type: ignore[assignment]
+        sizes = b"".join(size.to_bytes(4, "big") for size in shape)
+        data = bytes([0, 0, 8, len(shape)]) + sizes + values.astype(np.uint8).tobytes()
+        (folder / f"{name}.gz").write_bytes(gzip.compress(data))
+        sums.append(sha256(data).hexdigest())
+    return sums
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The program with all additions of the page."""
+    folder = tmp_path_factory.mktemp("copy")
+    for name in ("npvae", "scripts"):
+        ignored = shutil.ignore_patterns("__pycache__", "pictures")
+        shutil.copytree(ROOT / name, folder / name, ignore=ignored)
+    shutil.copy(ROOT / "pyproject.toml", folder)  # it is known as a clone by this file
+    (folder / "data" / "kmnist").mkdir(parents=True)
+    sums = published(folder / "data" / "kmnist")
+    for found in ADDED.finditer(PAGE):
+        path, block = folder / found["path"], found["block"]
+        assert path.exists() == bool(found["end"] or found["line"])
+        before = path.read_text() if path.exists() else ""
+        for digest in sums if "sha256=" in block else ():
+            block = block.replace('"..."', f'"{digest}"', 1)
+        if found["line"]:
+            (line,) = [line for line in before.splitlines() if found["line"] in line]
+            path.write_text(before.replace(line, f"{block}\n{line}"))
+        else:
+            path.write_text(f"{before}\n\n{block}" if before else block)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_every_addition_works_as_the_page_says(copy: Path) -> None:
+    said = {words: ran(copy, *words.split()) for words in commands()}
+    out = {words: text for words, (_, text) in said.items()}
+    assert {words: text for words, (code, text) in said.items() if code} == {}
+    gradients = out["scripts/gradcheck.py --only softplus"]
+    assert re.search(r"^all \d+ right", gradients, re.MULTILINE)
+    assert {"softplus", "vae softplus 7"} <= {line.strip() for line in gradients.splitlines()}
+    plans = [text for words, text in out.items() if "train.py" in words]
+    assert "NumPy (the engine does not know the activation softplus)" in plans[0]
+    assert "the optimizer lion" in plans[1]
+    assert re.search(r"training\.py differs", plans[3])
+    comparison = next(text for words, text in out.items() if "compare.py" in words)
+    assert " clip " in comparison.splitlines()[0]
+    assert "beta-squared" in next(text for words, text in out.items() if "mistakes.py" in words)
+    assert "encoder.mu.W" in out["-m npvae weights"]
+    assert "  weights " in ran(copy, "-m", "npvae", "--help")[1]
+    assert ran(copy, "scripts/train.py", "--resume", "runs/drawn-digits-z10-003", "--clip", "1")[0]
+
+
+def commands() -> list[str]:
+    """The commands of the page in their order, without the word python."""
+    blocks = re.findall(r"```bash\n(.*?)```", PAGE, flags=re.DOTALL)
+    return [line.removeprefix("python ") for block in blocks for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("words", UNKNOWN)
+def test_whoever_has_a_table_of_its_own_answers_for_what_it_does_not_know(
+    words: str, copy: Path
+) -> None:
+    if "torch" in words:
+        pytest.importorskip("torch", reason="the comparison with PyTorch needs torch")
+    script, *options = words.split()
+    if script == "generate.py":
+        options += ["--checkpoint", "runs/drawn-digits-z10-001"]
+    code, text = ran(copy, f"scripts/{script}", *options)
+    assert code == 2
+    assert UNKNOWN[words] in text
+    assert "Traceback" not in text
+
+
+def ran(copy: Path, *words: str) -> tuple[int, str]:
+    """Exit code and output of Python with these words in the copy, as in a fresh clone."""
+    settings = environment(NPVAE_BACKEND="auto", PYTHONPATH=str(copy))
+    done = run([sys.executable, *words], cwd=copy, env=settings)
+    return done.returncode, done.stdout + done.stderr
