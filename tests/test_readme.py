@@ -12,16 +12,19 @@ from npvae.gradcheck_vae import check_everything
 from tests.helpers import ROOT, anchor, of_our_lesson, run_example
 
 README, USE = ROOT / "README.md", ROOT / "npvae" / "USE.md"
+START = ROOT / "npvae" / "START.md"
 PAGES = [README, USE, *(ROOT / page for page in ("CONTRIBUTING.md", "data/README.md"))]
-PAGES += [
-    ROOT / "npvae" / f"{page}.md" for page in ("START", "README", "BEHIND", "QUESTIONS", "ADD")
-]
+PAGES += [ROOT / "npvae" / f"{page}.md" for page in ("README", "ADD", "BEHIND", "QUESTIONS")]
+CHINESE = {page: page.with_suffix(".zh-CN.md") for page in (README, START)}
+PAGES += [START, *CHINESE.values()]
+
+LINK = r"\]\(([^)\s]+)\)"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_link_leads_somewhere(page: Path) -> None:
     """To a file, and to a heading of it."""
-    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+    for link in re.findall(LINK, page.read_text(encoding="utf-8")):
         path, _, place = link.partition("#")
         if "://" not in link:
             target = page.parent / path if path else page
@@ -29,6 +32,31 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             if place and target.suffix == ".md":
                 headings = re.findall(r"^#+ (.*)$", target.read_text(), flags=re.MULTILINE)
                 assert place in map(anchor, headings), link
+
+
+def facts(line: str) -> dict[str, list[str]]:
+    """What a translation keeps, as long as words for numbers stay words."""
+    text = line.replace(".zh-CN", "")
+    return {
+        "links": sorted({*re.findall(LINK, text)}),
+        "code": sorted({*re.findall("`.+?`", text)}),
+        "numbers": sorted(re.findall(r"-?\d(?:[\d.,e-]*\d)?", re.sub(LINK, "", text))),
+    }
+
+
+@pytest.mark.parametrize(("english", "chinese"), CHINESE.items(), ids=["README", "START"])
+def test_the_chinese_page_says_the_same(english: Path, chinese: Path) -> None:
+    """Line by line, which is paragraph by paragraph; and it marks the links to English pages."""
+    pages = [page.read_text("utf-8") for page in (english, chinese)]
+    code = False
+    for ours, theirs in zip(*map(str.splitlines, pages), strict=True):
+        code ^= ours.startswith("```")
+        if code or ours.startswith(("```", "    ")):
+            assert theirs == ours
+        else:
+            assert facts(theirs) == facts(ours), theirs
+    local_page = r"\[([^]]*)\]\([^:)]*(?<!zh-CN)\.(?:md|html|ipynb)(?:#[^)]*)?\)"
+    assert re.findall(local_page + r"(?!\**.英文.)", pages[1]) == ["English"]
 
 
 def test_the_readme_is_short_and_its_commands_fit_a_phone() -> None:
