@@ -23,8 +23,8 @@ ADDED = re.compile(
 )
 # What tables of their own say of what they do not know: words of the refusal, by command.
 UNKNOWN = {
-    "generate.py explorer": "the page cannot compute the activation softplus",
-    "compare_torch.py --activation softplus": "no counterpart of softplus in PyTorch",
+    "generate.py explorer": "the page cannot compute the activation softsign",
+    "compare_torch.py --activation softsign": "no counterpart of softsign in PyTorch",
     "compare_torch.py --optimizer lion": "no counterpart of lion in PyTorch",
 }
 
@@ -74,12 +74,12 @@ def test_every_addition_works_as_the_page_says(copy: Path) -> None:
     said = {words: ran(copy, *words.split()) for words in commands()}
     out = {words: text for words, (_, text) in said.items()}
     assert {words: text for words, (code, text) in said.items() if code} == {}
-    gradients = out["scripts/gradcheck.py --only softplus"]
+    gradients = out["scripts/gradcheck.py --only softsign"]
     assert re.search(r"^all \d+ right", gradients, re.MULTILINE)
-    assert {"softplus", "vae softplus 7"} <= {line.strip() for line in gradients.splitlines()}
+    assert {"softsign", "vae softsign 7"} <= {line.strip() for line in gradients.splitlines()}
     plans = [text for words, text in out.items() if "train.py" in words]
     if not why_not("auto"):
-        assert "NumPy (the engine does not know the activation softplus)" in plans[0]
+        assert "NumPy (the engine does not know the activation softsign)" in plans[0]
         assert "the optimizer lion" in plans[1]
         assert re.search(r"training\.py differs", plans[3])
     comparison = next(text for words, text in out.items() if "compare.py" in words)
