@@ -418,6 +418,16 @@ def test_the_plane_shows_what_lies_around_z(page: Page) -> None:
     np.testing.assert_array_equal(page.pixels("#pad"), TEST.images[alone])
 
 
+def test_a_drag_that_begins_at_a_dot_keeps_the_image(page: Page) -> None:
+    page.point_on("#map", 0.5, 0.5)
+    page.settle()
+    x, y = page.tab.evaluate("Object.values(placeOfDot(7, 1))")
+    page.drag("#map", (x, y), (0.5, 0.5), (0.9, 0.1))
+    assert page.tab.evaluate("state.picked") == 0
+    (across, up), reach = page.state("axes"), page.tab.evaluate("state.model.range")
+    assert page.z[[across, up]] == pytest.approx([0.8 * reach, 0.8 * reach], abs=0.05)
+
+
 def test_from_a_to_b(page: Page) -> None:
     mu, _ = VAE_1.encode(TEST.images[[2, 7]].reshape(2, -1) / 255)
     for n, name in ((2, "a"), (7, "b")):
@@ -935,7 +945,7 @@ def test_words_have_a_definition_at_a_touch(phone: Page) -> None:
     assert {word.get_attribute("data-word") for word in words.all()} >= {"kl", "latent", "prior"}
     for word in words.all():
         word.tap()
-        box = phone.tab.locator("#definition").bounding_box()
+        box = phone.tab.locator("main #definition").bounding_box()
         assert len(phone.text("#definition")) > 40
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= 375
