@@ -12,8 +12,9 @@ import { arrowStep, focusByMouse, onDrag } from "./drag.js";
 const FRAMES = 13; // pictures in a filmstrip, odd: the middle one is at 0
 let rows = [];
 
-export const shareOf = (value) => (value / state.model.range + 1) / 2; // of the track, from its left end
-export const percent = (share) => `${(100 * Math.min(Math.max(share, 0), 1)).toFixed(2)}%`;
+const within = (share) => Math.min(Math.max(share, 0), 1);
+export const shareOf = (value) => within((value / state.model.range + 1) / 2); // of the track, from its left end
+export const percent = (share) => `${(100 * share).toFixed(2)}%`;
 export const nameOf = (k) => `z${k}`;
 export const two = (value) => (+value.toFixed(2) || 0).toFixed(2).replace("-", "−"); // no "−0.00"
 export const sigmaText = (sigma) => (sigma < 0.095 ? sigma.toPrecision(1) : two(sigma)); // not "0.00"
