@@ -1,4 +1,4 @@
-"""Runs side by side: settings that differ, curves over each other, samples of the same codes."""
+"""Runs side by side: what differs, their curves, their samples."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is each choice worth? Train every preset, and every single change of the tutorial."""
+"""What is each choice worth? Train all presets, and all changes."""
 
 import sys
 from pathlib import Path

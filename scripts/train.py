@@ -1,4 +1,4 @@
-"""Train a variational autoencoder and look at what it has learned."""
+"""Train a variational autoencoder, and see what it has learned."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How fast is an epoch beside the bare matrix products, PyTorch and JAX?
+"""How fast is an epoch beside matrix products, PyTorch and JAX?
 
 A benchmark, not a test: nothing fails because a machine is slow. Close other
 programs meanwhile.
@@ -40,7 +40,8 @@ def main(arguments: Sequence[str]) -> None:
     add("--mpi", action="store_true", help=help)
     help = "measure 200 batches of 32 beside other busy processes instead: some minutes"
     add("--crowd", action="store_true", help=help)
-    add("--json", type=some_text, metavar="FILE", help="write all figures here as JSON")
+    help = "write all figures here as JSON (default: no file)"
+    add("--json", type=some_text, metavar="FILE", help=help)
     add("--quiet", action="store_true", help="print results and errors only")
     add("--debug", action="store_true", help="show the traceback of an error")
     options = parser.parse_args(arguments)

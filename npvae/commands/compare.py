@@ -1,7 +1,8 @@
-"""Runs side by side: settings that differ, curves over each other, samples of the same codes.
+"""Runs side by side: what differs, their curves, their samples.
 
-Prints a table, and writes a page for the browser: the table, the curves over each other, and images
-decoded from the same codes z by each model.
+Prints a table of the settings that differ, and writes a page for the browser:
+the table, the curves over each other, and images decoded from the same codes z
+by each model.
 """
 
 from __future__ import annotations

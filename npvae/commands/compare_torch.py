@@ -1,4 +1,4 @@
-"""Do npvae and PyTorch agree on the same weights, batch and noise?
+"""Do npvae and PyTorch agree on equal weights, batch and noise?
 
 Compares, in float64, the losses and every gradient of one batch of random
 pixels, and every parameter after ten steps of the optimizer. Each array is

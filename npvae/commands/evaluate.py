@@ -1,4 +1,4 @@
-"""What is a trained model worth? Losses, a bound on log p(x), and each latent."""
+"""What is a model worth? Losses, a bound on log p(x), latents."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""What is each choice worth? Train every preset, and every single change of the tutorial.
+"""What is each choice worth? Train all presets, and all changes.
 
-This takes hours. You can stop it at any time; the same command continues where it stopped.
+This takes hours. You can stop it at any time; the same command continues where
+it stopped.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ EXAMPLES = """examples:
   python scripts/experiments.py changes --jobs 2     train the changes, two runs at a time
   python scripts/experiments.py all --only-tables    print the tables of the finished runs
   mpiexec -n 8 python -m mpi4py.futures scripts/experiments.py
-                             train seven runs at a time, on this machine or several
+                       train seven runs at a time, on this machine or several
 """
 
 
 def main(arguments: Sequence[str]) -> None:
     parser = cli.Parser(__doc__, EXAMPLES)
-    parser.add_argument("which", nargs="?", default="all", choices=("presets", "changes", "all"))
+    groups, help = ("presets", "changes", "all"), "what is trained (default: all)"
+    parser.add_argument("which", nargs="?", default="all", choices=groups, help=help)
     whole = whole_number(1)
     help = "runs of each experiment, with seeds 0, 1, ... (default: 3)"
     parser.add_argument("--seeds", type=whole, default=3, metavar="N", help=help)
@@ -33,7 +35,7 @@ def main(arguments: Sequence[str]) -> None:
     help = "folder of the runs and of experiments.csv (default: runs/experiments)"
     out = "runs/experiments"
     parser.add_argument("--out", type=some_text, default=out, metavar="FOLDER", help=help)
-    help = "where the files of the datasets are"
+    help = "where the files of the datasets are (default: as train.py)"
     parser.add_argument("--data-dir", type=some_text, metavar="FOLDER", help=help)
     parser.add_argument("--only-tables", action="store_true", help="print the tables only")
     parser.add_common(seed=None)

@@ -1,4 +1,4 @@
-"""Draw what a trained model makes up, and what it keeps of an image.
+"""Draw what a model makes up, and what it keeps of an image.
 
 Each mode writes one new picture and prints its path. Pictures go into images/
 beside the model, or where --out says. Nothing is overwritten. The same command

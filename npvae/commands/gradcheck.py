@@ -1,4 +1,4 @@
-"""Check every gradient against central differences in float64, and print them."""
+"""Check every gradient against central differences in float64."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from npvae.core.option_types import some_text
 if TYPE_CHECKING:
     from npvae.gradcheck import Check
 
+USAGE = """%(prog)s [-h] [--out PATH] [--seed N] [--quiet] [--debug]
+           [--only TEXT | --network | --checkpoint PATH | --steps |
+            --trace [{example,random}]]"""
+
 EXAMPLES = """examples:
   python scripts/gradcheck.py --only "vae relu"
   python scripts/gradcheck.py --steps
@@ -23,18 +27,18 @@ Exit code 1 if the largest relative error of any is above 1e-7."""
 
 
 def main(arguments: Sequence[str]) -> int:
-    parser = cli.Parser(__doc__, EXAMPLES)
+    parser = cli.Parser(__doc__, EXAMPLES, usage=USAGE)
     what = parser.add_mutually_exclusive_group()
     help = 'check only the rows that contain this text, such as "vae relu" (default: all)'
     what.add_argument("--only", type=some_text, metavar="TEXT", help=help)
     help = "check the real 784-128-10 network along random directions, in float64"
     what.add_argument("--network", action="store_true", help=help)
-    help = f"the same for a trained model: {WHICH}"
+    help = f"the same for a trained model: {WHICH} (default: no model)"
     what.add_argument("--checkpoint", type=some_text, metavar="PATH", help=help)
     help = "how the error depends on the step size: a table and a picture"
     what.add_argument("--steps", action="store_true", help=help)
     help = "print every value and gradient of one tiny batch: the worked example of the tour, or a "
-    help += "random one (without a word: example)"
+    help += "random one (without a word: example; default: no trace)"
     kinds = ("example", "random")
     what.add_argument("--trace", nargs="?", const=kinds[0], choices=kinds, help=help)
     help = "the picture of --steps: a .png file or a folder (default: this folder)"

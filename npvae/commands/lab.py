@@ -1,4 +1,4 @@
-"""Write the gradients yourself: a sheet with ten blanks, and what checks it."""
+"""Write the gradients yourself: ten blanks, and what checks them."""
 
 from __future__ import annotations
 
@@ -39,10 +39,12 @@ def main(arguments: Sequence[str]) -> int:
     add, what = parser.add_argument, ("start", "check", "train")
     add("what", nargs="?", choices=what, metavar="start | check | train", help="see below")
     add("sheet", nargs="?", metavar="SHEET", help="(default: my_vae.py)")
-    help = "start: ask for these tasks only, such as 4,6,8; the others are solved"
+    help = "start: ask for these tasks only, such as 4,6,8; the others are solved "
+    help += "(default: all)"
     add("--tasks", type=some_of(NUMBERS), metavar="N,N", help=help)
     add("--notebook", action="store_true", help="start: a notebook, with a check below each blank")
-    help = "check: a hint at this task; given twice, the second; three times, the third and last"
+    help = "check: a hint at this task; given twice, the second; three times, the third and "
+    help += "last (default: none)"
     add("--hint", type=int, action="append", choices=range(1, 11), metavar="N", help=help)
     add("--json", action="store_true", help="check: print JSON, for other programs")
     help = "train: how many (default: 2)"

@@ -1,4 +1,4 @@
-"""What goes wrong in a VAE, and what sees it: list the mistakes, run one, or guess."""
+"""What goes wrong in a VAE, and what sees it: list, run or guess."""
 
 from __future__ import annotations
 
@@ -18,14 +18,15 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str]) -> int:
     parser = cli.Parser(__doc__, EXAMPLES)
-    parser.add_argument("name", nargs="?", metavar="NAME", help="run this mistake")
+    help = "run this mistake (default: list them)"
+    parser.add_argument("name", nargs="?", metavar="NAME", help=help)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--all", action="store_true", help="run all, and print a table of them")
     what.add_argument("--quiz", action="store_true", help="see the symptoms, guess the mistake")
     number = whole_number(1)
     help = "epochs of training (default: 3)"
     parser.add_argument("--epochs", type=number, default=3, metavar="N", help=help)
-    help = "train on the first N images only, for a quick look"
+    help = "train on the first N images only, for a quick look (default: all)"
     parser.add_argument("--images", type=number, metavar="N", help=help)
     help = "the picture: a .png file or a folder (default: this folder)"
     parser.add_argument("--out", type=some_text, metavar="PATH", help=help)

@@ -1,10 +1,11 @@
-"""Train a variational autoencoder and look at what it has learned."""
+"""Train a variational autoencoder, and see what it has learned."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from textwrap import TextWrapper
 
 from npvae import fast
 from npvae.commands import cli
@@ -29,8 +30,10 @@ def parser() -> cli.Parser:
     """The options: one for each field of Settings, and what is no setting of a run."""
     from npvae.settings import PRESETS, Settings, options_of, shown
 
-    presets = "\n".join(f"  {name:13} {preset.options()}" for name, preset in PRESETS.items())
-    parser = cli.Parser(__doc__, EPILOG + presets, argument_default=argparse.SUPPRESS)
+    wrapper = TextWrapper(80, subsequent_indent=16 * " ", break_on_hyphens=False)
+    presets = [wrapper.fill(f"  {name:13} {p.options()}") for name, p in PRESETS.items()]
+    epilog = EPILOG + "\n".join(presets)
+    parser = cli.Parser(__doc__, epilog, argument_default=argparse.SUPPRESS)
     parser.add_data()
     for field in fields(Settings):
         if help := field.metadata["help"]:  # otherwise other commands have the option, too
@@ -39,10 +42,12 @@ def parser() -> cli.Parser:
             parser.add_argument(*names, dest=field.name, help=help, **how)
 
     start = parser.add_mutually_exclusive_group()
-    start.add_argument("--preset", choices=PRESETS, help="start from these settings, see below")
-    help = "continue the run in this folder"
+    help = "start from these settings, see below (default: none)"
+    start.add_argument("--preset", choices=PRESETS, metavar="NAME", help=help)
+    help = "continue the run in this folder (default: start a new run)"
     start.add_argument("--resume", type=some_text, metavar="RUN", help=help)
-    help = "auto, compiled loops where they can run, or numpy, the source as you read it"
+    help = "auto, compiled loops where they can run, or numpy, the source as you read it "
+    help += "(default: auto)"
     parser.add_argument("--backend", choices=fast.BACKENDS, help=help)
     help = "the run directory (default: a new one in runs/)"
     parser.add_argument("--out", type=some_text, metavar="FOLDER", help=help)

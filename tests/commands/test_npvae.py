@@ -35,6 +35,17 @@ def test_help_names_every_command_with_its_first_line(
     assert "Train a variational autoencoder" in out
 
 
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
+def test_help_fits_eighty_columns(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys, "argv", ["/venv/bin/npvae", *command, "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+
+
 def test_help_needs_no_docstrings() -> None:
     done = run([sys.executable, "-OO", "-m", "npvae", "--help"])
     assert (done.returncode, done.stderr) == (0, "")

@@ -16,7 +16,8 @@ TEMPLATES = [
     report.FOLDER / "report.html",
     report.FOLDER / "comparison.html",
 ]
-WORDS = dict.fromkeys(("title", "sampled", "rec", "loss", "samples_words"), "images/a.png")
+NAMES = ("title", "sampled", "rec", "loss", "diverged", "metrics", "samples_words")
+WORDS = dict.fromkeys(NAMES, "images/a.png")
 SCRIPTS = sorted(path for path in builder.FOLDER.parent.rglob("*.js") if path.stem != "watch")
 
 

@@ -1,14 +1,15 @@
 // A drag by mouse, pen or finger, and arrow keys. A finger may mean to scroll, so it drags only once it has moved
-// sideways, or at once where `grabs` says so. One that is lifted where it came down is a tap.
+// sideways, or at once where `grabs` says so. What is lifted where it came down was a tap.
 // If the browser scrolls after all, what the finger has changed is undone.
 
 import { build, state } from "./state.js";
 
-const WAIT = 8; // pixels after which the direction of a finger is known
+const WAIT = 8; // pixels after which the direction of a finger is known, and no tap any more
 
 export function onDrag(element, { move, tap = move, end = () => {}, grabs = () => false }) {
   let down = null; // the event that began it, until it ends
   let before = null; // the state then, once it drags
+  let far = false; // whether it was WAIT pixels away from there
 
   const begin = () => (before = { ...state, z: state.z.slice(), playing: false });
   element.addEventListener("touchstart", (event) => {
@@ -16,17 +17,18 @@ export function onDrag(element, { move, tap = move, end = () => {}, grabs = () =
   }, { passive: false });
   element.addEventListener("pointerdown", (event) => {
     if (event.button || !event.isPrimary) return;
-    [down, before] = [event, null];
+    [down, before, far] = [event, null, false];
     if (event.pointerType === "touch" && !grabs(event)) return;
     element.setPointerCapture(event.pointerId);
     begin();
-    tap(event);
+    move(event);
   });
   element.addEventListener("pointermove", (event) => {
     if (!down || event.pointerId !== down.pointerId) return;
+    const [dx, dy] = [event.clientX - down.clientX, event.clientY - down.clientY].map(Math.abs);
+    far ||= Math.max(dx, dy) >= WAIT;
     if (!before) {
-      const [dx, dy] = [event.clientX - down.clientX, event.clientY - down.clientY].map(Math.abs);
-      if (Math.max(dx, dy) < WAIT) return;
+      if (!far) return;
       if (dx > dy) begin();
       else down = null; // it scrolls
     }
@@ -34,7 +36,7 @@ export function onDrag(element, { move, tap = move, end = () => {}, grabs = () =
   });
   const finish = (event) => {
     if (!down || event.pointerId !== down.pointerId) return;
-    if (event.type === "pointerup" && !before) tap(event);
+    if (event.type === "pointerup" && !far) tap(event);
     if (event.type === "pointercancel" && before) {
       Object.assign(state, before);
       build(); // the model may be another, too

@@ -18,10 +18,10 @@ for (const model of models) { // latents in use first, then by KL: the one that 
   model.order = [...kl.keys()].sort((i, j) => active[j] - active[i] || kl[j] - kl[i] || i - j);
 }
 
-// Models that differ in their epoch alone are moments of a training: a slider, on one scale.
+// Models that differ in their epoch alone are moments of a training: a slider, on the scale of the last.
 const moments = models.length > 1 && models.every(({ short }) => /^epoch \d+$/.test(short));
 if (moments) {
-  const range = Math.max(...models.map((model) => model.range)), { order } = models.at(-1);
+  const { range, order } = models.at(-1); // codes of early epochs that lie beyond wait at the edge
   for (const model of models) Object.assign(model, { range, order });
 }
 $("epochs").hidden = !moments;

@@ -12,10 +12,11 @@ import { arrowStep, focusByMouse, onDrag } from "./drag.js";
 const FRAMES = 13; // pictures in a filmstrip, odd: the middle one is at 0
 let rows = [];
 
-export const shareOf = (value) => (value / state.model.range + 1) / 2; // of the track, from its left end
-export const percent = (share) => `${(100 * Math.min(Math.max(share, 0), 1)).toFixed(2)}%`;
+const within = (share) => Math.min(Math.max(share, 0), 1);
+export const shareOf = (value) => within((value / state.model.range + 1) / 2); // of the track, from its left end
+export const percent = (share) => `${(100 * share).toFixed(2)}%`;
 export const nameOf = (k) => `z${k}`;
-export const two = (value) => value.toFixed(2).replace("-", "−");
+export const two = (value) => (+value.toFixed(2) || 0).toFixed(2).replace("-", "−"); // no "−0.00"
 export const sigmaText = (sigma) => (sigma < 0.095 ? sigma.toPrecision(1) : two(sigma)); // not "0.00"
 
 builders.push(function buildLatents() {
@@ -36,7 +37,7 @@ function buildRow(k) {
   const element = make("div", { className: used ? "latent" : "latent unused" });
   element.innerHTML = `
     <div class="name" title="${nats.toFixed(2)} nats: the KL of this latent, over test images">
-      <i>z</i><sub>${k}</sub><span class="nats"><span></span></span><small>${nats.toFixed(nats < 100 ? 2 : 0)}</small></div>
+      <i>z</i><sub>${k}</sub><span class="nats"><span></span></span><small>${nats.toFixed(nats < 10 ? 2 : nats < 100 ? 1 : 0)}</small></div>
     <div class="track">
       <span class="posterior"></span>
       <canvas class="film" width="${FRAMES * SIDE}" height="${SIDE}"></canvas>

@@ -24,7 +24,7 @@ panels.push(function drawPicture() {
   $("kl").textContent = x ? kl.toFixed(1) : "–";
   $("loss").textContent = x ? (bce + kl).toFixed(1) : "–";
   $("unit").textContent = whatTheSumIs() + (view === "bce" ? ` In the map white is ${WORST} nats or more.` : "");
-  $("loss").parentElement.classList.toggle("void", !isLoss());
+  $("loss").parentElement.classList.toggle("void", state.x !== null && !isLoss());
   drawShell();
 });
 

@@ -12,7 +12,8 @@
 
 No figure shows an image of a dataset: the models made up all of them. The page
 explorer.html beside them is index.html of
-`sh scripts/betas.sh runs/betas --examples model`.
+`sh scripts/betas.sh runs/betas --examples model`, and explorer.png is its plane
+and x_hat at beta 1, in a window 1101 pixels wide, so that a phone shows them.
 """
 
 from __future__ import annotations

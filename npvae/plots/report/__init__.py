@@ -49,7 +49,8 @@ def report_page(report: Report) -> str:
     for kind in ("sampled", "rec"):
         newest = report.pictures[-1:]
         shown[kind] = f"images/{kind}_epoch{newest[0]}.png" if newest else "data:,"
-    return page(FOLDER / "report.html", {"title": report.name, **shown}, vars(report))
+    words = {"diverged": report.diverged, "metrics": "" if report.history else "hidden"}
+    return page(FOLDER / "report.html", {"title": report.name, **shown, **words}, vars(report))
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ function panel(figure, title, series, lines = {}) {
       pen = "L";
       if (value > yRange[1]) markAt(x(s.epochs[k]), TOP, 7, s, value);
       if (value < yRange[0]) markAt(x(s.epochs[k]), BOTTOM, -7, s, value);
-      if (s.values.length < 3) inside.append(element("circle", { cx: x(s.epochs[k]), cy: y(value), r: 3.5, fill: s.color }));
+      if (s.values.length < 3) inside.append(element("circle", { cx: x(s.epochs[k]), cy: y(value), r: 3.5, class: s.kind, fill: s.color, stroke: s.color }));
     });
     inside.append(element("path", { class: `curve ${s.kind || ""}`, d: path, style: `stroke: ${s.color}` }));
   }

@@ -133,7 +133,6 @@ const stopped = done || running || data.diverged ? [] : [["continue the run:", d
 for (const [why, command] of [...stopped, ...data.next]) {
   $("commands").append(make("li", {}, why, make("code", {}, command)));
 }
-$("metrics").hidden = !newest;
 for (const name of data.files) $("files").append(make("a", { href: name }, name), " ");
 $("touch").hidden = !data.files.includes("explorer.html");
 
