@@ -362,6 +362,14 @@ def test_switching_models(page: Page) -> None:
         assert page.tab.is_visible("#unused") == (latents > 4)
 
 
+def test_of_several_betas_the_page_opens_with_1(browser: Any) -> None:
+    """The page in the repository, as whoever follows the first hour sees it."""
+    page = Page(browser, ROOT / "npvae" / "pictures" / "explorer.html")
+    assert page.tab.evaluate("state.model.short") == "beta 1"
+    assert not page.wrong
+    page.close()
+
+
 def test_moments_of_a_training_are_a_slider_on_one_scale(browser: Any, tmp_path: Path) -> None:
     epochs = [1, 5, 20]
     chosen = [

@@ -81,7 +81,8 @@ function readAddress() {
 }
 addEventListener("hashchange", readAddress);
 
-setModel(moments ? models.at(-1) : models[0]);
+// The last epoch; of several betas 1, with which the sum of bce and kl is the loss.
+setModel(moments ? models.at(-1) : (models.find(({ short }) => short === "beta 1") ?? models[0]));
 if (exampleCount) pickExample(0);
 readAddress();
 frame();
