@@ -23,6 +23,7 @@ from npvae.latent_space import lerp, slerp
 from npvae.layers import ACTIVATIONS
 from npvae.model import VAE
 from npvae.plots.explorer import ModelOnPage, explorer_page, knows
+from tests.helpers import ROOT
 
 DIGITS = drawn_digits(train=1, test=120)[1]
 TEST = Dataset("digits", DIGITS.images, DIGITS.labels, tuple("abcdefghij"), "")
