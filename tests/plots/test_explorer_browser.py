@@ -710,7 +710,15 @@ class Finger:
     def __init__(self, page: Page) -> None:
         self.page, self.session = page, page.context.new_cdp_session(page.tab)
 
-    def swipe(self, selector: str, dx: float, dy: float, x: float = 0.5, y: float = 0.5) -> float:
+    def swipe(
+        self,
+        selector: str,
+        dx: float,
+        dy: float,
+        x: float = 0.5,
+        y: float = 0.5,
+        scrolls: bool = False,
+    ) -> float:
         """A finger comes down on an element and moves by some pixels: how far that scrolled."""
         place = "(selector) => document.querySelector(selector).scrollIntoView({block: 'center'})"
         self.page.tab.evaluate(place, selector)
@@ -724,6 +732,8 @@ class Finger:
             kind = "touchMove" if step else "touchStart"
             self.session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [point]})
         self.session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        if scrolls:  # which the browser does in a thread of its own, in its own time
+            self.page.tab.wait_for_function("(before) => scrollY !== before", arg=before)
         self.page.settle()
         return float(self.page.tab.evaluate("scrollY") - before)
 
@@ -747,7 +757,7 @@ def test_a_finger_that_scrolls_changes_nothing(phone: Page) -> None:
     before = phone.tab.evaluate(text)
     for place in ("#latents .track", "#map", "#pad", "#decoded", "#ways canvas", "#along", "#pen"):
         for dx, dy in ((0, -150), (40, 150)):
-            assert finger.swipe(place, dx, dy) * dy < 0, place
+            assert finger.swipe(place, dx, dy, scrolls=True) * dy < 0, place
             assert phone.tab.evaluate(text) == before, place
 
 
