@@ -28,6 +28,7 @@ if jit.WHY_NOT:
     pytest.skip(f"there is no engine: {jit.WHY_NOT}", allow_module_level=True)
 
 from npvae.fast.engine import Engine
+from tests.helpers import of_our_lesson
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 16), np.uint8)  # 4 x 4
 CLASSES = 4
@@ -223,6 +224,7 @@ def test_losses_of_images_that_are_not_learned(dtype: str, count: int) -> None:
     assert engine.optimizer.t == 0
 
 
+@of_our_lesson
 def test_what_the_engine_does_not_know_is_left_to_the_lesson() -> None:
     class Other(Adam):
         pass
@@ -272,6 +274,7 @@ def test_epochs_are_those_of_the_lesson(dtype: str, settings: Settings, num_clas
     assert same_rule.learning_rate == rule.learning_rate
 
 
+@of_our_lesson
 def test_fit_takes_the_engine_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     images = np.random.default_rng(0).integers(0, 256, (60, 16), np.uint8)
     started: list[Engine] = []
@@ -294,6 +297,7 @@ def test_fit_takes_the_engine_unless_told_otherwise(monkeypatch: pytest.MonkeyPa
     np.testing.assert_allclose(by_engine, by_lesson, rtol=1e-12)
 
 
+@of_our_lesson
 def test_an_engine_that_cannot_be_compiled_costs_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object) -> None:
         raise jit.CannotCompile("Numba cannot compile it: no room")
@@ -305,6 +309,7 @@ def test_an_engine_that_cannot_be_compiled_costs_a_warning(monkeypatch: pytest.M
     assert math.isfinite(epoch.train.total)
 
 
+@of_our_lesson
 def test_the_engine_diverges_as_the_lesson_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same batch is named, and the same last finite loss."""
     said = []

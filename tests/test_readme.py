@@ -106,6 +106,7 @@ def test_the_gradient_check_in_the_readme_is_the_real_one() -> None:
     assert all(row in [line.split()[:2] for line in real] for row in rows)
 
 
+@of_our_lesson
 def test_overfitting_is_shown_as_the_first_hour_says(capsys: pytest.CaptureFixture[str]) -> None:
     """With the built-in digits, and a hundredth of the epochs."""
     run_example(ROOT / "npvae" / "START.md", 0, epochs="3")

@@ -280,8 +280,19 @@ def _explain(error: Exception) -> tuple[int, str]:
             f"the Python package {package} is missing. Install it for this Python with\n"
             f"{python} -m pip install {' '.join(PACKAGES.values())}"
         )
-    bug = "This is a bug in npvae. --debug shows where it happened."
-    return 1, f"{type(error).__name__}: {error}\n{bug}"
+    return 1, f"{type(error).__name__}: {error}\n{whose_bug(error)}"
+
+
+def whose_bug(error: Exception) -> str:
+    """In words: ours, unless the source was changed."""
+    if isinstance(error, SyntaxError):
+        return "Python cannot read this file."
+    with suppress(Exception):
+        from npvae.fast.stands_for import difference
+
+        if changed := difference():
+            return f"{changed}. --debug shows where it happened."
+    return "This is a bug in npvae. --debug shows where it happened."
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:

@@ -30,7 +30,7 @@ def whole_number(low: int) -> Callable[[str], int]:
     return parse
 
 
-def number(low: float, above: bool = False) -> Callable[[str], float]:
+def number(low: float, *, above: bool = False) -> Callable[[str], float]:
     """Type of an option: a finite number, at least `low`, or greater than `low` if `above`."""
 
     def parse(text: str) -> float:

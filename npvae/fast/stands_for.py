@@ -30,7 +30,7 @@ LESSON: dict[str, tuple[str, ...]] = {
     "npvae.losses": (),
     "npvae.layers": (),
     "npvae.model": (
-        *("VAE.forward", "VAE.objective", "VAE.backward"),
+        *("VAE.__init__", "VAE.forward", "VAE.objective", "VAE.backward"),
         *("VAE.loss_and_gradients", "VAE._checked"),
     ),
     "npvae.optimizers": (),
