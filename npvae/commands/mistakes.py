@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
 
     if options.name and options.name not in MISTAKES:
         close = get_close_matches(options.name, MISTAKES, n=1)
-        meant = f". Did you mean {close[0]}?" if close else ""
+        meant = f". Did you mean {close[0]}?" if close else f"; {parser.prog} alone lists them all"
         parser.error(f"no mistake is called {options.name!r}{meant}")
 
     from npvae.commands import mistakes_report as report

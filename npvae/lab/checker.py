@@ -180,7 +180,8 @@ def returned(task: Task, result: Any, expected: Sequence[Array]) -> list[Array]:
             raise Wrong(f"{name} has the shape {shape}, not {right.shape}.{why}")
         part = np.asarray(part)
         if part.dtype == bool:
-            raise Wrong(f"{name} holds True and False: it is only a mask.")
+            why = "it is only a mask. Python reads a * y > 0 as (a * y) > 0."
+            raise Wrong(f"{name} holds True and False: {why}")
         if part.dtype.kind != "f":
             raise Wrong(f"{name} holds {part.dtype}, although floats came in: digits are lost.")
         if part.dtype.itemsize < 8:
