@@ -44,8 +44,9 @@ def test_only_what_computes_counts() -> None:
         more = f'# new\n{source}\ndef mine(x):\n    """New."""\n    return x\n'
         more = more.replace('"""', '"""In other words. ', 1)
         assert digests(name, more).items() >= found.items()
-        classes = (node for node in tree.body if isinstance(node, ast.ClassDef))
-        for node in (node for holder in (tree, *classes) for node in holder.body):
+        holders: list[ast.Module | ast.ClassDef] = [tree]
+        holders += [node for node in tree.body if isinstance(node, ast.ClassDef)]
+        for node in (node for holder in holders for node in holder.body):
             if isinstance(node, ast.FunctionDef):
                 body, node.body = node.body, ast.parse("7").body
                 changed = digests(name, ast.unparse(tree))
