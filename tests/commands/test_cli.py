@@ -20,7 +20,7 @@ from npvae.core import errors
 from npvae.core.option_types import number, sizes, some_of, some_text, whole_number
 from npvae.runs import terminal
 from tests.forks import SIGNALS, like_a_user
-from tests.helpers import SCRIPTS, command, run
+from tests.helpers import SCRIPTS, command, of_our_lesson, run
 
 # ------------------------------------------------------------------ option types
 
@@ -380,6 +380,16 @@ def test_names_for_the_terminal_are_not_obeyed(capsys: pytest.CaptureFixture[str
     terminal.show("\33[2J\r\x9b\u202e\u2066\udcff\u2028é\u3000\nnext")
     shown = r"\x1b[2J\r\x9b\u202e\u2066\udcff\u2028" + "é\u3000\nnext\n"
     assert capsys.readouterr().out == shown
+
+
+@of_our_lesson
+def test_an_error_is_not_called_a_bug_of_ours_where_the_source_was_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert cli.whose_bug(NameError("y")).startswith("This is a bug in npvae.")
+    assert cli.whose_bug(SyntaxError("(")) == "Python cannot read this file."
+    monkeypatch.setattr("npvae.losses.kl_divergence", lambda mu, log_var: y)  # noqa: F821
+    assert cli.whose_bug(NameError("y")).startswith("losses.py differs from")
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits as in Linux")
