@@ -1,4 +1,4 @@
-"""What all tests share: one thread for BLAS, and a count of what the fault tests tried.
+"""What all tests share: one thread for BLAS, approved texts, a count of what fault tests tried.
 
 The arrays of the tests are small, and two test runs at once on two cores made the threads of
 OpenBLAS wait for each other: 300 training steps took 18 s instead of 0.6 s. It has to be said
@@ -25,8 +25,7 @@ os.environ["KERAS_HOME"] = os.devnull
 # Signals, terminals and forks as Unix has them are not to be had elsewhere.
 UNIX = ("tests.forks", "import fcntl", "import pty", "signal.SIGALRM", "signal.SIGKILL")
 if os.name == "nt":
-    here = Path(__file__).parent
-    texts = {path: path.read_text(encoding="utf-8") for path in here.rglob("test_*.py")}
+    texts = {p: p.read_text(encoding="utf-8") for p in Path(__file__).parent.rglob("test_*.py")}
     collect_ignore = [path for path, text in texts.items() if any(word in text for word in UNIX)]
 
 COUNTED: dict[str, Counter[str]] = {}
@@ -44,6 +43,46 @@ def tally() -> Callable[[str, str], None]:
         COUNTED.setdefault(faults, Counter())[outcome] += 1
 
     return count
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_blas_thread() -> None:
+    """Even if a plugin has imported NumPy before this file was read."""
+    from npvae.fast.blas import thread_functions
+
+    if (functions := thread_functions()) is not None:
+        functions[1](int(os.environ["OPENBLAS_NUM_THREADS"]))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--approve", action="store_true", help="write down what `said` is given")
+
+
+@pytest.fixture
+def said(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str, dict[str, str]], None]:
+    """said(name, texts) compares texts, by case, with those approved in tests/said/NAME.txt.
+
+    They are read in review like code. After a reworded message, `python -m pytest --approve`
+    writes all of them anew. $HERE stands for the test's folder.
+    """
+
+    def compare(name: str, texts: dict[str, str]) -> None:
+        path = Path(__file__).parent / "said" / f"{name}.txt"
+        given = "\n".join(f"[{case}]\n{text}\n" for case, text in texts.items())
+        given = given.replace(str(tmp_path), "$HERE")
+        if request.config.getoption("--approve"):
+            path.write_text(given, encoding="utf-8")
+        # As lists: pytest then shows the lines that differ.
+        assert given.splitlines() == path.read_text(encoding="utf-8").splitlines()
+
+    return compare
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

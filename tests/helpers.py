@@ -5,10 +5,13 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import random
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -18,6 +21,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from npvae.commands import training_run
 from npvae.core.optimizer_base import Optimizer
 from npvae.datasets.drawn_digits import drawn_digits
 from npvae.fast import stands_for
@@ -57,13 +61,99 @@ def train(
     return fit.train(Job(vae, optimizer, settings, Examples(images), test), epochs, report)
 
 
-def digits_file(folder: Path, train: int = 200, test: int = 60) -> Path:
-    """The same as an .npz file, for --dataset: loaded at once."""
-    x_train, x_test = digits(train, test)
-    path = folder / "digits.npz"
-    y_train, y_test = np.zeros(train, np.uint8), np.zeros(test, np.uint8)
-    np.savez(path, x_train=x_train, x_test=x_test, y_train=y_train, y_test=y_test)
+def save_dataset(
+    path: Path, train: Bytes, test: Bytes, y_train: Any = None, y_test: Any = None
+) -> Path:
+    """An .npz file of these images, for --dataset; without labels, every class is 0."""
+    y_train = np.zeros(len(train), np.uint8) if y_train is None else y_train
+    y_test = np.zeros(len(test), np.uint8) if y_test is None else y_test
+    np.savez(path, x_train=train, x_test=test, y_train=y_train, y_test=y_test)
     return path
+
+
+def digits_file(folder: Path, train: int = 200, test: int = 60) -> Path:
+    """Drawn digits as such a file: loaded at once."""
+    return save_dataset(folder / "digits.npz", *digits(train, test))
+
+
+def start(out: str | Path = "run", dataset: str | Path = "digits.npz", **settings: Any) -> None:
+    """A small run in this process, without pictures, in the folder `out` of this one."""
+    small = {"hidden_dims": (8,), "batch_size": 64, "epochs": 2, "pictures_every": 0}
+    chosen = Settings(**{"dataset": str(dataset), **small, **settings})
+    training_run.start(chosen, None, str(out))
+
+
+def resume(out: str | Path = "run", **given: Any) -> None:
+    training_run.resume(str(out), given, None)
+
+
+def assert_same_run(one: str | Path, other: str | Path) -> None:
+    """They hold the same files with the same bytes, but for the seconds and what names a folder."""
+    one, other = Path(one), Path(other)
+    for name in ("last.npz", "best.npz"):
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+    assert untimed(one / "metrics.csv") == untimed(other / "metrics.csv")
+    pictures = [
+        {path.name: path.read_bytes() for path in (run / "images").glob("*.png")}
+        for run in (one, other)
+    ]
+    assert pictures[0] == pictures[1]
+
+
+@contextmanager
+def refused(error: type[Exception], *words: str) -> Iterator[None]:
+    """What is done here raises this error, with all of these words in at most four lines."""
+    with pytest.raises(error) as info:
+        yield
+    message = str(info.value)
+    assert len(message.splitlines()) <= 4, message
+    for word in words:
+        assert word in message, message
+
+
+@contextmanager
+def unchanged(*folders: str | Path) -> Iterator[None]:
+    """What is done here leaves every file below these folders as it was, and adds none."""
+    before = [contents(folder) for folder in folders]
+    yield
+    assert [contents(folder) for folder in folders] == before
+
+
+def contents(folder: str | Path) -> dict[str, bytes]:
+    """The bytes of all files below a folder, by their names in it."""
+    paths = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def mutated(data: bytes, seed: int) -> bytes:
+    """One to three of: bytes changed, zeroed, removed, doubled, swapped, or put in."""
+    rng, mutant = random.Random(seed), bytearray(data)
+    for _ in range(rng.randint(1, 3)):
+        start = rng.randrange(len(mutant) + 1)
+        stop = min(len(mutant), start + rng.choice([1, 2, 4, 30, 400]))
+        chunk = bytes(mutant[start:stop])
+        elsewhere = rng.randrange(len(mutant) + 1)
+        match rng.randrange(6):
+            case 0:
+                mutant[start:stop] = rng.randbytes(len(chunk))
+            case 1:
+                mutant[start:stop] = bytes(len(chunk))
+            case 2:
+                del mutant[start:stop]
+            case 3:
+                mutant[start:start] = chunk
+            case 4:
+                mutant[elsewhere : elsewhere + len(chunk)] = chunk
+            case 5:
+                mutant[start:start] = rng.randbytes(rng.randint(1, 40))
+    return bytes(mutant)
+
+
+def data_of(page: str | Path) -> Any:
+    """What a page of ours (its HTML, or its path) carries as JSON."""
+    html = page.read_text(encoding="utf-8") if isinstance(page, Path) else page
+    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', html)
+    return json.loads(found)
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -110,6 +200,13 @@ def run(
         timeout=timeout,
         check=False,
     )
+
+
+def process(body: str) -> subprocess.CompletedProcess[str]:
+    """How a command whose main does this ends, in a process of its own: a signal may end it."""
+    main = textwrap.indent(textwrap.dedent(body), "    ")
+    modules = "import os, signal, time, warnings\nfrom npvae.commands import cli\n"
+    return run([sys.executable, "-c", f"{modules}def main(arguments):\n{main}\ncli.run(main)"])
 
 
 def is_ours() -> bool:
