@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import accumulate
@@ -166,20 +166,23 @@ def as_argument(context: str) -> str:
     return f"{folder}/test_{module}.py::{name}"
 
 
-def survives(mutant: Mutant, copy: Path, tests: Tests) -> bool:
-    """Whether no test turns red in this copy of the repository, which is put back afterwards."""
+def survives(mutant: Mutant, copy: Path, first: Sequence[str] = ()) -> bool:
+    """Whether no test turns red in a copy of the repository, which is put back afterwards.
+
+    These tests are run `first`, then all of its folder.
+    """
     path = copy / mutant.path
     source = path.read_bytes()
     path.write_bytes(source[: mutant.start] + mutant.new.encode() + source[mutant.end :])
     folder = Path(mutant.path).parts[1]
     own = f"tests/{folder}" if (copy / "tests" / folder).is_dir() else "tests/lesson"
     try:
-        return all(green(copy, names) for names in (tests.of(mutant), [own]) if names)
+        return all(green(copy, names) for names in (first, [own]) if names)
     finally:
         path.write_bytes(source)
 
 
-def green(copy: Path, names: list[str]) -> bool:
+def green(copy: Path, names: Sequence[str]) -> bool:
     done = python(copy, ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *names])
     return done is not None and done.returncode == 0
 
@@ -219,7 +222,7 @@ def main() -> None:
         def judge(mutant: Mutant) -> tuple[Mutant, bool]:
             copy = free.get()
             try:
-                return mutant, survives(mutant, copy, tests)
+                return mutant, survives(mutant, copy, tests.of(mutant))
             finally:
                 free.put(copy)
 
