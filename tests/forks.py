@@ -75,12 +75,12 @@ class Ending(NamedTuple):
 class Forks:
     """Runs scripts again and again in a folder, without starting Python again."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, program: Path = ROOT, **changes: str) -> None:
+        self.folder, self.program = folder, program
         self.process = subprocess.Popen(
             [sys.executable, "-c", FORKER],
             cwd=folder,
-            env=environment(),
+            env=environment(**changes),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -98,7 +98,7 @@ class Forks:
         """How it ended, by itself or by a signal after so many seconds."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        path = str(ROOT / "scripts" / script)
+        path = str(self.program / "scripts" / script)
         order = json.dumps([path, list(arguments), folder, int(number), delay])
         self.process.stdin.write(f"{order}\n")
         self.process.stdin.flush()

@@ -2,9 +2,10 @@
 
 import gzip
 import re
+import shlex
 import shutil
-import sys
 from collections.abc import Iterator
+from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,7 +14,8 @@ import pytest
 
 from npvae.datasets.standard import FILES
 from npvae.fast import why_not
-from tests.helpers import ROOT, environment, run
+from tests.forks import Ending, Forks
+from tests.helpers import ROOT
 
 PAGE = (ROOT / "npvae" / "ADD.md").read_text()
 ADDED = re.compile(
@@ -70,10 +72,16 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_every_addition_works_as_the_page_says(copy: Path) -> None:
-    said = {words: ran(copy, *words.split()) for words in commands()}
-    out = {words: text for words, (_, text) in said.items()}
-    assert {words: text for words, (code, text) in said.items() if code} == {}
+@pytest.fixture(scope="module")
+def forks(copy: Path) -> Iterator[Forks]:
+    with closing(Forks(copy, copy, NPVAE_BACKEND="auto", PYTHONPATH=str(copy))) as forks:
+        yield forks
+
+
+def test_every_addition_works_as_the_page_says(forks: Forks) -> None:
+    said = {words: ran(forks, words) for words in commands()}
+    out = {words: text for words, (_, text, _) in said.items()}
+    assert {words: ending for words, ending in said.items() if ending.code} == {}
     gradients = out["scripts/gradcheck.py --only softsign"]
     assert re.search(r"^all \d+ right", gradients, re.MULTILINE)
     assert {"softsign", "vae softsign 7"} <= {line.strip() for line in gradients.splitlines()}
@@ -86,8 +94,8 @@ def test_every_addition_works_as_the_page_says(copy: Path) -> None:
     assert " clip " in comparison.splitlines()[0]
     assert "beta-squared" in next(text for words, text in out.items() if "mistakes.py" in words)
     assert "encoder.mu.W" in out["-m npvae weights"]
-    assert "  weights " in ran(copy, "-m", "npvae", "--help")[1]
-    assert ran(copy, "scripts/train.py", "--resume", "runs/drawn-digits-z10-003", "--clip", "1")[0]
+    assert "  weights " in ran(forks, "-m npvae --help").out
+    assert ran(forks, "scripts/train.py --resume runs/drawn-digits-z10-003 --clip 1").code
 
 
 def commands() -> list[str]:
@@ -98,21 +106,18 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("words", UNKNOWN)
 def test_whoever_has_a_table_of_its_own_answers_for_what_it_does_not_know(
-    words: str, copy: Path
+    words: str, forks: Forks
 ) -> None:
     if "torch" in words:
         pytest.importorskip("torch", reason="the comparison with PyTorch needs torch")
-    script, *options = words.split()
-    if script == "generate.py":
-        options += ["--checkpoint", "runs/drawn-digits-z10-001"]
-    code, text = ran(copy, f"scripts/{script}", *options)
-    assert code == 2
-    assert UNKNOWN[words] in text
-    assert "Traceback" not in text
+    newest = " --checkpoint runs/drawn-digits-z10-001" if "generate" in words else ""
+    ending = ran(forks, f"scripts/{words}{newest}")
+    assert ending.code == 2
+    assert UNKNOWN[words] in ending.err
+    assert "Traceback" not in ending.err
 
 
-def ran(copy: Path, *words: str) -> tuple[int, str]:
-    """Exit code and output of Python with these words in the copy, as in a fresh clone."""
-    settings = environment(NPVAE_BACKEND="auto", PYTHONPATH=str(copy))
-    done = run([sys.executable, *words], cwd=copy, env=settings)
-    return done.returncode, done.stdout + done.stderr
+def ran(forks: Forks, words: str) -> Ending:
+    """How Python ends with these words in the copy, as in a fresh clone."""
+    script, *options = shlex.split(words.replace("-m npvae", "../npvae/__main__.py", 1))
+    return forks.run(options, script=script.removeprefix("scripts/"))

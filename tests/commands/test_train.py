@@ -227,11 +227,15 @@ def test_the_numbers_are_those_of_the_saved_model(home: Path, printed: list[str]
 # ------------------------------------------------------------------ on a terminal
 
 
-@pytest.mark.parametrize(("columns", "backend"), [(80, BACKEND), (40, "numpy")])
-def test_a_terminal_shows_a_line_that_moves(home: Path, columns: int, backend: str) -> None:
+@pytest.mark.parametrize(
+    ("columns", "backend", "hidden"), [(80, BACKEND, "512,512"), (40, "numpy", "256")]
+)
+def test_a_terminal_shows_a_line_that_moves(
+    home: Path, columns: int, backend: str, hidden: str
+) -> None:
     # Single images and many parameters: the line is drawn each tenth of a second of an epoch.
     arguments = ["--dataset", "digits.npz", "--epochs", "3", "--batch-size", "1"]
-    arguments += ["--hidden", "512,512", "--out", f"terminal{columns}"]
+    arguments += ["--hidden", hidden, "--out", f"terminal{columns}"]
     code, seen = on_a_terminal(arguments, home, columns, backend)
     assert code == 0
     moving = [line for line in drawn_lines(seen) if re.search(r"\d/3.*\d:\d\d left", line)]

@@ -225,10 +225,9 @@ def test_a_loss_that_is_not_finite_stops_before_its_gradients_are_used(
 
 
 @pytest.mark.parametrize("name", list(VAE(16, (7,), 3).parameters))
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_a_nan_in_any_parameter_shows_in_the_loss(name: str, dtype: str) -> None:
+def test_a_nan_in_any_parameter_shows_in_the_loss(name: str) -> None:
     for activation in ("relu", "leaky_relu", "elu", "tanh"):
-        vae = VAE(16, (7,), 3, activation=activation, dtype=dtype)
+        vae = VAE(16, (7,), 3, activation=activation)
         vae.parameters[name].flat[0] = math.nan
         (loss,) = train(Engine(vae, Adam(), IMAGES, workers=2))
         assert math.isnan(loss)

@@ -95,7 +95,7 @@ def test_a_new_activation_is_covered_by_being_there(
 ) -> None:
     halved = Activation(lambda y: 0.5 * y, lambda y, d_h: 0.5 * factor * d_h)
     monkeypatch.setitem(ACTIVATIONS, "halved", halved)
-    new = [check for check in check_everything() if "halved" in check.what]
+    new = list(check_everything(only="halved"))
     assert len(new) == 1 + 7 + (10 + 2) + (14 + 2)
     if factor == RIGHT:
         assert failed(new) == [], table(new)
@@ -369,9 +369,7 @@ def test_parts_can_be_checked_alone_with_the_same_numbers(everything: list[Check
     assert {check.what.partition(":")[0] for check in everything} == set(parts())
 
 
-@pytest.mark.parametrize(
-    "text", ["vae relu", "kl: log_var", "elu 7-6: decoder", "reparam", "epsilon"]
-)
+@pytest.mark.parametrize("text", ["kl: log_var", "vae elu 7: decoder"])
 def test_only_the_rows_with_a_text(text: str, everything: list[Check]) -> None:
     expected = [check.what for check in everything if text in check.what]
     assert [check.what for check in check_everything(only=text)] == expected != []
