@@ -239,10 +239,13 @@ def test_clock(seconds: float, text: str) -> None:
     assert clock(seconds) == text
 
 
-@pytest.mark.parametrize("columns", [40, 100])
 @pytest.mark.parametrize(
-    ("arguments", "code"),
-    [(["--dataset", "no such place"], 3), (["--resume", "nowhere"], 4), (["--epochs", "few"], 2)],
+    ("arguments", "code", "columns"),
+    [
+        (["--dataset", "no such place"], 3, 40),
+        (["--resume", "nowhere"], 4, 100),
+        (["--epochs", "few"], 2, 40),
+    ],
 )
 def test_errors_fit_the_terminal_and_lose_no_word(
     arguments: list[str], code: int, columns: int, tmp_path: Path

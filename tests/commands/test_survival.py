@@ -64,7 +64,8 @@ def of_epochs(count: int) -> list[str]:
     return f"--dataset digits.npz --epochs {count} --hidden 8 --batch-size 64".split()
 
 
-RUN = of_epochs(8)
+EPOCHS = 5
+RUN = of_epochs(EPOCHS)
 NAMES = {"run.json", "metrics.csv", "last.npz", "best.npz", "loss.png", ".lock", "images"}
 NAMES |= {"report.html", "samples.gif", "explorer.html", *(f"epoch{n}.npz" for n in (1, 2, 5))}
 
@@ -99,7 +100,7 @@ class Straight(NamedTuple):
 @pytest.fixture(scope="module")
 def straight(home: Path, forks: Forks) -> Straight:
     seconds = []
-    for out in ("warm up", "straight", "once more"):
+    for out in ("warm up", "straight"):
         start = time.monotonic()
         ending = forks.run([*RUN, "--out", out])
         seconds.append(time.monotonic() - start)
@@ -142,7 +143,7 @@ def epochs_in(folder: Path) -> int:
 
 def epochs_printed(out: str) -> int:
     """The last epoch whose row was printed."""
-    printed = re.findall(r"^ *(\d+)/8 ", out, re.MULTILINE)
+    printed = re.findall(rf"^ *(\d+)/{EPOCHS} ", out, re.MULTILINE)
     return int(printed[-1]) if printed else 0
 
 
@@ -181,9 +182,12 @@ def kill_until_done(
         assert ending.code == -signal.SIGKILL
         kills += 1
         tally("kill -9 while training", "no finished epoch lost")
-        if done == 8:  # between the last checkpoint and the summary
+        if done == EPOCHS:  # between the last checkpoint and the summary
             ending = forks.run(["--resume", out])
-            assert (ending.code, ending.err[:32]) == (2, "error: the run has 8 epochs already"[:32])
+            assert (ending.code, ending.err[:32]) == (
+                2,
+                f"error: the run has {EPOCHS} epochs already"[:32],
+            )
             return kills
 
 
@@ -222,7 +226,7 @@ def check_interruption(
     assert ending.code == 128 + number
     folder = forks.folder / out
     done = epochs_in(folder) if folder.exists() else 0
-    if done == 8:
+    if done == EPOCHS:
         assert ending.err == "" or "complete" in ending.err
     elif done:
         assert f"after epoch {done} " in ending.err
@@ -307,7 +311,7 @@ def test_a_closed_terminal(
             start_new_session=True,
         )
         seen = b""
-        while b"1/8" not in seen:
+        while f"1/{EPOCHS}".encode() not in seen:
             seen += os.read(ours, 65536)
         time.sleep(random.Random(seed).uniform(0, straight.seconds))
         os.close(theirs)
@@ -316,7 +320,7 @@ def test_a_closed_terminal(
         done = epochs_in(home / out)
         assert done >= 1
         assert code in (0, 128 + signal.SIGHUP), f"seed {seed}"
-        if done < 8:
+        if done < EPOCHS:
             assert forks.run(["--resume", out]).code == 0
         assert_the_same(home / out, straight.folder)
         tally("terminals closed while training", "same bytes after resuming")
@@ -512,7 +516,7 @@ def test_a_full_disk_keeps_the_last_epoch_and_the_message_says_how_to_continue(
     """A limit on file sizes stands in for a full disk: pictures fit, the checkpoint does not."""
     folder = first_epochs(forks, "full disk", 3)
     before = (folder / "last.npz").read_bytes()
-    words = shlex.join(command("train.py", "--resume", "full disk", "--epochs", "8"))
+    words = shlex.join(command("train.py", "--resume", "full disk", "--epochs", str(EPOCHS)))
     done = run(["bash", "-c", f"ulimit -f {len(before) // 1024 - 1}; exec {words}"], cwd=home)
     assert done.returncode == 6
     assert "Traceback" not in done.stderr
@@ -725,7 +729,7 @@ def test_a_read_only_installation_without_git(tmp_path: Path, backend: str) -> N
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("\n") <= 1
     assert not list(source.rglob("__pycache__"))
-    assert epochs_in(work / "runs" / "digits-z10-001") == 8
+    assert epochs_in(work / "runs" / "digits-z10-001") == EPOCHS
 
 
 def test_the_same_command_twice_uses_two_folders_and_a_used_one_is_refused(
@@ -756,13 +760,13 @@ def test_it_resumes_from_another_folder(
     forks: Forks, home: Path, tmp_path: Path, straight: Straight
 ) -> None:
     folder = first_epochs(forks, "elsewhere", 3)
-    done = run_script("train.py", "--resume", folder, "--epochs", "8", cwd=tmp_path)
+    done = run_script("train.py", "--resume", folder, "--epochs", str(EPOCHS), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert_the_same(folder, straight.folder)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["mit Leerzeichen", "Überläufer", "o'clock", "-dash", "b\udcffad"])
+@pytest.mark.parametrize("name", ["Überläufer, o'clock", "-dash", "b\udcffad"])
 def test_odd_names_of_folders(name: str, forks: Forks, home: Path, straight: Straight) -> None:
     """The last one is not valid text; file systems accept it."""
     ending = forks.run([*RUN, f"--out={name}"])
@@ -776,7 +780,7 @@ def test_a_terminal_that_knows_only_ascii(home: Path) -> None:
     done = run_script("train.py", *arguments, cwd=home, PYTHONIOENCODING="ascii", **changes)
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(r"^results +stra\\[\\\w]+en$", done.stdout, re.MULTILINE)
-    assert epochs_in(home / "straßen") == 8
+    assert epochs_in(home / "straßen") == EPOCHS
 
 
 def test_another_number_of_threads_is_noted(

@@ -105,10 +105,10 @@ SLIPS = [slip for task in tasks().values() for slip in task.slips]
 SAME_NUMBERS = {"sum-over-the-batch": "gradient-summed"}
 
 
-@pytest.mark.parametrize("slow", [False, pytest.param(True, marks=pytest.mark.slow)])
-def test_each_mistake_is_found_and_named(tmp_path: Path, slow: bool) -> None:
+@pytest.mark.parametrize("every", [6, pytest.param(1, marks=pytest.mark.slow)])
+def test_each_mistake_is_found_and_named(tmp_path: Path, every: int) -> None:
     assert len(GALLERY) >= 27
-    for seed, mistake in enumerate(SLIPS if slow else [*GALLERY, *SLIPS[::6]]):
+    for seed, mistake in enumerate([*GALLERY, *SLIPS][::every]):
         source, where = planted(mistake)
         found = not_right(checked(tmp_path, source, where, seed=seed))
         assert found.keys() == where
@@ -205,7 +205,7 @@ def test_a_function_does_what_it_likes(tmp_path: Path, k: int) -> None:
     others = [*ANYWHERE.items()][k :: len(TWO_VALUES)]
     given = {6: [*TWO_VALUES.items()][k], **dict(enumerate(others, start=1))}
     answers = {number: lines for number, (lines, _) in given.items()}
-    verdicts = checked(tmp_path, sheet(answers={**RIGHT, **answers}), [*given, 7])
+    verdicts = checked(tmp_path, sheet(answers={**RIGHT, **answers}), given)
     found = not_right(verdicts)
     assert found.keys() == given.keys()
     assert all(words in found[number] for number, (_, words) in given.items())
