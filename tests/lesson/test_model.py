@@ -11,8 +11,9 @@ import pytest
 
 from npvae import VAE, Adam
 from npvae.core.errors import CheckpointError
-from npvae.core.parameters import Array, NamedArrays
+from npvae.core.parameters import NamedArrays
 from npvae.storage import checkpoint
+from tests.helpers import refused
 
 DTYPES = [np.float32, np.float64]
 EPSILON = np.random.default_rng(1).standard_normal((5, 3))
@@ -257,158 +258,6 @@ def test_a_step_of_adam_makes_the_loss_smaller() -> None:
     assert vae.loss(X, EPSILON).loss < before.loss
 
 
-# ------------------------------------------------------------------ what it is given
-
-
-def with_one(value: float) -> Array:
-    x: Array = X.copy()
-    x[2, 3] = value
-    return x
-
-
-BAD_PIXELS = {
-    "NaN": (with_one(np.nan), "x holds NaN or infinity"),
-    "infinity": (with_one(np.inf), "x holds NaN or infinity"),
-    "above 1": (with_one(1.5), "x must hold pixels in [0, 1], not from"),
-    "below 0": (with_one(-0.25), "not from -0.25 to"),
-    "a little above 1": (with_one(1 + 2e-6), "to 1.000002"),
-    "a little below 0": (with_one(-2e-6), "not from -2e-06 to"),
-    "in [-1, 1]": (2 * X - 1, "x must hold pixels in [0, 1]"),
-    "bytes": ((255 * X).astype(np.uint8), "x must hold floats, not uint8: divide bytes by 255"),
-    "0 and 1": ((X > 0.5).astype(np.uint8), "if they are 0 and 1, call astype(float)"),
-    "true and false": (X > 0.5, "x must hold floats, not bool: call astype(float)"),
-    "11 features": (X[:, :11], "x must have shape (B, 12), not (5, 11)"),
-    "one image": (X[0], "x must have shape (B, 12), not (12,)"),
-    "pictures": (X.reshape(5, 3, 4), "x must have shape (B, 12), not (5, 3, 4)"),
-    "no image": (X[:0], "x is an empty batch"),
-    "complex": (X + 0j, "x must hold floats, not complex128"),
-    "objects": (X.astype(object), "x must hold floats, not object"),
-    "text": ([["a"] * 12], "x must hold floats, not <U1"),
-    "nothing": (None, "x must hold floats, not object"),
-}
-
-
-@pytest.mark.parametrize("value", [1 + 2e-16, np.nextafter(np.float32(1), 2), 1 + 9e-7, -9e-7])
-def test_rounding_errors_are_clipped(value: float) -> None:
-    vae, x = small_vae(), with_one(value)
-    clipped = vae.loss(x.clip(0, 1), EPSILON)
-    assert vae.loss(x, EPSILON).bce == clipped.bce
-    assert x[2, 3] == value
-
-
-@pytest.mark.parametrize(("x", "message"), BAD_PIXELS.values(), ids=BAD_PIXELS)
-def test_bad_pixels_are_refused(x: Any, message: str) -> None:
-    vae = small_vae()
-    before = x.tobytes() if isinstance(x, np.ndarray) else b""
-    for use in (
-        vae.encode,
-        lambda x: vae.loss(x, EPSILON),
-        lambda x: vae.loss_and_gradients(x, EPSILON),
-    ):
-        with pytest.raises(ValueError, match=r"^x ") as refusal:
-            use(x)
-        assert message in str(refusal.value)
-        assert str(refusal.value).count("\n") < 4
-    assert before == (x.tobytes() if isinstance(x, np.ndarray) else b"")
-    assert not vae.gradients.flat.any()
-
-
-def test_783_features_are_refused_by_the_default_model() -> None:
-    with pytest.raises(ValueError, match=r"x must have shape \(B, 784\), not \(2, 783\)"):
-        VAE().encode(np.zeros((2, 783)))
-
-
-BAD_NOISE = {
-    "one row short": (EPSILON[:4], "epsilon must have shape (5, 3), not (4, 3)"),
-    "one row": (EPSILON[:1], "epsilon must have shape (5, 3), not (1, 3)"),
-    "two columns": (EPSILON[:, :2], "epsilon must have shape (5, 3), not (5, 2)"),
-    "one column": (EPSILON[:, :1], "epsilon must have shape (5, 3), not (5, 1)"),
-    "flat": (EPSILON.ravel(), "epsilon must have shape (5, 3), not (15,)"),
-    "NaN": (EPSILON * np.nan, "epsilon holds NaN or infinity"),
-    "infinity": (np.full((5, 3), np.inf), "epsilon holds NaN or infinity"),
-}
-
-
-@pytest.mark.parametrize(("epsilon", "message"), BAD_NOISE.values(), ids=BAD_NOISE)
-def test_bad_noise_is_refused(epsilon: Array, message: str) -> None:
-    vae = small_vae()
-    for use in (vae.loss, vae.loss_and_gradients):
-        with pytest.raises(ValueError, match=r"^epsilon ") as refusal:
-            use(X, epsilon)
-        assert message in str(refusal.value)
-
-
-BAD_CODES = {
-    "NaN": (np.full((2, 3), np.nan), "z holds NaN or infinity"),
-    "infinity": (np.full((2, 3), -np.inf), "z holds NaN or infinity"),
-    "four columns": (np.zeros((2, 4)), "z must have shape (B, 3), not (2, 4)"),
-    "one code": (np.zeros(3), "z must have shape (B, 3), not (3,)"),
-    "none": (np.zeros((0, 3)), "z is an empty batch"),
-    "truth": (np.zeros((2, 3), bool), "z must hold floats, not bool"),
-}
-
-
-@pytest.mark.parametrize(("z", "message"), BAD_CODES.values(), ids=BAD_CODES)
-def test_bad_codes_are_refused(z: Array, message: str) -> None:
-    with pytest.raises(ValueError, match=r"^z ") as refusal:
-        small_vae().decode(z)
-    assert message in str(refusal.value)
-
-
-def read_only(a: Array) -> Array:
-    a = a.copy()
-    a.flags.writeable = False
-    return a
-
-
-def strided(a: Array) -> Array:
-    wide = np.full((2 * a.shape[0], 3 * a.shape[1]), np.nan, a.dtype)
-    wide[::2, ::3] = a
-    every: Array = wide[::2, ::3]
-    return every
-
-
-ANY_FORM: dict[str, Callable[[Array], Any]] = {
-    "read-only": read_only,
-    "Fortran order": np.asfortranarray,
-    "strided": strided,
-    "backwards": lambda a: a[::-1].copy()[::-1],
-    "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
-    "lists": lambda a: a.tolist(),
-    "float32": lambda a: a.astype(np.float32),
-    "float64": lambda a: a.astype(np.float64),
-    "long double": lambda a: a.astype(np.longdouble),
-}
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("form", ANY_FORM.values(), ids=ANY_FORM)
-def test_any_form_of_the_same_numbers_gives_the_same_and_stays(
-    form: Callable[[Array], Any], dtype: Any
-) -> None:
-    x, epsilon = X.astype(np.float32).astype(float), EPSILON.astype(np.float32).astype(float)
-    vae = small_vae(dtype)
-    given_x, given_epsilon = form(x), form(epsilon)
-    before = np.array(given_x), np.array(given_epsilon)
-    loss, gradients = vae.loss_and_gradients(given_x, given_epsilon)
-    expected_loss, expected = vae.loss_and_gradients(x.astype(dtype), epsilon.astype(dtype))
-    assert loss == expected_loss == vae.loss_and_gradients(x, epsilon)[0]
-    np.testing.assert_array_equal(gradients.flat, expected.flat)
-    np.testing.assert_array_equal(vae.encode(given_x), vae.encode(x.astype(dtype)))
-    x_hat = vae.decode(given_epsilon)
-    np.testing.assert_array_equal(x_hat, vae.decode(epsilon.astype(dtype)))
-    assert gradients.flat.dtype == x_hat.dtype == dtype
-    np.testing.assert_array_equal(np.array(given_x), before[0])
-    np.testing.assert_array_equal(np.array(given_epsilon), before[1])
-
-
-def test_whole_numbers_are_codes_too() -> None:
-    vae = small_vae()
-    np.testing.assert_array_equal(
-        vae.decode(np.array([[1, 0, -2]])), vae.decode(np.array([[1.0, 0, -2]]))
-    )
-
-
 def test_one_image_is_a_batch_of_one() -> None:
     vae = small_vae(float)
     mu, _ = vae.encode(X[:1])
@@ -426,6 +275,7 @@ def test_one_image_is_a_batch_of_one() -> None:
         ({"hidden_dims": (128, 0)}, "sizes must be whole numbers above 0, not 0"),
         ({"hidden_dims": (12.5,)}, "sizes must be whole numbers above 0, not 12.5"),
         ({"hidden_dims": ()}, "hidden_dims must be a sequence such as (128,), not ()"),
+        ({"hidden_dims": 128}, "hidden_dims must be a sequence such as (128,), not 128"),
         ({"activation": "step"}, "activation must be one of relu"),
         ({"dtype": np.float16}, "dtype must be float32 or float64, not"),
         ({"dtype": "banana"}, "dtype must be float32 or float64, not banana"),
@@ -433,16 +283,8 @@ def test_one_image_is_a_batch_of_one() -> None:
     ],
 )
 def test_what_cannot_be_built_is_refused(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError) as refusal:  # noqa: PT011  the message is compared as text
+    with refused(ValueError, message):
         VAE(**settings)
-    assert message in str(refusal.value)
-
-
-def test_a_single_hidden_size_without_brackets_is_refused_clearly() -> None:
-    with pytest.raises(
-        ValueError, match=r"hidden_dims must be a sequence such as \(128,\), not 128"
-    ):
-        VAE(hidden_dims=128)  # type: ignore[arg-type]
 
 
 def test_without_a_generator_the_seed_is_0() -> None:
@@ -494,7 +336,8 @@ NOT_A_VAE: dict[str, Any] = {
     "another dtype": {"model": {**SETTINGS, "dtype": "float64"}},
     "no dtype at all": {"model": {**SETTINGS, "dtype": "banana"}},
     "an unknown activation": {"model": {**SETTINGS, "activation": "step"}},
-    **{f"without {name}": {"model": without(SETTINGS, name)} for name in SETTINGS},
+    "without a size": {"model": without(SETTINGS, "latent_dim")},
+    "with settings from the future": {"model": {**SETTINGS, "dropout": 0.5}},
 }
 
 
@@ -502,25 +345,7 @@ NOT_A_VAE: dict[str, Any] = {
 def test_a_sound_checkpoint_of_something_else_is_refused(tmp_path: Path, header: Any) -> None:
     path = tmp_path / "other.npz"
     checkpoint.save(path, header, small_vae().parameters)
-    words = (
-        r"does not hold a VAE|header is not one that npvae writes|holds a model that this program"
-    )
-    with pytest.raises(CheckpointError, match=words):
-        VAE.load(path)
-
-
-def test_a_model_with_settings_from_the_future_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "future.npz"
-    header = {"model": {**SETTINGS, "dropout": 0.5}}
-    checkpoint.save(path, header, small_vae().parameters)
-    with pytest.raises(CheckpointError):
-        VAE.load(path)
-
-
-def test_the_refusal_names_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "other.npz"
-    checkpoint.save(path, {}, small_vae().parameters)
-    with pytest.raises(CheckpointError, match=r"other\.npz"):
+    with refused(CheckpointError, "other.npz"):
         VAE.load(path)
 
 
