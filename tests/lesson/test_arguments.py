@@ -191,8 +191,8 @@ TABLE = {  # by argument: what is given, and what the message says of it
         "none": (IMAGES[:0], "images must"),
     },
     "images of the model": {
-        "783 features": (IMAGES.reshape(6, 784)[:, :783], "784 pixels, not 783"),
-        "one": (IMAGES[0], "784 pixels, not 28"),
+        "783 features": (IMAGES.reshape(6, 784)[:, :783], "784"),
+        "one": (IMAGES[0], "784"),
     },
     "pixels": {
         "NaN": (with_one(np.nan), "pixels must"),
