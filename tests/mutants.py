@@ -4,8 +4,9 @@
 
 A mutant is the last commit with another operator, number or condition in one place, or with
 one call omitted. First, coverage.py (`pip install coverage`) notes which tests run which line;
-each mutant is then shown to the tests that run its line, the quickest first, and to all tests of
-its own folder, which may run it in another process. A hang is as red as a failure. Mutants that
+each mutant is then shown to the tests that run its line, the quickest first (of a line that runs on
+import, to those that run any of its file), and to all tests of its own folder, which may run it in
+another process. A hang is as red as a failure. Mutants that
 compute the same as before survive everything, so 100 % is not the aim: the same seed before and
 after a change of the tests says whether they have become weaker.
 """
@@ -158,7 +159,11 @@ class Tests:
                 self.of_line[relative, line] = names & set(self.seconds) - red
 
     def of(self, mutant: Mutant) -> list[str]:
-        found = sorted(self.of_line.get((mutant.path, mutant.line), ()), key=self.seconds.get)  # type: ignore[arg-type]
+        names = self.of_line.get((mutant.path, mutant.line))
+        if not names:
+            every = (names for (path, _), names in self.of_line.items() if path == mutant.path)
+            names = set().union(*every)
+        found = sorted(names, key=lambda name: self.seconds[name])
         spent = list(accumulate(self.seconds[name] for name in found))
         return [name for name, seconds in zip(found, spent, strict=True) if seconds < ENOUGH]
 

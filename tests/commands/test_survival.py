@@ -263,7 +263,7 @@ def test_signals_end_it_at_once_and_the_message_says_how_to_continue(
         shutil.rmtree(forks.folder / out)
 
 
-@pytest.mark.parametrize("count", [3, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2, pytest.param(30, marks=pytest.mark.slow)])
 def test_signals_from_the_very_start_of_the_process(
     home: Path, straight: Straight, forks: Forks, count: int, tally: Tally
 ) -> None:

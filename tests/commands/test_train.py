@@ -234,17 +234,17 @@ def test_a_terminal_shows_a_line_that_moves(
     home: Path, columns: int, backend: str, hidden: str
 ) -> None:
     # Single images and many parameters: the line is drawn each tenth of a second of an epoch.
-    arguments = ["--dataset", "digits.npz", "--epochs", "3", "--batch-size", "1"]
+    arguments = ["--dataset", "digits.npz", "--epochs", "2", "--batch-size", "1"]
     arguments += ["--hidden", hidden, "--out", f"terminal{columns}"]
     code, seen = on_a_terminal(arguments, home, columns, backend)
     assert code == 0
-    moving = [line for line in drawn_lines(seen) if re.search(r"\d/3.*\d:\d\d left", line)]
+    moving = [line for line in drawn_lines(seen) if re.search(r"\d/2.*\d:\d\d left", line)]
     assert moving
     assert max(map(len, moving)) < columns
     shown = screen(seen)
     assert not any("left" in line for line in shown)
-    epochs = [line for line in shown if re.match(r"\s*\d/3\s", line)]
-    assert len(epochs) == 3
+    epochs = [line for line in shown if re.match(r"\s*\d/2\s", line)]
+    assert len(epochs) == 2
     assert max(map(len, epochs)) <= columns
     assert "\033" not in "".join(shown)
     # Only what is not to be broken, a path or a command, may be wider.

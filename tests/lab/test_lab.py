@@ -186,24 +186,25 @@ ANYWHERE = {  # in task 1 or 2
     FORGED.format(
         """b'{"result": {"dtype": "V8", "shape": [1], "bytes": "AAAAAAAAAAA="}}\\n'"""
     ): "else",
-    "while True: print('x' * 10**6)": "more than 2 seconds",
 }
+FOR_EVER = {"while True: print('x' * 10**6)": "more than 2 seconds"}
 POSIX = {
     "import ctypes; ctypes.string_at(0)": "crashed or was killed",
     "import os; os.kill(os.getpid(), 9)": "crashed or was killed",
     "x = bytearray(10**12)": "MemoryError",
     "open('big', 'wb').write(bytes(10**8))": "File too large",
-    "import os\nif os.fork():\n    while True: pass\nos.setsid()\nos._exit(0)": "more than 2",
 }
 if os.name == "posix":
     ANYWHERE |= POSIX
+    fork = "import os\nif os.fork():\n    while True: pass\nos.setsid()\nos._exit(0)"
+    FOR_EVER[fork] = "more than 2"
 
 
-@pytest.mark.parametrize("k", range(len(TWO_VALUES)))
+@pytest.mark.parametrize("k", [*range(14), pytest.param(14, marks=pytest.mark.slow)])
 def test_a_function_does_what_it_likes(tmp_path: Path, k: int) -> None:
     """What it does in task 6, and what others do in tasks 1 and 2, costs these tasks alone."""
-    others = [*ANYWHERE.items()][k :: len(TWO_VALUES)]
-    given = {6: [*TWO_VALUES.items()][k], **dict(enumerate(others, start=1))}
+    others = [*FOR_EVER.items()] if k == 14 else [*ANYWHERE.items()][k::14]
+    given = {6: [*TWO_VALUES.items()][k % 14], **dict(enumerate(others, start=1))}
     answers = {number: lines for number, (lines, _) in given.items()}
     verdicts = checked(tmp_path, sheet(answers={**RIGHT, **answers}), given)
     found = not_right(verdicts)
