@@ -191,7 +191,7 @@ def kill_until_done(
             return kills
 
 
-@pytest.mark.parametrize("kills", [6, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [6, pytest.param(60, marks=pytest.mark.slow)])
 def test_kill_9_loses_no_finished_epoch_and_changes_nothing(
     forks: Forks, straight: Straight, kills: int, tally: Tally
 ) -> None:
@@ -242,7 +242,7 @@ def check_interruption(
     assert_the_same(folder, straight.folder)
 
 
-@pytest.mark.parametrize("count", [6, pytest.param(75, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [6, pytest.param(36, marks=pytest.mark.slow)])
 def test_signals_end_it_at_once_and_the_message_says_how_to_continue(
     forks: Forks, straight: Straight, count: int, tally: Tally
 ) -> None:
@@ -263,7 +263,7 @@ def test_signals_end_it_at_once_and_the_message_says_how_to_continue(
         shutil.rmtree(forks.folder / out)
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(30, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [2, pytest.param(12, marks=pytest.mark.slow)])
 def test_signals_from_the_very_start_of_the_process(
     home: Path, straight: Straight, forks: Forks, count: int, tally: Tally
 ) -> None:
@@ -294,7 +294,7 @@ def test_signals_from_the_very_start_of_the_process(
             tally(what, "same bytes after resuming")
 
 
-@pytest.mark.parametrize("count", [1, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [1, pytest.param(4, marks=pytest.mark.slow)])
 def test_a_closed_terminal(
     home: Path, straight: Straight, forks: Forks, count: int, tally: Tally
 ) -> None:
@@ -476,7 +476,7 @@ def assert_interrupted(ending: Ending) -> None:
 @pytest.mark.slow
 def test_ctrl_c_while_kernels_are_compiled(home: Path, tmp_path: Path, tally: Tally) -> None:
     """The cache is empty, so the run compiles for some ten seconds."""
-    for seed in range(8):
+    for seed in range(3):
         words = command("train.py", *of_epochs(9999), "--out", f"cold {seed}")
         empty = {"NPVAE_BACKEND": "auto", "NUMBA_CACHE_DIR": str(tmp_path / str(seed))}
         delay = random.Random(seed).uniform(0, 6)
@@ -491,7 +491,7 @@ def test_ctrl_c_while_kernels_are_loaded(home: Path, tally: Tally) -> None:
     """The cache is full. An exception while llvmlite loads a kernel becomes another error."""
     warm = run_script("train.py", *of_epochs(1), cwd=home, NPVAE_BACKEND="auto")
     assert warm.returncode == 0
-    for seed in range(16):
+    for seed in range(6):
         words = command("train.py", *of_epochs(9999), "--out", f"warm {seed}")
         full = {"NPVAE_BACKEND": "auto", "PYTHONUNBUFFERED": "1"}
         delay = random.Random(seed).uniform(0, 0.5)
