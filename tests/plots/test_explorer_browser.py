@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Callable, Iterator
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
 from typing import Any
 
@@ -737,10 +737,10 @@ def test_a_finger_that_scrolls_changes_nothing(phone: Page) -> None:
     finger, text = Finger(phone), "stateAsText() + $('pen').value"
     phone.tab.evaluate("moveLatents({ [state.axes[0]]: -3 })")  # not where the finger comes down
     before = phone.tab.evaluate(text)
-    for place in ("#latents .track", "#map", "#pad", "#decoded", "#ways canvas", "#along", "#pen"):
-        for dx, dy in ((0, -150), (40, 150)):
-            assert finger.swipe(place, dx, dy, scrolls=True) * dy < 0, place
-            assert phone.tab.evaluate(text) == before, place
+    places = ("#latents .track", "#map", "#pad", "#decoded", "#ways canvas", "#along", "#pen")
+    for place, (dx, dy) in zip(places, cycle([(0, -150), (40, 150)]), strict=False):
+        assert finger.swipe(place, dx, dy, scrolls=True) * dy < 0, place
+        assert phone.tab.evaluate(text) == before, place
 
 
 def test_a_finger_drags_sideways_and_z_itself_in_every_direction(phone: Page) -> None:
