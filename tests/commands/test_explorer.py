@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +19,9 @@ from npvae.layers import ACTIVATIONS
 from npvae.model import VAE
 from npvae.settings import Settings
 from npvae.storage import checkpoint
-from tests.helpers import digits_file, full_disk, run_script
+from tests.helpers import data_of, digits_file, full_disk, run_script
+
+pytestmark = pytest.mark.usefixtures("here")
 
 TRAIN, TEST = drawn_digits(train=100, test=40)
 
@@ -60,20 +59,6 @@ def save_run(
     return path.parent
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-
-
-def models_in(page: Path) -> list[dict[str, Any]]:
-    found = re.search(
-        '<script type="application/json" id="data">(.*?)</script>', page.read_text(encoding="utf-8")
-    )
-    assert found
-    models: list[dict[str, Any]] = json.loads(found[1])["models"]
-    return models
-
-
 def test_as_a_user_runs_it(tmp_path: Path) -> None:
     run = save_run("one")
     process = run_script("generate.py", "explorer", cwd=tmp_path)
@@ -81,7 +66,7 @@ def test_as_a_user_runs_it(tmp_path: Path) -> None:
     assert process.stderr == ""
     page = tmp_path / run / "explorer.html"
     assert page.as_uri() in process.stdout
-    (model,) = models_in(page)
+    (model,) = data_of(page)["models"]
     assert model["name"] == "digits40.npz, z = 2, epoch 3"
 
 
@@ -106,7 +91,7 @@ def test_out_is_a_new_file_or_a_folder(out: str) -> None:
     main(["explorer", "--quiet", "--out", out])
     page = Path(out) if out.endswith("html") else Path(out, "explorer.html")
     before = page.read_bytes()
-    assert models_in(page)
+    assert data_of(page)["models"]
     with pytest.raises(OutputError, match="never overwritten"):
         main(["explorer", "--quiet", "--out", out])
     assert page.read_bytes() == before
@@ -132,7 +117,7 @@ def test_models_are_named_by_what_differs() -> None:
     runs = [save_run("a", 1, 0.0), save_run("b", 1, 4.0), save_run("c", 5, 4.0, latent_dim=3)]
     chosen = [word for run in runs for word in ("--checkpoint", str(run))]
     main(["explorer", "--quiet", *chosen, "--examples", "none"])
-    models = models_in(runs[0] / "explorer.html")
+    models = data_of(runs[0] / "explorer.html")["models"]
     expected = ["epoch 1, beta 0, z 2", "epoch 1, beta 4, z 2", "epoch 5, beta 4, z 3"]
     assert [model["short"] for model in models] == expected
     assert models[1]["name"] == "digits40.npz, z = 2, epoch 1, beta 4"
@@ -143,7 +128,7 @@ def test_conditional_models_and_others_share_a_page() -> None:
     runs = [save_run("a", num_classes=10), save_run("b")]
     chosen = [word for run in runs for word in ("--checkpoint", str(run))]
     main(["explorer", "--quiet", *chosen])
-    models = models_in(runs[0] / "explorer.html")
+    models = data_of(runs[0] / "explorer.html")["models"]
     assert [model["short"] for model in models] == ["conditional", "unconditional"]
     assert models[0]["name"] == "digits40.npz, z = 2, epoch 3, conditional"
     assert [model["classes"] for model in models] == [10, 0]
@@ -170,12 +155,12 @@ def test_training_keeps_some_epochs_and_writes_the_page_that_shows_them() -> Non
     start(settings, None, "runs/a", quiet=True)
     page = Path("runs/a/explorer.html")
     for _ in range(2):
-        shown = [model["short"] for model in models_in(page)]
+        shown = [model["short"] for model in data_of(page)["models"]]
         assert shown == [f"epoch {n}" for n in (1, 2, 5, 6)]
         assert "explorer.html" in Path("runs/a/report.html").read_text()
         main(["explorer", "--quiet"])
     main(["explorer", "--quiet", "--checkpoint", "runs/a/epoch2.npz", "--out", "one.html"])
-    (model,) = models_in(Path("one.html"))
+    (model,) = data_of(Path("one.html"))["models"]
     assert model["name"].endswith("epoch 2")
     start(replace(settings, epochs=1, pictures_every=0), None, "plain", quiet=True)
     assert not {"epoch1.npz", "explorer.html"} & set(os.listdir("plain"))
@@ -184,7 +169,7 @@ def test_training_keeps_some_epochs_and_writes_the_page_that_shows_them() -> Non
 def test_models_without_a_difference_are_named_by_their_folders() -> None:
     runs = [save_run("a"), save_run("b")]
     main(["explorer", "--quiet", "--checkpoint", str(runs[0]), "--checkpoint", str(runs[1])])
-    assert [model["short"] for model in models_in(runs[0] / "explorer.html")] == [
+    assert [model["short"] for model in data_of(runs[0] / "explorer.html")["models"]] == [
         str(run) for run in runs
     ]
 
@@ -196,7 +181,7 @@ def test_what_cannot_share_a_page() -> None:
         main(["explorer", "--quiet", *chosen])
     assert not (runs[0] / "explorer.html").exists()
     main(["explorer", "--quiet", *chosen, "--dataset", "digits40.npz"])
-    assert len(models_in(runs[0] / "explorer.html")) == 2
+    assert len(data_of(runs[0] / "explorer.html")["models"]) == 2
 
 
 def test_a_model_of_other_images_is_refused() -> None:

@@ -3,7 +3,6 @@ each time. What it does in a browser is tested in test_explorer_browser.py."""
 
 from __future__ import annotations
 
-import json
 import re
 import zlib
 from base64 import b64decode
@@ -23,6 +22,7 @@ from npvae.model import VAE
 from npvae.plots import explorer
 from npvae.plots.explorer import EXAMPLES, FOLDER, ModelOnPage, explorer_page
 from npvae.plots.page import page
+from tests.helpers import data_of
 from tests.plots.test_latent_scatter import EYES, oklab, rgb
 
 TEST = drawn_digits(train=1, test=300)[1]
@@ -31,13 +31,6 @@ TEST = drawn_digits(train=1, test=300)[1]
 def on_page(name: str = "digits, z = 3", **settings: Any) -> ModelOnPage:
     settings = {"hidden_dims": (8,), "latent_dim": 3, **settings}
     return ModelOnPage(VAE(784, rng=np.random.default_rng(1), **settings), name, name[:5])
-
-
-def data_of(html: str) -> dict[str, Any]:
-    found = re.search('<script type="application/json" id="data">(.*?)</script>', html)
-    assert found
-    data: dict[str, Any] = json.loads(found[1])
-    return data
 
 
 def test_it_asks_for_nothing() -> None:

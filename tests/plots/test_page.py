@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import pytest
 from npvae.plots import explorer, report
 from npvae.plots import page as builder
 from npvae.plots.page import bundle, page, read
-from tests.helpers import ROOT
 
 TEMPLATES = [
     explorer.FOLDER / "explorer.html",
@@ -79,10 +77,3 @@ def test_a_missing_module_and_a_circle_of_imports_are_errors(tmp_path: Path) -> 
     (tmp_path / "b.js").write_text('import { a } from "./a.js";\n')
     with pytest.raises(RecursionError):
         bundle(tmp_path / "a.js")
-
-
-def test_the_page_in_the_repository_is_made_of_these_scripts() -> None:
-    """After a change of a script or a style: sh scripts/betas.sh, as that file says."""
-    made = (ROOT / "npvae" / "pictures" / "explorer.html").read_text(encoding="utf-8")
-    data = json.loads(made.partition(' id="data">')[2].partition("</script>")[0])
-    assert page(TEMPLATES[0], {"title": "Latent explorer"}, data) == made

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from base64 import b64encode
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 
 from npvae.plots import page as builder
 from npvae.plots.report import ComparedRun, Report, comparison_page, report_page
+from tests.helpers import data_of
 from tests.plots.test_latent_scatter import EYES, linear, oklab, rgb
 
 
@@ -45,11 +44,6 @@ REPORT = Report(
     next=[("what it is worth:", "python scripts/evaluate.py --checkpoint 'a <b>'")],
     resume="python scripts/train.py --resume here",
 )
-
-
-def data_of(page: str) -> Any:
-    (found,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page)
-    return json.loads(found)
 
 
 def test_the_page_holds_all_that_it_was_given() -> None:

@@ -16,6 +16,7 @@ import pytest
 from npvae.plots.image_grid import image_grid, in_rows, reconstruction_grid, save_png
 from npvae.plots.report import ComparedRun, comparison_page, report_page
 from npvae.plots.samples import grid
+from tests.helpers import HANGS_AFTER
 from tests.plots.test_report import REPORT, history
 from tests.plots.toys import noise
 
@@ -24,6 +25,7 @@ from tests.plots.toys import noise
 def page(browser: Any) -> Iterator[Any]:
     """A page of which any error, and any request but for files, fails the test."""
     page, wrong = browser.new_page(), []
+    page.set_default_timeout(1000 * HANGS_AFTER)
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda said: wrong.append(said.text) if said.type == "error" else None)
     page.on("request", lambda asked: wrong.append(asked.url) if "http" in asked.url else None)

@@ -1,4 +1,4 @@
-"""The figures of the guided tour show what they say."""
+"""The figures of README and guided tour show what they say, and are small."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from npvae import VAE
 from npvae.datasets import Dataset
 from npvae.losses import sigmoid
 from npvae.plots.axes import FAINT, INK, MEDIUM, largest
-from npvae.plots.figures.__main__ import by_beta
+from npvae.plots.figures.__main__ import EPOCHS, SAMPLES, by_beta, main
 from npvae.plots.figures.computation_graph import (
     BACKWARD,
     BOXES,
@@ -25,11 +25,15 @@ from npvae.plots.figures.computation_graph import (
     arrows,
     computation_graph,
 )
+from npvae.plots.image_grid import save_png, to_uint8
 from npvae.plots.latent_ellipses import DEVIATIONS, SIDE, Posteriors, ellipses, reach
+from npvae.plots.samples import grid
 from npvae.storage import checkpoint
 from tests.helpers import ROOT, digits
+from tests.plots.toys import find, noise
 
 Box = tuple[float, float, float, float]
+PICTURES = ROOT / "npvae" / "pictures"
 
 # What feeds what in `VAE.forward`, and the losses. No gradient comes back to x and epsilon.
 EDGES = {
@@ -137,16 +141,41 @@ def test_figures_come_from_runs(tmp_path: Path) -> None:
     assert by_samples.width > 12 * 3 * 28
 
 
-@pytest.mark.parametrize("name", ["graph", "ellipses", "samples_by_beta"])
-def test_the_pictures_of_the_tour_are_small(name: str) -> None:
-    path = ROOT / "npvae" / "pictures" / f"{name}.png"
-    assert path.stat().st_size < 60_000
-    with Image.open(path) as picture:
-        assert picture.width > 900
+def test_the_pictures_of_the_readme_come_from_runs(tmp_path: Path) -> None:
+    clothes, digits, out = (tmp_path / name for name in ("clothes", "digits", "out"))
+    for folder in (clothes / "images", digits, out):
+        folder.mkdir(parents=True)
+    for epoch in EPOCHS:
+        picture = grid(noise(100, epoch), 3, f"epoch {epoch}")
+        save_png(clothes / "images" / f"sampled_epoch{epoch}.png", picture)
+    vae = VAE(latent_dim=2, rng=0)
+    checkpoint.save(digits / "last.npz", {"model": vae.settings}, vae.parameters)
+    main([str(out), "--clothes", str(clothes), "--digits", str(digits)])
+    with Image.open(out / "training.gif") as picture:
+        assert getattr(picture, "n_frames", 1) == len(EPOCHS)
+    with Image.open(out / "samples.png") as picture:
+        last = noise(100, EPOCHS[-1])
+        assert find(picture, last[SAMPLES - 1], 3)
+        assert not find(picture, last[SAMPLES], 3)
+    with Image.open(out / "manifold.png") as picture:
+        middle = np.asarray(picture)[-24 - 20 * 56 :, -24 - 20 * 56 : -24]
+        assert len(np.unique(to_uint8(middle))) > 3
+
+
+def test_the_pictures_of_readme_and_tour_are_small() -> None:
+    most = {"training.gif": 400_000, "samples.png": 60_000, "manifold.png": 250_000}
+    tour = [f"{name}.png" for name in ("graph", "ellipses", "samples_by_beta")]
+    for name, size in {**most, **dict.fromkeys(tour, 60_000)}.items():
+        assert (PICTURES / name).stat().st_size < size
+    for name in tour:
+        with Image.open(PICTURES / name) as picture:
+            assert picture.width > 900
+    with Image.open(PICTURES / "training.gif") as picture:
+        assert getattr(picture, "n_frames", 1) == len(EPOCHS)
 
 
 def test_the_graph_in_the_tour_is_the_one_that_is_drawn() -> None:
     """But for the letters, which a new Pillow may draw a little differently."""
-    with Image.open(ROOT / "npvae" / "pictures" / "graph.png") as kept:
+    with Image.open(PICTURES / "graph.png") as kept:
         difference = np.asarray(kept.convert("RGB"), int) - np.asarray(computation_graph(), int)
     assert np.mean(np.abs(difference) > 60) < 0.01
