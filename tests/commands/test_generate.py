@@ -131,6 +131,7 @@ def test_following_the_suggestions_leads_through_all_pictures(latent_dim: int, s
         ("--seed 3", "prior --seed 3"),
         ("--seed 3 digit 4", "digit --seed 3 4"),
         ("digit 4 --out prior", "digit 4 --out prior"),
+        ("--out scatter", "prior --out scatter"),
         ("--out scatter scatter --seed 3", "scatter --out scatter --seed 3"),
         ("--help", "--help"),
         ("nonsense", "nonsense"),
