@@ -205,7 +205,7 @@ def run(
 def process(body: str) -> subprocess.CompletedProcess[str]:
     """How a command whose main does this ends, in a process of its own: a signal may end it."""
     main = textwrap.indent(textwrap.dedent(body), "    ")
-    modules = "import os, signal, time, warnings\nfrom npvae.commands import cli\n"
+    modules = "import os, signal, sys, time, warnings\nfrom npvae.commands import cli\n"
     return run([sys.executable, "-c", f"{modules}def main(arguments):\n{main}\ncli.run(main)"])
 
 

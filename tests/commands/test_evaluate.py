@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from npvae.commands.agreement import agreement
 from npvae.commands.evaluate import main
 from npvae.commands.evaluation_report import evaluation_report, mean_and_error, table
 from npvae.core.errors import CheckpointError
-from npvae.datasets import Dataset, load_dataset
 from npvae.datasets.dataset import fingerprint
+from npvae.datasets.drawn_digits import drawn_digits
 from npvae.datasets.minibatches import Images
 from npvae.evaluation import (
     active_units,
@@ -28,12 +29,13 @@ from npvae.evaluation import (
     iwae_bound,
     kl_per_latent,
     losses_per_image,
+    no_latent_loss,
     pixel_entropy,
     reconstruction_error,
 )
 from npvae.model import VAE
 from npvae.storage import checkpoint
-from tests.helpers import Bytes, digits, digits_file
+from tests.helpers import Bytes, refused, save_dataset
 
 Floats = NDArray[np.float64]
 FEW = np.random.default_rng(0).integers(0, 256, (8, 12), np.uint8)
@@ -64,18 +66,18 @@ def mean_errors(draws: Floats) -> tuple[Floats, Floats]:
 
 def test_with_one_sample_it_is_the_elbo() -> None:
     """They agree on average, not in each draw: the bound draws kl, the loss has a closed form."""
-    vae, n = small_vae(), 5000
+    vae, n = small_vae(), 2000
     bound, error = mean_errors(draws_of_the_bound(vae, FEW, samples=1, repeats=n))
     again = np.repeat(FEW, n, axis=0)
     bce, kl = losses_per_image(vae, again, vae.noise(len(again), np.random.default_rng(2)))
     loss, loss_error = mean_errors((bce + kl).reshape(len(FEW), n))
     assert (np.abs(bound + loss) < 5 * np.hypot(error, loss_error)).all()
-    assert (error < 0.05).all()
+    assert (error < 0.08).all()
 
 
 def test_the_bound_rises_with_the_number_of_samples() -> None:
     vae = small_vae()
-    found = [mean_errors(draws_of_the_bound(vae, FEW, k, repeats=2000)) for k in (1, 2, 5, 20, 100)]
+    found = [mean_errors(draws_of_the_bound(vae, FEW, k, repeats=1000)) for k in (1, 3, 20)]
     for (low, low_error), (high, high_error) in pairwise(found):
         assert (high - low > -5 * np.hypot(low_error, high_error)).all()
     (first, first_error), (last, last_error) = found[0], found[-1]
@@ -87,7 +89,7 @@ def quadrature(vae: VAE, image: Bytes) -> tuple[float, float]:
     of the weights w = p(x, z) / q(z | x) under q."""
     x = image[np.newaxis] / 255
     (((mu,),), ((log_var,),)) = vae.encode(x)
-    z = np.linspace(-15, 15, 20_001)[:, np.newaxis]
+    z = np.linspace(-15, 15, 3001)[:, np.newaxis]
     dz = z[1, 0] - z[0, 0]
     x_hat = vae.decode(z)
     log_joint = (x * np.log(x_hat) + (1 - x) * np.log(1 - x_hat)).sum(axis=1)
@@ -98,83 +100,59 @@ def quadrature(vae: VAE, image: Bytes) -> tuple[float, float]:
     return math.log(p), second / p**2 - 1
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-def test_with_many_samples_it_meets_log_p(dtype: str) -> None:
+@pytest.mark.parametrize(("dtype", "batch_size"), [("float64", 3), ("float32", 500)])
+def test_with_many_samples_it_meets_log_p(dtype: str, batch_size: int) -> None:
     """The mean of K weights has the relative error sqrt(r / K) with r = var(w) / mean(w)^2, and so
     has its logarithm, which is also r / 2K too small. Each image has to get its own bound, whatever
     the batches. The grid is right to 1e-6, and so is float32 to 1e-5."""
     vae, K = small_vae(latent_dim=1, dtype=dtype), 3000
     exact = small_vae(latent_dim=1)
     exact.parameters.update(vae.parameters)
-    for batch_size in (3, 500):
-        rng = np.random.default_rng(3)
-        bound = iwae_bound(vae, FEW, K, rng, batch_size=batch_size)
-        for found, image in zip(bound, FEW, strict=True):
-            log_p, r = quadrature(exact, image)
-            assert r < 3  # else the estimate of its error would be no good
-            assert abs(found - log_p) < 5 * math.sqrt(r / K) + r / K + 2e-5
-    log_p_of_all = [quadrature(exact, image)[0] for image in FEW]
-    assert np.std(log_p_of_all) > 0.5  # so that images exchanged would show
+    log_p, r = np.transpose([quadrature(exact, image) for image in FEW])
+    assert r.max() < 3  # else the estimate of its error would be no good
+    assert log_p.std() > 0.5  # so that images exchanged would show
+    bound = iwae_bound(vae, FEW, K, np.random.default_rng(3), batch_size=batch_size)
+    assert (np.abs(bound - log_p) < 5 * np.sqrt(r / K) + r / K + 2e-5).all()
 
 
 def test_one_sample_does_not_depend_on_the_batch_size() -> None:
     """Drawn in pieces, the numbers are the same: image k gets the k-th epsilon."""
-    found = [
+    one, *others = (
         iwae_bound(small_vae(), FEW, 1, np.random.default_rng(4), batch_size=size)
-        for size in (1, 3, 8, 500)
-    ]
-    for other in found[1:]:
-        np.testing.assert_allclose(other, found[0], rtol=1e-12)
+        for size in (1, 3, 500)
+    )
+    for other in others:
+        np.testing.assert_allclose(other, one, rtol=1e-12)
 
 
-def test_several_samples_do_not_depend_on_the_batch_size_but_for_the_noise() -> None:
-    one, one_error = mean_errors(draws_of_the_bound(small_vae(), FEW, 5, 500, batch_size=7))
-    other, other_error = mean_errors(draws_of_the_bound(small_vae(), FEW, 5, 500, batch_size=4000))
-    assert (np.abs(one - other) < 5 * np.hypot(one_error, other_error)).all()
-    assert (one != other).all()
+@pytest.mark.parametrize("nats", [12 * math.log(2), 2000])
+def test_a_code_that_tells_nothing_has_an_exact_bound(nats: float) -> None:
+    """q is the prior and the decoder ignores z, so every weight is p(x) itself.
 
-
-def test_a_code_that_tells_nothing_has_an_exact_bound() -> None:
-    """q is the prior and the decoder ignores z, so every weight is p(x) itself."""
-    vae = VAE(12, (6,), 3, dtype="float64")
-    vae.parameters.flat[:] = 0
-    bound = iwae_bound(vae, FEW, 7, np.random.default_rng(5))
-    np.testing.assert_allclose(bound, -12 * math.log(2), rtol=1e-12)
-
-
-def test_pictures_far_below_the_smallest_number_are_no_trouble() -> None:
-    """p(x) = exp(-2000) is 0 in float64, its logarithm is not."""
+    p(x) = exp(-2000) is 0 in float64, its logarithm is not.
+    """
     vae, black = VAE(12, (6,), 3, dtype="float64"), np.zeros((2, 12), np.uint8)
     vae.parameters.flat[:] = 0
-    vae.parameters["decoder.logits.b"] = 2000 / 12
+    vae.parameters["decoder.logits.b"] = np.log(np.expm1(nats / 12)) if nats < 2000 else 2000 / 12
     bound = iwae_bound(vae, black, 3, np.random.default_rng(6))
-    np.testing.assert_allclose(bound, -2000, rtol=1e-12)
+    np.testing.assert_allclose(bound, -nats, rtol=1e-12, atol=1e-12)
 
 
 # ------------------------------------------------------------------ black and white
 
 
 def test_binarized_pixels_are_white_as_often_as_they_are_grey() -> None:
-    n = 20_000
-    grey = np.array([0, 1, 50, 127, 200, 254, 255], np.uint8)
+    """Each for itself, as the generator says, and the images themselves stay grey."""
+    n, grey = 20_000, np.array([0, 1, 50, 127, 200, 254, 255], np.uint8)
     images = np.broadcast_to(grey, (n, 1, 7)).copy()
-    found = binarized(images, np.random.default_rng(7))
-    assert found.shape == (n, 1, 7)
-    assert found.dtype == np.uint8
-    assert set(np.unique(found)) == {0, 255}
-    p = grey / 255
-    often = (found[:, 0] == 255).mean(axis=0)
+    found, again, other = (binarized(images, np.random.default_rng(seed)) for seed in (7, 7, 8))
+    assert (found.shape, found.dtype, {*found.flat}) == (images.shape, np.dtype(np.uint8), {0, 255})
+    p, often = grey / 255, (found[:, 0] == 255).mean(axis=0)
     assert (np.abs(often - p) <= 5 * np.sqrt(p * (1 - p) / n)).all()  # black and white stay so
-    np.testing.assert_array_equal(images[-1, 0], grey)  # the images themselves stay grey
-
-
-def test_pixels_become_white_one_by_one_and_as_the_generator_says() -> None:
-    images = np.full((200, 10), 128, np.uint8)
-    first = binarized(images, np.random.default_rng(8))
-    np.testing.assert_array_equal(first, binarized(images, np.random.default_rng(8)))
-    assert (first != binarized(images, np.random.default_rng(9))).any()
-    assert len(np.unique(first, axis=0)) > 100  # of 1024 patterns
-    assert pixel_entropy(first) == 0
+    assert len(np.unique(found[:, 0, 2:5], axis=0)) == 8  # each pixel for itself
+    np.testing.assert_array_equal(found, again)
+    assert (found != other).any()
+    np.testing.assert_array_equal(images[-1, 0], grey)
 
 
 # ------------------------------------------------------------------ latents and pixels
@@ -190,7 +168,7 @@ def listening_vae(slopes: Sequence[float]) -> VAE:
     return vae
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 500])
+@pytest.mark.parametrize("batch_size", [7, 500])
 def test_a_latent_is_active_if_its_mu_varies_by_more_than_a_hundredth(batch_size: int) -> None:
     images = np.random.default_rng(10).integers(0, 256, (100, 1), np.uint8)
     spread = (images / 255).std()
@@ -199,7 +177,7 @@ def test_a_latent_is_active_if_its_mu_varies_by_more_than_a_hundredth(batch_size
     assert active.tolist() == [False, False, True, True]
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 500])
+@pytest.mark.parametrize("batch_size", [7, 500])
 def test_reconstruction_error_by_hand(batch_size: int) -> None:
     vae = small_vae()
     x = FEW / 255
@@ -210,7 +188,7 @@ def test_reconstruction_error_by_hand(batch_size: int) -> None:
     assert reconstruction_error(vae, FEW) == pytest.approx(((x - 0.5) ** 2).mean(), rel=1e-12)
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 500])
+@pytest.mark.parametrize("batch_size", [7, 500])
 def test_kl_per_latent_adds_up_to_kl(batch_size: int) -> None:
     vae = small_vae()
     _, kl = losses_per_image(vae, FEW, np.zeros((8, 3)))
@@ -226,14 +204,11 @@ def test_kl_per_latent_adds_up_to_kl(batch_size: int) -> None:
 
 # ------------------------------------------------------------------ the report
 
-TRAIN, TEST = (
-    Dataset("digits", images, np.zeros(len(images), np.uint8), ("any",), "drawn")
-    for images in digits(200, 60)
-)
+TRAIN, TEST = drawn_digits(train=200, test=60)
 
 
-def untrained() -> VAE:
-    return VAE(784, (8,), 2, rng=np.random.default_rng(11))
+def untrained(**more: Any) -> VAE:
+    return VAE(784, (8,), 2, rng=np.random.default_rng(11), **more)
 
 
 def report(vae: VAE | None = None, **changes: Any) -> dict[str, Any]:
@@ -241,17 +216,45 @@ def report(vae: VAE | None = None, **changes: Any) -> dict[str, Any]:
     return evaluation_report(vae or untrained(), TRAIN, TEST, **options)
 
 
-def test_the_figures_of_an_untrained_model() -> None:
-    """It is near a coin flip for each pixel, and above the baseline, which needs no model."""
-    found = report()
-    assert found["images"] == 60
-    assert 784 * math.log(2) - 20 < found["bce"]["mean"] < 784 * math.log(2) + 60
-    assert found["loss"]["mean"] == pytest.approx(found["bce"]["mean"] + found["kl"]["mean"])
-    assert found["floor"] < found["baseline"] < found["loss"]["mean"]
-    assert sum(found["kl_per_latent"]) == pytest.approx(found["kl"]["mean"], rel=1e-5)
-    assert 0.2 < found["mean_squared_error"] < 0.3  # of x_hat = 1/2 and pixels of 0 and 1: 1/4
-    assert (found["nll_bound"]["samples"], found["nll_bound"]["images"]) == (5, 20)
-    assert len(found["active"]) == len(found["kl_per_latent"]) == 2
+@pytest.mark.parametrize(
+    ("num_classes", "binarize", "bound_images"),
+    [(0, False, 20), (10, False, 20), (10, True, 20), (0, True, 10**6)],
+)
+def test_every_figure_is_of_the_right_images_and_labels(
+    num_classes: int, binarize: bool, bound_images: int
+) -> None:
+    vae = untrained(num_classes=num_classes)
+    found = report(vae, seed=3, binarize=binarize, bound_images=bound_images)
+    rng, train, images = np.random.default_rng(3), TRAIN.images, TEST.images
+    if binarize:
+        train, images = binarized(train, rng), binarized(images, rng)
+    few, labels = min(bound_images, 60), vae.classes(TEST.labels)
+    bce, kl = losses_per_image(vae, images, vae.noise(60, rng), labels=labels)
+    some = None if labels is None else labels[:few]
+    bound = mean_and_error(-iwae_bound(vae, images[:few], 5, rng, labels=some))
+    of_these = (bce + kl)[:few].mean()
+    assert found == {
+        "dataset": TEST.name,
+        "binarized": binarize,
+        "conditional": num_classes > 0,
+        "images": 60,
+        "bce": mean_and_error(bce),
+        "kl": mean_and_error(kl),
+        "loss": mean_and_error(bce + kl),
+        "nll_bound": {**bound, "samples": 5, "images": few, "loss_of_these": of_these},
+        "mean_squared_error": reconstruction_error(vae, images, labels=labels),
+        "floor": pixel_entropy(images),
+        "baseline": no_latent_loss(train, images),
+        "kl_per_latent": kl_per_latent(vae, images, labels=labels).tolist(),
+        "agreement": agreement(vae, TRAIN, TEST, 3),
+        "active": active_units(vae, images, labels=labels).tolist(),
+    }
+    assert (found["floor"] == 0) == binarize
+    assert found["floor"] < found["baseline"] < found["loss"]["mean"]  # it is untrained
+    np.testing.assert_array_equal(
+        vae.parameters.flat, untrained(num_classes=num_classes).parameters.flat
+    )
+    assert not vae.gradients.flat.any()
 
 
 def test_the_bound_of_the_report_is_a_loss_and_closer() -> None:
@@ -266,101 +269,53 @@ def test_the_bound_of_the_report_is_a_loss_and_closer() -> None:
     assert many["floor"] < bound["mean"] < loss["mean"] - 5 * error
 
 
-def test_the_bound_takes_as_many_draws_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    vae, asked = untrained(), []
-
-    def noise(count: int, rng: np.random.Generator) -> Any:
-        asked.append(count)
-        return VAE.noise(vae, count, rng)
-
-    monkeypatch.setattr(vae, "noise", noise)
-    assert report(vae, samples=7)["nll_bound"]["samples"] == 7
-    assert asked == [60, *7 * [20]]  # one for the loss of each image, seven for its bound
-
-
-def test_fewer_images_than_the_bound_may_have() -> None:
-    assert report(bound_images=10**6)["nll_bound"]["images"] == 60
-
-
 def test_mean_and_standard_error() -> None:
     """Of 1, 2, 3, 6: mean 3, squares of the distances 4 + 1 + 0 + 9, so the variance is 14 / 3."""
     found = mean_and_error(np.array([1.0, 2.0, 3.0, 6.0]))
     assert found["mean"] == 3
     assert found["standard_error"] == pytest.approx(math.sqrt(14 / 3) / 2)
-
-
-def test_a_single_image_has_no_standard_error() -> None:
     assert mean_and_error(np.array([7.0])) == {"mean": 7.0, "standard_error": None}
-    one = report() | {"bce": mean_and_error(np.array([7.0]))}
-    (line,) = (line for line in table(one).splitlines() if line.startswith("bce"))
-    assert line.split() == ["bce", "7.00", "the", "pixels,", "given", "the", "latent", "code"]
 
 
-def test_equal_seeds_repeat_and_only_the_noise_differs_with_others() -> None:
-    found, again, other = report(), report(), report(seed=1)
-    assert found == again
-    assert found["bce"] != other["bce"]
-    same = ("kl", "floor", "baseline", "kl_per_latent", "mean_squared_error")
-    assert [found[name] for name in same] == [other[name] for name in same]
-
-
-def test_black_and_white_images_have_no_floor() -> None:
-    images = TEST.images.copy()
-    found = report(binarize=True)
-    assert found["binarized"] is True
-    assert found["floor"] == 0 < report()["floor"]
-    assert found["baseline"] != report()["baseline"]
-    np.testing.assert_array_equal(TEST.images, images)
-
-
-def test_looking_changes_nothing() -> None:
-    vae = untrained()
-    report(vae)
-    np.testing.assert_array_equal(vae.parameters.flat, untrained().parameters.flat)
-    assert not vae.gradients.flat.any()
-
-
-@pytest.mark.parametrize("binarize", [False, True])
-def test_the_table_says_all_of_it(binarize: bool) -> None:
-    found = report(binarize=binarize)
-    text = table(found)
-    for name in ("bce", "kl", "loss", "nll_bound"):
-        mean, error = found[name]["mean"], found[name]["standard_error"]
-        assert f"{mean:.2f} +- {error:.2f}" in text
-    for name in ("floor", "baseline"):
-        assert f"{found[name]:.2f}" in text
-    assert f"{sum(found['active'])} of 2 latents are active" in text
-    assert ("Posterior collapse" in text) == (not any(found["active"]))
-    assert ("pseudo-likelihood" in text) == (not binarize)
-    assert ("black and white, in nats" in text) == binarize
-
-
-def test_the_table_begins_with_the_latent_of_greatest_kl() -> None:
-    found = report() | {"kl_per_latent": [0.0, 4.0, 1.0], "active": [False, True, True]}
-    bars = [line.split() for line in table(found).splitlines() if line.startswith("  z")]
-    assert bars == [["z1", "4.000", 40 * "#"], ["z2", "1.000", 10 * "#"], ["z0", "0.000"]]
-    assert "2 of 3 latents are active (z1, z2); the KL of each:" in table(found)
-
-
-def test_the_table_of_a_latent_code_that_is_not_used() -> None:
-    """A KL that is printed as 0.000 has no bar, although it may be the greatest one."""
-    found = report() | {"kl_per_latent": [0.0, 4e-4], "active": [False, False]}
-    assert "0 of 2 latents are active; the KL of each:" in table(found)
-    assert "Posterior collapse: no latent is active, so z says nothing" in table(found)
-    assert "#" not in table(found)
+def test_the_tables_for_people(said: Callable[[str, dict[str, str]], None]) -> None:
+    """The latent of greatest KL comes first; a KL that is printed as 0.000 has no bar."""
+    sure = {"mean": 200.456, "standard_error": 1.234}
+    figures: dict[str, Any] = {
+        **dict.fromkeys(("bce", "kl", "loss"), sure),
+        "dataset": "digits",
+        "images": 1000,
+        "binarized": False,
+        "conditional": False,
+        "nll_bound": {"samples": 5, "images": 20, "loss_of_these": 204.25, **sure},
+        "mean_squared_error": 0.0123,
+        "floor": 150,
+        "baseline": 300.5,
+        "agreement": None,
+        "kl_per_latent": [0, 4, 1],
+        "active": [False, True, True],
+    }
+    agreed = {"test_images": 0.987, "fitted": 0.875, "prior": 0.75}
+    changes: dict[str, dict[str, Any]] = {
+        "grey": {},
+        "black and white": {"binarized": True, "floor": 0, "active": [True, True, True]},
+        "one image": {"bce": mean_and_error(np.array([7.0])), "images": 1},
+        "conditional": {"conditional": True, "agreement": agreed},
+        "collapsed": {"kl_per_latent": [0, 4e-4], "active": [False, False]}
+        | {"agreement": {**agreed, "prior": None}},
+    }
+    said("evaluation tables", {name: table(figures | more) for name, more in changes.items()})
 
 
 # ------------------------------------------------------------------ the command
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder, with a run of an untrained model and its dataset."""
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "runs" / "digits-z2-001"
+def run(here: Path) -> Path:
+    """In the current folder: the run of an untrained model, and its dataset."""
+    folder = here / "runs" / "digits-z2-001"
     folder.mkdir(parents=True)
-    vae, data = untrained(), digits_file(tmp_path)
-    about = {"name": str(data), **fingerprint(*load_dataset(str(data)))}
+    data = save_dataset(here / "digits.npz", TRAIN.images, TEST.images, TRAIN.labels, TEST.labels)
+    vae, about = untrained(), {"name": str(data), **fingerprint(TRAIN, TEST)}
     header = {"model": vae.settings, "data": about, "epoch": 0}
     checkpoint.save(folder / "last.npz", header, vae.parameters)
     return folder
@@ -377,7 +332,7 @@ def test_json_is_the_report_and_nothing_else(run: Path, capsys: pytest.CaptureFi
     assert Path(found.pop("checkpoint")) == Path("runs/digits-z2-001/last.npz")
     assert found.pop("dataset") == str(run.parents[1] / "digits.npz")
     expected = report()
-    assert expected.pop("dataset") == "digits"
+    del expected["dataset"]
     assert found == expected
 
 
@@ -411,27 +366,14 @@ def test_another_dataset_may_be_named(run: Path, capsys: pytest.CaptureFixture[s
     assert json.loads(capsys.readouterr().out)["images"] == 20
 
 
-@pytest.mark.parametrize("option", ["--samples=0", "--images=-1", "--samples=many"])
-def test_bad_options_are_refused(
-    run: Path, option: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as end:
-        main([option])
-    assert end.value.code == 2
-    assert "is not a whole number, 1 or more" in capsys.readouterr().err
-
-
-def test_without_a_model_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match="no trained model"):
+def test_without_a_model_it_says_so(here: Path) -> None:
+    with refused(CheckpointError, "no trained model"):
         main(["--json"])
 
 
 def test_a_loss_that_is_not_finite_is_an_error() -> None:
     """Otherwise the table would end with a bug of ours, and --json would print invalid JSON."""
-    images = np.zeros((4, 28, 28), np.uint8)
-    data = Dataset("black", images, np.zeros(4, np.uint8), ("black",), "made here")
-    vae = VAE(hidden_dims=(4,), latent_dim=2)
+    vae = untrained()
     vae.parameters["encoder.log_var.b"] = 100
-    with pytest.raises(CheckpointError, match="not finite"):
-        evaluation_report(vae, data, data, samples=2, bound_images=2, seed=0)
+    with refused(CheckpointError, "not finite"):
+        report(vae)

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -50,6 +51,7 @@ from tests.helpers import (
     command,
     digits_file,
     environment,
+    process,
     rows,
     run,
     run_script,
@@ -336,76 +338,61 @@ def test_a_run_that_ignores_hang_ups_continues(
     assert_the_same(home / "nohup", straight.folder)
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_that_comes_in_a_finalizer_is_not_lost(number: int, tally: Tally) -> None:
-    """There Python would print the exception and continue."""
-    program = (
-        "import os, time\n"
-        "from npvae.commands import cli\n"
-        "class Finalized:\n"
-        "    def __del__(self):\n"
-        f"        os.kill(os.getpid(), {int(number)})\n"
-        "        time.sleep(1)\n"
-        "def main(arguments):\n"
-        "    Finalized()\n"
-        "    time.sleep(50)\n"
-        "    print('it was not ended', flush=True)\n"
-        "cli.run(main)\n"
-    )
-    done = run([sys.executable, "-c", program])
-    assert (done.returncode, done.stdout, done.stderr) == (128 + number, "", "")
-    tally("signals in a finalizer", "ended at once")
+# What a command does, {} being a signal that it sends itself; its exit code and output. In a
+# finalizer Python would print an exception and continue. When all is done, the names of the program
+# are gone, so that the last one keeps what it needs in its defaults.
+SENT = """
+class Finalized:
+    def __del__(self):
+        os.kill(os.getpid(), {})
+        time.sleep(1)
+"""
+SECOND = """
+from npvae.commands import signals
+signals.PATIENCE = PATIENCE_OF_60
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(9)
+finally:
+    print('cleaning up', flush=True)
+    time.sleep(0.02)
+    os.kill(os.getpid(), {})
+    time.sleep(0.02)
+    print('done', flush=True)
+"""
+ENDS: dict[str, tuple[str, int | None, str]] = {  # None: that of the signal
+    "in a finalizer": (f"{SENT}\nFinalized()\ntime.sleep(50)\nprint('not ended')", None, ""),
+    "a second one": (SECOND.replace("PATIENCE_OF_60", "60"), 130, "cleaning up\ndone\n"),
+    "a second one that has waited": (SECOND.replace("PATIENCE_OF_60", "0"), 130, "cleaning up\n"),
+    "lost, and all is done": (
+        f"{SENT}\nclass Slow:\n    def __del__(self, sleep=time.sleep):\n        sleep(0.1)\n"
+        "sys.kept = Slow()\nFinalized()",
+        0,
+        "",
+    ),
+    "when all is done": (
+        "class Last:\n"
+        "    def __del__(self, kill=os.kill, process=os.getpid(), write=os.write):\n"
+        "        kill(process, {})\n"
+        "        write(1, b'it was there')\n"
+        "sys.kept = Last()",
+        0,
+        "it was there",
+    ),
+}
+# Every end with Ctrl-C, and every other signal with one of them.
+PAIRS = [*product(ENDS, [signal.SIGINT]), *zip(ENDS, SIGNALS[1:], strict=True)]
 
 
-@pytest.mark.parametrize("number", SIGNALS)
-@pytest.mark.parametrize(
-    ("patience", "out"), [(60, "cleaning up\ndone\n"), (0, "cleaning up\n")], ids=["early", "late"]
-)
-def test_a_second_signal_cuts_nothing_off_unless_one_has_waited(
-    number: int, patience: int, out: str, tally: Tally
+@pytest.mark.parametrize(("end", "number"), PAIRS)
+def test_a_command_ends_in_order_whenever_a_signal_comes(
+    end: str, number: int, tally: Tally
 ) -> None:
-    """A second signal comes during the cleanup after Ctrl-C, within the patience or after it."""
-    program = (
-        "import os, signal, time\n"
-        "from npvae.commands import cli, signals\n"
-        f"signals.PATIENCE = {patience}\n"
-        "def main(arguments):\n"
-        "    try:\n"
-        "        os.kill(os.getpid(), signal.SIGINT)\n"
-        "        time.sleep(9)\n"
-        "    finally:\n"
-        "        print('cleaning up', flush=True)\n"
-        "        time.sleep(0.02)\n"
-        f"        os.kill(os.getpid(), {int(number)})\n"
-        "        time.sleep(0.02)\n"
-        "        print('done', flush=True)\n"
-        "cli.run(main)\n"
-    )
-    done = run([sys.executable, "-c", program])
-    assert (done.returncode, done.stdout, done.stderr) == (130, out, "")
-    tally("second signals", "ended at once" if patience == 0 else "cleaned up all the same")
-
-
-def test_one_that_was_lost_in_a_finalizer_is_no_alarm_when_all_is_done(tally: Tally) -> None:
-    """The program ends before it would be raised again."""
-    program = (
-        "import os, signal, sys, time\n"
-        "from npvae.commands import cli\n"
-        "class Finalized:\n"
-        "    def __del__(self):\n"
-        "        os.kill(os.getpid(), signal.SIGINT)\n"
-        "        time.sleep(1)\n"
-        "class Slow:\n"
-        "    def __del__(self, sleep=time.sleep):\n"
-        "        sleep(0.1)\n"
-        "sys.kept = Slow()\n"
-        "def main(arguments):\n"
-        "    Finalized()\n"
-        "cli.run(main)\n"
-    )
-    done = run([sys.executable, "-c", program])
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    tally("signals when all is done", "exit code kept")
+    body, code, out = ENDS[end]
+    done = process(body.replace("{}", str(int(number))))
+    expected = 128 + number if code is None else code
+    assert (done.returncode, done.stdout, done.stderr) == (expected, out, "")
+    tally("signals in a finalizer, twice, when all is done", "ended in order")
 
 
 def test_a_signal_that_comes_at_any_line_after_the_work_is_no_traceback(tally: Tally) -> None:
@@ -443,27 +430,6 @@ def test_a_signal_that_comes_at_any_line_after_the_work_is_no_traceback(tally: T
     assert last == "0"
     for _ in codes:
         tally("signals when all is done", "ended at once")
-
-
-@pytest.mark.parametrize("number", SIGNALS)
-def test_a_signal_that_comes_when_all_is_done_changes_nothing(number: int, tally: Tally) -> None:
-    """While Python shuts down, after all callbacks, the exit code stays as it is.
-
-    The names of the program are gone by then, so the finalizer keeps what it needs in its defaults.
-    """
-    program = (
-        "import os, sys\n"
-        "from npvae.commands import cli\n"
-        "class Finalized:\n"
-        "    def __del__(self, kill=os.kill, process=os.getpid(), write=os.write):\n"
-        f"        kill(process, {int(number)})\n"
-        "        write(1, b'it was there')\n"
-        "sys.kept = Finalized()\n"
-        "cli.run(lambda arguments: 0)\n"
-    )
-    done = run([sys.executable, "-c", program])
-    assert (done.returncode, done.stdout, done.stderr) == (0, "it was there", "")
-    tally("signals when all is done", "exit code kept")
 
 
 def assert_interrupted(ending: Ending) -> None:
