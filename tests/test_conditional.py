@@ -187,8 +187,9 @@ def test_evaluation_gives_each_image_its_class() -> None:
 
 
 @pytest.mark.parametrize("backend", ["auto", "numpy"])
-def test_held_out_images_keep_their_labels(backend: str) -> None:
+def test_held_out_images_keep_their_labels(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """At a learning rate that changes nothing, the validation loss is that of the model given."""
+    monkeypatch.setenv("NPVAE_BACKEND", backend)
     vae, settings = VAE(784, (8,), 3, rng=0, num_classes=10), Settings(validation=40)
     settings, labels = replace(settings, learning_rate=1e-30), TRAIN.labels
     job = Job(vae, Adam(), settings, Examples(TRAIN.images, labels), backend=backend)
