@@ -81,8 +81,13 @@ def forks(copy: Path) -> Iterator[Forks]:
         yield forks
 
 
-def test_every_addition_works_as_the_page_says(forks: Forks) -> None:
-    said = {words: ran(forks, words) for words in commands()}
+@pytest.fixture(scope="module")
+def said(forks: Forks) -> dict[str, Ending]:
+    """How the commands of the page end, in their order."""
+    return {words: ran(forks, words) for words in commands()}
+
+
+def test_every_addition_works_as_the_page_says(forks: Forks, said: dict[str, Ending]) -> None:
     out = {words: text for words, (_, text, _) in said.items()}
     assert {words: ending for words, ending in said.items() if ending.code} == {}
     gradients = out["scripts/gradcheck.py --only softsign"]
@@ -109,7 +114,7 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("words", UNKNOWN)
 def test_whoever_has_a_table_of_its_own_answers_for_what_it_does_not_know(
-    words: str, forks: Forks
+    words: str, forks: Forks, said: dict[str, Ending]
 ) -> None:
     if "torch" in words:
         pytest.importorskip("torch", reason="the comparison with PyTorch needs torch")
