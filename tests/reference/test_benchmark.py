@@ -56,8 +56,8 @@ def test_beside_other_processes_one_worker_and_all_take_turns(
     started: list[Any] = []
     popen = subprocess.Popen
 
-    def start(*words: Any) -> Any:
-        started.append(popen(*words))
+    def start(*words: Any, **more: Any) -> Any:
+        started.append(popen(*words, **more))
         return started[-1]
 
     def run(program: str, data: None, epochs: int, workers: int = 0, **_: int) -> Any:
