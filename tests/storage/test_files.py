@@ -6,7 +6,6 @@ What is on the disk afterwards is compared byte for byte: all of the old, or all
 import errno
 import io
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,9 +24,7 @@ from npvae.runs.fit import Epoch
 from npvae.runs.run_directory import new_run, open_run
 from npvae.storage import checkpoint
 from npvae.storage.files import STALE, new_temporary, open_plain, write
-from tests.helpers import HANGS_AFTER, environment, rows
-
-Tally = Callable[[str, str], None]
+from tests.helpers import Tally, refused, rows, run, unchanged
 
 OLD: dict[str, Any] = {"w": np.arange(6.0)}
 NEW: dict[str, Any] = {"w": np.ones(1000)}
@@ -132,8 +129,11 @@ def assert_told(error: OutputError, fault: int, which: str) -> None:
     assert len(str(error).splitlines()) <= 4, which
 
 
-@pytest.mark.parametrize("before", ["a checkpoint", "nothing"])
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+@pytest.mark.parametrize(
+    ("fault", "before"),
+    [(errno.ENOSPC, "nothing"), *((fault, "a checkpoint") for fault in FAULTS.values())],
+    ids=["full disk, nothing before", *FAULTS],
+)
 def test_a_save_that_fails_leaves_what_was_there(
     path: Path, fault: int, before: str, tally: Tally
 ) -> None:
@@ -144,11 +144,8 @@ def test_a_save_that_fails_leaves_what_was_there(
         checkpoint.save(path, {}, OLD)
     old = files_in(path.parent)
 
-    def prepare() -> Callable[[], None]:
-        return lambda: checkpoint.save(path, {}, NEW)
-
     seen = []
-    for which, error in failures(prepare, fault):
+    for which, error in failures(lambda: lambda: checkpoint.save(path, {}, NEW), fault):
         seen.append(which.split()[-1])
         if error:
             assert_told(error, fault, which)
@@ -180,17 +177,17 @@ def test_an_epoch_that_cannot_be_kept_loses_no_other(
         """A run that stands after epoch 1, about to keep epoch 2."""
         for name, data in old.items():
             (folder / name).write_bytes(data)
-        run, vae, adam, _ = open_run(folder)
-        run.close()
-        return lambda: run.record(epoch(2), vae, adam)
+        training, vae, adam, _ = open_run(folder)
+        training.close()
+        return lambda: training.record(epoch(2), vae, adam)
 
     folder = tmp_path / "run"
     about = {"settings": {"validation": 1}, "data": {"name": "x"}, "versions": {}}
-    run = new_run("", folder, about)
+    training = new_run("", folder, about)
     vae, adam = VAE(4, (3,), 2), Adam()
     adam.update(vae.parameters, vae.gradients)
-    run.record(epoch(1), vae, adam)
-    run.close()
+    training.record(epoch(1), vae, adam)
+    training.close()
     old = files_in(folder)
     resume_and_record()()
     new = files_in(folder)
@@ -204,8 +201,8 @@ def test_an_epoch_that_cannot_be_kept_loses_no_other(
         found = files_in(folder)
         assert found.keys() == old.keys(), which
         assert all(data in (old[name], new[name]) for name, data in found.items()), which
-        run, *_, header = open_run(folder)
-        run.close()
+        training, *_, header = open_run(folder)
+        training.close()
         assert [row["epoch"] for row in header["history"]] == [1, 2][: header["epoch"]], which
         assert len(rows(folder / "metrics.csv")) == header["epoch"], which
         kept = "old file kept" if header["epoch"] == 1 else "saved all the same"
@@ -218,7 +215,6 @@ def test_an_epoch_that_cannot_be_kept_loses_no_other(
 def test_a_disk_that_is_really_full(path: Path, tally: Tally) -> None:
     """A file of 8,000 bytes where a process may write no more than 4,000."""
     checkpoint.save(path, {}, OLD)
-    old = files_in(path.parent)
     code = """
 import resource, sys
 import numpy as np
@@ -229,19 +225,18 @@ try:
 except checkpoint.OutputError as error:
     print(error)
 """
-    message = child(code, path).splitlines()
+    with unchanged(path.parent):
+        message = child(code, path).splitlines()
     assert message[0] == f"the checkpoint {path} could not be written: File too large"
     assert len(message) == 2
-    assert files_in(path.parent) == old
     tally("I/O faults: saving a checkpoint", "old file kept")
 
 
 def child(code: str, *arguments: str | Path) -> str:
     """What Python prints when it runs this code."""
-    command = [sys.executable, "-c", code, *map(str, arguments)]
-    return subprocess.run(
-        command, env=environment(), capture_output=True, text=True, check=True, timeout=HANGS_AFTER
-    ).stdout
+    ended = run([sys.executable, "-c", code, *map(str, arguments)])
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
 
 
 @pytest.mark.parametrize("moment", ["fsync", "replace"])
@@ -252,23 +247,18 @@ def test_ctrl_c_during_a_save_leaves_what_was_there(
         raise KeyboardInterrupt
 
     checkpoint.save(path, {}, OLD)
-    old = files_in(path.parent)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, moment, interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            checkpoint.save(path, {}, NEW)
-    assert files_in(path.parent) == old
+    monkeypatch.setattr(os, moment, interrupted)
+    with unchanged(path.parent), pytest.raises(KeyboardInterrupt):
+        checkpoint.save(path, {}, NEW)
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "folder").mkdir()
     for place in ("missing/last.npz", "file/last.npz", "folder"):
-        with pytest.raises(OutputError) as refusal:
+        with unchanged(tmp_path), refused(OutputError, str(tmp_path / place)):
             checkpoint.save(tmp_path / place, {}, OLD)
-        assert str(tmp_path / place) in str(refusal.value)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["file", "folder"]
-    assert list((tmp_path / "folder").iterdir()) == []
 
 
 def test_saving_over_a_file_that_is_open(path: Path) -> None:
@@ -391,8 +381,7 @@ def test_only_files_are_opened(tmp_path: Path) -> None:
     for path, words in (
         (tmp_path, "it is a folder, not a file"),
         (tmp_path / "pipe", "it is a pipe or a device, not a file"),
-        (Path("/dev/zero"), "it is a pipe or a device, not a file"),
         (tmp_path / "absent", "No such file or directory"),
     ):
-        with pytest.raises(OSError, match=words):
+        with refused(OSError, words):
             open_plain(path)
