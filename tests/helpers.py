@@ -38,6 +38,7 @@ HANGS_AFTER = 300.0  # seconds: nothing here takes that long, however busy the m
 
 Bytes = NDArray[np.uint8]
 Tally = Callable[[str, str], None]  # see conftest.py
+Said = Callable[[str, dict[str, str]], None]
 
 
 @cache
@@ -101,10 +102,10 @@ def assert_same_run(one: str | Path, other: str | Path) -> None:
 
 
 @contextmanager
-def refused(error: type[Exception], *words: str) -> Iterator[None]:
+def refused(error: type[Exception], *words: str) -> Iterator[pytest.ExceptionInfo[Exception]]:
     """What is done here raises this error, with all of these words in at most four lines."""
     with pytest.raises(error) as info:
-        yield
+        yield info
     message = str(info.value)
     assert len(message.splitlines()) <= 4, message
     for word in words:

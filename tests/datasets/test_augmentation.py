@@ -79,15 +79,12 @@ EXACT: dict[str, tuple[Any, Callable[[Bytes], Bytes]]] = {
 }
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("side", [1, 2, 5, 28])
-@pytest.mark.parametrize(("rows", "moved"), EXACT.values(), ids=EXACT)
-def test_maps_of_whole_pixels_are_exact(
-    rows: Any, moved: Callable[[Bytes], Bytes], side: int, dtype: Any
-) -> None:
+@pytest.mark.parametrize(("side", "dtype"), [(1, np.float64), (2, np.float32), (5, np.float64)])
+def test_maps_of_whole_pixels_are_exact(side: int, dtype: Any) -> None:
     images = noise(3, side)
-    found = warped(images, same_for_all(3, *rows), dtype)
-    np.testing.assert_array_equal(colours(found), moved(images))
+    for rows, moved in EXACT.values():
+        found = warped(images, same_for_all(3, *rows), dtype)
+        np.testing.assert_array_equal(colours(found), moved(images))
 
 
 def test_whole_pixels_are_shifted_exactly_and_black_comes_in() -> None:
@@ -132,7 +129,7 @@ def test_each_image_has_its_own_map() -> None:
 # ------------------------------------------------------------------ maps that lead nowhere
 
 
-@pytest.mark.parametrize("far", [6.0, 1e3, 1e19, 1e300, 1e308])
+@pytest.mark.parametrize("far", [6.0, 1e19, 1e308])
 def test_from_beyond_the_edge_all_is_black(far: float) -> None:
     """Image coordinates that no integer holds are no index, either."""
     images = np.full((1, 5, 5), 255, np.uint8)
@@ -154,7 +151,7 @@ def test_one_point_may_be_drawn_all_over() -> None:
     assert 0 <= warped(images, warps).max() < 1e-15
 
 
-@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e300, -1e300, 2.0**63])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -1e300, 2.0**63])
 def test_no_map_reads_outside_the_image(bad: float) -> None:
     """A compiled loop does not look whether an index is good. A map that is no number gives pixels
     that are none, which the loss will show; any other gives colours."""
@@ -186,7 +183,8 @@ def parts(warps: Warps) -> dict[str, Array]:
 
 
 NOTHING = parts(same_for_all(1, *IDENTITY))
-subsets = [kinds for n in range(5) for kinds in combinations(AUGMENTATIONS, n)]
+# Each kind with and without each other one.
+subsets = [(), *combinations(AUGMENTATIONS, 1), *combinations(AUGMENTATIONS, 2), AUGMENTATIONS]
 
 
 def test_the_maps_are_made_of_these_kinds() -> None:
@@ -211,10 +209,6 @@ def test_a_kind_is_the_same_whatever_others_there_are(kinds: tuple[str, ...]) ->
         expected = alone if kind in kinds else np.broadcast_to(NOTHING[kind], alone.shape)
         np.testing.assert_allclose(found[kind], expected, rtol=0, atol=1e-14)
         assert (kind in kinds) == bool(np.abs(found[kind] - NOTHING[kind]).max() > 0.01)
-
-
-def test_without_kinds_nothing_moves() -> None:
-    np.testing.assert_array_equal(random_warps(9, (), rng()), same_for_all(9, *IDENTITY))
 
 
 def test_equal_seeds_give_equal_maps_and_others_do_not() -> None:
@@ -291,7 +285,7 @@ def test_all_at_once_are_one_after_the_other() -> None:
         np.testing.assert_allclose(middle(image), expected, atol=0.05)
 
 
-@pytest.mark.parametrize("kinds", subsets, ids=",".join)
+@pytest.mark.parametrize("kinds", [AUGMENTATIONS, ("shift", "rotate", "flip")], ids=",".join)
 def test_digits_stay_grey_and_about_as_bright(kinds: tuple[str, ...]) -> None:
     images = digits(120, 40)[0]
     found = warped(images, random_warps(120, kinds, rng()), dtype=np.float32)

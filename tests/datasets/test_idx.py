@@ -2,7 +2,6 @@
 
 import gzip
 import os
-import random
 import re
 import struct
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from npvae.core.errors import DataError
 from npvae.datasets import idx
 from npvae.datasets.idx import idx_digest, read_any, read_images, read_labels
 from tests.datasets.own import idx_bytes
-from tests.helpers import Tally
+from tests.helpers import Tally, mutated
 
 RNG = np.random.default_rng(5)
 IMAGES = RNG.integers(0, 256, (3, 28, 28), np.uint8)
@@ -164,16 +163,6 @@ def test_every_truncation(
             tally("IDX files: truncations", "refused")
 
 
-def mutate(rng: random.Random, content: bytes) -> bytes:
-    """Overwrite, insert or cut at a few random places."""
-    changed = bytearray(content)
-    for _ in range(rng.randint(1, 4)):
-        start = rng.randrange(len(changed) + 1)
-        end = min(len(changed), start + rng.choice((0, 1, 1, 1, 4, 40)))
-        changed[start:end] = rng.randbytes(rng.choice((0, 1, 1, 1, 4)))
-    return bytes(changed)
-
-
 @pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_mutations_of_a_gzip_file_are_refused_or_harmless(
     tmp_path: Path, count: int, tally: Tally
@@ -181,7 +170,7 @@ def test_mutations_of_a_gzip_file_are_refused_or_harmless(
     path, packed = tmp_path / "labels.gz", gzip.compress(idx_bytes(LABELS), mtime=0)
     for seed in range(count):
         path.unlink(missing_ok=True)  # as above
-        path.write_bytes(mutate(random.Random(seed), packed))
+        path.write_bytes(mutated(packed, seed))
         try:
             labels = read_labels(path)
         except DataError:

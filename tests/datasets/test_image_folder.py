@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from npvae.datasets import picture_reader
-from tests.datasets.own import IMAGES, Bytes, Loaded, halves, pasted, refused, save_pictures
+from tests.datasets.own import IMAGES, Bytes, Loaded, halves, pasted, refusal, save_pictures
 
 INK = np.zeros((20, 28, 28), np.uint8)  # a bright bar on black, a little different in each
 for k, picture in enumerate(INK):
@@ -169,20 +169,20 @@ def test_folders_that_mean_classes_and_halves(tmp_path: Path, layout: Layout) ->
 def test_folders_that_are_refused(tmp_path: Path, names: list[str], words: str) -> None:
     for name in names:
         save_pictures(tmp_path / name, IMAGES[:1])
-    assert words in refused(tmp_path)
+    assert words in refusal(tmp_path)
 
 
 def test_a_folder_of_other_files_says_what_it_holds(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     for name in ("a/1.tga", "a/2.tga", "b.heic", "c"):
         (tmp_path / name).touch()
-    message = refused(tmp_path)
+    message = refusal(tmp_path)
     assert "found 0, and 4 files (.tga, .heic, no suffix), 1 folder without pictures (a)" in message
     assert "rglob('*.tga')" in message
     shutil.rmtree(tmp_path / "a")
     for path in tmp_path.iterdir():
         path.rename(tmp_path / "readme.txt")
-    assert "A picture ends in .png, " in refused(tmp_path)
+    assert "A picture ends in .png, " in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", [".tga", ""])
@@ -190,7 +190,7 @@ def test_other_kinds_are_refused_with_the_line_that_converts_them(
     tmp_path: Path, suffix: str
 ) -> None:
     save_pictures(tmp_path / "a", IMAGES, suffix, format="TGA")
-    pasted(refused(tmp_path))
+    pasted(refusal(tmp_path))
     own = Loaded(tmp_path)
     np.testing.assert_array_equal(own.images, IMAGES)
     assert own.notes == [f"left out: 25 files ({suffix or 'no suffix'})"]
@@ -200,7 +200,7 @@ def test_float_pictures_of_another_range_are_refused_with_the_line_that_converts
     tmp_path: Path,
 ) -> None:
     save_pictures(tmp_path / "a", IMAGES.astype(np.float32), ".tif")
-    message = refused(tmp_path)
+    message = refusal(tmp_path)
     assert "000.tif: expected floats from 0 to 1, found 0 to 255." in message
     pasted(message)
     np.testing.assert_array_equal(Loaded(tmp_path).images, IMAGES)
@@ -211,7 +211,7 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "iterdir", denied)  # root may read everything
-    assert refused(tmp_path) == f"{tmp_path}: cannot be read: Permission denied"
+    assert refusal(tmp_path) == f"{tmp_path}: cannot be read: Permission denied"
 
 
 # ------------------------------------------------------------------ how they look
@@ -288,7 +288,7 @@ def test_pixels_of_0_and_1_are_refused(tmp_path: Path, dtype: type[np.generic]) 
     """With 16 bits they are bytes that were saved with the wrong type: all of them black, too."""
     images = (IMAGES > 127) if dtype == np.uint8 else IMAGES
     save_pictures(tmp_path / "a", images.astype(dtype))
-    message = refused(tmp_path)
+    message = refusal(tmp_path)
     assert "expected pixels from 0 to 255, found only 0 and 1." in message
     pasted(message)
     expected = 255 * images if dtype == np.uint8 else images * (255 / 257)
@@ -357,7 +357,7 @@ def test_other_sizes_are_scaled_where_it_is_asked_for(tmp_path: Path) -> None:
     wide[10:30, 20:60] = 220
     Image.fromarray(wide).save(tmp_path / "001.png")
     Image.fromarray(wide).save(tmp_path / "002.jpg", quality=95)
-    message = refused(tmp_path)
+    message = refusal(tmp_path)
     assert "pictures of 28 x 28, found 2 others: 001.png (80 x 40), 002.jpg (80 x 40).\n" in message
     assert message.endswith("--resize scales them.")
     own = Loaded(tmp_path, resize=True)
@@ -412,7 +412,7 @@ def test_all_broken_pictures_are_named_at_once(tmp_path: Path) -> None:
     }
     for name, content in broken.items():
         (tmp_path / "a" / f"{name}.png").write_bytes(content)
-    message = refused(tmp_path)
+    message = refusal(tmp_path)
     assert "sound pictures, found 6 broken: " in message
     assert message.endswith("\n--skip-broken leaves them out.")
     own = Loaded(tmp_path, skip_broken=True)
@@ -428,25 +428,25 @@ def test_pictures_of_gigapixels(tmp_path: Path, size: int) -> None:
     save_pictures(tmp_path, IMAGES[:3])
     (tmp_path / "001.png").write_bytes(png_header(size, size))
     for resize in (False, True):
-        assert "found 1 broken: 001.png (" in refused(tmp_path, resize=resize)
+        assert "found 1 broken: 001.png (" in refusal(tmp_path, resize=resize)
 
 
 def test_nothing_is_left_when_all_are_broken(tmp_path: Path) -> None:
     (tmp_path / "a.png").touch()
-    assert "found none" in refused(tmp_path, skip_broken=True)
+    assert "found none" in refusal(tmp_path, skip_broken=True)
 
 
 def test_files_too_long_for_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_pictures(tmp_path, IMAGES[:3])
     assert len(halves(tmp_path)[0]) == 2
     monkeypatch.setattr(picture_reader, "_MAX_BYTES", 700)
-    assert "3 broken: 000.png (longer than 700 bytes), " in refused(tmp_path)
+    assert "3 broken: 000.png (longer than 700 bytes), " in refusal(tmp_path)
 
 
 def test_names_for_the_terminal_are_not_obeyed(tmp_path: Path) -> None:
     (tmp_path / "\033[2J.png").touch()
     (tmp_path / f"{'x' * 200}.png").touch()
-    message = refused(tmp_path)
+    message = refusal(tmp_path)
     assert message.replace("\n", "").isprintable()
     assert len(message) < 400 + len(str(tmp_path))
 
@@ -455,4 +455,4 @@ def test_names_for_the_terminal_are_not_obeyed(tmp_path: Path) -> None:
 def test_names_with_ends_of_lines_are_shown_in_one_line(tmp_path: Path, file: str) -> None:
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).touch()
-    assert f"{tmp_path / 'a'}\\nb" in refused(tmp_path).splitlines()[0]
+    assert f"{tmp_path / 'a'}\\nb" in refusal(tmp_path).splitlines()[0]

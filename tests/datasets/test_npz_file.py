@@ -3,7 +3,6 @@
 import io
 import struct
 import zipfile
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from npvae.core.errors import DataError
-from tests.datasets.own import IMAGES, LABELS, RNG, Loaded, halves, pasted, refused, save
-from tests.helpers import Tally
+from tests.datasets.own import IMAGES, LABELS, RNG, Loaded, halves, pasted, refusal, save
+from tests.helpers import Said, Tally, mutated
 
 UNIT = IMAGES / 255
 COLOUR = RNG.integers(0, 256, (12, 28, 28, 3), np.uint8)
@@ -78,90 +77,94 @@ def test_colour_becomes_grey_as_pillow_does_it(tmp_path: Path, colour: NDArray[A
 
 FLAT = IMAGES.reshape(25, 784)
 WIDE = IMAGES.astype(np.int16)
-NO_LINE = "no line converts it"
-# Which array, what it is, the words of the refusal; and what the pasted lines make of it: pictures
-# that are one grey level off at most, names of classes, or None where that was a guess.
-REFUSED: list[tuple[str, NDArray[Any], str, Any]] = [
-    ("images", IMAGES / 127.5 - 1, "found -1 to 1.", IMAGES),
-    ("images", UNIT - 0.5, "found -0.5 to 0.5.", IMAGES),
-    ("images", IMAGES.astype(np.float32), "found 0 to 255.", IMAGES),
-    ("images", IMAGES.astype(np.float32) * 4, "found 0 to 1020.", IMAGES),
-    ("images", (UNIT - 0.13) / 0.31, "found -0.419355 to", IMAGES),
-    ("images", UNIT / 255, "(divided by 255 twice?)", IMAGES),
-    ("images", IMAGES.astype(np.uint16) * 257, "found 0 to 65535.", IMAGES),
-    ("images", np.where(IMAGES > 254, 256, WIDE), "found 0 to 256.", IMAGES),
-    ("images", IMAGES.view(np.int8), "found -128 to 127.", IMAGES),
-    ("images", WIDE - 128, "found -128 to 127.", IMAGES),
-    ("images", WIDE * 2 - 255, "found -255 to 255.", IMAGES),
-    ("images", (IMAGES > 127).astype(np.uint8), "found only 0 and 1.", 255 * (IMAGES > 127)),
-    ("images", (IMAGES > 127).astype(np.int64), "found only 0 and 1.", 255 * (IMAGES > 127)),
-    ("images", UNIT * 1.01, "np.clip", None),
-    ("images", UNIT * 1.18 - 0.09, "np.clip", None),
-    ("images", UNIT * 1.11, "found 0 to 1.11.\nThis converts it:\n", None),
-    ("images", UNIT * 1.11 - 0.11, "+ 1) / 2", None),
-    ("images", np.where(IMAGES > 254, np.nan, UNIT), "found NaN.", None),
-    ("images", np.repeat(IMAGES[..., None], 4, 3), "found (25, 28, 28, 4).", IMAGES),
-    ("images", np.repeat(IMAGES[:, None], 4, 1), "found (25, 4, 28, 28).", IMAGES),
-    ("images", np.moveaxis(IMAGES, 0, -1), "found (28, 28, 25).", IMAGES),
-    ("images", FLAT.T, "found (784, 25).", IMAGES),
-    ("images", np.repeat(FLAT, 3, 1), "found (25, 2352).", IMAGES),
-    ("images", np.full((3, 28, 28), np.inf), "inf", NO_LINE),
-    ("images", np.zeros((0, 28, 28), np.uint8), "found (0, 28, 28)", NO_LINE),
-    ("images", np.zeros((), np.uint8), "found uint8, ()", NO_LINE),
-    ("images", np.zeros((28, 28), np.uint8), "found (28, 28)", NO_LINE),
-    ("images", np.zeros((3, 28, 28, 2), np.uint8), "found (3, 28, 28, 2)", NO_LINE),
-    ("images", np.zeros((3, 783), np.uint8), "found (3, 783)", NO_LINE),
-    ("images", np.zeros((5, 32, 30), np.uint8), "--resize scales them", NO_LINE),
-    ("images", IMAGES.astype(complex), "found complex128", NO_LINE),
-    ("images", np.full((2, 28, 28), "x"), "found <U1", NO_LINE),
-    ("labels", 1000 * LABELS.astype(np.int64), "found 0 to 2000.", "012"),
-    ("labels", np.array(["a", "b", "c"], object)[LABELS], "found Python objects", "abc"),
-    ("labels", np.stack([LABELS, LABELS + 5], axis=1), "found uint8, (25, 2).", "012"),
-    ("labels", LABELS.astype(np.int64) - 1, "found -1 to 1.", "012"),
-    ("labels", LABELS.astype(np.int64) + 254, "found 254 to 256.", "012"),
-    ("labels", LABELS[:-1], "found 24", NO_LINE),
-    ("labels", LABELS + 0.5, "found fractions", NO_LINE),
-    ("labels", np.full(25, np.nan), "NaN", NO_LINE),
-    ("labels", np.full((25, 3), 1 / 3), "found float64, (25, 3)", None),
-    ("labels", np.full((25, 3), 1), "found int64, (25, 3)", None),
-    (
-        "labels",
-        np.full((25, 257), 1),
-        "numbers, or words of at most 256 letters, one for each of 25",
-        NO_LINE,
-    ),
-    ("labels", LABELS.astype(complex), "found complex128", NO_LINE),
-    ("labels", np.array([f"class {k}" for k in range(275)]), "found 275", NO_LINE),
-    ("labels", np.full((25, 2, 2), 1), "found int64, (25, 2, 2)", NO_LINE),
-]
+WHITE = IMAGES > 127
+# Refused with lines that make of it, pasted, what it was: one grey level off at most.
+CONVERTED: dict[str, NDArray[Any]] = {
+    "-1 to 1": IMAGES / 127.5 - 1,
+    "-0.5 to 0.5": UNIT - 0.5,
+    "floats to 255": IMAGES.astype(np.float32),
+    "floats to 1020": IMAGES.astype(np.float32) * 4,
+    "standardised": (UNIT - 0.13) / 0.31,
+    "divided twice": UNIT / 255,
+    "16 bits": IMAGES.astype(np.uint16) * 257,
+    "signed bytes": IMAGES.view(np.int8),
+    "from -128": WIDE - 128,
+    "from -255": WIDE * 2 - 255,
+    "bytes of 0 and 1": WHITE.astype(np.uint8),
+    "four channels at the end": np.repeat(IMAGES[..., None], 4, 3),
+    "four channels": np.repeat(IMAGES[:, None], 4, 1),
+    "images last": np.moveaxis(IMAGES, 0, -1),
+    "flat, images last": FLAT.T,
+    "flat in colour": np.repeat(FLAT, 3, 1),
+}
+# The lines are a guess, or there are none.
+NOT_CONVERTED: dict[str, NDArray[Any]] = {
+    "a little above 1": UNIT * 1.01,
+    "a little outside": UNIT * 1.18 - 0.09,
+    "above 1": UNIT * 1.11,
+    "outside": UNIT * 1.11 - 0.11,
+    "NaN": np.where(IMAGES > 254, np.nan, UNIT),
+    "infinite": np.full((3, 28, 28), np.inf),
+    "no images": np.zeros((0, 28, 28), np.uint8),
+    "a number": np.zeros((), np.uint8),
+    "one image": np.zeros((28, 28), np.uint8),
+    "two channels": np.zeros((3, 28, 28, 2), np.uint8),
+    "another size": np.zeros((5, 32, 30), np.uint8),
+    "complex": IMAGES.astype(complex),
+    "words": np.full((2, 28, 28), "x"),
+}
+CONVERTED_LABELS: dict[str, tuple[NDArray[Any], str]] = {
+    "thousands": (1000 * LABELS.astype(np.int64), "012"),
+    "objects": (np.array(["a", "b", "c"], object)[LABELS], "abc"),
+    "two columns": (np.stack([LABELS, LABELS + 5], axis=1), "012"),
+    "negative": (LABELS.astype(np.int64) - 1, "012"),
+    "above 255": (LABELS.astype(np.int64) + 254, "012"),
+}
+OTHER_LABELS: dict[str, NDArray[Any]] = {
+    "one too few": LABELS[:-1],
+    "fractions": LABELS + 0.5,
+    "shares": np.full((25, 3), 1 / 3),
+    "ones, too wide": np.full((25, 257), 1),
+    "complex": LABELS.astype(complex),
+    "too many": np.array([f"class {k}" for k in range(275)]),
+    "three axes": np.full((25, 2, 2), 1),
+}
 
 
-@pytest.mark.parametrize(("what", "array", "words", "becomes"), REFUSED)
-def test_what_is_refused_and_converted_by_the_line_that_is_pasted(
-    tmp_path: Path, what: str, array: NDArray[Any], words: str, becomes: Any
-) -> None:
-    path = tmp_path / "own.npz"
-    message = refused(save(path, **{"images": IMAGES, "labels": LABELS, what: array}))
-    assert message.startswith(f"{path}, {what}: expected ")
-    assert words in message
-    assert ("import numpy" in message) == (becomes is not NO_LINE)
-    if "import numpy" in message:
-        pasted(message)
-    if isinstance(becomes, np.ndarray):
+def test_pixels_that_are_refused(said: Said, tmp_path: Path) -> None:
+    path, texts = tmp_path / "own.npz", {}
+    for case, array in CONVERTED.items():
+        texts[case] = pasted(refusal(save(path, images=array, labels=LABELS)))
         own = Loaded(tmp_path / "own-new.npz")
-        assert np.abs(own.images.astype(int) - becomes).max() <= 1
+        expected = 255 * WHITE if "0 and 1" in case else IMAGES
+        np.testing.assert_allclose(own.images, expected, atol=1, err_msg=case)
         assert own.train.class_names == ("0", "1", "2")
-    elif becomes and becomes is not NO_LINE:
+    for case, array in NOT_CONVERTED.items():
+        texts[case] = refusal(save(path, images=array, labels=LABELS))
+        if "import numpy" in texts[case]:
+            pasted(texts[case])
+    said("pixels of an npz", texts)
+
+
+def test_labels_that_are_refused(said: Said, tmp_path: Path) -> None:
+    path, texts = tmp_path / "own.npz", {}
+    for case, (labels, names) in CONVERTED_LABELS.items():
+        texts[case] = pasted(refusal(save(path, images=IMAGES, labels=labels)))
         own = Loaded(tmp_path / "own-new.npz")
-        assert own.train.class_names == tuple(becomes)
+        assert own.train.class_names == tuple(names)
         np.testing.assert_array_equal(own.train.labels, np.delete(LABELS, [9, 19]))
+    for case, labels in OTHER_LABELS.items():
+        texts[case] = refusal(save(path, images=IMAGES, labels=labels))
+        if "import numpy" in texts[case]:
+            pasted(texts[case])
+    said("labels of an npz", texts)
 
 
 def test_other_sizes_are_scaled_where_it_is_asked_for(tmp_path: Path) -> None:
     """Twice as large, they come back; half as wide, they stand between bands of their edge."""
     large = IMAGES.repeat(2, axis=1).repeat(2, axis=2)
     path = save(tmp_path / "own.npz", images=large)
-    assert "found 56 x 56" in refused(path)
+    assert "found 56 x 56" in refusal(path)
     own = Loaded(path, resize=True)
     assert own.train.source == f"read from {path}, 25 scaled to 28 x 28 (from 56 x 56)"
     smooth = np.full((2, 56, 56), 90, np.uint8)
@@ -202,16 +205,11 @@ def test_labels_that_mean_classes(tmp_path: Path, labels: NDArray[Any], names: s
     assert own.words == [numbers.get(e, e) for k, e in enumerate(expected) if k % 10 != 9]
 
 
-def test_names_for_the_terminal_are_not_obeyed(tmp_path: Path) -> None:
-    labels = np.array(["a", "\33[2J", "c"])[LABELS]
+def test_names_are_escaped_and_their_accents_composed(tmp_path: Path) -> None:
+    """Terminals obey no name; accents are the same however they are written."""
+    labels = np.array(["carr\u00e9s", "\33[2J", "carre\u0301s"])[LABELS]
     own = Loaded(save(tmp_path / "own.npz", images=IMAGES, labels=labels))
-    assert own.train.class_names == ("\\x1b[2J", "a", "c")
-
-
-def test_accents_are_the_same_however_they_are_written(tmp_path: Path) -> None:
-    labels = np.array(["carr\u00e9s", "carre\u0301s", "rond"])[LABELS]
-    own = Loaded(save(tmp_path / "own.npz", images=IMAGES, labels=labels))
-    assert own.train.class_names == ("carr\u00e9s", "rond")
+    assert own.train.class_names == ("\\x1b[2J", "carr\u00e9s")
 
 
 def test_256_classes_at_most(tmp_path: Path) -> None:
@@ -220,7 +218,7 @@ def test_256_classes_at_most(tmp_path: Path) -> None:
     assert len(own.train.class_names) == 256
     many, words = np.resize(IMAGES, (257, 28, 28)), np.array([f"class {k}" for k in range(257)])
     path = save(tmp_path / "own.npz", images=many, labels=words)
-    assert "at most 256 classes, found 257" in refused(path)
+    assert "at most 256 classes, found 257" in refusal(path)
 
 
 # ------------------------------------------------------------------ names of arrays
@@ -254,41 +252,45 @@ def test_all_in_one_by_its_usual_names(tmp_path: Path, names: tuple[str, str]) -
     assert own.train.class_names == ("0", "1", "2")
 
 
-def test_what_is_not_used_is_said(tmp_path: Path) -> None:
-    path, rest = tmp_path / "a.npz", {"val_images": MORE[:3], "val_labels": LABELS[:3]}
-    own = Loaded(save(path, train_images=IMAGES, test_images=MORE[3:], **rest, ids=LABELS))
-    assert (len(own.train), len(own.test)) == (25, 6)
-    assert any("validation set is not used" in note for note in own.notes)
-    assert "left out: 1 array ('ids.npy')" in own.notes
-    own = Loaded(save(path, train_images=IMAGES, train_labels=LABELS, **rest))
-    assert (len(own.train), len(own.test)) == (25, 3)
-    assert any("taken as the test set" in note for note in own.notes)
-    own = Loaded(save(path, train_images=IMAGES, train_labels=LABELS, test_images=MORE))
-    assert "the test set has no labels: its class is called picture" in own.notes
-    assert own.train.class_names == ("0", "1", "2", "picture")
-    own = Loaded(save(path, x_train=IMAGES, y_train=LABELS))
-    assert (len(own.train), len(own.test), own.notes) == (23, 2, [])
+def test_what_is_not_used_is_said(said: Said, tmp_path: Path) -> None:
+    path, val = tmp_path / "a.npz", {"val_images": MORE[:3], "val_labels": LABELS[:3]}
+    known = {"train_images": IMAGES, "train_labels": LABELS}
+    given: dict[str, tuple[dict[str, NDArray[Any]], int, int]] = {
+        "three sets": (
+            {"train_images": IMAGES, "test_images": MORE[3:], "ids": LABELS} | val,
+            25,
+            6,
+        ),
+        "no test set": (known | val, 25, 3),
+        "no test labels": (known | {"test_images": MORE}, 25, 9),
+        "training set alone": (known, 23, 2),
+    }
+    notes = {}
+    for case, (arrays, train, test) in given.items():
+        own = Loaded(save(path, **arrays))
+        assert (len(own.train), len(own.test)) == (train, test), case
+        notes[case] = "\n".join(own.notes)
+    said("notes about the arrays of an npz", notes)
 
 
-def test_names_that_are_not_clear(tmp_path: Path) -> None:
-    path = tmp_path / "own.npz"
-    unclear: list[dict[str, NDArray[Any]]] = [
-        {"images": MORE, "x_train": IMAGES},
-        {"X": MORE, "images": IMAGES},
-        {"arr_0": IMAGES, "arr_1": LABELS},
-        {"what": IMAGES},
-    ]
-    for arrays in unclear:
-        message = refused(save(path, **arrays))
-        assert all(repr(name) in message for name in arrays)
-        pasted(message)
+def test_names_that_are_not_clear(said: Said, tmp_path: Path) -> None:
+    path, texts = tmp_path / "own.npz", {}
+    unclear: dict[str, dict[str, NDArray[Any]]] = {
+        "all and a half": {"images": MORE, "x_train": IMAGES},
+        "twice": {"X": MORE, "images": IMAGES},
+        "numbered": {"arr_0": IMAGES, "arr_1": LABELS},
+        "unknown": {"what": IMAGES},
+    }
+    for case, arrays in unclear.items():
+        texts[case] = pasted(refusal(save(path, **arrays)))
         assert len(Loaded(tmp_path / "own-new.npz").images) in (9, 25)
-    assert "found only test" in refused(save(path, x_test=IMAGES))
-    assert "found none" in refused(zipped(path, ("notes.txt", b"")))
+    texts["test alone"] = refusal(save(path, x_test=IMAGES))
+    texts["no array"] = refusal(zipped(path, ("notes.txt", b"")))
+    texts["one picture"] = refusal(save(path, images=IMAGES[:1]))
+    said("names in an npz", texts)
 
 
-def test_no_labels(tmp_path: Path) -> None:
-    assert "at least two pictures" in refused(save(tmp_path / "a.npz", images=IMAGES[:1]))
+def test_two_pictures_without_labels_are_one_for_each_half(tmp_path: Path) -> None:
     train, test = halves(save(tmp_path / "b.npz", images=IMAGES[:2]))
     assert (len(train), len(test)) == (1, 1)
     assert (train.labels.tolist(), train.class_names) == ([0], ("picture",))
@@ -308,8 +310,8 @@ class Touch:
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     touched = tmp_path / "touched"
     objects = np.array([Touch(touched)] * 3, dtype=object)
-    refused(save(tmp_path / "own.npz", images=objects))
-    refused(save(tmp_path / "labels.npz", images=IMAGES[:3], labels=objects))
+    refusal(save(tmp_path / "own.npz", images=objects))
+    refusal(save(tmp_path / "labels.npz", images=IMAGES[:3], labels=objects))
     assert not touched.exists()
 
 
@@ -320,7 +322,7 @@ def test_one_wrong_bit_of_the_pixels_is_noticed(tmp_path: Path) -> None:
     for array in (IMAGES, LABELS):
         at = whole.index(array.tobytes()) + 7
         (tmp_path / "own.npz").write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-        assert "Bad CRC-32" in refused(tmp_path / "own.npz")
+        assert "Bad CRC-32" in refusal(tmp_path / "own.npz")
 
 
 def test_what_does_not_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +331,7 @@ def test_what_does_not_fit_into_memory(tmp_path: Path, monkeypatch: pytest.Monke
 
     path = save(tmp_path / "own.npz", images=IMAGES)
     monkeypatch.setattr(np, "empty", full)
-    assert refused(path) == f"{path}: cannot be read: there is not enough memory for it"
+    assert refusal(path) == f"{path}: cannot be read: there is not enough memory for it"
 
 
 def npy(shape: str, descr: str = "'|u1'", version: int = 1) -> bytes:
@@ -364,10 +366,10 @@ ZIP_TRICKS: dict[str, bytes] = {
 }
 
 
-@pytest.mark.parametrize("trick", ZIP_TRICKS)
-def test_zip_tricks_are_refused(tmp_path: Path, trick: str, tally: Tally) -> None:
-    refused(zipped(tmp_path / "own.npz", ("images.npy", ZIP_TRICKS[trick])))
-    tally("npz datasets: zip and header tricks", "refused")
+def test_zip_tricks_are_refused(tmp_path: Path, tally: Tally) -> None:
+    for trick in ZIP_TRICKS.values():
+        refusal(zipped(tmp_path / "own.npz", ("images.npy", trick)))
+        tally("npz datasets: zip and header tricks", "refused")
 
 
 def test_zip_tricks_with_the_archive(tmp_path: Path) -> None:
@@ -376,11 +378,11 @@ def test_zip_tricks_with_the_archive(tmp_path: Path) -> None:
     assert len(halves(zipped(path, ("images.npy", good)))[0]) == 2
     with pytest.warns(UserWarning, match="Duplicate name"):
         zipped(path, ("images.npy", good), ("images.npy", good))
-    assert "same name" in refused(path)
+    assert "same name" in refusal(path)
     zipped(path, ("images.npy", good), method=zipfile.ZIP_LZMA)
-    assert "another kind of compression" in refused(path)
+    assert "another kind of compression" in refusal(path)
     path.write_bytes(b"no zip at all")
-    refused(path)
+    refusal(path)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # all its pictures are equal
@@ -391,22 +393,17 @@ def test_mutated_npz_is_refused_or_harmless(tmp_path: Path, count: int, tally: T
     content, path = buffer.getvalue(), tmp_path / "own.npz"
     path.write_bytes(content)
     assert len(halves(path)[0]) == 3, "it is the mutations that are refused"
-    outcomes = Counter[str]()
+    harmless = 0
     for seed in range(count):
-        rng = np.random.default_rng(seed)
-        changed = bytearray(content)
-        for _ in range(rng.integers(1, 4)):
-            changed[rng.integers(len(changed))] = rng.integers(256)
-        path.unlink(missing_ok=True)  # ext4 waits for the disk when one is written over
-        path.write_bytes(changed[: len(changed) if seed % 4 else rng.integers(len(changed))])
+        path.unlink()  # ext4 waits for the disk when one is written over
+        path.write_bytes(mutated(content, seed))
         try:
             train, test = halves(path)
         except DataError:
-            outcomes["refused"] += 1
             tally("npz datasets: mutations", "refused")
             continue
         assert len(train) + len(test) == 4, f"seed {seed}"
         assert (train.images == image).all(), f"seed {seed}"
-        outcomes["harmless"] += 1
+        harmless += 1
         tally("npz datasets: mutations", "harmless")
-    assert 0 < outcomes["harmless"] < 0.2 * count
+    assert 0 < harmless < 0.3 * count

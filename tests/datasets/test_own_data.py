@@ -22,7 +22,7 @@ from tests.datasets.own import (
     halves,
     idx_bytes,
     pasted,
-    refused,
+    refusal,
     save,
     save_pictures,
 )
@@ -84,11 +84,11 @@ def test_emnist_has_26_letters_and_lies_on_its_side(tmp_path: Path) -> None:
 def test_idx_files_that_are_not_clear(tmp_path: Path) -> None:
     save_idx(tmp_path / "MNIST" / "raw", "HALF-ROLE-idxN-ubyte")
     save_idx(tmp_path / "FashionMNIST" / "raw", "HALF-ROLE-idxN-ubyte")
-    assert f"found 2: {tmp_path / 'FashionMNIST' / 'raw'}, " in refused(tmp_path)
+    assert f"found 2: {tmp_path / 'FashionMNIST' / 'raw'}, " in refusal(tmp_path)
     assert len(halves(tmp_path / "MNIST")[0]) == 25
     save_idx(tmp_path / "both", "emnist-digits-HALF-ROLE-idxN-ubyte")
     save_idx(tmp_path / "both", "emnist-letters-HALF-ROLE-idxN-ubyte")
-    message = refused(tmp_path / "both")
+    message = refusal(tmp_path / "both")
     assert "emnist-digits-, " in message
     pasted(message)
     assert len(Loaded(tmp_path / "both-own").train) == 25
@@ -111,23 +111,23 @@ def test_idx_files_that_are_missing(tmp_path: Path) -> None:
     own = Loaded(tmp_path)
     np.testing.assert_array_equal(own.images, IMAGES)
     (tmp_path / "train-labels-idx1-ubyte").write_bytes(idx_bytes(LABELS[1:]))
-    assert "one label for each of 25 pictures, found 24" in refused(tmp_path)
+    assert "one label for each of 25 pictures, found 24" in refusal(tmp_path)
     (tmp_path / "train-images-idx3-ubyte").rename(tmp_path / "t10k-images-idx3-ubyte")
-    assert "found only test" in refused(tmp_path)
+    assert "found only test" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
 def test_idx_files_that_one_line_converts(tmp_path: Path, suffix: str) -> None:
     names = f"HALF-ROLE-idxN-ubyte{suffix}"
     save_idx(tmp_path, names, (IMAGES > 127).astype(np.uint8))
-    message = refused(tmp_path)
+    message = refusal(tmp_path)
     assert "found only 0 and 1." in message
     pasted(message)
     np.testing.assert_array_equal(Loaded(tmp_path).train.images, 255 * (IMAGES > 127))
     eight = np.stack([LABELS] * 8, axis=1).astype(">i4")  # QMNIST's
     content, pack = idx_bytes(eight, 12), gzip.compress if suffix else bytes
     (tmp_path / f"train-labels-idx1-ubyte{suffix}").write_bytes(pack(content))
-    message = refused(tmp_path)
+    message = refusal(tmp_path)
     assert "found >i4, (25, 8)" in message
     pasted(message)
     np.testing.assert_array_equal(Loaded(tmp_path).train.labels, LABELS)
@@ -135,7 +135,7 @@ def test_idx_files_that_one_line_converts(tmp_path: Path, suffix: str) -> None:
 
 def test_idx_pictures_of_other_sizes(tmp_path: Path) -> None:
     save_idx(tmp_path, "HALF-ROLE-idxN-ubyte", IMAGES.repeat(2, axis=1).repeat(2, axis=2))
-    assert "found 56 x 56, (25, 56, 56).\n--resize scales them." in refused(tmp_path)
+    assert "found 56 x 56, (25, 56, 56).\n--resize scales them." in refusal(tmp_path)
     own = Loaded(tmp_path, resize=True)
     assert own.train.images.shape == (25, 28, 28)
     assert own.train.source.endswith(", 25 scaled to 28 x 28 (from 56 x 56)")
@@ -223,15 +223,15 @@ def test_tables_that_are_refused(tmp_path: Path) -> None:
         (["name,age", "x,3"], "found 2 columns"),
     ):
         path.write_text("\n".join(change))
-        assert words in refused(path)
+        assert words in refusal(path)
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress("\n".join(rows).encode())[:-9])
-    assert "found a broken one" in refused(tmp_path / "a.csv.gz")
+    assert "found a broken one" in refusal(tmp_path / "a.csv.gz")
 
 
 def test_a_table_of_0_and_1_is_refused_with_the_line_that_converts_it(tmp_path: Path) -> None:
     path = table(tmp_path / "a.csv", header=",".join(["label", *PIXELS]))
     path.write_text(re.sub(r"(?<=,)(\d+)\b", lambda n: str(int(int(n[0]) > 127)), path.read_text()))
-    pasted(refused(path))
+    pasted(refusal(path))
     own = Loaded(tmp_path / "a.npz")
     np.testing.assert_array_equal(own.images, 255 * (IMAGES > 127))
     assert own.train.class_names == ("0", "1", "2")
@@ -248,7 +248,7 @@ def test_a_folder_of_tables(tmp_path: Path) -> None:
     assert (len(own.train), len(own.test)) == (25, 4)
     assert own.notes[0] == "left out: 1 other file beside the tables"
     table(tmp_path / "mnist_train.csv", header=header)
-    assert "expected one table for each half" in refused(tmp_path)
+    assert "expected one table for each half" in refusal(tmp_path)
 
 
 # ------------------------------------------------------------------ other files
@@ -270,15 +270,15 @@ def test_a_folder_of_arrays_is_refused_with_the_line_that_joins_them(
         saved = np.save if suffix == ".npy" else np.savez_compressed
         saved(folder / f"kmnist-{name}{suffix}", array)
     if suffix == ".npz":
-        assert "images=a['arr_0']" in refused(folder / "kmnist-train-imgs.npz")
-    pasted(refused(folder))
+        assert "images=a['arr_0']" in refusal(folder / "kmnist-train-imgs.npz")
+    pasted(refusal(folder))
     own = Loaded(Path("kmnist.npz"))
     np.testing.assert_array_equal(own.train.images, IMAGES)
     np.testing.assert_array_equal(own.test.labels, LABELS[:9])
     for path in folder.iterdir():
         path.unlink()
     shutil.move("kmnist.npz", "kmnist/own.npz")
-    assert "Name their file:  --dataset kmnist/own.npz" in refused(folder)
+    assert "Name their file:  --dataset kmnist/own.npz" in refusal(folder)
 
 
 @pytest.mark.parametrize(
@@ -294,7 +294,7 @@ def test_a_folder_of_arrays_is_refused_with_the_line_that_joins_them(
 )
 def test_other_files_are_refused_with_the_way_on(tmp_path: Path, name: str, way_on: str) -> None:
     (tmp_path / name).touch()
-    assert way_on in refused(tmp_path / name)
+    assert way_on in refusal(tmp_path / name)
 
 
 # ------------------------------------------------------------------ what looks like a slip
@@ -382,7 +382,7 @@ ROW = b"1" + 784 * b",0" + b"\n"
 def test_tables_that_would_take_for_ever(tmp_path: Path, data: bytes, words: str) -> None:
     path = tmp_path / "own.csv.gz"
     path.write_bytes(gzip.compress(data))
-    assert words in refused(path)
+    assert words in refusal(path)
 
 
 def test_classes_are_those_of_the_labels_that_occur(tmp_path: Path) -> None:
