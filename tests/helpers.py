@@ -89,7 +89,7 @@ def resume(out: str | Path = "run", **given: Any) -> None:
 
 
 def assert_same_run(one: str | Path, other: str | Path) -> None:
-    """They hold the same files with the same bytes, but for the seconds and what names a folder."""
+    """The same models, losses and pictures, to the bit. Both have held out images (best.npz)."""
     one, other = Path(one), Path(other)
     for name in ("last.npz", "best.npz"):
         assert (one / name).read_bytes() == (other / name).read_bytes(), name
@@ -116,8 +116,10 @@ def refused(error: type[Exception], *words: str) -> Iterator[pytest.ExceptionInf
 def unchanged(*folders: str | Path) -> Iterator[None]:
     """What is done here leaves every file below these folders as it was, and adds none."""
     before = [contents(folder) for folder in folders]
-    yield
-    assert [contents(folder) for folder in folders] == before
+    try:
+        yield
+    finally:  # also where it raises an error that is caught outside
+        assert [contents(folder) for folder in folders] == before
 
 
 def contents(folder: str | Path) -> dict[str, bytes]:
@@ -127,14 +129,14 @@ def contents(folder: str | Path) -> dict[str, bytes]:
 
 
 def mutated(data: bytes, seed: int) -> bytes:
-    """One to three of: bytes changed, zeroed, removed, doubled, swapped, or put in."""
+    """One to three of: bytes changed, zeroed, removed, doubled, moved, put in; the end cut off."""
     rng, mutant = random.Random(seed), bytearray(data)
     for _ in range(rng.randint(1, 3)):
         start = rng.randrange(len(mutant) + 1)
         stop = min(len(mutant), start + rng.choice([1, 2, 4, 30, 400]))
         chunk = bytes(mutant[start:stop])
         elsewhere = rng.randrange(len(mutant) + 1)
-        match rng.randrange(6):
+        match rng.randrange(7):
             case 0:
                 mutant[start:stop] = rng.randbytes(len(chunk))
             case 1:
@@ -147,6 +149,8 @@ def mutated(data: bytes, seed: int) -> bytes:
                 mutant[elsewhere : elsewhere + len(chunk)] = chunk
             case 5:
                 mutant[start:start] = rng.randbytes(rng.randint(1, 40))
+            case 6:
+                del mutant[start:]
     return bytes(mutant)
 
 

@@ -133,6 +133,8 @@ class Tests:
 
     def __init__(self, copy: Path) -> None:
         """Run all tests once in this copy of the repository, and note what they do."""
+        import coverage
+
         (copy / "notes.ini").write_text(
             "[run]\nsource = npvae\ndynamic_context = test_function\ndata_file = notes\n"
         )
@@ -148,8 +150,6 @@ class Tests:
         for time, name in re.findall(r"([\d.]+)s \w+ +tests/(\S+?)(?:\[.*)?\n", done.stdout):
             self.seconds[f"tests/{name}"] += float(time)
         self.of_line: dict[tuple[str, int], set[str]] = {}
-        import coverage
-
         notes = coverage.CoverageData(str(copy / "notes"))
         notes.read()
         for path in notes.measured_files():

@@ -134,7 +134,9 @@ def test_a_number_of_classes_counted_by_numpy(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ training and evaluation
 
 
-def test_fit_needs_the_labels_of_both_halves() -> None:
+@pytest.mark.parametrize("backend", ["auto", "numpy"])
+def test_fit_needs_the_labels_of_both_halves(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NPVAE_BACKEND", backend)
     vae = VAE(784, (8,), 3, rng=0, num_classes=10)
     both: dict[str, Any] = {"test_images": TEST.images, "epochs": 2, "batch_size": 64}
     wrong: list[tuple[dict[str, Any], str]] = [
@@ -154,8 +156,8 @@ def test_fit_needs_the_labels_of_both_halves() -> None:
 
 def test_it_draws_the_class_that_is_asked_for() -> None:
     """Nearest class mean of the training images, in pixels. By chance, a tenth would be right."""
-    vae = VAE(784, (32,), 4, rng=1, num_classes=10)
-    fit(vae, TRAIN.images, 15, labels=TRAIN.labels, batch_size=20, learning_rate=5e-3)
+    vae = VAE(784, (64,), 4, rng=1, num_classes=10)
+    fit(vae, TRAIN.images, 30, labels=TRAIN.labels, batch_size=20, learning_rate=3e-3)
     means = np.stack([TRAIN.images[TRAIN.labels == k].mean(axis=0).ravel() for k in range(10)])
     asked = np.repeat(np.arange(10), 20)
     x_hat = vae.sample(200, 3, asked)
@@ -245,7 +247,9 @@ def save_digits(labels: Any, name: str = "digits.npz", test_labels: Any = TEST.l
 
 
 @pytest.mark.usefixtures("dataset")
-def test_a_resumed_run_has_the_same_bits() -> None:
+@pytest.mark.parametrize("backend", ["auto", "numpy"])
+def test_a_resumed_run_has_the_same_bits(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NPVAE_BACKEND", backend)
     start("whole", **{**CONDITIONAL, "epochs": 3, "validation": 40})
     start("parts", **CONDITIONAL, validation=40)
     resume("parts", epochs=3)

@@ -1,4 +1,4 @@
-"""How commands read their options: help, spellings, hints, and 250 bad command lines.
+"""How commands read their options: help, spellings, hints, and bad command lines.
 
 A bad command line is refused in one line that names the value, and before a heavy import.
 """

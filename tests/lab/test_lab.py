@@ -173,6 +173,7 @@ TWO_VALUES = {  # in task 6
     "np.exp = np.ones = np.asarray = None\nreturn mu": "raises TypeError",
 }
 ANYWHERE = {  # in task 1 or 2
+    "while True: pass": "more than 2 seconds",
     "import sys; sys.exit(0)": "raises SystemExit",
     "import os; os._exit(0)": "ended Python itself",
     "raise KeyboardInterrupt": "raises KeyboardInterrupt",
@@ -200,16 +201,30 @@ if os.name == "posix":
     FOR_EVER[fork] = "more than 2"
 
 
-@pytest.mark.parametrize("k", [*range(14), pytest.param(14, marks=pytest.mark.slow)])
-def test_a_function_does_what_it_likes(tmp_path: Path, k: int) -> None:
-    """What it does in task 6, and what others do in tasks 1 and 2, costs these tasks alone."""
-    others = [*FOR_EVER.items()] if k == 14 else [*ANYWHERE.items()][k::14]
-    given = {6: [*TWO_VALUES.items()][k % 14], **dict(enumerate(others, start=1))}
-    answers = {number: lines for number, (lines, _) in given.items()}
-    verdicts = checked(tmp_path, sheet(answers={**RIGHT, **answers}), given)
+Rows = dict[int, tuple[str, str]]  # by task: what it does, and words of what is said of it
+
+
+def in_fewer_sheets() -> list[Rows]:
+    """A row of TWO_VALUES in task 6 of each sheet, and those of ANYWHERE in tasks 1 and 2."""
+    sheets: list[Rows] = [{6: row} for row in TWO_VALUES.items()]
+    for k, row in enumerate(ANYWHERE.items()):
+        sheets[k % len(sheets)][1 + k // len(sheets)] = row
+    return sheets
+
+
+for_ever = pytest.param(dict(enumerate(FOR_EVER.items(), start=1)), marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("rows", [*in_fewer_sheets(), for_ever])
+def test_a_function_does_what_it_likes_and_costs_its_own_task_alone(
+    tmp_path: Path, rows: Rows
+) -> None:
+    answers = {number: lines for number, (lines, _) in rows.items()}
+    # Task 7 comes after all of them, and is right.
+    verdicts = checked(tmp_path, sheet(answers={**RIGHT, **answers}), [*rows, 7])
     found = not_right(verdicts)
-    assert found.keys() == given.keys()
-    assert all(words in found[number] for number, (_, words) in given.items())
+    assert found.keys() == rows.keys()
+    assert all(words in found[number] for number, (_, words) in rows.items())
     assert os.listdir(tmp_path) == ["sheet.py"]
     assert max(map(len, "\n".join(report(verdicts)).splitlines())) <= 100
 
