@@ -3,42 +3,51 @@
 from __future__ import annotations
 
 import math
-import re
 import signal
+from collections import Counter
 from collections.abc import Mapping
 from itertools import pairwise, product
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from npvae import training
 from npvae.core.errors import DivergedError
+from npvae.core.parameters import Array
 from npvae.core.random_streams import Stream, generator
 from npvae.datasets.augmentation import AUGMENTATIONS, random_warps, warp
 from npvae.evaluation import average_loss
 from npvae.losses import Loss
 from npvae.model import VAE
-from npvae.optimizers import Adam
+from npvae.optimizers import SGD, Adam
 from npvae.runs import fit
-from npvae.runs.fit import Epoch, train_validation_split
+from npvae.runs.fit import Epoch, train_validation_split, watched
 from npvae.settings import Settings
-from npvae.storage import checkpoint
-from tests.helpers import Bytes, digits, train
+from tests.helpers import Bytes, digits, refused, train
 
 TRAIN, TEST = digits(120, 40)
+augmentations = pytest.mark.parametrize("augment", [(), AUGMENTATIONS], ids=["plain", "moved"])
 
 
 class Watching(Adam):
-    """Takes no step, and remembers the gradients of each batch."""
+    """Takes no step, and remembers the learning rate and the gradients of each."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[dict[str, Any]] = []
+        self.rates: list[float] = []
+        self.gradients: list[dict[str, Array]] = []
 
     def update(self, parameters: Mapping[str, Any], gradients: Mapping[str, Any]) -> None:
-        self.seen.append({name: gradient.copy() for name, gradient in gradients.items()})
+        self.rates.append(self.learning_rate)
+        self.gradients.append({name: gradient.copy() for name, gradient in gradients.items()})
+
+
+class Listening(VAE):
+    """Remembers x, epsilon and beta of each batch."""
+
+    def loss_and_gradients(self, *given: Any) -> Any:
+        self.heard = [*getattr(self, "heard", []), given[:3]]  # without the labels
+        return super().loss_and_gradients(*given)
 
 
 class Poisoning(Adam):
@@ -54,37 +63,31 @@ class Poisoning(Adam):
             parameters["encoder.mu.b"][...] = math.nan
 
 
-def small_vae(seed: int = 0, dtype: str = "float32") -> VAE:
-    return VAE(784, (16,), 3, dtype=dtype, rng=np.random.default_rng(seed))
+def small_vae(dtype: str = "float32") -> VAE:
+    return VAE(784, (16,), 3, dtype=dtype)
 
 
 def noiseless_vae() -> VAE:
     """A sigma of 1e-13: what it makes of an image does not depend on epsilon."""
-    vae = small_vae(dtype="float64")
+    vae = small_vae("float64")
     vae.parameters["encoder.log_var.W"] = 0
     vae.parameters["encoder.log_var.b"] = -60
     return vae
 
 
-def one_epoch(vae: VAE, adam: Adam, settings: Settings, epoch: int = 1, **more: Any) -> Loss:
-    """The mean loss of one epoch over TRAIN, or other images."""
-    images = more.pop("images", TRAIN)
-    epochs = range(epoch, epoch + 1)
-    (found,) = train(vae, adam, images, None, settings, epochs, **more)
-    return found.train
-
-
 def trained(
-    vae: VAE, adam: Adam, epochs: range, test: Bytes = TEST, **settings: Any
+    vae: VAE, adam: Any, epochs: range, images: Bytes = TRAIN, test: Bytes = TEST, **settings: Any
 ) -> list[Epoch]:
     chosen = Settings(**{"batch_size": 50, **settings})
-    return list(train(vae, adam, TRAIN, test, chosen, epochs))
+    found = list(train(vae, adam, images, test, chosen, epochs))
+    assert all(epoch.seconds > 0 for epoch in found)
+    return [epoch._replace(seconds=0.0) for epoch in found]
 
 
 # ------------------------------------------------------------------ every image, once
 
 
-def visits(seed: int, epoch: int, count: int, batch_size: int) -> list[set[int]]:
+def visits(seed: int, epoch: int, count: int, **settings: Any) -> list[frozenset[int]]:
     """Which images each batch of an epoch holds, found out from the gradients alone.
 
     Image k is black but for pixel k; x_hat is 0.5 throughout. So the gradient of the last bias,
@@ -94,32 +97,21 @@ def visits(seed: int, epoch: int, count: int, batch_size: int) -> list[set[int]]
     images[np.arange(count), np.arange(count)] = 255
     vae, watching = small_vae(), Watching()
     vae.parameters["decoder.logits.W"] = 0
-    settings = Settings(seed=seed, batch_size=batch_size)
-    list(train(vae, watching, images, TEST, settings, range(epoch, epoch + 1)))
-    gradients = [seen["decoder.logits.b"] for seen in watching.seen]
-    return [set(np.flatnonzero(gradient < 0.49).tolist()) for gradient in gradients]
+    trained(vae, watching, range(epoch, epoch + 1), images, seed=seed, batch_size=16, **settings)
+    gradients = [seen["decoder.logits.b"] for seen in watching.gradients]
+    return [frozenset(np.flatnonzero(gradient < 0.49).tolist()) for gradient in gradients]
 
 
-def test_every_image_is_seen_once_in_each_epoch() -> None:
-    for epoch in (1, 2):
-        batches = visits(seed=0, epoch=epoch, count=50, batch_size=16)
+def test_every_image_is_seen_once_in_an_epoch_among_strangers() -> None:
+    """Images are shuffled, not batches, and anew in each epoch and for each seed."""
+    epochs = {numbers: visits(*numbers, count=50) for numbers in product((0, 1), (1, 2, 3))}
+    for batches in epochs.values():
         assert [len(batch) for batch in batches] == [16, 16, 16, 2]
-        assert sorted(k for batch in batches for k in batch) == list(range(50))
-
-
-def test_images_are_shuffled_anew_in_each_epoch_and_for_each_seed() -> None:
-    orders = [visits(seed, epoch, count=30, batch_size=1) for seed in (0, 1) for epoch in (1, 2, 3)]
-    image_batches = [{k} for k in range(30)]
-    assert all(sorted(map(list, order)) == sorted(map(list, image_batches)) for order in orders)
-    assert all(a != b for k, a in enumerate(orders) for b in (image_batches, *orders[:k]))
-    assert visits(seed=1, epoch=2, count=30, batch_size=1) == orders[4]
-
-
-def test_images_not_batches_are_shuffled() -> None:
-    """Neighbours in the dataset are strangers in the batch, and not the same ones each time."""
-    first, second = (visits(seed=0, epoch=epoch, count=48, batch_size=16) for epoch in (1, 2))
-    runs = [set(range(start, start + 16)) for start in range(0, 48, 16)]
-    assert all(batch not in runs and batch not in second for batch in first)
+        assert frozenset().union(*batches) == frozenset(range(50))
+    neighbours = [frozenset(range(start, start + 16)) for start in range(0, 48, 16)]
+    every = [*neighbours, *(batch for batches in epochs.values() for batch in batches[:3])]
+    assert len(set(every)) == len(every)
+    assert visits(1, 2, count=50) == epochs[1, 2]
 
 
 def test_held_out_images_are_not_trained_on() -> None:
@@ -127,25 +119,14 @@ def test_held_out_images_are_not_trained_on() -> None:
     assert len(held_out) == 30
     assert sorted([*rows, *held_out]) == list(range(100))
     assert not np.array_equal(held_out, train_validation_split(100, 30, seed=5)[1])
-
-    images = np.zeros((100, 784), np.uint8)
-    images[np.arange(100), np.arange(100)] = 255
-    vae, watching = small_vae(), Watching()
-    vae.parameters["decoder.logits.W"] = 0
-    settings = Settings(seed=4, batch_size=7, validation=30)
-    list(train(vae, watching, images, TEST, settings, range(1, 2)))
-    seen = [k for s in watching.seen for k in np.flatnonzero(s["decoder.logits.b"] < 0.49)]
+    seen = [k for batch in visits(4, 1, count=100, validation=30) for k in batch]
     assert sorted(seen) == rows.tolist()
 
 
-def test_the_validation_loss_is_that_of_the_held_out_images() -> None:
-    _, held_out = train_validation_split(120, 20, seed=4)
-    vae, images = noiseless_vae(), TRAIN.copy()
-    images[held_out] = 255 - images[held_out]  # so that no others have that loss
-    settings = Settings(seed=4, batch_size=50, validation=20)
-    (epoch,) = train(vae, Watching(), images, TEST, settings, range(1, 2))
-    expected = average_loss(vae, images[held_out], np.random.default_rng(0))
-    assert epoch.validation == pytest.approx(expected, rel=1e-10)
+@pytest.mark.parametrize("validation", [-1, 120, 500])
+def test_something_must_be_left_to_train_on(validation: int) -> None:
+    with refused(ValueError, f"validation must be 0 to 119 of 120 images, not {validation}"):
+        train_validation_split(120, validation, 0)
 
 
 @pytest.mark.parametrize(
@@ -155,129 +136,63 @@ def test_the_validation_loss_is_that_of_the_held_out_images() -> None:
 )
 def test_images_that_are_no_bytes_are_refused_before_the_first_step(given: tuple[Any, Any]) -> None:
     adam = Adam()
-    with pytest.raises(ValueError, match="images must"):
+    with refused(ValueError, "images must"):
         next(train(small_vae(), adam, *given, Settings(), range(1, 2)))
     assert adam.t == 0
 
 
-# ------------------------------------------------------------------ weighing a short last batch
+# ------------------------------------------------------------------ losses and gradients
 
 
-def test_a_short_last_batch_is_weighed_by_its_images() -> None:
-    """120 = 100 + 20. Without noise and without steps the mean loss is that of all images."""
-    vae, images = noiseless_vae(), TRAIN.copy()
+def test_a_short_last_batch_counts_by_its_images() -> None:
+    """120 = 100 + 20. Without noise and without steps all means are those of all images."""
+    vae, watching, images, reports = noiseless_vae(), Watching(), TRAIN.copy(), []
     images[::7] = 255  # such an image costs twice as much, so that a wrong weight shows
     settings = Settings(batch_size=100, beta=0.5)
-    loss = one_epoch(vae, Watching(), settings, images=images)
-    whole = average_loss(vae, images, np.random.default_rng(1))
-    # The rounding of float64 sums is all that differs.
-    assert loss.bce == pytest.approx(whole.bce, rel=1e-10)
-    assert loss.kl == pytest.approx(whole.kl, rel=1e-10)
-    assert loss.loss == pytest.approx(whole.bce + 0.5 * whole.kl, rel=1e-10)
-
-
-def test_the_gradient_of_a_short_batch_is_a_mean_over_its_own_images() -> None:
-    vae, watching = noiseless_vae(), Watching()
-    one_epoch(vae, watching, Settings(batch_size=100))
-    x = TRAIN.reshape(120, -1) / 255
-    _, whole = vae.loss_and_gradients(x, np.zeros((120, 3)))
-    for name, expected in whole.items():
-        pairs = zip((100, 20), watching.seen, strict=True)
-        found = sum(count * seen[name] for count, seen in pairs) / 120
-        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
-
-
-def test_an_epoch_is_what_one_would_write_by_hand() -> None:
-    """One batch of all images, so that their order does not matter; the noise does not either."""
-    vae, by_hand = noiseless_vae(), noiseless_vae()
-    settings = Settings(batch_size=500, learning_rate=0.01, beta=0.7)
-    loss = one_epoch(vae, Adam(), settings)
-    expected, gradients = by_hand.loss_and_gradients(
-        TRAIN.reshape(120, -1) / 255, np.zeros((120, 3)), beta=0.7
-    )
-    Adam(0.01).update(by_hand.parameters, gradients)
-    assert loss.loss == pytest.approx(expected.loss, rel=1e-12)
-    # Adam's first step is learning_rate * sign(gradient): it magnifies the rounding of tiny ones.
-    np.testing.assert_allclose(vae.parameters.flat, by_hand.parameters.flat, atol=1e-6)
-
-
-def test_progress_is_reported_after_each_batch() -> None:
-    reports: list[tuple[int, int, float]] = []
 
     def report(*given: Any) -> None:
         reports.append(given)
 
-    settings = Settings(batch_size=50, beta=0.5)
-    loss = one_epoch(noiseless_vae(), Watching(), settings, report=report)
-    assert [report[:2] for report in reports] == [(1, 3), (2, 3), (3, 3)]
-    assert reports[-1][2] == pytest.approx(loss.loss, rel=1e-12)
+    (epoch,) = train(vae, watching, images, None, settings, range(1, 2), report)
+    x = images.reshape(120, -1) / 255
+    whole, gradients = vae.loss_and_gradients(x, np.zeros((120, 3)), beta=0.5)
+    # The rounding of float64 sums is all that differs, and a little noise.
+    assert epoch.train == pytest.approx(whole, rel=1e-10)
+    assert [report[:2] for report in reports] == [(1, 2), (2, 2)]
+    assert reports[-1][2] == pytest.approx(whole.total, rel=1e-10)
+    for name, expected in gradients.items():
+        pairs = zip((100, 20), watching.gradients, strict=True)
+        found = sum(count * seen[name] for count, seen in pairs) / 120
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
 
 
-# ------------------------------------------------------------------ repeating itself
+@augmentations
+def test_an_epoch_is_what_one_would_write_by_hand(augment: tuple[str, ...]) -> None:
+    """One batch of all images, and without noise, so that their order does not matter."""
+    vae, by_hand = noiseless_vae(), noiseless_vae()
+    settings: dict[str, Any] = {"batch_size": 500, "beta": 0.7, "learning_rate": 0.01, "seed": 5}
+    (epoch,) = trained(vae, SGD(), range(2, 3), augment=augment, **settings)
+    x = TRAIN.reshape(120, -1) / 255
+    if augment:
+        order = generator(5, Stream.TRAINING, 2).permutation(120)
+        x = warp(TRAIN[order], random_warps(120, augment, generator(5, Stream.WARPS, 2)), float)
+    expected, gradients = by_hand.loss_and_gradients(x, np.zeros((120, 3)), beta=0.7)
+    assert epoch.train == pytest.approx(expected, rel=1e-12)
+    step = vae.parameters.flat - by_hand.parameters.flat
+    near = 1e-9 * np.abs(gradients.flat).max()  # the noise is not quite 0
+    np.testing.assert_allclose(step / -0.01, gradients.flat, rtol=1e-9, atol=near)
 
 
-def same_numbers(epochs: list[Epoch]) -> list[Epoch]:
-    return [epoch._replace(seconds=0.0) for epoch in epochs]
-
-
-def test_equal_seeds_give_equal_bits_and_others_do_not() -> None:
-    twins = [small_vae(), small_vae(), small_vae()]
-    seeds = (3, 3, 4)
-    runs = [
-        same_numbers(trained(vae, Adam(), range(1, 3), seed=seed, batch_size=100))
-        for vae, seed in zip(twins, seeds, strict=True)
-    ]
-    assert runs[0] == runs[1] != runs[2]
-    assert twins[0].parameters.flat.tobytes() == twins[1].parameters.flat.tobytes()
-    assert twins[0].parameters.flat.tobytes() != twins[2].parameters.flat.tobytes()
-
-
-def test_a_run_in_two_parts_is_the_run_in_one() -> None:
-    whole, parts = small_vae(), small_vae()
-    adam = Adam()
-    expected = trained(whole, Adam(), range(1, 5), validation=20)
-    found = trained(parts, adam, range(1, 3), validation=20)
-    found += trained(parts, adam, range(3, 5), validation=20)
-    assert same_numbers(found) == same_numbers(expected)
-    assert parts.parameters.flat.tobytes() == whole.parameters.flat.tobytes()
-
-
-def test_global_random_state_is_left_alone() -> None:
-    before = np.random.get_state(legacy=False)["state"]["pos"]
-    trained(small_vae(), Adam(), range(1, 2))
-    assert np.random.get_state(legacy=False)["state"]["pos"] == before
-
-
-def test_the_test_set_never_touches_the_parameters() -> None:
-    one, other = small_vae(), small_vae()
-    adams = Adam(), Adam()
-    a = trained(one, adams[0], range(1, 3))
-    b = trained(other, adams[1], range(1, 3), test=np.full((7, 28, 28), 255, np.uint8))
-    assert one.parameters.flat.tobytes() == other.parameters.flat.tobytes()
-    for name, moment in adams[0].state_arrays.items():
-        np.testing.assert_array_equal(moment, adams[1].state_arrays[name])
-    assert [epoch.train for epoch in a] == [epoch.train for epoch in b]
-    assert all(x.test and y.test and x.test.bce < y.test.bce for x, y in zip(a, b, strict=True))
-
-
-def test_the_test_loss_is_that_of_the_model_after_the_epoch() -> None:
-    vae = small_vae()
-    (epoch,) = trained(vae, Adam(0.01), range(1, 2))
-    # Another draw of epsilon: 40 images times 3 latents leave the mean uncertain by a few nats.
-    again = average_loss(vae, TEST, np.random.default_rng(0))
-    assert epoch.test is not None
-    assert epoch.test.kl == pytest.approx(again.kl, rel=1e-6)  # does not depend on epsilon
-    assert epoch.test.bce == pytest.approx(again.bce, abs=5)
-
-
-def test_images_are_left_alone_and_learned_from() -> None:
-    before = TRAIN.copy()
-    epochs = trained(small_vae(), Adam(0.01), range(1, 6))
-    np.testing.assert_array_equal(TRAIN, before)
-    losses = [epoch.train.loss for epoch in epochs]
-    assert all(later < earlier for earlier, later in pairwise(losses))
-    assert [epoch.epoch for epoch in epochs] == [1, 2, 3, 4, 5]
-    assert all(epoch.seconds > 0 for epoch in epochs)
+def test_losses_of_test_and_held_out_images_are_those_of_the_model_after_the_epoch() -> None:
+    """And each of them draws its noise from a stream of its own."""
+    vae, settings = small_vae(), Settings(batch_size=50, validation=20, seed=7, beta=0.5)
+    held_out = np.sort(generator(7, Stream.VALIDATION_SPLIT).permutation(120)[:20])
+    for epoch in train(vae, Adam(0.01), TRAIN, TEST, settings, range(3, 5)):
+        tested = average_loss(vae, TEST, generator(7, Stream.TESTING, epoch.epoch), 0.5)
+        assert epoch.test == tested
+        assert epoch.validation == average_loss(
+            vae, TRAIN[held_out], generator(7, Stream.VALIDATION), 0.5
+        )
 
 
 def test_streams_of_random_numbers_are_independent() -> None:
@@ -286,240 +201,179 @@ def test_streams_of_random_numbers_are_independent() -> None:
     assert len(draws) == 3 * 7 * 4
 
 
-def test_what_is_drawn_from_which_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[int, Stream, int]] = []
+# ------------------------------------------------------------------ repeating itself
 
-    def asking(seed: int, stream: Stream, epoch: int = 0) -> np.random.Generator:
-        asked.append((seed, stream, epoch))
-        return generator(seed, stream, epoch)
 
-    for module in (training, fit):
-        monkeypatch.setattr(module, "generator", asking)
-    trained(small_vae(), Adam(), range(3, 5), seed=7, validation=20)
-    each = [Stream.TRAINING, Stream.WARPS, Stream.TESTING]
-    assert asked == [
-        (7, Stream.VALIDATION_SPLIT, 0),
-        *((7, stream, 3) for stream in each),
-        (7, Stream.VALIDATION, 0),
-        *((7, stream, 4) for stream in each),
-        (7, Stream.VALIDATION, 0),
-    ]
+@augmentations
+def test_a_run_repeats_to_the_bit_in_one_part_or_two(augment: tuple[str, ...]) -> None:
+    runs = []
+    for seed, parts in ((3, [range(1, 5)]), (3, [range(1, 3), range(3, 5)]), (4, [range(1, 5)])):
+        vae, adam, found = small_vae(), Adam(), []
+        for part in parts:
+            found += trained(vae, adam, part, seed=seed, augment=augment, validation=20)
+        runs.append((vae.parameters.flat.tobytes(), found))
+    whole, in_two_parts, another = runs
+    assert whole == in_two_parts
+    assert whole[0] != another[0]
+    assert whole[1] != another[1]
+
+
+def test_the_test_set_never_touches_the_parameters() -> None:
+    runs = []
+    for test in (TEST, np.full((7, 28, 28), 255, np.uint8)):
+        vae, adam = small_vae(), Adam()
+        found = trained(vae, adam, range(1, 3), test=test)
+        numbers = [vae.parameters.flat, *adam.state_arrays.values()]
+        runs.append(([epoch.train for epoch in found], [array.tobytes() for array in numbers]))
+        assert all(epoch.test for epoch in found)
+    assert runs[0] == runs[1]
+
+
+@augmentations
+def test_images_are_learned_from_and_left_alone(augment: tuple[str, ...]) -> None:
+    """And so is the global random state."""
+    before, state = TRAIN.copy(), str(np.random.get_state())
+    epochs = trained(small_vae(), Adam(0.01), range(1, 6), augment=augment)
+    np.testing.assert_array_equal(TRAIN, before)
+    assert str(np.random.get_state()) == state
+    losses = [epoch.train.loss for epoch in epochs]
+    assert all(later < earlier for earlier, later in pairwise(losses))
+    assert [epoch.epoch for epoch in epochs] == [1, 2, 3, 4, 5]
 
 
 def test_the_seconds_of_an_epoch_are_those_of_training_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """By a clock that is a second later after training, and ten after each look at a loss."""
-    now, watch = 0.0, fit.watched
+    """By a clock that ticks at each look at images: at three batches, then at two losses."""
+    now = 0.0
 
-    def train_a_second(*given: Any) -> Loss:
-        nonlocal now
-        now += 1
-        return watch(*given)
+    class Ticking(VAE):
+        def forward(self, *given: Any) -> Any:
+            nonlocal now
+            now += 1
+            return super().forward(*given)
 
-    def look_for_ten(*given: Any) -> Loss:
-        nonlocal now
-        now += 10
-        return average_loss(*given)
-
-    monkeypatch.setattr(fit, "perf_counter", lambda: now)
-    monkeypatch.setattr(fit, "watched", train_a_second)
-    monkeypatch.setattr(fit, "average_loss", look_for_ten)
-    epochs = trained(small_vae(), Adam(), range(1, 3), validation=20)
-    assert [epoch.seconds for epoch in epochs] == [1, 1]
+    monkeypatch.setattr(fit, "perf_counter", lambda: now)  # the clock
+    vae, settings = Ticking(784, (8,), 3), Settings(batch_size=40, validation=20)
+    epochs = train(vae, Adam(), TRAIN, TEST, settings, range(1, 3))
+    assert [epoch.seconds for epoch in epochs] == [3, 3]
 
 
 # ------------------------------------------------------------------ moved images
 
 
-def batches_seen(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> list[tuple[Any, ...]]:
+def batches(**settings: Any) -> list[tuple[Any, ...]]:
     """x, epsilon and beta of the three batches of each of two epochs."""
-    seen: list[tuple[Any, ...]] = []
-    right = VAE.loss_and_gradients
-
-    def loss_and_gradients(self: VAE, *given: Any) -> Any:
-        seen.append(given[:3])  # without the labels
-        return right(self, *given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(VAE, "loss_and_gradients", loss_and_gradients)
-        trained(small_vae(), Adam(), range(1, 3), **settings)
-    return seen
+    vae = Listening(784, (16,), 3)
+    trained(vae, Adam(), range(1, 3), **settings)
+    return vae.heard
 
 
-def test_every_image_has_fresh_noise_in_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    noise = np.concatenate([epsilon for _, epsilon, _ in batches_seen(monkeypatch)])
+def test_every_image_has_fresh_noise_in_every_epoch() -> None:
+    noise = np.concatenate([epsilon for _, epsilon, _ in batches()])
     assert len(np.unique(noise, axis=0)) == len(noise) == 240
     # Of n draws, the mean is off by 1 / sqrt(n), the deviation by 1 / sqrt(2 n); five times.
     assert abs(noise.mean()) < 5 / math.sqrt(noise.size)
     assert abs(noise.std() - 1) < 5 / math.sqrt(2 * noise.size)
 
 
-def test_moved_images_have_the_same_order_and_noise_and_fresh_maps(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_moved_images_have_the_same_order_and_noise_and_fresh_maps() -> None:
     """So that a comparison of runs with and without it compares nothing else."""
-    plain = batches_seen(monkeypatch, seed=3)
-    moved = batches_seen(monkeypatch, augment=AUGMENTATIONS, seed=3)
+    plain, moved = (batches(augment=kinds, seed=3) for kinds in ((), AUGMENTATIONS))
     for epoch in (1, 2):
         order = generator(3, Stream.TRAINING, epoch).permutation(120)
         rng = generator(3, Stream.WARPS, epoch)
-        for k, start in enumerate((0, 50, 100)):
+        for k, start in enumerate((0, 50, 100), start=3 * epoch - 3):
             batch = TRAIN[order[start : start + 50]]
-            x, epsilon, beta = moved[3 * epoch - 3 + k]
             warps = random_warps(len(batch), AUGMENTATIONS, rng)
-            np.testing.assert_array_equal(x, warp(batch, warps, np.float32))
-            np.testing.assert_array_equal(epsilon, plain[3 * epoch - 3 + k][1])
-            assert beta == plain[3 * epoch - 3 + k][2]
+            np.testing.assert_array_equal(moved[k][0], warp(batch, warps, np.float32))
+            np.testing.assert_array_equal(moved[k][1], plain[k][1])
+            assert moved[k][2] == plain[k][2]
 
 
 def test_only_training_images_are_moved() -> None:
     """Without noise and without steps all that can differ between two runs is the images."""
-    runs = []
-    for kinds in ((), AUGMENTATIONS):
-        found = trained(noiseless_vae(), Watching(), range(1, 3), augment=kinds, validation=20)
-        runs.append(found)
-    for plain, moved in zip(*runs, strict=True):
-        assert moved.test == plain.test
-        assert moved.validation == plain.validation is not None
-        assert abs(moved.train.bce - plain.train.bce) > 1e-6
-
-
-def test_an_epoch_of_moved_images_is_what_one_would_write_by_hand() -> None:
-    vae, by_hand = noiseless_vae(), noiseless_vae()
-    settings = Settings(batch_size=500, beta=0.7, augment=AUGMENTATIONS, seed=5)
-    watching = Watching()
-    loss = one_epoch(vae, watching, settings, epoch=2)
-    order = generator(5, Stream.TRAINING, 2).permutation(120)
-    warps = random_warps(120, AUGMENTATIONS, generator(5, Stream.WARPS, 2))
-    x = warp(TRAIN[order], warps, float)
-    expected, gradients = by_hand.loss_and_gradients(x, np.zeros((120, 3)), beta=0.7)
-    assert loss.loss == pytest.approx(expected.loss, rel=1e-12)
-    for name, gradient in gradients.items():
-        near = 1e-9 * np.abs(gradient).max()  # the noise is not quite 0
-        np.testing.assert_allclose(watching.seen[0][name], gradient, rtol=1e-9, atol=near)
-
-
-def test_moved_images_repeat_to_the_bit() -> None:
-    runs = []
-    for seed, parts in ((3, [range(1, 5)]), (3, [range(1, 3), range(3, 5)]), (4, [range(1, 5)])):
-        vae, adam = small_vae(), Adam()
-        found = []
-        for part in parts:
-            settings: dict[str, Any] = {"augment": AUGMENTATIONS, "seed": seed, "batch_size": 100}
-            found += trained(vae, adam, part, **settings)
-        runs.append((vae.parameters.flat.tobytes(), same_numbers(found)))
-    whole, in_two_parts, another = runs
-    assert whole == in_two_parts
-    assert whole[0] != another[0]
-
-
-def test_moved_images_are_left_alone() -> None:
-    before = TRAIN.copy()
-    trained(small_vae(), Adam(), range(1, 3), augment=AUGMENTATIONS)
-    np.testing.assert_array_equal(TRAIN, before)
+    plain, moved = (
+        trained(noiseless_vae(), Watching(), range(1, 3), augment=kinds, validation=20)
+        for kinds in ((), AUGMENTATIONS)
+    )
+    for one, other in zip(plain, moved, strict=True):
+        assert (one.test, one.validation) == (other.test, other.validation)
+        assert abs(one.train.bce - other.train.bce) > 1e-6
 
 
 # ------------------------------------------------------------------ divergence
 
 
-def test_a_loss_that_is_not_finite_stops_before_the_next_step() -> None:
-    vae, adam = small_vae(), Poisoning(step=2)
-    losses: list[float] = []
+@pytest.mark.parametrize(
+    "bad", [Loss(math.inf, 1), Loss(-math.inf, 1), Loss(1, math.inf), Loss(1, math.nan)], ids=str
+)
+def test_a_loss_that_is_not_finite_in_either_part_stops_it(bad: Loss) -> None:
+    with refused(DivergedError, f"batch 1 of 2: the loss is {bad.loss}, in the very first batch"):
+        watched(iter([bad, Loss(2, 1)]), [50, 20], beta=1)
+    with refused(DivergedError, f"batch 2 of 2: the loss is {bad.loss}, it was 3 before"):
+        watched(iter([Loss(2, 1), bad]), [50, 20], beta=1)
+
+
+class Breaking(VAE):
+    """At its n-th look at so many images, their kl is not finite."""
+
+    def breaks(self, count: int, look: int) -> VAE:
+        self.when, self.looks = (count, look), Counter[int]()
+        return self
+
+    def forward(self, x: Array, *given: Any) -> Any:
+        a = super().forward(x, *given)
+        self.looks[len(x)] += 1
+        broken = (len(x), self.looks[len(x)]) == self.when
+        return a._replace(mu=a.mu * np.inf) if broken else a
+
+
+@pytest.mark.parametrize(
+    ("count", "look", "words", "steps"),
+    [
+        pytest.param(50, 1, "epoch 1, batch 1 of 2: the loss is inf", 0, id="at once"),
+        pytest.param(50, 4, "epoch 2, batch 2 of 2: the loss is inf", 3, id="a batch"),
+        pytest.param(40, 2, "epoch 2, the test loss is inf after the last batch", 4, id="test"),
+        pytest.param(20, 1, "epoch 1, the validation loss is inf", 2, id="validation"),
+    ],
+)
+def test_no_step_is_taken_with_the_gradients_of_a_loss_that_is_not_finite(
+    count: int, look: int, words: str, steps: int
+) -> None:
+    """Of 100 images in batches of 50, of 40 to test or of the 20 that are held out."""
+    vae, adam = Breaking(784, (8,), 3).breaks(count, look), Adam()
+    with refused(DivergedError, words, "--learning-rate"):
+        trained(vae, adam, range(1, 4), validation=20)
+    assert adam.t == steps
+
+
+def test_what_a_step_has_spoilt_is_noticed_before_the_next() -> None:
+    """The mean so far was reported; the loss of batch 2 alone is what was finite last."""
+    adam, losses = Poisoning(step=2), []
 
     def report(k: int, count: int, loss: float) -> None:
         losses.append(loss)
 
-    settings = Settings(batch_size=50)
-    with pytest.raises(DivergedError) as caught:
-        list(train(vae, adam, TRAIN, TEST, settings, range(4, 6), report=report))
-    message = str(caught.value)
-    assert adam.t == 2  # no step was taken with the gradients of a NaN
-    assert re.search(r"\bepoch 4\b", message)
-    assert re.search(r"\bbatch 3 of 3\b", message)
-    assert re.search(r"\bnan\b", message)
-    # The mean so far was reported; the loss of batch 2 alone is what was finite last.
-    last = 2 * losses[1] - losses[0]
-    assert f"{last:.1f}" in message
-    assert "--learning-rate" in message
-    assert message.count("\n") <= 3
+    epochs = train(small_vae(), adam, TRAIN, TEST, Settings(batch_size=50), range(4, 6), report)
+    with refused(DivergedError, "epoch 4, batch 3 of 3: the loss is nan, it was ") as caught:
+        next(epochs)
+    assert adam.t == 2
+    assert f"it was {2 * losses[1] - losses[0]:.4g} before" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    "loss", [Loss(math.inf, 1), Loss(-math.inf, 1), Loss(1, math.inf), Loss(1, math.nan)], ids=str
-)
-@pytest.mark.parametrize(
-    ("where", "call", "message", "steps"),
-    [
-        ("a batch", 1, "epoch 1, batch 1 of 3: the loss", 0),
-        ("a batch", 5, "epoch 2, batch 2 of 3: the loss", 4),
-        ("the test set", 2, "epoch 2, the test loss", 6),
-    ],
-)
-def test_a_loss_that_is_not_finite_in_either_part_stops_it(
-    loss: Loss, where: str, call: int, message: str, steps: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    owner, name = (VAE, "objective") if where == "a batch" else (fit, "average_loss")
-    original, calls, adam = getattr(owner, name), 0, Adam()
-
-    def going_wrong(*given: Any) -> Loss:
-        nonlocal calls
-        calls += 1
-        right: Loss = original(*given)
-        return loss if calls == call else right
-
-    monkeypatch.setattr(owner, name, going_wrong)
-    with pytest.raises(DivergedError, match=f"{message} is {loss.loss}") as caught:
-        trained(small_vae(), adam, range(1, 4))
-    assert adam.t == steps
-    assert ("in the very first batch" in str(caught.value)) == (call == 1)
-
-
-def test_a_last_step_that_goes_wrong_is_noticed_at_once() -> None:
-    """The epoch is never handed to the caller, who would save it."""
-    with pytest.raises(DivergedError, match="epoch 1"):
-        trained(small_vae(), Poisoning(step=3), range(1, 3))
-
-
-def test_a_validation_loss_that_is_not_finite_is_a_divergence(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The test loss may be finite, where test images are simpler than those held out."""
-    held_out = 20
-
-    def infinite(vae: VAE, images: Any, *rest: Any) -> Loss:
-        loss = average_loss(vae, images, *rest)
-        return loss._replace(kl=float("inf")) if len(images) == held_out else loss
-
-    monkeypatch.setattr(fit, "average_loss", infinite)
-    settings = Settings(batch_size=50, validation=held_out)
-    with pytest.raises(DivergedError, match="epoch 1, the validation loss is inf"):
-        list(train(small_vae(), Adam(), TRAIN, TEST, settings, range(1, 3)))
+def test_epochs_before_a_divergence_were_handed_out_and_the_spoilt_one_is_not() -> None:
+    """Of three steps each: the ninth ends the third epoch, which its caller would save."""
+    vae, seen, settings = small_vae(), list[int](), Settings(batch_size=50)
+    with refused(DivergedError, "epoch 3, the test loss is nan"):
+        seen.extend(e.epoch for e in train(vae, Poisoning(9), TRAIN, TEST, settings, range(1, 9)))
+    assert seen == [1, 2]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_learning_rate_of_a_million_diverges(dtype: str) -> None:
-    settings = Settings(batch_size=50, learning_rate=1e6)
     with pytest.raises(DivergedError, match=r"epoch \d+, (batch \d+ of 3|.*last batch)"):
-        list(train(small_vae(dtype=dtype), Adam(), TRAIN, TEST, settings, range(1, 20)))
-
-
-def test_what_was_saved_before_a_divergence_is_untouched(tmp_path: Path) -> None:
-    vae, path = small_vae(), tmp_path / "last.npz"
-    saved: list[bytes] = []
-
-    def go() -> None:
-        settings = Settings(batch_size=50)
-        for epoch in train(vae, Poisoning(step=8), TRAIN, TEST, settings, range(1, 9)):
-            checkpoint.save(path, {"epoch": epoch.epoch}, vae.parameters)
-            saved.append(path.read_bytes())
-
-    with pytest.raises(DivergedError, match="epoch 3"):  # 3 batches an epoch
-        go()
-    assert path.read_bytes() == saved[-1]
-    header, arrays = checkpoint.load(path)
-    assert header["epoch"] == 2
-    assert all(np.isfinite(array).all() for array in arrays.values())
+        trained(small_vae(dtype), Adam(), range(1, 20), learning_rate=1e6)
 
 
 # ------------------------------------------------------------------ whoever calls it
@@ -529,23 +383,20 @@ def test_fit_trains_in_one_call() -> None:
     vae, same = small_vae(), small_vae()
     seen: list[Epoch] = []
     history = fit.fit(vae, TRAIN, 2, test_images=TEST, batch_size=50, seed=3, callback=seen.append)
-    assert same_numbers(history) == same_numbers(trained(same, Adam(), range(1, 3), seed=3))
+    assert [epoch._replace(seconds=0.0) for epoch in history] == trained(
+        same, Adam(), range(1, 3), seed=3
+    )
     assert seen == history
     assert vae.parameters.flat.tobytes() == same.parameters.flat.tobytes()
     assert fit.fit(vae, TRAIN, 1)[0].test is None
 
 
 def test_fit_keeps_the_rate_of_a_given_optimizer() -> None:
-    adam, history = Adam(3e-3), trained(small_vae(), Adam(), range(1, 2), learning_rate=3e-3)
-    found = fit.fit(small_vae(), TRAIN, 1, test_images=TEST, optimizer=adam, batch_size=50)
-    assert same_numbers(found) == same_numbers(history)
+    adam, vae, same = Adam(3e-3), small_vae(), small_vae()
+    fit.fit(vae, TRAIN, 1, optimizer=adam, batch_size=50)
+    trained(same, Adam(), range(1, 2), learning_rate=3e-3)
+    assert vae.parameters.flat.tobytes() == same.parameters.flat.tobytes()
     assert adam.learning_rate == 3e-3
-
-
-@pytest.mark.parametrize("validation", [-1, 120, 500])
-def test_something_must_be_left_to_train_on(validation: int) -> None:
-    with pytest.raises(ValueError, match="validation must be 0 to 119 of 120 images"):
-        train_validation_split(120, validation, 0)
 
 
 def test_the_caller_may_stop_at_any_time() -> None:
