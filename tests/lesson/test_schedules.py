@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import math
-from collections.abc import Mapping
+import sys
 from itertools import cycle, islice, pairwise, product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from npvae.commands import training_run
-from npvae.core.errors import OptionError
-from npvae.core.optimizer_base import Optimizer
 from npvae.datasets.augmentation import AUGMENTATIONS
 from npvae.layers import ACTIVATIONS
 from npvae.model import VAE
 from npvae.optimizers import OPTIMIZERS
-from npvae.runs.fit import Epoch
 from npvae.schedules import SCHEDULES, learning_rate, ramp
 from npvae.settings import Settings
 from npvae.storage import checkpoint
-from tests.helpers import digits, digits_file, train
+from tests.helpers import assert_same_run, digits, digits_file, resume, start, train
+from tests.lesson.test_training import Listening, Watching
 
 TRAIN, TEST = digits(120, 40)
 
@@ -47,18 +44,10 @@ BY_HAND: dict[str, list[tuple[float, float]]] = {
 }  # fmt: skip
 
 
-def test_every_schedule_is_worked_out_by_hand() -> None:
-    assert BY_HAND.keys() == SCHEDULES.keys()
-
-
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_schedules_by_hand(name: str) -> None:
+def test_schedules_by_hand_begin_at_1_and_never_rise(name: str) -> None:
     for share, expected in BY_HAND[name]:
         assert SCHEDULES[name](share) == pytest.approx(expected, rel=1e-14, abs=1e-16), share
-
-
-@pytest.mark.parametrize("name", SCHEDULES)
-def test_schedules_begin_at_1_and_never_rise(name: str) -> None:
     values = [SCHEDULES[name](k / 1000) for k in range(1001)]
     assert values[0] == 1
     assert all(a >= b for a, b in pairwise(values))
@@ -71,38 +60,22 @@ def test_a_ramp_by_hand() -> None:
     assert [ramp(t, 0) for t in (0, 0.1, 1)] == [1, 1, 1]  # none
 
 
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_learning_rate_is_always_above_0(schedule: str) -> None:
+    """At the first step, which a warm-up holds down, and at the last, at the end of a cosine."""
+    for epochs, steps in ((1, 1), (3, 1), (100, 938), (1, 10**6)):
+        first = learning_rate(1e-3, schedule, epochs, 0, 1 / steps, epochs)
+        last = learning_rate(1e-3, schedule, epochs, epochs - 1 / steps, epochs, epochs)
+        assert 0 < first <= 1e-3
+        assert 0 < last <= 1e-3
+
+
+def test_a_training_beyond_its_epochs_keeps_the_last_rate() -> None:
+    """A cosine would rise again."""
+    assert learning_rate(1e-3, "cosine", 0, 7, 8, 5) == learning_rate(1e-3, "cosine", 0, 5, 6, 5)
+
+
 # ------------------------------------------------------------------ what a run really uses
-
-
-class Watching(Optimizer):
-    """Takes no step, and remembers the learning rate of each."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[float] = []
-
-    def update(self, parameters: Mapping[str, Any], gradients: Mapping[str, Any]) -> None:
-        self.seen.append(self.learning_rate)
-
-
-def watched(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> tuple[list[float], list[float]]:
-    """The learning rate and the beta of each of 12 steps: 4 epochs of 3 batches."""
-    betas: list[float] = []
-    right = VAE.loss_and_gradients
-
-    def loss_and_gradients(self: VAE, *arguments: Any) -> Any:
-        betas.append(arguments[2])
-        return right(self, *arguments)
-
-    monkeypatch.setattr(VAE, "loss_and_gradients", loss_and_gradients)
-    chosen, watching = Settings(epochs=4, batch_size=50, **settings), Watching()
-    list(train(small_vae(), watching, TRAIN, TEST, chosen, range(1, 5)))
-    return watching.seen, betas
-
-
-def small_vae() -> VAE:
-    return VAE(784, (8,), 3, rng=np.random.default_rng(0))
-
 
 COSINES = [(1 + math.cos(math.pi * k / 12)) / 2 for k in range(12)]
 FACTORS = {
@@ -120,32 +93,6 @@ WARMUPS = {
 }
 
 
-@pytest.mark.parametrize(("schedule", "warmup"), list(product(SCHEDULES, WARMUPS)))
-def test_the_learning_rate_of_every_step(
-    schedule: str, warmup: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options: dict[str, Any] = {"schedule": schedule, "warmup": warmup}
-    seen, _ = watched(monkeypatch, learning_rate=0.03, **options)
-    expected = [0.03 * a * b for a, b in zip(FACTORS[schedule], WARMUPS[warmup], strict=True)]
-    assert seen == pytest.approx(expected, rel=1e-12, abs=0)
-    assert min(seen) > 0
-
-
-@pytest.mark.parametrize("schedule", SCHEDULES)
-@pytest.mark.parametrize(("epochs", "steps"), [(1, 1), (1, 7), (3, 1), (100, 938), (1, 10**6)])
-def test_the_learning_rate_is_always_above_0(schedule: str, epochs: int, steps: int) -> None:
-    """At the first step, which a warm-up holds down, and at the last, at the end of a cosine."""
-    first = learning_rate(1e-3, schedule, epochs, 0, 1 / steps, epochs)
-    last = learning_rate(1e-3, schedule, epochs, epochs - 1 / steps, epochs, epochs)
-    assert 0 < first <= 1e-3
-    assert 0 < last <= 1e-3
-
-
-def test_a_training_beyond_its_epochs_keeps_the_last_rate() -> None:
-    """A cosine would rise again."""
-    assert learning_rate(1e-3, "cosine", 0, 7, 8, 5) == learning_rate(1e-3, "cosine", 0, 5, 6, 5)
-
-
 # The beta of a step is that at its beginning, so that the first has none at all.
 RAMPS = {
     0.0: 12 * [1.0],
@@ -155,65 +102,62 @@ RAMPS = {
 }
 
 
-@pytest.mark.parametrize("kl_warmup", RAMPS)
-@pytest.mark.parametrize("beta", [1.0, 0.4, 0.0])
-def test_the_beta_of_every_step(
-    beta: float, kl_warmup: float, monkeypatch: pytest.MonkeyPatch
+BETAS = cycle(product(RAMPS, (1.0, 0.4, 0.0)))
+EACH = [(*rates, *betas) for rates, betas in zip(product(SCHEDULES, WARMUPS), BETAS, strict=False)]
+
+
+@pytest.mark.parametrize(("schedule", "warmup", "kl_warmup", "beta"), EACH)
+def test_the_learning_rate_and_beta_of_every_step(
+    schedule: str, warmup: float, kl_warmup: float, beta: float
 ) -> None:
-    rates, betas = watched(monkeypatch, beta=beta, kl_warmup=kl_warmup)
-    assert betas == pytest.approx([beta * factor for factor in RAMPS[kl_warmup]], rel=1e-12, abs=0)
-    assert rates == 12 * [1e-3]  # which knows nothing of it
+    """Of 12 steps: 4 epochs of 3 batches. Neither knows anything of the other."""
+    given: dict[str, Any] = {"schedule": schedule, "warmup": warmup, "learning_rate": 0.03}
+    settings = Settings(epochs=4, batch_size=50, beta=beta, kl_warmup=kl_warmup, **given)
+    vae, watching = Listening(784, (8,), 3), Watching()
+    list(train(vae, watching, TRAIN, TEST, settings, range(1, 5)))
+    rates = [0.03 * a * b for a, b in zip(FACTORS[schedule], WARMUPS[warmup], strict=True)]
+    assert watching.rates == pytest.approx(rates, rel=1e-12, abs=0)
+    betas = [beta * factor for factor in RAMPS[kl_warmup]]
+    assert [given[2] for given in vae.heard] == pytest.approx(betas, rel=1e-12, abs=0)
 
 
 def test_losses_are_told_at_the_full_beta() -> None:
     """Of a model that does not change they are the same, however slowly beta rises."""
-    runs: list[list[Epoch]] = []
-    told: list[list[float]] = []
+    runs = []
     for kl_warmup in (0.0, 3.0):
         settings = Settings(batch_size=50, beta=0.4, kl_warmup=kl_warmup, validation=20)
-        said: list[float] = []
+        means: list[float] = []
 
-        def report(k: int, count: int, loss: float, said: list[float] = said) -> None:
-            said.append(loss)
+        def report(k: int, count: int, loss: float, means: list[float] = means) -> None:
+            means.append(loss)
 
-        vae, epochs = small_vae(), range(1, 3)
-        found = train(vae, Watching(), TRAIN, TEST, settings, epochs, report=report)
-        runs.append([epoch._replace(seconds=0.0) for epoch in found])
-        told.append(said)
+        vae = VAE(784, (8,), 3)
+        (epoch,) = train(vae, Watching(), TRAIN, TEST, settings, range(1, 2), report)
+        runs.append(([epoch.train, epoch.test, epoch.validation], means))
     assert runs[0] == runs[1]
-    assert told[0] == told[1]
-    for epoch in runs[1]:
-        assert epoch.validation is not None
-        for loss in (epoch.train, epoch.test, epoch.validation):
-            assert loss is not None
-            assert loss.beta == 0.4
-            assert loss.kl > 0.01
-            assert loss.loss == loss.bce + 0.4 * loss.kl
-    assert told[1][-1] == pytest.approx(runs[1][-1].train.loss, rel=1e-12)
+    losses, means = runs[1]
+    for loss in losses:
+        assert loss is not None
+        assert loss.beta == 0.4
+        assert loss.kl > 0.01
+    assert losses[0] is not None
+    assert means[-1] == pytest.approx(losses[0].total, rel=1e-12)
 
 
 # ------------------------------------------------------------------ taken up again
 
 
-class Enough(Exception):
-    """Whatever ends a run."""
+class Interrupted(io.StringIO):
+    """A terminal at which Ctrl-C is pressed when the second of four epochs is shown."""
 
-
-def run(out: str, **settings: Any) -> None:
-    data = digits_file(Path(), train=120, test=40)
-    chosen = {"hidden_dims": (8,), "batch_size": 50, "pictures_every": 0, **settings}
-    training_run.start(Settings(dataset=str(data), **chosen), None, out, quiet=True)
-
-
-def ends_after(monkeypatch: pytest.MonkeyPatch, epochs: int) -> None:
-    def epoch(self: Any, epoch: Epoch) -> None:
-        if epoch.epoch == epochs:
-            raise Enough
-
-    monkeypatch.setattr("npvae.commands.training_run.Progress.epoch", epoch)
+    def write(self, text: str) -> int:
+        if " 2/4 " in text:
+            raise KeyboardInterrupt
+        return super().write(text)
 
 
 EVERYTHING: dict[str, Any] = {  # that changes while a model trains
+    "epochs": 4,
     "warmup": 2.5,
     "kl_warmup": 3.5,
     "augment": AUGMENTATIONS,
@@ -230,50 +174,24 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_had_not_been(
     schedule: str,
     optimizer: str,
     activation: str,
-    tmp_path: Path,
+    here: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    digits_file(here, 120, 40)
     names = {"schedule": schedule, "optimizer": optimizer, "activation": activation}
-    settings = {**EVERYTHING, **names, "epochs": 5}
-    run("whole", **settings)
+    start("whole", **EVERYTHING, **names)
     with monkeypatch.context() as patch:
-        ends_after(patch, 2)
-        with pytest.raises(Enough):
-            run("parts", **settings)
+        patch.setattr(sys, "stdout", Interrupted())
+        with pytest.raises(KeyboardInterrupt):
+            start("parts", **EVERYTHING, **names)
     assert len(Path("parts/metrics.csv").read_text().splitlines()) == 1 + 2
-    training_run.resume("parts", {}, None, quiet=True)
-    for name in ("last.npz", "best.npz"):
-        assert Path(f"parts/{name}").read_bytes() == Path(f"whole/{name}").read_bytes()
+    resume("parts")
+    assert_same_run("parts", "whole")
 
 
-def test_a_schedule_ends_where_it_was_said_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """More epochs would have made it another run from the first step on."""
-    monkeypatch.chdir(tmp_path)
-    run("it", epochs=2, schedule="cosine")
-    before = {path: path.read_bytes() for path in Path("it").rglob("*") if path.is_file()}
-    for given in ({"epochs": 3}, {"epochs": 9}):
-        with pytest.raises(OptionError, match="--epochs cannot change when a run is resumed"):
-            training_run.resume("it", given, None, quiet=True)
-    with pytest.raises(OptionError, match="Its cosine schedule ends there"):
-        training_run.resume("it", {}, None, quiet=True)
-    assert {p: p.read_bytes() for p in Path("it").rglob("*") if p.is_file()} == before
-
-
-def test_a_warm_up_without_end_can_be_resumed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_warm_up_without_end_can_be_resumed(here: Path) -> None:
     """Its learning rate is all but 0, and yet one that an optimizer takes."""
-    monkeypatch.chdir(tmp_path)
-    digits_file(tmp_path)
-    options: dict[str, Any] = {
-        "hidden_dims": (8,),
-        "learning_rate": 1e-30,
-        "warmup": 1e308,
-        "pictures_every": 0,
-    }
-    training_run.start(Settings("digits.npz", epochs=1, **options), None, "run", quiet=True)
-    training_run.resume("run", {"epochs": 2}, None, quiet=True)
+    digits_file(here, 120, 40)
+    start(epochs=1, learning_rate=1e-30, warmup=1e308)
+    resume(epochs=2)
     assert len(checkpoint.load("run/last.npz")[0]["history"]) == 2
