@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import fields, replace
 from shlex import split
 from typing import Any
@@ -10,16 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npvae import settings
 from npvae.commands import train, training_run
 from npvae.core.errors import OptionError
 from npvae.datasets.augmentation import AUGMENTATIONS
 from npvae.layers import ACTIVATIONS
 from npvae.optimizers import OPTIMIZERS
 from npvae.schedules import SCHEDULES
-from npvae.settings import PRESETS, Settings
-
-presets = pytest.mark.parametrize("name", PRESETS)
+from npvae.settings import PRESETS, Settings, option
+from tests.helpers import Said, refused
 
 # Every setting, other than by default.
 ODD = Settings(
@@ -45,216 +44,167 @@ ODD = Settings(
     seed=2**53 - 1,
     pictures_every=0,
 )
+CONSTANT = replace(ODD, schedule="constant")
+EACH = [replace(Settings(), **{field.name: getattr(ODD, field.name)}) for field in fields(Settings)]
 
-
-def script() -> Any:
-    return train
+Started = Callable[[str], Settings]
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> Any:
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     """started(command line) is the settings with which train.py would start a run."""
     seen: list[Settings] = []
+    # The one function of ours that is not called: otherwise a run would begin.
     monkeypatch.setattr(training_run, "start", lambda chosen, *rest: seen.append(chosen))
 
     def start(line: str) -> Settings:
-        script().main(split(line))
+        train.main(split(line))
         return seen.pop()
 
     return start
 
 
-# ------------------------------------------------------------------ as options
+# ------------------------------------------------------------------ as options, as JSON
 
 
 def test_odd_settings_are_odd_throughout() -> None:
     assert [f.name for f in fields(Settings) if getattr(ODD, f.name) == f.default] == []
 
 
-@presets
-def test_presets_are_the_options_they_are_shown_as(name: str, started: Any) -> None:
-    assert started(PRESETS[name].options()) == PRESETS[name]
-    assert started(f"--preset {name}") == PRESETS[name]
-
-
-def test_all_options_together_give_the_settings_back(started: Any) -> None:
-    assert started(ODD.options()) == ODD
-    assert started("") == Settings()
+def test_options_and_json_give_the_settings_back(started: Started) -> None:
     assert Settings().options() == ""
+    for chosen in (Settings(), ODD, *EACH, *PRESETS.values()):
+        assert started(chosen.options()) == chosen
+        kept = json.loads(json.dumps(chosen.as_dict()))
+        assert kept == chosen.as_dict()
+        found = Settings.from_dict(kept)
+        assert found == chosen
+        assert hash(found) == hash(chosen)  # tuples, not lists
 
 
-@pytest.mark.parametrize("field", fields(Settings), ids=lambda field: field.name)
-def test_each_option_alone_gives_its_setting(field: Any, started: Any) -> None:
-    chosen = replace(Settings(), **{field.name: getattr(ODD, field.name)})
-    assert started(chosen.options()) == chosen
-    assert chosen.options().split()[0] == settings.option(field.name)
+def test_each_option_has_the_name_of_its_setting() -> None:
+    for field, chosen in zip(fields(Settings), EACH, strict=True):
+        assert chosen.options().split()[0] == option(field.name)
 
 
-@presets
-def test_options_beside_a_preset_change_their_part_of_it(name: str, started: Any) -> None:
+@pytest.mark.parametrize("name", PRESETS)
+def test_options_beside_a_preset_change_their_part_of_it(name: str, started: Started) -> None:
+    """Also to what is the default: a given value is given."""
+    assert started(f"--preset {name}") == PRESETS[name]
     expected = replace(PRESETS[name], seed=1, epochs=3, hidden_dims=(5, 4), augment=("flip",))
     more = "--seed 1 --epochs 3 --hidden 5,4 --augment flip"
-    assert started(f"--preset {name} {more}") == expected
-    assert started(f"{more} --preset {name}") == expected
-
-
-@presets
-def test_a_preset_can_be_set_back_to_the_defaults(name: str, started: Any) -> None:
-    """A given value is given, also where it is the default."""
-    line = "--schedule constant --batch-size 512 --learning-rate 0.001 --latent-dim 10"
-    found = started(f"--preset {name} {line}")
-    assert (found.schedule, found.batch_size, found.learning_rate) == ("constant", 512, 1e-3)
-    assert found.latent_dim == 10
-
-
-def test_the_presets_are_those_of_the_tutorials() -> None:
-    """784-128-10, batch 512, 100 epochs; 784-256-64, batch 64, 20 epochs; 784-256-256-64."""
-    tutorial, generate, opt, tuned, best = (
-        PRESETS[name] for name in ("tutorial", "vae-generate", "vae-opt", "tuned", "best")
+    assert started(f"--preset {name} {more}") == started(f"{more} --preset {name}") == expected
+    default = replace(
+        PRESETS[name], schedule="constant", batch_size=512, learning_rate=1e-3, latent_dim=10
     )
-    assert tutorial == Settings("fashion-mnist", epochs=100)
-    assert generate == Settings("mnist", hidden_dims=(256,), latent_dim=64, batch_size=64)
-    assert opt == replace(generate, hidden_dims=(256, 256))
-    assert (tuned.dataset, tuned.hidden_dims, tuned.latent_dim) == ("fashion-mnist", (128,), 10)
-    assert tuned.epochs < tutorial.epochs
-    assert best.dataset == "fashion-mnist"
-    assert len(PRESETS) == 5
+    line = "--schedule constant --batch-size 512 --learning-rate 0.001 --latent-dim 10"
+    assert started(f"--preset {name} {line}") == default
+
+
+def test_the_presets_are_those_of_the_tutorials_and_two_better_ones(said: Said) -> None:
+    said("presets", {name: preset.options() for name, preset in PRESETS.items()})
 
 
 def test_help_shows_every_preset_and_every_choice() -> None:
-    shown = script().parser().format_help()
+    shown = train.parser().format_help()
     for name, preset in PRESETS.items():
         assert f" {name} {preset.options()}" in " ".join(shown.split())
     for name in (*ACTIVATIONS, *OPTIMIZERS, *SCHEDULES, *AUGMENTATIONS):
         assert name in shown
     for field in fields(Settings):
-        assert settings.option(field.name) in shown
+        assert option(field.name) in shown
 
 
-# ------------------------------------------------------------------ as JSON
-
-
-@pytest.mark.parametrize("chosen", [Settings(), ODD, *PRESETS.values()])
-def test_json_gives_the_settings_back(chosen: Settings) -> None:
-    kept = json.loads(json.dumps(chosen.as_dict()))
-    assert kept == chosen.as_dict()
+def test_settings_that_were_kept_before_there_were_others_load() -> None:
+    kept = {"dataset": "mnist", "hidden_dims": [64, 32], "epochs": 3, "validation": 10, "seed": 4}
     found = Settings.from_dict(kept)
-    assert found == chosen
-    assert hash(found) == hash(chosen)  # tuples, not lists
-
-
-def test_what_was_kept_before_there_were_others_loads() -> None:
-    kept = {
-        "dataset": "mnist",
-        "latent_dim": 2,
-        "hidden_dims": [64, 32],
-        "epochs": 3,
-        "batch_size": 100,
-        "learning_rate": 0.01,
-        "beta": 2.0,
-        "validation": 10,
-        "seed": 4,
-        "pictures_every": 2,
-    }
-    expected = Settings(
-        "mnist", latent_dim=2, hidden_dims=(64, 32), epochs=3, batch_size=100, learning_rate=0.01,
-        beta=2.0, validation=10, seed=4, pictures_every=2,
-    )  # fmt: skip
-    found = Settings.from_dict(kept)
-    assert found == expected
+    assert found == Settings("mnist", hidden_dims=(64, 32), epochs=3, validation=10, seed=4)
     assert (found.activation, found.optimizer, found.schedule) == ("relu", "adam", "constant")
     assert (found.augment, found.extra_data, found.warmup, found.kl_warmup) == ((), "", 0, 0)
 
 
-# ------------------------------------------------------------------ taken up again
-
-CONSTANT = replace(ODD, schedule="constant")
-
-
-def test_what_a_resumed_run_may_change() -> None:
-    given: dict[str, Any] = {
-        "epochs": 20,
-        "pictures_every": 3,
-        "dataset": "there.npz",
-        "extra_data": "too.npz",
-    }
-    assert CONSTANT.resumed(given, epochs_done=7) == replace(CONSTANT, **given)
-    assert CONSTANT.resumed({}, epochs_done=5) == CONSTANT
-    assert CONSTANT.resumed({"epochs": 6}, epochs_done=5).epochs == 6  # fewer than planned
-
-
-@pytest.mark.parametrize("chosen", [CONSTANT, ODD], ids=["constant", "cosine"])
-def test_what_is_given_as_it_was_is_no_change(chosen: Settings) -> None:
-    given = {field.name: getattr(chosen, field.name) for field in fields(Settings)}
-    assert chosen.resumed(given, epochs_done=5) == chosen
+BAD: list[tuple[str, Any]] = [
+    ("batch_size", 0),
+    ("batch_size", 64.0),
+    ("epochs", True),
+    ("hidden_dims", ()),
+    ("hidden_dims", (8, 0)),
+    ("latent_dim", -1),
+    ("seed", -1),
+    ("validation", None),
+    ("learning_rate", 0.0),
+    ("learning_rate", float("nan")),
+    ("beta", float("inf")),
+    ("warmup", -1.0),
+    ("optimizer", "no-such"),
+    ("activation", "no-such"),
+    ("schedule", ""),
+    ("augment", ("blur",)),
+    ("dataset", ""),
+]
 
 
-FREE = {"epochs", "pictures_every", "dataset", "extra_data"}
-FIXED = [field for field in fields(Settings) if field.name not in FREE]
-
-
-@pytest.mark.parametrize("field", FIXED, ids=lambda field: field.name)
-def test_what_it_may_not(field: Any) -> None:
-    with pytest.raises(OptionError) as refusal:
-        ODD.resumed({field.name: field.default}, epochs_done=5)
-    said = str(refusal.value)
-    option = settings.option(field.name)
-    assert said.startswith(f"{option} cannot change when a run is resumed: it began with ")
-    assert said.endswith(f"Omit {option}, or start a new run.")
-    assert len(said.splitlines()) <= 4
-
-
-@pytest.mark.parametrize("schedule", [name for name in SCHEDULES if name != "constant"])
-def test_a_schedule_fixes_the_number_of_epochs(schedule: str) -> None:
-    chosen = replace(ODD, schedule=schedule)
-    for epochs in (6, 8, 100):
-        with pytest.raises(OptionError, match=f"--epochs cannot change.* 7, not {epochs}"):
-            chosen.resumed({"epochs": epochs}, epochs_done=5)
-    assert chosen.resumed({"epochs": 7}, epochs_done=5) == chosen
-    with pytest.raises(OptionError, match="7 epochs already") as refusal:
-        chosen.resumed({}, epochs_done=7)
-    said = str(refusal.value)
-    assert f"{schedule} schedule" in said
-    assert "start a new run" in said
-    assert "--epochs" not in said  # which would be refused, too
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("batch_size", 0),
-        ("batch_size", 64.0),
-        ("epochs", True),
-        ("hidden_dims", ()),
-        ("hidden_dims", (8, 0)),
-        ("latent_dim", -1),
-        ("seed", -1),
-        ("validation", None),
-        ("learning_rate", 0.0),
-        ("learning_rate", float("nan")),
-        ("beta", float("inf")),
-        ("warmup", -1.0),
-        ("optimizer", "no-such"),
-        ("activation", "no-such"),
-        ("schedule", ""),
-        ("augment", ("blur",)),
-        ("dataset", ""),
-    ],
-)
-def test_what_no_command_line_can_give_is_refused(name: str, value: Any) -> None:
+@pytest.mark.parametrize(("name", "value"), BAD)
+def test_settings_that_no_command_line_can_give_are_refused(name: str, value: Any) -> None:
     """A checkpoint might say so; and a division by 0 in the middle of a run helps nobody."""
-    with pytest.raises((ValueError, TypeError)):
+    with refused(ValueError, "no run can have these settings: Settings(", f"{name}={value!r}"):
         Settings.from_dict({name: value})
 
 
 def test_a_number_of_numpy_is_a_number() -> None:
     """`fit` is given an optimizer's learning rate, which may be computed."""
-    assert Settings(learning_rate=np.float64(0.5), beta=2).options() == (
-        "--learning-rate 0.5 --beta 2"
-    )
+    options = Settings(learning_rate=np.float64(0.5), beta=2).options()
+    assert options == "--learning-rate 0.5 --beta 2"
 
 
-def test_a_run_that_is_done_says_how_to_go_on() -> None:
-    for given in ({}, {"epochs": 7}, {"epochs": 6}):
-        with pytest.raises(OptionError, match=r"7 epochs already.*\nAsk for more with --epochs 17"):
-            CONSTANT.resumed(given, epochs_done=7)
+# ------------------------------------------------------------------ taken up again
+
+FREE: dict[str, Any] = {
+    "epochs": 20,
+    "pictures_every": 3,
+    "dataset": "there.npz",
+    "extra_data": "too.npz",
+}
+
+
+def test_a_resumed_run_may_go_on_longer_elsewhere_and_with_other_pictures() -> None:
+    assert CONSTANT.resumed(FREE, epochs_done=7) == replace(CONSTANT, **FREE)
+    assert CONSTANT.resumed({}, epochs_done=5) == CONSTANT
+    assert CONSTANT.resumed({"epochs": 6}, epochs_done=5).epochs == 6  # fewer than planned
+
+
+@pytest.mark.parametrize("chosen", [CONSTANT, ODD], ids=["constant", "cosine"])
+def test_a_setting_that_is_given_as_it_was_is_no_change(chosen: Settings) -> None:
+    assert chosen.resumed(vars(chosen), epochs_done=5) == chosen
+
+
+@pytest.mark.parametrize("field", [field for field in fields(Settings) if field.name not in FREE])
+def test_a_resumed_run_keeps_all_other_settings(field: Any) -> None:
+    name = option(field.name)
+    words = (f"{name} cannot change when a run is resumed", f"Omit {name}, or start a new run.")
+    with refused(OptionError, *words):
+        ODD.resumed({field.name: field.default}, epochs_done=5)
+
+
+# The settings of a run, how many epochs are done, and what is given to go on with.
+REFUSED: dict[str, tuple[Settings, int, dict[str, Any]]] = {
+    "another size": (ODD, 5, {"latent_dim": 4}),
+    "no augmentation": (ODD, 5, {"augment": ()}),
+    "no longer conditional": (ODD, 5, {"conditional": False}),
+    "conditional": (Settings(), 5, {"conditional": True}),
+    "more epochs of a cosine": (ODD, 5, {"epochs": 8}),
+    "fewer epochs of steps": (replace(ODD, schedule="step"), 5, {"epochs": 6}),
+    "more of a cosine that has ended": (ODD, 7, {}),
+    "nothing": (CONSTANT, 7, {}),
+    "fewer epochs than are done": (CONSTANT, 7, {"epochs": 6}),
+    "one epoch": (Settings(epochs=1), 1, {}),
+}
+
+
+def test_refusals_of_a_resumed_run_say_what_it_began_with_and_what_to_do(said: Said) -> None:
+    texts = {}
+    for name, (settings, done, given) in REFUSED.items():
+        with refused(OptionError) as refusal:
+            settings.resumed(given, epochs_done=done)
+        texts[name] = str(refusal.value)
+    said("a setting of a resumed run is refused", texts)
