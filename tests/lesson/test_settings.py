@@ -103,6 +103,9 @@ def test_options_beside_a_preset_change_their_part_of_it(name: str, started: Sta
 
 def test_the_presets_are_those_of_the_tutorials_and_two_better_ones(said: Said) -> None:
     said("presets", {name: preset.options() for name, preset in PRESETS.items()})
+    plain = Settings()  # 784-128-10, batch 512
+    assert (plain.hidden_dims, plain.latent_dim, plain.batch_size) == ((128,), 10, 512)
+    assert (plain.epochs, plain.learning_rate, plain.beta) == (20, 1e-3, 1)
 
 
 def test_help_shows_every_preset_and_every_choice() -> None:
