@@ -5,20 +5,17 @@ And what they are given stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
 
-from npvae import SGD, VAE, Adam, Adamax, RMSProp, load_dataset
+from npvae import VAE, load_dataset
 from npvae import evaluation as ev
-from npvae.core.errors import DataError, OutputError
-from npvae.core.optimizer_base import Optimizer
+from npvae.core.errors import DataError
 from npvae.core.parameters import Array
-from npvae.plots.image_grid import image_grid, reconstruction_grid, save_png, to_uint8
-from npvae.storage import checkpoint
+from npvae.plots.image_grid import image_grid, reconstruction_grid, to_uint8
 from tests.helpers import Tally, refused
 
 Use: TypeAlias = Callable[[Any], Any]
@@ -53,8 +50,6 @@ FORMS: dict[str, Callable[[Array], Any]] = {
     "backwards": lambda a: a[::-1].copy()[::-1],
     "big-endian": lambda a: a.astype(a.dtype.newbyteorder(">")),
     "in a larger array": lambda a: np.pad(a, [(1, 1)] * a.ndim)[(slice(1, -1),) * a.ndim],
-}
-FORMS_OF_FLOATS: dict[str, Callable[[Array], Any]] = {
     "lists": lambda a: a.tolist(),
     "float64": lambda a: a.astype(np.float64),
     "long double": lambda a: a.astype(np.longdouble),
@@ -94,12 +89,11 @@ OF_IMAGES: dict[str, Use] = {
 OF_THE_MODEL = list(OF_IMAGES)[:6]  # which says how large they are
 
 
-@pytest.mark.parametrize("form", {**FORMS, **FORMS_OF_FLOATS}.items(), ids=lambda form: form[0])
+@pytest.mark.parametrize(("name", "form"), FORMS.items(), ids=FORMS)
 @pytest.mark.parametrize("dtype", MODELS)
 def test_any_form_of_the_same_numbers_gives_the_same_and_stays(
-    dtype: str, form: tuple[str, Callable[[Array], Any]], tally: Tally
+    dtype: str, name: str, form: Callable[[Array], Any], tally: Tally
 ) -> None:
-    name, change = form
     cases: list[tuple[Use, Array]] = [
         (use, PIXELS) for use in (*of_pixels(MODELS[dtype]).values(), to_uint8)
     ]
@@ -107,7 +101,7 @@ def test_any_form_of_the_same_numbers_gives_the_same_and_stays(
     if name in ("read-only", "in a larger array") and dtype == "float32":
         cases += [(use, IMAGES) for use in OF_IMAGES.values()]
     for use, plain in cases:
-        given = change(plain)
+        given = form(plain)
         found, expected = np.asarray(use(given)), np.asarray(use(plain))
         assert (found.shape, found.dtype) == (expected.shape, expected.dtype)
         np.testing.assert_array_equal(found, expected)
@@ -115,18 +109,16 @@ def test_any_form_of_the_same_numbers_gives_the_same_and_stays(
         tally("odd arguments", "the right result")
 
 
-@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.int64])
-def test_whole_numbers_are_codes_too_however_large(
-    kind: type[np.integer[Any]], tally: Tally
-) -> None:
+def test_whole_numbers_are_codes_too_however_large(tally: Tally) -> None:
     """The least int8 has no negative, and no unsigned number but 0 has one."""
-    for number in (1, np.iinfo(kind).min, np.iinfo(kind).max):
-        z = np.full((2, MODEL.latent_dim), number, kind)
-        np.testing.assert_array_equal(MODEL.decode(z), MODEL.decode(z.astype(float)))
-        tally("odd arguments", "the right result")
+    for kind in (np.uint8, np.int8, np.int64):
+        for number in (1, np.iinfo(kind).min, np.iinfo(kind).max):
+            z = np.full((2, MODEL.latent_dim), number, kind)
+            np.testing.assert_array_equal(MODEL.decode(z), MODEL.decode(z.astype(float)))
+            tally("odd arguments", "the right result")
 
 
-@pytest.mark.parametrize("value", [1 + 2e-16, np.nextafter(np.float32(1), 2), 1 + 9e-7, -9e-7])
+@pytest.mark.parametrize("value", [1 + 2e-16, 1 + 9e-7, -9e-7])
 def test_rounding_errors_of_pixels_are_clipped(value: float) -> None:
     x = with_one(value)
     assert MODEL.loss(x, CODES).bce == MODEL.loss(x.clip(0, 1), CODES).bce
@@ -184,21 +176,16 @@ TABLE = {  # by argument: what is given, and what the message says of it
         for beta in (-1.0, -1e-9, np.nan, np.inf)
     },
     "images": {
-        "pixels": (IMAGES / 255, "images must"),
-        "whole numbers": (IMAGES.astype(np.int64), "images must"),
-        "truth values": (IMAGES > 9, "images must"),
-        "a list": (IMAGES.tolist(), "images must"),
-        "none": (IMAGES[:0], "images must"),
+        "pixels": (IMAGES / 255, "images must be an array of bytes (uint8), 0 to 255, not float64"),
+        "whole numbers": (IMAGES.astype(np.int64), "bytes (uint8), 0 to 255, not int64"),
+        "truth values": (IMAGES > 9, "bytes (uint8), 0 to 255, not bool"),
+        "a list": (IMAGES.tolist(), "bytes (uint8), 0 to 255, not list"),
+        "none": (IMAGES[:0], "images must have shape (N, ...), N > 0, not (0, 28, 28)"),
+        "a row": (IMAGES[0, 0], "images must have shape (N, ...), N > 0, not (28,)"),
     },
     "images of the model": {
         "783 features": (IMAGES.reshape(6, 784)[:, :783], "784"),
         "one": (IMAGES[0], "784"),
-    },
-    "pixels": {
-        "NaN": (with_one(np.nan), "pixels must"),
-        "from -1 to 1": (2 * PIXELS - 1, "pixels must"),
-        "truth": (PIXELS > 0.5, "pixels must"),
-        "words": ("pixels", "pixels must"),
     },
 }
 CALLS: dict[str, list[Use]] = {
@@ -215,7 +202,6 @@ CALLS: dict[str, list[Use]] = {
         lambda images: ev.no_latent_loss(IMAGES, images),
     ],
     "images of the model": [OF_IMAGES[name] for name in OF_THE_MODEL],
-    "pixels": [to_uint8],
 }
 BAD = [
     pytest.param(argument, *row, id=f"{argument}: {name}")
@@ -239,100 +225,8 @@ def test_a_bad_argument_is_refused_and_nothing_changes(
         np.testing.assert_array_equal(bad, before)
 
 
-# ------------------------------------------------------------------ optimizers
-
-KINDS: list[Callable[[], Optimizer]] = [Adam, Adamax, RMSProp, SGD]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_optimizers_leave_gradients_alone_and_refuse_what_does_not_fit(
-    kind: Callable[[], Optimizer], tally: Tally
-) -> None:
-    theta, gradient = np.ones((3, 4)), read_only(np.full((3, 4), 0.5))
-    optimizer = kind()
-    optimizer.update({"it": theta}, {"it": gradient})
-    assert (theta < 1).all()
-    np.testing.assert_array_equal(gradient, 0.5)
-    tally("odd arguments", "the right result")
-    kept = theta.copy()
-    bad: list[Mapping[str, Any]] = [
-        {"it": np.zeros((3, 5))},
-        {"it": np.zeros(12)},
-        {"it": np.zeros((4, 3)).T},  # of the right shape: no copy is made of what is updated
-        {"it": np.zeros((3, 4), np.float32)},
-    ]
-    for gradients in bad:
-        try:
-            optimizer.update({"it": theta}, gradients)
-        except ValueError:
-            np.testing.assert_array_equal(theta, kept)
-            tally("odd arguments", "ValueError")
-        else:
-            assert gradients["it"].shape == theta.shape
-            np.testing.assert_array_equal(gradients["it"], 0)
-            kept = theta.copy()
-            tally("odd arguments", "the right result")
-
-
-# ------------------------------------------------------------------ files
-
-
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-def test_a_checkpoint_keeps_any_form_of_the_same_numbers(
-    form: Callable[[Array], Any], tmp_path: Path, tally: Tally
-) -> None:
-    path, given = tmp_path / "a file.npz", form(PIXELS)
-    checkpoint.save(path, {"mine": [1, 2]}, {"x": given})
-    header, arrays = checkpoint.load(path)
-    assert header["mine"] == [1, 2]
-    np.testing.assert_array_equal(arrays["x"], PIXELS)
-    np.testing.assert_array_equal(given, PIXELS)
-    tally("odd arguments", "the right result")
-
-
-@pytest.mark.parametrize(
-    ("header", "arrays"),
-    [
-        ({}, {"x": IMAGES}),
-        ({}, {"x": PIXELS + 0j}),
-        ({}, {"x": PIXELS.astype(object)}),
-        ({}, {"x": np.array(["text"])}),
-        ({"loss": float("nan")}, {"x": PIXELS}),
-    ],
-    ids=["bytes", "complex", "objects", "text", "NaN in the header"],
-)
-def test_what_a_checkpoint_cannot_hold_is_refused_and_nothing_is_touched(
-    header: Mapping[str, Any], arrays: Mapping[str, Any], tmp_path: Path, tally: Tally
-) -> None:
-    path = tmp_path / "model.npz"
-    path.write_bytes(b"as it was")
-    with pytest.raises(ValueError, match=r".+"):
-        checkpoint.save(path, header, arrays)
-    assert path.read_bytes() == b"as it was"
-    assert len(list(tmp_path.iterdir())) == 1
-    tally("odd arguments", "ValueError")
-
-
-@pytest.mark.parametrize("name", ["", "mnist2", "\0", "a\nb", "no/such/place", 3, None, "~nobody"])
+@pytest.mark.parametrize("name", ["mnist2", "a\nb", 3, None, "~nobody"])
 def test_datasets_that_do_not_exist(name: Any, tally: Tally) -> None:
     with refused(DataError):
         load_dataset(name)
     tally("odd arguments", "DataError")
-
-
-@pytest.mark.parametrize(
-    "pixels",
-    [PIXELS, IMAGES, IMAGES[0].astype(float), IMAGES[0, 0], IMAGES[:0], IMAGES[0] > 9],
-    ids=["floats", "no picture", "float bytes", "a row", "nothing", "truth values"],
-)
-def test_what_is_no_picture_is_not_written(pixels: Any, tmp_path: Path, tally: Tally) -> None:
-    with pytest.raises(ValueError, match="picture"):
-        save_png(tmp_path / "picture.png", pixels)
-    assert not list(tmp_path.iterdir())
-    tally("odd arguments", "ValueError")
-
-
-def test_a_picture_that_cannot_be_written_is_an_output_error(tmp_path: Path, tally: Tally) -> None:
-    with pytest.raises(OutputError, match=r"picture\.png"):
-        save_png(tmp_path / "nowhere" / "picture.png", IMAGES[0])
-    tally("odd arguments", "OutputError")

@@ -172,7 +172,12 @@ def test_rows_and_plain_dicts_give_the_same(kind: Kind) -> None:
     """Also one with the other, as after `{name: clip(g) for name, g in gradients.items()}`."""
     seen: list[Array] = []
     forms: list[Callable[[NamedArrays], Any]] = [lambda arrays: arrays, dict]
-    for of_theta, of_gradients in product(forms, repeat=2):
+
+    def odd(arrays: NamedArrays) -> dict[str, Array]:
+        """Of another layout, and read-only."""
+        return {name: np.broadcast_to(np.asfortranarray(a), a.shape) for name, a in arrays.items()}
+
+    for of_theta, of_gradients in product(forms, [*forms, odd]):
         theta, optimizer = random_arrays(0), kind()
         for t in range(5):
             optimizer.update(of_theta(theta), of_gradients(random_arrays(10 + t)))
