@@ -120,8 +120,8 @@ def test_whole_numbers_are_codes_too_however_large(tally: Tally) -> None:
 
 @pytest.mark.parametrize("value", [1 + 2e-16, 1 + 9e-7, -9e-7])
 def test_rounding_errors_of_pixels_are_clipped(value: float) -> None:
-    x = with_one(value)
-    assert MODEL.loss(x, CODES).bce == MODEL.loss(x.clip(0, 1), CODES).bce
+    x, model = with_one(value), MODELS["float64"]
+    assert model.loss(x, CODES).bce == model.loss(x.clip(0, 1), CODES).bce
     assert x[4, 700] == value
 
 
@@ -146,6 +146,7 @@ TABLE = {  # by argument: what is given, and what the message says of it
         "0 and 1": ((PIXELS > 0.5).astype(np.uint8), "they are 0 and 1, call astype(float)"),
         "truth": (PIXELS > 0.5, "x must hold floats, not bool: call astype(float)"),
         "783 features": (PIXELS[:, :783], "x must have shape (B, 784), not (6, 783)"),
+        "785 features": (np.insert(PIXELS, 0, 0, axis=1), "shape (B, 784), not (6, 785)"),
         "one image": (PIXELS[0], "x must have shape (B, 784), not (784,)"),
         "no image": (PIXELS[:0], "x is an empty batch"),
         "complex": (PIXELS + 0j, "x must hold floats, not complex64"),
