@@ -9,62 +9,40 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npvae import VAE, Adam
+from npvae import VAE
 from npvae.core.errors import CheckpointError
-from npvae.core.parameters import NamedArrays
 from npvae.storage import checkpoint
-from tests.helpers import refused
+from tests.helpers import Said, refused
 
-DTYPES = [np.float32, np.float64]
 EPSILON = np.random.default_rng(1).standard_normal((5, 3))
 X = np.random.default_rng(0).random((5, 12))
+NETWORKS: list[tuple[str, Sequence[int]]] = [
+    ("float32", (7,)),
+    ("float64", (7, 6)),
+    ("float32", [8, 5, 4]),
+]
 
 
 def small_vae(dtype: Any = np.float32, hidden_dims: Sequence[int] = (7,), seed: int = 0) -> VAE:
-    return VAE(12, hidden_dims, 3, dtype=dtype, rng=np.random.default_rng(seed))
+    return VAE(12, hidden_dims, 3, dtype=dtype, rng=seed)
 
 
 # ------------------------------------------------------------------ names and shapes
 
 
-def test_the_parameters_of_the_default_model() -> None:
-    assert {name: array.shape for name, array in VAE().parameters.items()} == {
-        "encoder.hidden0.W": (784, 128),
-        "encoder.hidden0.b": (128,),
-        "encoder.mu.W": (128, 10),
-        "encoder.mu.b": (10,),
-        "encoder.log_var.W": (128, 10),
-        "encoder.log_var.b": (10,),
-        "decoder.hidden0.W": (10, 128),
-        "decoder.hidden0.b": (128,),
-        "decoder.logits.W": (128, 784),
-        "decoder.logits.b": (784,),
+def test_parameters_have_names_and_shapes_in_the_order_of_the_data(said: Said) -> None:
+    models = {
+        "by default": VAE(),
+        "deep": VAE(784, (512, 256, 64), 2),
+        "conditional": VAE(12, (7, 6), 3, num_classes=4, dtype="float64"),
     }
+    said("parameters of models", {name: repr(vae.parameters) for name, vae in models.items()})
+    for vae in models.values():
+        assert list(vae.gradients.shapes.items()) == list(vae.parameters.shapes.items())
 
 
-def test_the_parameters_of_a_deep_model_in_the_order_of_the_data() -> None:
-    vae = VAE(784, (512, 256, 64), 2)
-    assert list(vae.parameters) == list(vae.gradients)
-    assert {name: shape for name, shape in vae.parameters.shapes.items() if name.endswith("W")} == {
-        "encoder.hidden0.W": (784, 512),
-        "encoder.hidden1.W": (512, 256),
-        "encoder.hidden2.W": (256, 64),
-        "encoder.mu.W": (64, 2),
-        "encoder.log_var.W": (64, 2),
-        "decoder.hidden0.W": (2, 64),
-        "decoder.hidden1.W": (64, 256),
-        "decoder.hidden2.W": (256, 512),
-        "decoder.logits.W": (512, 784),
-    }
-    order = [name.removesuffix(".W") for name in vae.parameters if name.endswith("W")]
-    assert order[:3] == ["encoder.hidden0", "encoder.hidden1", "encoder.hidden2"]
-    assert order[3:6] == ["encoder.mu", "encoder.log_var", "decoder.hidden0"]
-    assert order[6:] == ["decoder.hidden1", "decoder.hidden2", "decoder.logits"]
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("hidden_dims", [(7,), (7, 6), [8, 5, 4]])
-def test_shapes_and_dtypes_of_everything(hidden_dims: Sequence[int], dtype: Any) -> None:
+@pytest.mark.parametrize(("dtype", "hidden_dims"), NETWORKS)
+def test_shapes_and_dtypes_of_everything(dtype: str, hidden_dims: Sequence[int]) -> None:
     vae = small_vae(dtype, hidden_dims)
     mu, log_var = vae.encode(X)
     x_hat, made_up = vae.decode(mu), vae.sample(6, np.random.default_rng(0))
@@ -78,10 +56,9 @@ def test_shapes_and_dtypes_of_everything(hidden_dims: Sequence[int], dtype: Any)
     assert vae.hidden_dims == tuple(hidden_dims)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("hidden_dims", [(7,), (7, 6), (8, 5, 4)])
+@pytest.mark.parametrize(("dtype", "hidden_dims"), NETWORKS)
 def test_every_activation_has_the_shape_its_comment_says(
-    hidden_dims: tuple[int, ...], dtype: Any
+    dtype: str, hidden_dims: Sequence[int]
 ) -> None:
     vae = small_vae(dtype, hidden_dims)
     a = vae.forward(X.astype(dtype), EPSILON.astype(dtype))
@@ -95,9 +72,9 @@ def test_every_activation_has_the_shape_its_comment_says(
         assert [h.shape for h in hidden] == [(5, size) for size in reversed(hidden_dims)]
     assert d.d_h_enc.shape == a.h_enc[-1].shape
     assert d.d_h_dec.shape == a.h_dec[-1].shape
-    lists = [*a.y_enc, *a.h_enc, *a.y_dec, *a.h_dec]
     arrays = [array for array in (*a, *d) if isinstance(array, np.ndarray)]
-    assert all(array.dtype == dtype for array in (*arrays, *lists))
+    arrays += [*a.y_enc, *a.h_enc, *a.y_dec, *a.h_dec]
+    assert all(array.dtype == dtype for array in arrays)
 
 
 def test_loss_and_gradients_are_forward_objective_and_backward() -> None:
@@ -110,21 +87,6 @@ def test_loss_and_gradients_are_forward_objective_and_backward() -> None:
 
 
 # ------------------------------------------------------------------ what is live and what is not
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda parameters: parameters["encoder.mu.b"].__iadd__(1),
-        lambda parameters: parameters.__setitem__("encoder.mu.b", 1),
-        lambda parameters: parameters.flat.__iadd__(0.1),
-    ],
-)
-def test_parameters_are_live(change: Callable[[NamedArrays], object]) -> None:
-    vae = small_vae()
-    before, _ = vae.encode(X)
-    change(vae.parameters)
-    assert (vae.encode(X)[0] != before).any()
 
 
 def is_one_network(vae: VAE) -> bool:
@@ -143,6 +105,8 @@ def is_one_network(vae: VAE) -> bool:
 @pytest.mark.parametrize(
     "statement",
     [
+        "vae.parameters['encoder.mu.b'] += 1; best = copy.deepcopy(vae)",
+        "vae.parameters['encoder.mu.b'] = 1; best = copy.deepcopy(vae)",
         "vae.parameters = best.parameters",
         "vae.parameters = dict(reversed(best.parameters.items()))",
         "vae.parameters |= best.parameters",
@@ -158,7 +122,7 @@ def test_what_is_assigned_is_copied_into_the_network(statement: str) -> None:
     exec(statement, names)
     vae, best = names["vae"], names["best"]
     assert vae.parameters.flat.tobytes() == best.parameters.flat.tobytes()
-    assert vae.parameters.flat.tobytes() != small_vae().parameters.flat.tobytes()
+    assert vae.loss(X, EPSILON) != small_vae().loss(X, EPSILON)
     assert is_one_network(vae)
     best.parameters.flat[:] = 0
     assert vae.parameters.flat.any()
@@ -184,11 +148,11 @@ FIXED = {
 
 
 @pytest.mark.parametrize(("statement", "message"), FIXED.items(), ids=FIXED)
-def test_what_others_were_built_from_is_not_replaced(statement: str, message: str) -> None:
+def test_parts_that_others_were_built_from_are_not_replaced(statement: str, message: str) -> None:
     names: dict[str, Any] = {"vae": small_vae(), "best": small_vae(seed=1)}
-    with pytest.raises((AttributeError, TypeError, ValueError)) as refusal:
+    with refused(Exception, message) as refusal:
         exec(statement, names)
-    assert message in str(refusal.value)
+    assert refusal.type in (AttributeError, TypeError, ValueError)
     assert names["vae"].parameters.flat.tobytes() == small_vae().parameters.flat.tobytes()
     assert is_one_network(names["vae"])
 
@@ -208,12 +172,12 @@ def test_a_copy_has_everything_and_shares_nothing(copied: Callable[[VAE], Any]) 
     assert is_one_network(twin)
 
 
-@pytest.mark.parametrize("name", list(small_vae().parameters))
-def test_every_parameter_matters(name: str) -> None:
+def test_every_parameter_matters() -> None:
     vae = small_vae(float)
-    before = vae.loss(X, EPSILON)
-    vae.parameters[name] += 0.1
-    assert vae.loss(X, EPSILON) != before
+    for name in vae.parameters:
+        before = vae.loss(X, EPSILON)
+        vae.parameters[name] += 0.1
+        assert vae.loss(X, EPSILON) != before, name
 
 
 def test_gradients_are_a_copy() -> None:
@@ -222,7 +186,6 @@ def test_gradients_are_a_copy() -> None:
     kept = first.flat.copy()
     _, second = vae.loss_and_gradients(1 - X, EPSILON)
     np.testing.assert_array_equal(first.flat, kept)
-    assert not np.shares_memory(first.flat, vae.gradients.flat)
     assert (second.flat != kept).any()
     second.flat[:] = 7
     assert (vae.gradients.flat != 7).all()
@@ -244,27 +207,11 @@ def test_looking_changes_nothing() -> None:
     np.testing.assert_array_equal(vae.decode(mu), x_hat)
 
 
-def test_two_models_share_nothing() -> None:
-    one, other = small_vae(), small_vae()
+def test_two_models_share_nothing_and_begin_with_the_seed_0() -> None:
+    one, other = VAE(12, (7,), 3), small_vae(seed=0)
     np.testing.assert_array_equal(one.parameters.flat, other.parameters.flat)
     one.parameters.flat[:] = 0
     assert other.parameters.flat.any()
-
-
-def test_a_step_of_adam_makes_the_loss_smaller() -> None:
-    vae = small_vae(float)
-    before, gradients = vae.loss_and_gradients(X, EPSILON)
-    Adam(learning_rate=1e-4).update(vae.parameters, gradients)
-    assert vae.loss(X, EPSILON).loss < before.loss
-
-
-def test_one_image_is_a_batch_of_one() -> None:
-    vae = small_vae(float)
-    mu, _ = vae.encode(X[:1])
-    np.testing.assert_allclose(mu, vae.encode(X)[0][:1], rtol=1e-13, atol=1e-15)
-
-
-# ------------------------------------------------------------------ what it is built from
 
 
 @pytest.mark.parametrize(
@@ -282,34 +229,28 @@ def test_one_image_is_a_batch_of_one() -> None:
         ({"dtype": int}, "dtype must be float32 or float64, not"),
     ],
 )
-def test_what_cannot_be_built_is_refused(settings: dict[str, Any], message: str) -> None:
+def test_models_that_cannot_be_built_are_refused(settings: dict[str, Any], message: str) -> None:
     with refused(ValueError, message):
         VAE(**settings)
-
-
-def test_without_a_generator_the_seed_is_0() -> None:
-    np.testing.assert_array_equal(
-        VAE(12, (7,), 3).parameters.flat,
-        VAE(12, (7,), 3, rng=np.random.default_rng(0)).parameters.flat,
-    )
 
 
 # ------------------------------------------------------------------ save and load
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("hidden_dims", [(7,), (7, 6, 5)])
-def test_save_and_load_to_the_bit(tmp_path: Path, hidden_dims: tuple[int, ...], dtype: Any) -> None:
-    vae, path = small_vae(dtype, hidden_dims, seed=3), tmp_path / "model.npz"
+@pytest.mark.parametrize(("dtype", "hidden_dims"), NETWORKS)
+def test_save_and_load_to_the_bit(tmp_path: Path, dtype: str, hidden_dims: Sequence[int]) -> None:
+    """Also from a checkpoint that holds more than a model."""
+    vae, path, more = small_vae(dtype, hidden_dims, 3), tmp_path / "vae.npz", tmp_path / "more.npz"
     vae.save(path)
-    loaded = VAE.load(str(path))
-    assert loaded.settings == vae.settings
-    assert list(loaded.parameters) == list(vae.parameters)
-    assert loaded.parameters.flat.dtype == dtype
-    assert loaded.parameters.flat.tobytes() == vae.parameters.flat.tobytes()
-    assert loaded.loss_and_gradients(X, EPSILON)[0] == vae.loss_and_gradients(X, EPSILON)[0]
-    loaded.parameters.flat[:] = 0  # alive, and not tied to the file
-    assert not loaded.encode(X)[0].any()
+    arrays = {**vae.parameters, "adam.m.all": np.ones(5, np.float32)}
+    checkpoint.save(more, {"model": vae.settings, "epoch": 3}, arrays)
+    for loaded in (VAE.load(str(path)), VAE.load(more)):
+        assert loaded.settings == vae.settings
+        assert list(loaded.parameters) == list(vae.parameters)
+        assert loaded.parameters.flat.dtype == dtype
+        assert loaded.parameters.flat.tobytes() == vae.parameters.flat.tobytes()
+        assert is_one_network(loaded)
+        loaded.parameters.flat[:] = 0  # alive, and not tied to the file
 
 
 def test_sizes_may_be_numpy_integers(tmp_path: Path) -> None:
@@ -319,38 +260,27 @@ def test_sizes_may_be_numpy_integers(tmp_path: Path) -> None:
     assert VAE.load(tmp_path / "model.npz").settings == vae.settings
 
 
-def without(settings: dict[str, Any], name: str) -> dict[str, Any]:
-    return {key: value for key, value in settings.items() if key != name}
-
-
 SETTINGS = small_vae().settings
-NOT_A_VAE: dict[str, Any] = {
-    "no model": {},
-    "a model that is a list": {"model": [1, 2]},
-    "a model that is nothing": {"model": None},
-    "other sizes": {"model": {**SETTINGS, "latent_dim": 4}},
-    "another depth": {"model": {**SETTINGS, "hidden_dims": [7, 6]}},
-    "a huge size": {"model": {**SETTINGS, "input_dim": 10**15}},
-    "a negative size": {"model": {**SETTINGS, "latent_dim": -3}},
-    "a size in words": {"model": {**SETTINGS, "latent_dim": "three"}},
-    "another dtype": {"model": {**SETTINGS, "dtype": "float64"}},
-    "no dtype at all": {"model": {**SETTINGS, "dtype": "banana"}},
-    "an unknown activation": {"model": {**SETTINGS, "activation": "step"}},
-    "without a size": {"model": without(SETTINGS, "latent_dim")},
-    "with settings from the future": {"model": {**SETTINGS, "dropout": 0.5}},
+NOT_OURS, UNFIT = "its header is not one that npvae writes", "its arrays do not fit its settings"
+NOT_A_VAE: dict[str, tuple[Any, str]] = {  # what the header says of the model, beside its arrays
+    "a list": ([1, 2], NOT_OURS),
+    "nothing": (None, NOT_OURS),
+    "other sizes": ({**SETTINGS, "latent_dim": 4}, UNFIT),
+    "another depth": ({**SETTINGS, "hidden_dims": [7, 6]}, UNFIT),
+    "a huge size": ({**SETTINGS, "input_dim": 10**15}, UNFIT),
+    "a size in words": ({**SETTINGS, "latent_dim": "three"}, NOT_OURS),
+    "no dtype at all": ({**SETTINGS, "dtype": "banana"}, UNFIT),
+    "an unknown activation": ({**SETTINGS, "activation": "step"}, "activation must be one of relu"),
+    "without a size": ({k: v for k, v in SETTINGS.items() if k != "latent_dim"}, NOT_OURS),
+    "from the future": ({**SETTINGS, "dropout": 0.5}, UNFIT),
 }
 
 
-@pytest.mark.parametrize("header", NOT_A_VAE.values(), ids=NOT_A_VAE)
-def test_a_sound_checkpoint_of_something_else_is_refused(tmp_path: Path, header: Any) -> None:
+@pytest.mark.parametrize(("model", "words"), NOT_A_VAE.values(), ids=NOT_A_VAE)
+def test_a_sound_checkpoint_of_something_else_is_refused(
+    tmp_path: Path, model: Any, words: str
+) -> None:
     path = tmp_path / "other.npz"
-    checkpoint.save(path, header, small_vae().parameters)
-    with refused(CheckpointError, "other.npz"):
+    checkpoint.save(path, {"model": model}, small_vae().parameters)
+    with refused(CheckpointError, "other.npz", words):
         VAE.load(path)
-
-
-def test_a_checkpoint_may_hold_more_than_a_model(tmp_path: Path) -> None:
-    vae, path = small_vae(seed=4), tmp_path / "more.npz"
-    arrays = {**vae.parameters, "adam.m.all": np.ones(5, np.float32)}
-    checkpoint.save(path, {"model": vae.settings, "epoch": 3}, arrays)
-    np.testing.assert_array_equal(VAE.load(path).parameters.flat, vae.parameters.flat)
