@@ -42,15 +42,13 @@ def test_the_spherical_way_keeps_the_norm_and_turns_evenly() -> None:
     assert norms(lerp(a, b, T))[3] == pytest.approx(5 / math.sqrt(2))  # the straight way does not
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_both_ways_go_from_a_to_b_and_the_norm_evenly(seed: int) -> None:
-    a, b = np.random.default_rng(seed).standard_normal((2, 6)) * [[1.0], [3.0]]
+def test_both_ways_go_from_a_to_b_and_the_norm_evenly() -> None:
+    a, b = np.random.default_rng(0).standard_normal((2, 6)) * [[1.0], [3.0]]
     for way in slerp(a, b, T), lerp(a, b, T):
-        np.testing.assert_allclose(way[0], a, atol=1e-14)
-        np.testing.assert_allclose(way[-1], b, atol=1e-14)
+        np.testing.assert_allclose(way[[0, -1]], [a, b], atol=1e-14)
+        assert np.linalg.matrix_rank(np.vstack([way, a, b])) == 2  # it stays in their plane
     expected = (1 - T) * np.linalg.norm(a) + T * np.linalg.norm(b)
     np.testing.assert_allclose(norms(slerp(a, b, T)), expected, rtol=1e-13)
-    assert np.linalg.matrix_rank(np.vstack([slerp(a, b, T), a, b])) == 2  # it stays in their plane
 
 
 @pytest.mark.parametrize("distance", [0.0, 1e-300, 1e-15, 1e-10, 1e-8, 1e-6])
@@ -70,12 +68,9 @@ def test_between_opposite_codes_it_goes_around(a: NDArray[np.float64]) -> None:
 
 
 def test_where_there_is_no_way_around_it_goes_straight() -> None:
-    zero, b = np.zeros(3), np.array([1.0, -2, 0.5])
-    np.testing.assert_array_equal(slerp(zero, b, T), lerp(zero, b, T))
-    np.testing.assert_array_equal(slerp(b, zero, T), lerp(b, zero, T))
-    np.testing.assert_array_equal(slerp(zero, zero, T), np.zeros((7, 3)))
-    one = np.array([2.0])
-    np.testing.assert_array_equal(slerp(one, -one, T), lerp(one, -one, T))
+    zero, some, one = np.zeros(3), np.array([1.0, -2, 0.5]), np.array([2.0])
+    for a, b in ((zero, some), (some, zero), (zero, zero), (one, -one)):
+        np.testing.assert_array_equal(slerp(a, b, T), lerp(a, b, T))
 
 
 # ------------------------------------------------------------------ classes, quantiles, planes
@@ -83,16 +78,16 @@ def test_where_there_is_no_way_around_it_goes_straight() -> None:
 
 def test_the_gaussian_of_a_class_has_the_moments_of_its_codes() -> None:
     """Against draws: an image at random, then z from its q(z | x)."""
-    rng = np.random.default_rng(0)
+    rng, n = np.random.default_rng(0), 100_000
     mu = rng.standard_normal((40, 3)) @ rng.standard_normal((3, 3)) + [5.0, 0, -5]
     log_var = rng.uniform(-2, 1, (40, 3))
     mean, covariance = gaussian_of_class(mu, log_var)
-    which = rng.integers(0, 40, 400_000)
-    z = mu[which] + np.exp(0.5 * log_var[which]) * rng.standard_normal((400_000, 3))
-    # Standard errors are variance * sqrt(2 / 400,000), 0.2 %; five of them, for products too.
+    which = rng.integers(0, 40, n)
+    z = mu[which] + np.exp(0.5 * log_var[which]) * rng.standard_normal((n, 3))
+    # Standard errors of a variance are variance * sqrt(2 / n); five of them, for products too.
     scale = float(np.diag(covariance).max())
-    np.testing.assert_allclose(mean, z.mean(axis=0), atol=5 * math.sqrt(scale / 400_000))
-    np.testing.assert_allclose(covariance, np.cov(z.T), atol=0.012 * scale)
+    np.testing.assert_allclose(mean, z.mean(axis=0), atol=5 * math.sqrt(scale / n))
+    np.testing.assert_allclose(covariance, np.cov(z.T), atol=5 * scale * math.sqrt(2 / n))
     np.testing.assert_allclose(
         covariance, np.cov(mu.T, bias=True) + np.diag(np.exp(log_var).mean(axis=0) + 1e-6)
     )
@@ -106,10 +101,10 @@ def test_one_image_is_enough_for_a_gaussian_even_if_it_is_certain_of_its_code() 
 
 
 def test_draws_have_the_mean_and_the_covariance_that_are_asked_for() -> None:
-    mean, covariance = np.array([1.0, -2]), np.array([[2.0, 0.9], [0.9, 0.5]])
-    z = draw_codes(mean, covariance, 200_000, np.random.default_rng(0))
-    np.testing.assert_allclose(z.mean(axis=0), mean, atol=0.016)  # 5 sqrt(2 / 200,000)
-    np.testing.assert_allclose(np.cov(z.T), covariance, atol=0.032)  # 5 * 2 * sqrt(2 / 200,000)
+    mean, covariance, n = np.array([1.0, -2]), np.array([[2.0, 0.9], [0.9, 0.5]]), 50_000
+    z = draw_codes(mean, covariance, n, np.random.default_rng(0))
+    np.testing.assert_allclose(z.mean(axis=0), mean, atol=5 * math.sqrt(2 / n))
+    np.testing.assert_allclose(np.cov(z.T), covariance, atol=5 * 2 * math.sqrt(2 / n))
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 20])
@@ -132,10 +127,15 @@ def test_the_principal_plane_is_the_plane_of_greatest_variance() -> None:
     np.testing.assert_allclose(share, np.array([16, 4]) / (1 + 16 + 0.25 + 4 + 0.01))
 
 
-def test_principal_axes_point_where_their_largest_component_is_positive() -> None:
-    for sign in (-1, 1):
-        points, _ = principal_plane(np.array([[0.0, 0, 0], [1, -3, 0], [-1, 3, 0]]) * sign)
-        assert points[1, 0] * sign < 0  # the second component is the largest, and -3 here
+def test_principal_axes_are_unit_vectors_along_which_the_codes_have_that_variance() -> None:
+    codes = np.random.default_rng(0).standard_normal((500, 4)) @ np.diag([1.0, 3, 0.1, 2]) + 5
+    mean, axes, variance = principal_axes(codes)
+    np.testing.assert_allclose(mean, codes.mean(axis=0))
+    np.testing.assert_allclose(axes @ axes.T, np.eye(2), atol=1e-12)
+    np.testing.assert_allclose(((codes - mean) @ axes.T).var(axis=0), variance[:2], rtol=1e-12)
+    assert list(variance) == sorted(variance, reverse=True)
+    assert all(axis[np.abs(axis).argmax()] > 0 for axis in axes)  # the same sign on any machine
+    assert all(axis[np.abs(axis).argmax()] > 0 for axis in principal_axes(-codes)[1])
 
 
 def test_a_single_code_is_in_the_middle_of_its_plane() -> None:
@@ -144,19 +144,10 @@ def test_a_single_code_is_in_the_middle_of_its_plane() -> None:
     np.testing.assert_array_equal(share, [0, 0])
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 60, 500])
+@pytest.mark.parametrize("batch_size", [1, 7, 500])
 def test_all_codes_are_those_of_the_images_in_order(batch_size: int) -> None:
     vae = model(3)
     for found, expected in zip(
         encode_all(vae, TEST.images, batch_size), vae.encode(x_of(TEST.images)), strict=True
     ):
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13)
-
-
-def test_principal_axes_are_unit_vectors_along_which_the_codes_have_that_variance() -> None:
-    codes = np.random.default_rng(0).standard_normal((500, 4)) @ np.diag([1.0, 3, 0.1, 2]) + 5
-    mean, axes, variance = principal_axes(codes)
-    np.testing.assert_allclose(mean, codes.mean(axis=0))
-    np.testing.assert_allclose(axes @ axes.T, np.eye(2), atol=1e-12)
-    np.testing.assert_allclose(((codes - mean) @ axes.T).var(axis=0), variance[:2], rtol=1e-12)
-    assert list(variance) == sorted(variance, reverse=True)
