@@ -137,15 +137,6 @@ def test_downhill_is_where_it_goes(kind: Kind) -> None:
     assert abs(theta["it"][0]) < 0.9
 
 
-@pytest.mark.parametrize("kind", [Adam, Adamax, RMSProp, SGD])
-def test_going_downhill_arrives(kind: Kind) -> None:
-    """On (theta - target)^2: 400 steps of about 0.05 reach a target 3 away, and stay."""
-    target, theta, optimizer = np.array([3.0, -1.0]), {"it": np.zeros(2)}, kind(learning_rate=0.05)
-    for _ in range(400):
-        optimizer.update(theta, {"it": 2 * (theta["it"] - target)})
-    np.testing.assert_allclose(theta["it"], target, atol=0.05)
-
-
 @every_optimizer
 def test_bad_settings_are_refused(kind: Kind) -> None:
     for name in asdict(kind()):
@@ -173,11 +164,17 @@ def test_rows_and_plain_dicts_give_the_same(kind: Kind) -> None:
     seen: list[Array] = []
     forms: list[Callable[[NamedArrays], Any]] = [lambda arrays: arrays, dict]
 
+    def turned(arrays: NamedArrays) -> NamedArrays:
+        """The buffer is equally long, so nothing would stop a step that mixes names up."""
+        others = NamedArrays(dict(reversed(SHAPES.items())), float)
+        others.update(arrays)
+        return others
+
     def odd(arrays: NamedArrays) -> dict[str, Array]:
         """Of another layout, and read-only."""
         return {name: np.broadcast_to(np.asfortranarray(a), a.shape) for name, a in arrays.items()}
 
-    for of_theta, of_gradients in product(forms, [*forms, odd]):
+    for of_theta, of_gradients in product(forms, [*forms, turned, odd]):
         theta, optimizer = random_arrays(0), kind()
         for t in range(5):
             optimizer.update(of_theta(theta), of_gradients(random_arrays(10 + t)))
@@ -235,17 +232,6 @@ def test_arrays_that_do_not_fit_together_are_refused(
     kind: Kind, theta: Any, gradients: Any, words: str
 ) -> None:
     nothing_changes(kind(), theta, gradients, words)
-
-
-@every_optimizer
-def test_names_in_another_order_are_not_taken_for_each_other(kind: Kind) -> None:
-    """Their buffers are equally long, so nothing would stop a step that mixes them up."""
-    turned = NamedArrays({"b": (10,), "W": (7, 10)}, float)
-    turned.update(random_arrays(1))
-    theta, expected = random_arrays(0), random_arrays(0)
-    kind().update(theta, turned)
-    kind().update(expected, random_arrays(1))
-    np.testing.assert_array_equal(theta.flat, expected.flat)
 
 
 @every_optimizer
