@@ -16,9 +16,9 @@ from tests.helpers import Bytes, digits, refused
 TRAIN, TEST = digits(300, 100)
 
 
-def vae(dtype: str = "float64", latent_dim: int = 3) -> VAE:
+def vae(dtype: str = "float64") -> VAE:
     """Untrained, but with biases that make mu, sigma and x_hat differ from their defaults."""
-    model = VAE(784, (16,), latent_dim, dtype=dtype, rng=np.random.default_rng(1))
+    model = VAE(784, (16,), 3, dtype=dtype, rng=1)
     model.parameters["encoder.mu.b"] = 0.5
     model.parameters["encoder.log_var.b"] = -0.7
     model.parameters["decoder.logits.b"] = -1.0
@@ -101,17 +101,10 @@ def test_average_loss_is_the_mean_over_images() -> None:
     images = TEST.copy()
     images[-1] = 255
     model, rng = vae(), np.random.default_rng(2)
+    before = model.parameters.flat.tobytes(), model.gradients.flat.tobytes(), images.tobytes()
     x = images.reshape(len(images), -1) / 255
     one_by_one = [model.loss(row[None], model.noise(1, rng), 0.3) for row in x]
     found = average_loss(model, images, np.random.default_rng(2), beta=0.3, batch_size=33)
     assert found == pytest.approx(tuple(np.mean(one_by_one, axis=0)), rel=1e-12)
-
-
-def test_looking_changes_neither_model_nor_images() -> None:
-    model, images = vae(), TEST.copy()
-    before = model.parameters.flat.copy()
-    gradients = model.gradients.flat.copy()
-    average_loss(model, images, np.random.default_rng(0))
-    np.testing.assert_array_equal(model.parameters.flat, before)
-    np.testing.assert_array_equal(model.gradients.flat, gradients)
-    np.testing.assert_array_equal(images, TEST)
+    after = model.parameters.flat.tobytes(), model.gradients.flat.tobytes(), images.tobytes()
+    assert after == before

@@ -129,15 +129,6 @@ def test_each_number_goes_its_own_way(kind: Kind) -> None:
 
 
 @every_optimizer
-def test_downhill_is_where_it_goes(kind: Kind) -> None:
-    """On theta^2 from 1, with steps of a hundredth: at least a tenth of the way in 100 of them."""
-    theta, optimizer = {"it": np.ones(1)}, kind(learning_rate=0.01)
-    for _ in range(100):
-        optimizer.update(theta, {"it": 2 * theta["it"]})
-    assert abs(theta["it"][0]) < 0.9
-
-
-@every_optimizer
 def test_bad_settings_are_refused(kind: Kind) -> None:
     for name in asdict(kind()):
         positive = name in ("learning_rate", "eps")
@@ -234,17 +225,6 @@ def test_arrays_that_do_not_fit_together_are_refused(
     nothing_changes(kind(), theta, gradients, words)
 
 
-@every_optimizer
-def test_only_the_parameters_that_are_named_move(kind: Kind) -> None:
-    """So that a part of a model may be frozen."""
-    theta, gradients, before = random_arrays(0), random_arrays(1), random_arrays(0)
-    optimizer = kind()
-    for _ in range(2):
-        optimizer.update({"W": theta["W"]}, gradients)
-    assert (theta["W"] != before["W"]).all()
-    np.testing.assert_array_equal(theta["b"], before["b"])
-
-
 # ------------------------------------------------------------------ one optimizer, one model
 
 
@@ -264,13 +244,16 @@ def test_another_model_is_refused_even_one_of_the_same_sizes(
 
 @every_optimizer
 def test_one_model_is_known_by_its_memory(kind: Kind) -> None:
-    """Under any mapping; and a mapping is known whatever arrays the user puts into it."""
+    """Under any mapping, also of a part of it; and a mapping whatever the user puts into it."""
     theta, gradients = random_arrays(0), random_arrays(1)
     for optimizer, first in ((kind(), theta), (kind(), dict(theta))):
         optimizer.update(first, gradients)
-        views = {name: array[:] for name, array in theta.items()}
-        for form in (theta, dict(theta), views, {"b": theta["b"]}, theta):
+        for form in (theta, dict(theta), {name: array[:] for name, array in theta.items()}):
             optimizer.update(form, gradients)
+        before = theta.copy()
+        optimizer.update({"b": theta["b"]}, gradients)  # the others stay: they are frozen
+        np.testing.assert_array_equal(theta["W"], before["W"])
+        assert (theta["b"] != before["b"]).all()
         nothing_changes(optimizer, {"W": theta["W"], "b": np.ones(10)}, gradients, "another")
     first["W"] = first["W"] + 1
     optimizer.update(first, gradients)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import signal
 from collections import Counter
@@ -331,24 +332,19 @@ def test_a_learning_rate_of_a_million_diverges(dtype: str) -> None:
 # ------------------------------------------------------------------ whoever calls it
 
 
-def test_fit_trains_in_one_call() -> None:
-    vae, same = small_vae(), small_vae()
-    seen: list[Epoch] = []
-    history = fit.fit(vae, TRAIN, 2, test_images=TEST, batch_size=50, seed=3, callback=seen.append)
-    assert [epoch._replace(seconds=0.0) for epoch in history] == trained(
-        same, Adam(), range(1, 3), seed=3
+@pytest.mark.parametrize("given", [{"learning_rate": 3e-3}, {"optimizer": Adam(3e-3)}])
+def test_fit_trains_in_one_call(given: dict[str, Any]) -> None:
+    """With Adam, or a given optimizer, which keeps its rate."""
+    vae, same, seen = small_vae(), small_vae(), list[Epoch]()
+    options: dict[str, Any] = {"batch_size": 50, "beta": 0.5, "seed": 3}
+    history = fit.fit(
+        vae, TRAIN, 2, test_images=TEST, callback=seen.append, **options, **copy.deepcopy(given)
     )
+    expected = trained(same, Adam(), range(1, 3), learning_rate=3e-3, **options)
+    assert [epoch._replace(seconds=0.0) for epoch in history] == expected
     assert seen == history
     assert vae.parameters.flat.tobytes() == same.parameters.flat.tobytes()
     assert fit.fit(vae, TRAIN, 1)[0].test is None
-
-
-def test_fit_keeps_the_rate_of_a_given_optimizer() -> None:
-    adam, vae, same = Adam(3e-3), small_vae(), small_vae()
-    fit.fit(vae, TRAIN, 1, optimizer=adam, batch_size=50)
-    trained(same, Adam(), range(1, 2), learning_rate=3e-3)
-    assert vae.parameters.flat.tobytes() == same.parameters.flat.tobytes()
-    assert adam.learning_rate == 3e-3
 
 
 def test_the_caller_may_stop_at_any_time() -> None:
