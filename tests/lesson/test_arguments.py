@@ -56,19 +56,23 @@ FORMS: dict[str, Callable[[Array], Any]] = {
 }
 
 
-def of_pixels(model: VAE) -> dict[str, Use]:
+def calls(model: VAE) -> dict[str, list[Use]]:
+    """What takes the argument of this name."""
     return {
-        "encode": model.encode,
-        "loss": lambda x: model.loss(x, CODES),
-        "loss_and_gradients": lambda x: model.loss_and_gradients(x, CODES, 0.5)[1].flat,
-    }
-
-
-def of_codes(model: VAE) -> dict[str, Use]:
-    return {
-        "decode": model.decode,
-        "loss": lambda z: model.loss(PIXELS, z),
-        "loss_and_gradients": lambda z: model.loss_and_gradients(PIXELS, z)[1].flat,
+        "x": [
+            model.encode,
+            lambda x: model.loss(x, CODES),
+            lambda x: model.loss_and_gradients(x, CODES, 0.5)[1].flat,
+        ],
+        "epsilon": [
+            lambda epsilon: model.loss(PIXELS, epsilon),
+            lambda epsilon: model.loss_and_gradients(PIXELS, epsilon)[1].flat,
+        ],
+        "z": [model.decode],
+        "beta": [
+            lambda beta: model.loss(PIXELS, CODES, beta),
+            lambda beta: model.loss_and_gradients(PIXELS, CODES, beta),
+        ],
     }
 
 
@@ -94,10 +98,9 @@ OF_THE_MODEL = list(OF_IMAGES)[:6]  # which says how large they are
 def test_any_form_of_the_same_numbers_gives_the_same_and_stays(
     dtype: str, name: str, form: Callable[[Array], Any], tally: Tally
 ) -> None:
-    cases: list[tuple[Use, Array]] = [
-        (use, PIXELS) for use in (*of_pixels(MODELS[dtype]).values(), to_uint8)
-    ]
-    cases += [(use, CODES) for use in of_codes(MODELS[dtype]).values()]
+    known = calls(MODELS[dtype])
+    cases: list[tuple[Use, Array]] = [(use, PIXELS) for use in (*known["x"], to_uint8)]
+    cases += [(use, CODES) for use in (*known["epsilon"], *known["z"])]
     if name in ("read-only", "in a larger array") and dtype == "float32":
         cases += [(use, IMAGES) for use in OF_IMAGES.values()]
     for use, plain in cases:
@@ -190,13 +193,7 @@ TABLE = {  # by argument: what is given, and what the message says of it
     },
 }
 CALLS: dict[str, list[Use]] = {
-    "x": [*of_pixels(MODEL).values()],
-    "epsilon": [*of_codes(MODEL).values()][1:],
-    "z": [MODEL.decode],
-    "beta": [
-        lambda beta: MODEL.loss(PIXELS, CODES, beta),
-        lambda beta: MODEL.loss_and_gradients(PIXELS, CODES, beta),
-    ],
+    **calls(MODEL),
     "images": [
         *(OF_IMAGES[name] for name in (*OF_THE_MODEL, "binarized", "pixel_entropy")),
         lambda images: ev.no_latent_loss(images, IMAGES),
