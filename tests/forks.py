@@ -151,23 +151,16 @@ def interrupted(
     Or after a line in which the pattern `after` is found; `out` then lacks what came before.
     """
     child = started(words, cwd, **changes)
+    assert child.stdout is not None
     try:
-        if after:
-            wait_for(child, after)
+        if after and not any(re.search(after, line) for line in child.stdout):
+            raise AssertionError(f"it never said {after}: {child.communicate()[1]}")
         time.sleep(delay)
         child.send_signal(number)
         out, err = child.communicate(timeout=HANGS_AFTER)
         return Ending(child.returncode, out, err)
     finally:
         child.kill()
-
-
-def wait_for(child: subprocess.Popen[str], what: str) -> None:
-    assert child.stdout is not None
-    for line in child.stdout:
-        if re.search(what, line):
-            return
-    raise AssertionError(f"it never said {what}: {child.communicate()[1]}")
 
 
 def on_a_terminal(

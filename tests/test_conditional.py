@@ -12,6 +12,7 @@ import pytest
 
 from npvae import VAE, fit
 from npvae.commands import evaluate, generate
+from npvae.commands import train as train_command
 from npvae.commands.training_run import follow
 from npvae.core.errors import CheckpointError, DataError, OptionError
 from npvae.core.random_streams import Stream, generator
@@ -27,7 +28,7 @@ from npvae.runs.fit import Examples, Job, train, train_validation_split
 from npvae.runs.mpi import Ranks
 from npvae.settings import Settings
 from npvae.storage import checkpoint
-from tests.helpers import assert_same_run, refused, resume, save_dataset, start, unchanged
+from tests.helpers import Said, assert_same_run, refused, resume, save_dataset, start, unchanged
 
 TRAIN, TEST = drawn_digits(train=300, test=60)
 DICE = np.random.default_rng(0)
@@ -261,9 +262,7 @@ def test_a_class_that_only_the_extra_data_has_can_be_drawn_everywhere() -> None:
 
 
 @pytest.mark.usefixtures("dataset")
-def test_every_command_works_for_a_conditional_run(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_every_command_works_for_a_conditional_run(capsys: pytest.CaptureFixture[str]) -> None:
     start(**CONDITIONAL, pictures_every=1)
     assert "generate.py styles" in capsys.readouterr().out
     for asked in (
@@ -276,37 +275,43 @@ def test_every_command_works_for_a_conditional_run(
         assert "picture  run/images/" in capsys.readouterr().out
     evaluate.main(["--checkpoint", "run", "--images", "9", "--samples", "2"])
     assert "agreement" in capsys.readouterr().out
-    with refused(OptionError, 'there is no class "shoe"'):
-        generate.main(["reconstruct", "--as", "shoe", "--checkpoint", "run"])
-    VAE(784, (8,), 3).save("plain.npz")
-    for asked in ("styles", "reconstruct --index 0 --as 7", "manifold --class 7"):
-        with refused(OptionError, "needs a conditional model"):
-            generate.main([*asked.split(), "--checkpoint", "plain.npz", "--dataset", "digits.npz"])
+
+
+REFUSED = """
+generate reconstruct --as shoe --checkpoint run
+generate reconstruct --checkpoint run --dataset unlabelled.npz
+generate styles --checkpoint run --dataset eleven.npz
+generate styles --checkpoint plain.npz --dataset digits.npz
+generate reconstruct --index 0 --as 7 --checkpoint plain.npz --dataset digits.npz
+generate manifold --class 7 --checkpoint plain.npz --dataset digits.npz
+evaluate --checkpoint run --dataset unlabelled.npz
+train --conditional --dataset unlabelled.npz --out other
+"""
+MAIN = {"generate": generate.main, "evaluate": evaluate.main, "train": train_command.main}
 
 
 @pytest.mark.usefixtures("run")
-def test_another_dataset_needs_labels_of_the_same_classes(
-    capsys: pytest.CaptureFixture[str],
+def test_missing_classes_are_refused_and_other_names_are_noted(
+    said: Said, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Names are numbered in their order, and "two" comes last: the model would draw a 9."""
-    np.savez("plain.npz", x_train=TRAIN.images, x_test=TEST.images)
-    with unchanged("."), refused(OptionError, "needs the class of each image, and ", "no labels"):
-        start("other", "plain.npz", **CONDITIONAL)
-    for main, words in ((evaluate.main, []), (generate.main, ["reconstruct"])):
-        with refused(OptionError, "it needs the class of each image, and ", " no label"):
-            main([*words, "--checkpoint", "run", "--dataset", "plain.npz"])
-    save_digits([10, *TRAIN.labels[1:]], "more.npz")
-    styles_of = ["styles", "--checkpoint", "run", "--dataset"]
-    with refused(OptionError, "conditional on 10 classes, but more.npz has 11"):
-        generate.main([*styles_of, "more.npz"])
+    VAE(784, (8,), 3).save("plain.npz")
+    np.savez("unlabelled.npz", x_train=TRAIN.images, x_test=TEST.images)
+    save_digits([10, *TRAIN.labels[1:]], "eleven.npz")
+    told = {}
+    for line in REFUSED.strip().splitlines():
+        command, *words = line.split()
+        with unchanged("."), refused(OptionError) as error:
+            MAIN[command](words)
+        told[line] = str(error.value)
     names = np.array(["0", "two", *"23456789"])
     save_digits(names[TRAIN.labels], "named.npz", names[TEST.labels])
-    generate.main(styles_of[:-1])
-    assert "note" not in capsys.readouterr().out
-    generate.main([*styles_of, "named.npz"])
-    (note,) = re.findall("^note .*", capsys.readouterr().out, re.MULTILINE)
-    taken = "the model knows classes by number and takes 2 as 1, 3 as 2, 4 as 3, 5 as 4, 6 as 5,"
-    assert note.endswith(f"{taken} ...")
+    for dataset in ("digits.npz", "named.npz"):
+        capsys.readouterr()
+        generate.main(["styles", "--checkpoint", "run", "--dataset", dataset])
+        notes = re.findall("^note .*", capsys.readouterr().out, re.MULTILINE)
+        told[f"notes about {dataset}"] = "\n".join(notes)
+    said("classes are refused", told)
 
 
 def test_styles_are_one_z_in_each_class() -> None:

@@ -36,6 +36,6 @@ def test_it_learns_and_beta_makes_codes_cheap_or_expensive(page: ModuleType) -> 
         vae, loss = page.train(beta, steps=100)
         assert loss.bce < 5  # 85 at first
         kl.append(loss.kl)
-    assert kl == sorted(kl, reverse=True)
+    assert kl[0] > kl[1] > kl[2]
     assert page.figure([(vae, loss)]).width > 1000
     assert (ROOT / "npvae" / "pictures" / "plane_vae.png").stat().st_size < 150_000
