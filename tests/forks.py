@@ -34,11 +34,12 @@ SIGNALS = (
 # Reads [script, arguments, folder, signal, delay] by the line; runs each in a fork of itself.
 FORKER = """
 import json, os, runpy, signal, sys, time
-from npvae import gradcheck
+from npvae import fast, gradcheck
 from npvae.commands import cli, evaluation_report, training_run
 from npvae.plots import manifold, samples
 from npvae.runs import trained_model
 
+fast.why_not(fast.wanted_backend())  # with the engine, imports Numba
 cli.is_alone = lambda: True  # as if Python had been started for the script
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
@@ -151,16 +152,23 @@ def interrupted(
     Or after a line in which the pattern `after` is found; `out` then lacks what came before.
     """
     child = started(words, cwd, **changes)
-    assert child.stdout is not None
     try:
-        if after and not any(re.search(after, line) for line in child.stdout):
-            raise AssertionError(f"it never said {after}: {child.communicate()[1]}")
+        if after:
+            wait_for(child, after)
         time.sleep(delay)
         child.send_signal(number)
         out, err = child.communicate(timeout=HANGS_AFTER)
         return Ending(child.returncode, out, err)
     finally:
         child.kill()
+
+
+def wait_for(child: subprocess.Popen[str], what: str) -> None:
+    assert child.stdout is not None
+    for line in child.stdout:
+        if re.search(what, line):
+            return
+    raise AssertionError(f"it never said {what}: {child.communicate()[1]}")
 
 
 def on_a_terminal(

@@ -16,7 +16,6 @@ from npvae.commands import train as train_command
 from npvae.commands.training_run import follow
 from npvae.core.errors import CheckpointError, DataError, OptionError
 from npvae.core.random_streams import Stream, generator
-from npvae.datasets.drawn_digits import drawn_digits
 from npvae.evaluation import average_loss, iwae_bound, kl_per_latent, losses_per_image
 from npvae.gradcheck_vae import check_parts
 from npvae.latent_space import encode_all
@@ -28,9 +27,18 @@ from npvae.runs.fit import Examples, Job, train, train_validation_split
 from npvae.runs.mpi import Ranks
 from npvae.settings import Settings
 from npvae.storage import checkpoint
-from tests.helpers import Said, assert_same_run, refused, resume, save_dataset, start, unchanged
+from tests.helpers import (
+    Said,
+    assert_same_run,
+    digit_sets,
+    refused,
+    resume,
+    save_dataset,
+    start,
+    unchanged,
+)
 
-TRAIN, TEST = drawn_digits(train=300, test=60)
+TRAIN, TEST = digit_sets(300, 60)
 DICE = np.random.default_rng(0)
 X, EPSILON, Z = DICE.random((5, 12)), DICE.standard_normal((5, 3)), DICE.standard_normal((5, 3))
 C = np.array([3, 0, 2, 2, 1])
