@@ -10,16 +10,14 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from npvae import VAE, fit
+from npvae import VAE, Adam, CheckpointError, DataError, OptionError, fit
 from npvae.commands import evaluate, generate
 from npvae.commands import train as train_command
 from npvae.commands.training_run import follow
-from npvae.core.errors import CheckpointError, DataError, OptionError
 from npvae.core.random_streams import Stream, generator
 from npvae.evaluation import average_loss, iwae_bound, kl_per_latent, losses_per_image
 from npvae.gradcheck_vae import check_parts
 from npvae.latent_space import encode_all
-from npvae.optimizers import Adam
 from npvae.plots.image_grid import image_grid
 from npvae.plots.request import Request
 from npvae.plots.samples import reconstruct, styles

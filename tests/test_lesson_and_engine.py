@@ -156,16 +156,6 @@ def test_the_engine_computes_what_the_lesson_does(
                 np.testing.assert_allclose(found[name], array, rtol=0, atol=near, err_msg=message)
 
 
-def test_equal_seeds_repeat_to_the_bit_and_others_differ() -> None:
-    def run(seed: int, workers: int) -> bytes:
-        vae = untrained()
-        losses = by_the_engine(vae, Adam(), Task.of(200, 9, seed=seed), workers)
-        return vae.parameters.flat.tobytes() + losses.tobytes()
-
-    for workers in (1, 2, 5):
-        assert run(0, workers) == run(0, workers) != run(1, workers)
-
-
 @DTYPES
 def test_losses_of_images_that_are_not_learned(dtype: str) -> None:
     for count in (1, 40, 2100):
@@ -220,15 +210,6 @@ def test_epochs_are_those_of_the_lesson(dtype: str, num_classes: int) -> None:
 
 
 # ------------------------------------------------------------------ what is chosen
-
-
-@of_our_lesson
-def test_what_the_engine_does_not_know_is_left_to_the_lesson() -> None:
-    other = type("Other", (Adam,), {})()
-    assert fast.why_not_for(VAE(), Adam()) == ""
-    assert fast.why_not_for(VAE(), other) == "the engine does not know the optimizer other"
-    other_kind = type("OtherVAE", (VAE,), {})()
-    assert fast.why_not_for(other_kind, Adam()) == "the engine does not know this kind of model"
 
 
 @of_our_lesson

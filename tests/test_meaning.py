@@ -100,16 +100,6 @@ def test_kl_is_0_at_the_prior_exactly(dtype: Any) -> None:
     assert not any(gradients[f"encoder.{head}.b"].any() for head in ("mu", "log_var"))
 
 
-def test_kl_is_never_negative() -> None:
-    rng = np.random.default_rng(4)
-    for scale in (1e-6, 1e-3, 0.1, 1.0, 5.0):
-        mu, log_var = rng.normal(0, scale, (2, 1000, 1))
-        assert (kl_divergence(mu, log_var) >= -1e-15).all()  # rounding of sums near 1
-    # Elsewhere, too narrow, too wide: each costs.
-    costs = kl_divergence(np.array([[0.1], [0.0], [0.0]]), np.array([[0.0], [-0.1], [0.1]]))
-    assert (costs > 0).all()
-
-
 # ------------------------------------------------------------------ the binary cross-entropy
 
 
@@ -191,12 +181,6 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_images() -> None:
     np.testing.assert_allclose(gradients.flat, mean, rtol=1e-11, atol=1e-14)
 
 
-def test_the_loss_is_a_sum_over_pixels_and_over_latents() -> None:
-    for part, values in ((bce_with_logits, X), (kl_divergence, EPSILON)):
-        wide = np.tile(values, (1, 5))
-        np.testing.assert_allclose(part(wide, wide[::-1]), 5 * part(values, values[::-1]))
-
-
 def test_beta_weighs_the_kl_alone() -> None:
     vae = small_vae()
     results = {beta: vae.loss_and_gradients(X, EPSILON, beta) for beta in (0.0, 1.0, 4.0)}
@@ -212,17 +196,6 @@ def test_beta_weighs_the_kl_alone() -> None:
     for name in zero:  # the divergence knows nothing of the decoder, but moves all of the encoder
         same = np.array_equal(zero[name], four[name])
         assert same == name.startswith("decoder")
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_x_hat_is_the_sigmoid_of_the_logits_and_a_probability(dtype: Any) -> None:
-    vae = small_vae(dtype=dtype)
-    a = vae.forward(X.astype(dtype), EPSILON.astype(dtype))
-    x_hat, far = vae.decode(a.z), vae.decode(1e6 * a.z)
-    rtol = 8 * np.finfo(dtype).eps
-    np.testing.assert_allclose(x_hat, 1 / (1 + np.exp(-a.logits)), rtol=rtol)
-    assert ((x_hat > 0) & (x_hat < 1)).all()
-    assert ((far >= 0) & (far <= 1)).all()
 
 
 # ------------------------------------------------------------------ the beginning and the training
