@@ -34,11 +34,12 @@ SIGNALS = (
 # Reads [script, arguments, folder, signal, delay] by the line; runs each in a fork of itself.
 FORKER = """
 import json, os, runpy, signal, sys, time
-from npvae import gradcheck
+from npvae import fast, gradcheck
 from npvae.commands import cli, evaluation_report, training_run
 from npvae.plots import manifold, samples
 from npvae.runs import trained_model
 
+fast.why_not(fast.wanted_backend())  # with the engine, imports Numba
 cli.is_alone = lambda: True  # as if Python had been started for the script
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
