@@ -6,6 +6,7 @@ import contextlib
 import io
 import struct
 import warnings
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ LABELS = (np.arange(25) % 3).astype(np.uint8)
 class Loaded:
     """Both halves of a dataset, and what was said about it."""
 
-    def __init__(self, path: Path, **own_data: bool) -> None:
+    def __init__(self, path: str | Path, **own_data: bool) -> None:
         self.lines: list[str] = []
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -39,32 +40,40 @@ class Loaded:
         self.train, self.test = halves
         self.notes = [str(note.message).removeprefix(f"{path}: ") for note in caught]
 
+    def _joined(self, train: Iterable[Any], test: Iterable[Any]) -> list[Any]:
+        """In the order of the files; every tenth may have been held out of them."""
+        held_out = any("every tenth" in line for line in self.lines)
+        items = [*train]
+        for k, item in enumerate(test):
+            items.insert(10 * k + 9 if held_out else len(items), item)
+        return items
+
     @property
     def images(self) -> Bytes:
-        """All pictures in the order of the file, if every tenth is held out."""
-        held_out = iter(self.test.images)
-        found = [image for k, image in enumerate(self.train.images)]
-        for place in range(9, len(self.train) + len(self.test), 10):
-            found.insert(place, next(held_out))
-        return np.stack([*found, *held_out])
+        return np.stack(self._joined(self.train.images, self.test.images))
 
     @property
-    def words(self) -> list[str]:
-        """The class of each training picture."""
-        return [self.train.class_names[label] for label in self.train.labels]
+    def classes(self) -> list[str]:
+        """The class of each picture."""
+        names = self.train.class_names
+        return [names[k] for k in self._joined(self.train.labels, self.test.labels)]
+
+    def __str__(self) -> str:
+        """How many pictures each half has of each class, and the notes."""
+        halves = []
+        for half in (self.train, self.test):
+            counts = np.bincount(half.labels, minlength=len(half.class_names))
+            of_each = map("{} of {}".format, counts, half.class_names)
+            halves.append(", ".join(of_each))
+        return "\n".join([f"training: {halves[0]}", f"test: {halves[1]}", *self.notes])
 
 
-def halves(path: Path, **own_data: bool) -> tuple[Dataset, Dataset]:
-    """Both halves of a dataset about which there is nothing to be noted."""
-    return load_dataset(str(path), None, None, **own_data)
-
-
-def save(path: Path, **arrays: NDArray[Any]) -> Path:
+def save(path: str | Path, **arrays: NDArray[Any]) -> Path:
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
-    return path
+    return Path(path)
 
 
-def refusal(path: Path, **own_data: bool) -> str:
+def refusal(path: str | Path, **own_data: bool) -> str:
     """The message with which `path` is refused."""
     with refused(DataError, str(path)) as error:
         load_dataset(str(path), None, None, **own_data)
@@ -108,8 +117,22 @@ def stand_in(
         monkeypatch.setitem(STANDARD, name, row)
 
 
-def save_pictures(folder: Path, images: Pictures, suffix: str = ".png", **more: Any) -> Path:
+def save_pictures(folder: str | Path, images: Pictures, suffix: str = ".png", **more: Any) -> Path:
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for index, image in enumerate(images):
         Image.fromarray(image).save(folder / f"{index:03}{suffix}", **more)
     return folder
+
+
+def touch(path: str | Path, content: bytes = b"") -> Path:
+    """A file of any kind, and the folders above it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def halves(path: Path, **own_data: bool) -> tuple[Dataset, Dataset]:
+    """Both halves of a dataset about which there is nothing to be noted."""
+    return load_dataset(str(path), None, None, **own_data)
