@@ -99,8 +99,9 @@ def test_idx_files_that_are_missing_or_not_clear(said: Said) -> None:
     refused = ("two", "prefixes", "one label too few", "test alone", "large")
     texts = {folder: refusal(folder) for folder in refused}
 
-    pasted(texts["prefixes"])
-    for folder in ("two/MNIST", "prefixes-own"):
+    for folder in ("two", "prefixes"):
+        pasted(texts[folder])
+    for folder in ("two/MNIST", "two-own", "prefixes-own"):
         assert len(Loaded(folder).images) == 34
     texts["large, scaled"] = Loaded("large", resize=True).train.source
     Path("two/MNIST/raw/t10k-labels-idx1-ubyte").unlink()
