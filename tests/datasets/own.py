@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from npvae.core.errors import DataError
-from npvae.datasets import Dataset, load_dataset
+from npvae.datasets import load_dataset
 from npvae.datasets.standard import FILES, STANDARD
 from tests.helpers import refused
 
@@ -131,8 +131,3 @@ def touch(path: str | Path, content: bytes = b"") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
-
-
-def halves(path: Path, **own_data: bool) -> tuple[Dataset, Dataset]:
-    """Both halves of a dataset about which there is nothing to be noted."""
-    return load_dataset(str(path), None, None, **own_data)
