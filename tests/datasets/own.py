@@ -8,6 +8,7 @@ import struct
 import warnings
 from collections.abc import Iterable
 from hashlib import sha256
+from itertools import cycle, groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,11 @@ Bytes = NDArray[np.uint8]
 Pictures = NDArray[Any]  # bytes, or 16 bits
 
 RNG = np.random.default_rng(8)
-IMAGES = RNG.integers(0, 256, (25, 28, 28), np.uint8)
+NOISE = RNG.integers(0, 256, (34, 28, 28), np.uint8)
+NOISE[:, 0, 0] = 0  # as of most pictures: by it, a table's column of pixels is told from labels
+IMAGES, MORE = NOISE[:25], NOISE[25:]
 LABELS = (np.arange(25) % 3).astype(np.uint8)
+WHITE = IMAGES > 127
 
 
 class Loaded:
@@ -40,32 +44,62 @@ class Loaded:
         self.train, self.test = halves
         self.notes = [str(note.message).removeprefix(f"{path}: ") for note in caught]
 
-    def _joined(self, train: Iterable[Any], test: Iterable[Any]) -> list[Any]:
-        """In the order of the files; every tenth may have been held out of them."""
-        held_out = any("every tenth" in line for line in self.lines)
-        items = [*train]
-        for k, item in enumerate(test):
-            items.insert(10 * k + 9 if held_out else len(items), item)
-        return items
-
     @property
     def images(self) -> Bytes:
-        return np.stack(self._joined(self.train.images, self.test.images))
-
-    @property
-    def classes(self) -> list[str]:
-        """The class of each picture."""
-        names = self.train.class_names
-        return [names[k] for k in self._joined(self.train.labels, self.test.labels)]
+        """In the order of the files; every tenth may have been held out of them."""
+        held_out = any("every tenth" in line for line in self.lines)
+        images = [*self.train.images]
+        for k, image in enumerate(self.test.images):
+            images.insert(10 * k + 9 if held_out else len(images), image)
+        return np.stack(images)
 
     def __str__(self) -> str:
-        """How many pictures each half has of each class, and the notes."""
-        halves = []
-        for half in (self.train, self.test):
-            counts = np.bincount(half.labels, minlength=len(half.class_names))
-            of_each = map("{} of {}".format, counts, half.class_names)
-            halves.append(", ".join(of_each))
-        return "\n".join([f"training: {halves[0]}", f"test: {halves[1]}", *self.notes])
+        """The class of each picture, how it looks, and the notes."""
+        lines = [
+            f"{name}: {in_runs(half.class_names[label] for label in half.labels)}"
+            for name, half in (("training", self.train), ("test", self.test))
+        ]
+        return "\n".join([*lines, in_runs(map(look, self.images, cycle(NOISE))), *self.notes])
+
+
+def in_runs(words: Iterable[str]) -> str:
+    """For instance "3 x cat, dog"."""
+    runs = ((word, len([*run])) for word, run in groupby(words))
+    return ", ".join(f"{count} x {word}" if count > 1 else word for word, count in runs)
+
+
+def look(image: Bytes, noise: Bytes) -> str:
+    """What has become of a picture of noise, within one grey level."""
+    for became, grey in (("as it was", noise), ("black or white", np.where(noise > 127, 255, 0))):
+        if (off := np.abs(image.astype(int) - grey).max()) <= 1:
+            return became + ", nearly" * bool(off)
+    return "another picture"
+
+
+def outcome(path: str | Path, new: str | Path = "", **own_data: bool) -> str:
+    """What is loaded; or why it is refused, and what the lines of Python below that make of it.
+
+    They may store it in a new place.
+    """
+    try:
+        return str(Loaded(path, **own_data))
+    except DataError:
+        text = refusal(path, **own_data)
+    if " import " in f" {text}".replace("\n", " "):
+        pasted(text)
+        try:
+            text += f"\n--- pasted:\n{Loaded(new or path)}"
+        except DataError as again:
+            text += f"\n--- pasted:\n{str(again).splitlines()[0]}"
+    return text
+
+
+def grouped(texts: dict[str, str]) -> dict[str, str]:
+    """Cases with the same text together."""
+    cases: dict[str, list[str]] = {}
+    for case, text in texts.items():
+        cases.setdefault(text, []).append(case)
+    return {"; ".join(alike): text for text, alike in cases.items()}
 
 
 def save(path: str | Path, **arrays: NDArray[Any]) -> Path:

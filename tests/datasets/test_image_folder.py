@@ -13,10 +13,12 @@ from PIL import Image
 
 from tests.datasets.own import (
     IMAGES,
+    WHITE,
     Bytes,
     Loaded,
     Pictures,
-    pasted,
+    grouped,
+    outcome,
     refusal,
     save_pictures,
     touch,
@@ -25,51 +27,9 @@ from tests.helpers import Said
 
 pytestmark = pytest.mark.usefixtures("here")
 
-WHITE = IMAGES > 127
-INK = np.zeros((20, 28, 28), np.uint8)  # a bright bar on black, a little different in each
-for k, picture in enumerate(INK):
-    picture[8 + k % 5 : 20, 10 : 14 + k // 5] = 250
-
-# ------------------------------------------------------------------ which files
-
-
-def test_litter_is_ignored() -> None:
-    save_pictures("own/0", IMAGES)
-    for name in ("Thumbs.db", ".DS_Store", "desktop.ini", "._0.png", "0/Thumbs.db", "0/._000.png"):
-        touch(f"own/{name}", b"\0\5\26\7")
-    for name in ("__MACOSX/0", "@eaDir", "0/@eaDir", ".ipynb_checkpoints", "$RECYCLE.BIN"):
-        save_pictures(f"own/{name}", IMAGES[:2])
-    own = Loaded("own")
-    np.testing.assert_array_equal(own.images, IMAGES)
-    assert (own.train.class_names, own.notes) == (("0",), [])
-
-
-def test_links_are_followed_but_not_in_a_circle(here: Path) -> None:
-    elsewhere, folder = save_pictures(here / "elsewhere", IMAGES), here / "own"
-    (folder / "b").mkdir(parents=True)
-    (folder / "a").symlink_to(elsewhere)
-    (folder / "b" / "1.png").symlink_to(elsewhere / "000.png")
-    (folder / "b" / "again").symlink_to(folder / "b")
-    (folder / "b" / "gone.png").symlink_to(here / "nothing")
-    own = Loaded("own")
-    assert own.classes == [*25 * "a", "b"]
-    assert own.notes[0] == "left out: 1 file (links that lead nowhere)"
-
-
-def test_folders_that_link_to_one_another_are_read_once() -> None:
-    for k in range(9):
-        folder = save_pictures(f"own/c{k}", IMAGES[2 * k : 2 * k + 2])
-        for other in range(9):
-            (folder / f"to{other}").symlink_to(f"../c{other}")
-    Path("own/c9").symlink_to("c0")
-    own = Loaded("own")
-    assert own.classes == [f"c{k}" for k in range(9) for _ in range(2)]
-    assert own.notes[0] == "left out: 1 folder without pictures (c9)"
-
-
-# Pictures in each folder. Those of the training set come first.
-LAYOUTS: dict[str, dict[str, int]] = {
-    "flat": {"": 25},
+# Folders with their counts of pictures, those of the training set first; files of other kinds.
+FOLDERS: dict[str, dict[str, int]] = {
+    "flat": {"": 25, "notes.txt": -1, "raw.tga": -1},
     "classes": {"10": 5, "9": 2, "empty": 0, "hät 1": 3, "shoe": 4},
     "deeper folders": {"Greek/1": 3, "Greek/2": 3, "Latin/1/old": 3},
     "train alone": {"train/a": 25},
@@ -78,9 +38,7 @@ LAYOUTS: dict[str, dict[str, int]] = {
     "one word of a half": {"bullet train": 5},
     "a test set without classes": {"train/a": 10, "test": 5},
     "wrapped twice": {
-        f"t/{half} set/{half} set/{name}": 5
-        for half in ("training", "test")
-        for name in ("cats", "dogs")
+        f"t/{half} set/{half} set/{of}": 5 for half in ("training", "test") for of in ("cat", "dog")
     },
     "others beside the halves": {"train": 5, "test": 5, "val": 5, "old": 5},
     **{
@@ -95,53 +53,55 @@ LAYOUTS: dict[str, dict[str, int]] = {
             *("seg_train seg_test", "images_background images_evaluation"),
         )
     },
+    # These are refused.
+    "nothing": {"": 0},
+    "test alone": {"test": 1},
+    "pictures beside folders": {"train": 1, "train/a": 1, "test": 1},
+    "two training sets": {"train": 1, "training": 1, "test": 1},
+    "halves within a class": {"notes": 1, "shoe/train": 1, "shoe/test": 1},
+    "two datasets": {"a_train": 1, "a_test": 1, "b_train": 1, "b_test": 1},
+    "257 classes": {str(k): 1 for k in range(257)},
+    "no pictures": {"a/1.json": -1, "a/2.json": -1, "b.md": -1},
+    "names for the terminal": {"\033[2J.png": -1, f"{'x' * 200}.png": -1},
+    "ends of lines in a folder": {"a\nb/cat/x.txt": -1},
+    "ends of lines in a file": {"a\nb.csv": -1},
 }
 
 
-def test_folders_that_mean_classes_and_halves(said: Said) -> None:
+def test_what_comes_of_folders(said: Said) -> None:
     texts = {}
-    for layout, counts in LAYOUTS.items():
-        rest = IMAGES
+    for case, counts in FOLDERS.items():
+        start = 0
         for name, count in counts.items():
-            save_pictures(f"{layout}/{name}", rest[:count])
-            rest = rest[count:]
-        if layout == "flat":
-            touch(f"{layout}/notes.txt", b"not a picture")
-            touch(f"{layout}/raw.tga")
-        own = Loaded(layout)
-        assert own.train.class_names == own.test.class_names
-        np.testing.assert_array_equal(own.images, IMAGES[: len(own.images)], err_msg=layout)
-        texts[layout] = str(own)
-    said("folders of pictures", texts)
-
-
-# Folders with a picture each, and files of other kinds.
-REFUSED: dict[str, tuple[list[str], list[str]]] = {
-    "empty": ([""], []),
-    "test alone": (["test"], []),
-    "pictures beside folders": (["train", "train/a", "test"], []),
-    "two training sets": (["train", "training", "test"], []),
-    "halves within a class": (["notes", "shoe/train", "shoe/test"], []),
-    "two datasets": (["a_train", "a_test", "b_train", "b_test"], []),
-    "257 classes": ([str(k) for k in range(257)], []),
-    "other kinds": ([], ["a/1.tga", "a/2.tga", "b.heic", "c"]),
-    "text": ([], ["readme.txt"]),
-    "names for the terminal": ([], ["\033[2J.png", f"{'x' * 200}.png"]),
-    "ends of lines in a folder": ([], ["a\nb/cat/x.txt"]),
-    "ends of lines in a file": ([], ["a\nb.csv"]),
-}
-
-
-def test_folders_that_are_refused(said: Said) -> None:
-    texts = {}
-    for case, (folders, files) in REFUSED.items():
-        for folder in folders:
-            save_pictures(f"{case}/{folder}", IMAGES[: folder != ""])
-        for file in files:
-            touch(f"{case}/{file}")
-        texts[case] = refusal(case)
+            if count < 0:
+                touch(f"{case}/{name}", b"not a picture" * name.endswith(".txt"))
+            else:
+                save_pictures(f"{case}/{name}", np.resize(IMAGES, (start + count, 28, 28))[start:])
+                start += count
+        texts[case] = outcome(case)
         assert texts[case].replace("\n", "").isprintable()
-    said("folders of pictures are refused", texts)
+    said("folders of pictures", grouped(texts))
+
+
+def test_litter_is_left_out_and_links_are_followed_once(here: Path, said: Said) -> None:
+    pictures = save_pictures("litter/0", IMAGES)
+    for name in ("Thumbs.db", ".DS_Store", "desktop.ini", "._0.png", "0/Thumbs.db", "0/._000.png"):
+        touch(f"litter/{name}", b"\0\5\26\7")
+    for name in ("__MACOSX/0", "@eaDir", "0/@eaDir", ".ipynb_checkpoints", "$RECYCLE.BIN"):
+        save_pictures(f"litter/{name}", IMAGES[:2])
+    links = here / "links"
+    (links / "b").mkdir(parents=True)
+    (links / "a").symlink_to(here / pictures)
+    (links / "b" / "1.png").symlink_to(here / pictures / "000.png")
+    (links / "b" / "again").symlink_to(links / "b")
+    (links / "b" / "gone.png").symlink_to(here / "nothing")
+    for k in range(9):  # each of these folders leads to all others
+        folder = save_pictures(f"circle/c{k}", IMAGES[2 * k : 2 * k + 2])
+        for other in range(9):
+            (folder / f"to{other}").symlink_to(f"../c{other}")
+    Path("circle/c9").symlink_to("c0")
+    folders = ("litter", "links", "circle")
+    said("litter and links", {folder: outcome(folder) for folder in folders})
 
 
 def test_a_folder_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,29 +113,30 @@ def test_a_folder_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refusal(folder) == "own: cannot be read: Permission denied"
 
 
-# Pictures, suffix and format, and what comes of them by the lines that the refusal ends with.
-CONVERTED: dict[str, tuple[Pictures, str, str, Pictures]] = {
-    "another kind": (IMAGES, ".tga", "TGA", IMAGES),
-    "no suffix": (IMAGES, "", "TGA", IMAGES),
-    "floats to 255": (IMAGES.astype(np.float32), ".tif", "TIFF", IMAGES),
-    "0 and 1": (WHITE.astype(np.uint8), ".png", "PNG", 255 * WHITE),
-    # Bytes that were saved with the wrong type: all of them black, too.
-    "16 bits to 255": (IMAGES.astype(np.uint16), ".png", "PNG", IMAGES * (255 / 257)),
-}
-
-
 def test_pictures_that_are_refused_with_the_line_that_converts_them(said: Said) -> None:
+    converted: dict[str, tuple[Pictures, str, str]] = {
+        "another kind": (IMAGES[:2], ".tga", "TGA"),
+        "no suffix": (IMAGES, "", "TGA"),
+        "floats to 255": (IMAGES.astype(np.float32), ".tif", "TIFF"),
+        "0 and 1": (WHITE.astype(np.uint8), ".png", "PNG"),
+    }
+    for name in "abc":
+        touch(f"another kind/{name}.txt")
     texts = {}
-    for case, (images, suffix, kind, expected) in CONVERTED.items():
-        save_pictures(f"{case}/a", images, suffix, format=kind)
-        texts[case] = pasted(refusal(case))
-        own = Loaded(case)
-        np.testing.assert_allclose(own.images, expected, atol=1, err_msg=case)
-        texts[case] = "\n".join([texts[case], *own.notes])
+    for case, (images, suffix, kind) in converted.items():
+        texts[case] = outcome(save_pictures(case, images, suffix, format=kind))
+    # Bytes that were saved with the wrong type: all of them black, too.
+    texts["16 bits to 255"] = outcome(save_pictures("own", IMAGES.astype(np.uint16)))
+    np.testing.assert_allclose(Loaded("own").images, IMAGES * (255 / 257), atol=1)
     said("pictures that one line converts", texts)
 
 
 # ------------------------------------------------------------------ how they look
+
+
+INK = np.zeros((20, 28, 28), np.uint8)  # a bright bar on black, a little different in each
+for k, picture in enumerate(INK):
+    picture[8 + k % 5 : 20, 10 : 14 + k // 5] = 250
 
 
 def test_kinds_of_pictures_in_classes_of_one_dataset() -> None:
@@ -187,7 +148,7 @@ def test_kinds_of_pictures_in_classes_of_one_dataset() -> None:
         more = {"format": formats[suffix]} if suffix in formats else {}
         save_pictures(f"own/{suffix[1:]}", smooth[None] + np.uint8(k), suffix, **more)
     own = Loaded("own")
-    assert own.classes == [suffix[1:] for suffix in suffixes]
+    assert own.train.class_names == tuple(suffix[1:] for suffix in suffixes)
     for k, (suffix, image) in enumerate(zip(suffixes, own.images, strict=True)):
         lossy = 16 if suffix == ".webp" else 4 if suffix.startswith(".j") else 0
         np.testing.assert_allclose(image, smooth + np.uint8(k), atol=lossy, err_msg=suffix)
@@ -215,22 +176,18 @@ MODES: dict[str, Callable[[Bytes], Image.Image]] = {
     "16 bits.png": with_16_bits,
     "16 bits.tif": with_16_bits,
     "16 bits.pgm": lambda image: with_16_bits(image).convert("I"),
+    "1 bit.png": lambda image: Image.fromarray(image > 127),
 }
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_modes_that_mean_the_same(mode: str) -> None:
-    Path("own").mkdir()
-    for k, image in enumerate(IMAGES):
-        MODES[mode](image).save(f"own/{k:02}{mode}")
-    own = Loaded("own")
-    np.testing.assert_array_equal(own.images, IMAGES)
-    assert own.notes == []
-
-
-def test_black_and_white_of_one_bit() -> None:
-    save_pictures("own", WHITE)
-    np.testing.assert_array_equal(Loaded("own").images, 255 * WHITE)
+def test_modes_that_mean_the_same(said: Said) -> None:
+    texts = {}
+    for mode, change in MODES.items():
+        Path(mode).mkdir()
+        for k, image in enumerate(IMAGES):
+            change(image).save(f"{mode}/{k:02}{mode}")
+        texts[mode] = outcome(mode)
+    said("modes of pictures", grouped(texts))
 
 
 @pytest.mark.parametrize(
@@ -346,7 +303,7 @@ def test_all_broken_pictures_are_named_at_once() -> None:
     for text in (message, own.notes[0]):
         assert all(f"a/{name}.png (" in text for name in broken)
     np.testing.assert_array_equal(own.images, np.delete(IMAGES, range(1, 7), axis=0))
-    assert {*own.classes} == {"a"}
+    assert own.train.class_names == ("a",)
     for name in ("a", "b"):
         touch(f"empty/{name}.png")
     assert "found none" in refusal("empty", skip_broken=True)

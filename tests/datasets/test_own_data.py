@@ -15,10 +15,14 @@ from npvae.plots.class_names import check_class, class_label
 from tests.datasets.own import (
     IMAGES,
     LABELS,
+    MORE,
+    NOISE,
     RNG,
+    WHITE,
     Loaded,
+    grouped,
     idx_bytes,
-    pasted,
+    outcome,
     refusal,
     save,
     touch,
@@ -26,10 +30,6 @@ from tests.datasets.own import (
 from tests.helpers import Said
 
 pytestmark = pytest.mark.usefixtures("here")
-
-MORE = RNG.integers(0, 256, (9, 28, 28), np.uint8)
-WHITE = (IMAGES > 127).astype(np.uint8)
-WORDS = [str(label) for label in LABELS]
 
 # ------------------------------------------------------------------ IDX files
 
@@ -47,82 +47,55 @@ def save_idx(
             touch(f"{folder}/{name}", pack(idx_bytes(array)))
 
 
-@pytest.mark.parametrize(
-    ("folder", "names", "test"),
-    [
-        ("own", f"{IDX}.gz", "t10k"),
-        ("own", IDX, "t10k"),
-        ("own", "{}-{}.idx{}-ubyte", "t10k"),
-        ("own/raw", "{}-{}.idx{}-ubyte.gz", "t10k"),
-        ("own/MNIST", "{}_{}_idx{}_ubyte", "t10k"),
-        ("own/FashionMNIST/raw", IDX, "test"),
-        ("own/MNIST/raw", f"k49-{IDX}.gz", "t10k"),
-    ],
-)
-def test_idx_files_where_and_as_they_are_usually_called(folder: str, names: str, test: str) -> None:
-    save_idx(folder, names, test)
-    if names.endswith(".gz"):  # as torchvision has them, both
-        save_idx(folder, names.removesuffix(".gz"), test)
-    own = Loaded("own")
-    np.testing.assert_array_equal(own.train.images, IMAGES)
-    np.testing.assert_array_equal(own.test.images, MORE)
-    assert own.classes == WORDS + WORDS[:9]
-    assert (own.train.class_names, own.notes) == (("0", "1", "2"), [])
+def test_idx_files_where_and_as_they_are_usually_called(said: Said) -> None:
+    texts = {}
+    for folder, names, test in (
+        ("a", f"{IDX}.gz", "t10k"),
+        ("b", IDX, "t10k"),
+        ("c", "{}-{}.idx{}-ubyte", "t10k"),
+        ("d/raw", "{}-{}.idx{}-ubyte.gz", "t10k"),
+        ("e/MNIST", "{}_{}_idx{}_ubyte", "t10k"),
+        ("f/FashionMNIST/raw", IDX, "test"),
+        ("g/MNIST/raw", f"k49-{IDX}.gz", "t10k"),
+        ("h", f"emnist-letters-{IDX}.gz", "test"),
+    ):
+        save_idx(folder, names, test)
+        if names == f"{IDX}.gz":  # as torchvision has them, both
+            save_idx(folder, IDX)
+        texts[f"{folder}/{names}"] = outcome(folder[0])
+    for path in Path("b").iterdir():
+        touch(f"i/{path.name}/{path.name}", path.read_bytes())
+    texts["each in a folder of its own"] = outcome("i")
+    said("IDX files as they are usually called", grouped(texts))
 
 
-def test_each_idx_file_may_lie_in_a_folder_of_its_own() -> None:
-    save_idx("all")
-    for path in Path("all").iterdir():
-        touch(f"own/{path.name}/{path.name}", path.read_bytes())
-    np.testing.assert_array_equal(Loaded("own").test.images, MORE)
-
-
-def test_emnist_has_26_letters_and_lies_on_its_side(said: Said) -> None:
-    save_idx("own", f"emnist-letters-{IDX}.gz", "test")
-    labels = gzip.compress(idx_bytes((np.arange(25) + 2).astype(np.uint8)))
-    touch("own/emnist-letters-train-labels-idx1-ubyte.gz", labels)
-    own = Loaded("own")
-    assert own.train.class_names == tuple(map(str, range(27)))
-    said("EMNIST", {"letters": "\n".join(own.notes)})
-
-
-def test_idx_files_that_are_missing_or_not_clear(said: Said) -> None:
+def test_idx_files_that_are_missing_or_wrong(said: Said) -> None:
     save_idx("two/MNIST/raw")
     save_idx("two/FashionMNIST/raw")
+    texts = {"two datasets": outcome("two", "two-own")}
     save_idx("prefixes", f"emnist-digits-{IDX}")
     save_idx("prefixes", f"emnist-letters-{IDX}")
-    save_idx("one label too few")
-    touch("one label too few/train-labels-idx1-ubyte", idx_bytes(LABELS[1:]))
-    save_idx("test alone")
-    Path("test alone/train-images-idx3-ubyte").unlink()
+    texts["two prefixes"] = outcome("prefixes", "prefixes-own")
     save_idx("large", images=IMAGES.repeat(2, axis=1).repeat(2, axis=2))
-    refused = ("two", "prefixes", "one label too few", "test alone", "large")
-    texts = {folder: refusal(folder) for folder in refused}
-
-    for folder in ("two", "prefixes"):
-        pasted(texts[folder])
-    for folder in ("two/MNIST", "two-own", "prefixes-own"):
-        assert len(Loaded(folder).images) == 34
-    texts["large, scaled"] = Loaded("large", resize=True).train.source
-    Path("two/MNIST/raw/t10k-labels-idx1-ubyte").unlink()
-    texts["no test labels"] = str(Loaded("two/MNIST"))
-    Path("two/MNIST/raw/t10k-images-idx3-ubyte").unlink()
-    texts["no test set"] = str(own := Loaded("two/MNIST"))
-    np.testing.assert_array_equal(own.images, IMAGES)
-    said("IDX files missing or not clear", texts)
-
-
-def test_idx_files_that_one_line_converts(said: Said) -> None:
-    texts, eight = {}, idx_bytes(np.stack([LABELS] * 8, axis=1).astype(">i4"), 12)  # as QMNIST's
+    texts["another size"] = outcome("large")
+    texts["another size, scaled"] = outcome("large", resize=True)
+    texts["another size, scaled"] += f"\n{Loaded('large', resize=True).train.source}"
+    eight = idx_bytes(np.stack([LABELS] * 8, axis=1).astype(">i4"), 12)  # as QMNIST's
     for suffix, pack in (("", bytes), (".gz", gzip.compress)):
-        save_idx("own", IDX + suffix, images=WHITE)
-        texts[f"0 and 1{suffix}"] = pasted(refusal("own"))
-        touch(f"own/train-labels-idx1-ubyte{suffix}", pack(eight))
-        texts[f"eight labels{suffix}"] = pasted(refusal("own"))
-        own = Loaded("own")
-        np.testing.assert_array_equal(own.train.images, 255 * WHITE)
-        np.testing.assert_array_equal(own.train.labels, LABELS)
-    said("IDX files that one line converts", texts)
+        save_idx("wrong", IDX + suffix, images=WHITE.astype(np.uint8))
+        texts[f"0 and 1{suffix}"] = outcome("wrong")
+        touch(f"wrong/train-labels-idx1-ubyte{suffix}", pack(eight))
+        texts[f"eight labels{suffix}"] = outcome("wrong")
+    save_idx("own")
+    Path("own/t10k-labels-idx1-ubyte").unlink()
+    texts["no test labels"] = outcome("own")
+    Path("own/t10k-images-idx3-ubyte").unlink()
+    texts["no test set"] = outcome("own")
+    touch("own/train-labels-idx1-ubyte", idx_bytes(LABELS[1:]))
+    texts["one label too few"] = outcome("own")
+    Path("own/train-images-idx3-ubyte").rename("own/t10k-images-idx3-ubyte")
+    texts["test set alone"] = outcome("own")
+    said("IDX files missing or wrong", texts)
 
 
 # ------------------------------------------------------------------ tables
@@ -145,115 +118,77 @@ def table(path: str, *lines: str) -> Path:
     return touch(path, "\n".join([*lines, ""]).encode())
 
 
-TABLES: dict[str, tuple[str, list[str]]] = {
-    "a header": ("a.csv", [HEADER, *rows()]),
-    "a label at the end": ("a.CSV", [f"{PIXELS},class", *label_last(rows())]),
-    "no header": ("a.csv", rows()),
-    "tabs": ("a.tsv", [row.replace(",", "\t") for row in rows()]),
-    "semicolons": ("a.csv", [row.replace(",", ";") for row in rows(LABELS.astype(float))]),
-    "quotes": ("a.csv", [f'\ufeff"y",{PIXELS}', *rows()]),
-    "a delimiter at the end": ("a.csv", [f"{row},\r" for row in rows()]),
+ZEROS = "1" + 784 * ",0"
+SHORT = rows()[4].rpartition(",")[0]
+TABLES: dict[str, list[str]] = {
+    "a header": [HEADER, *rows()],
+    "a label at the end": [f"{PIXELS},class", *label_last(rows())],
+    "quotes": [f'\ufeff"y",{PIXELS}', *rows()],
+    "no header": rows(),
+    "tabs": [row.replace(",", "\t") for row in rows()],
+    "semicolons": [row.replace(",", ";") for row in rows(LABELS.astype(float))],
+    "a delimiter at the end": [f"{row},\r" for row in rows()],
+    "words": rows(np.array(list("abc"))[LABELS]),
+    "numbered, without labels": [f",{PIXELS}", *rows(range(25), IMAGES / 255)],
+    "no header, label at the end": label_last(rows()),
+    "0 and 1": [HEADER, *rows(images=WHITE.astype(int))],
+    "a row too short": [HEADER, *rows()[:4], SHORT],
+    "no rows": [HEADER],
+    "empty": [],
+    "no square": [line.rpartition(",")[0] for line in [HEADER, *rows()]],
+    "no pixels": ["name,age", "x,3"],
+    # These would take for ever.
+    "blank lines": [ZEROS + 600_000 * "\r"],
+    "a long label": [ZEROS, f"{100_000 * 'a'}{ZEROS}"],
+    "many columns": [40_000 * "id,"],
 }
 
 
-@pytest.mark.parametrize(("name", "lines"), TABLES.values(), ids=TABLES)
-def test_tables_of_a_label_and_784_pixels(name: str, lines: list[str]) -> None:
-    path = table(name, *lines)
-    for file in (path, touch("b.csv.gz", gzip.compress(path.read_bytes()))):
-        own = Loaded(file)
-        np.testing.assert_array_equal(own.images, IMAGES)
-        assert own.classes == WORDS
-        has_header = "pixel0" in lines[0]
-        assert own.notes == ["its first column is taken for the label"] * (not has_header)
-
-
-def test_tables_whose_label_is_a_word_or_the_last_column_or_is_not_there() -> None:
-    own = Loaded(table("a.csv", *rows(np.array(list("abc"))[LABELS])))
-    assert own.train.class_names == ("a", "b", "c")
-
-    numbered = [f",{PIXELS}", *rows(range(25), IMAGES / 255)]
-    own = Loaded(table("a.csv", *numbered))
-    np.testing.assert_array_equal(own.images, IMAGES)
-    assert own.notes == ["left out: 1 column that number the rows"]
-    assert own.train.class_names == ("picture",)
-
-    black_corner = IMAGES.copy()
-    black_corner[:, 0, 0] = 0
-    own = Loaded(table("a.csv", *label_last(rows(images=black_corner))))
-    assert own.notes == ["its last column is taken for the label"]
-    np.testing.assert_array_equal(own.images, black_corner)
-    assert own.classes == WORDS
-
-
-def test_tables_that_are_refused(said: Said) -> None:
-    lines, zeros = [HEADER, *rows()], "1" + 784 * ",0"
-    short = lines[5].rpartition(",")[0]
-    refused: dict[str, list[str]] = {
-        "a row too short": [*lines[:5], short],
-        "no rows": lines[:1],
-        "empty": [],
-        "no square": [line.rpartition(",")[0] for line in lines],
-        "no pixels": ["name,age", "x,3"],
-        # What would take for ever:
-        "blank lines": [zeros + 600_000 * "\r"],
-        "a long label": [zeros, zeros[:1] + 100_000 * "a" + zeros[1:]],
-        "many columns": [40_000 * "id,"],
-    }
-    texts = {case: refusal(table("a.csv", *found)) for case, found in refused.items()}
-    texts["0 and 1"] = pasted(refusal(table("a.csv", HEADER, *rows(images=WHITE))))
-    own = Loaded("a.npz")
-    np.testing.assert_array_equal(own.images, 255 * WHITE)
-    assert own.train.class_names == ("0", "1", "2")
-    said("tables are refused", texts)
-
+def test_what_comes_of_tables(said: Said) -> None:
+    texts = {case: outcome(table("a.csv", *lines), "a.npz") for case, lines in TABLES.items()}
+    said("tables", grouped(texts))
+    tabs = table("a.tsv", *TABLES["tabs"]).read_bytes()
+    for path in ("a.CSV", "a.tsv", "a.csv.gz"):
+        found = outcome(touch(path, gzip.compress(tabs) if ".gz" in path else tabs))
+        assert found == texts["tabs"], path
     # What NumPy and zlib say of these, and how much of the last one is read, is theirs.
-    assert "expected numbers in every row" in refusal(table("a.csv", *lines[:5], f"{short},x"))
-    whole = gzip.compress("\n".join(lines).encode())
-    assert "found a broken one" in refusal(touch("a.csv.gz", whole[:-9]))
-    bomb = gzip.compress(zeros.encode() + b"\n" + 30_000_000 * b" ")
+    assert "expected numbers in every row" in refusal(table("a.csv", *rows()[:4], f"{SHORT},x"))
+    assert "found a broken one" in refusal(touch("a.csv.gz", gzip.compress(tabs)[:-9]))
+    bomb = gzip.compress(f"{ZEROS}\n".encode() + 30_000_000 * b" ")
     assert "letters, and more" in refusal(touch("a.csv.gz", bomb))
 
 
 def test_a_folder_of_tables(said: Said) -> None:
     table("own/fashion-mnist_train.csv", HEADER, *rows())
-    texts = {"training set": str(Loaded("own"))}
+    texts = {"training set": outcome("own")}
     table("own/fashion-mnist_test.csv", HEADER, *rows()[:4])
     touch("own/sample_submission.txt")
-    texts["both halves and a text"] = str(Loaded("own"))
+    texts["both halves and a text"] = outcome("own")
     table("own/mnist_train.csv", HEADER, *rows())
-    texts["two training sets"] = refusal("own")
+    texts["two training sets"] = outcome("own")
     said("folders of tables", texts)
 
 
 # ------------------------------------------------------------------ other files
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".npz"])
-def test_a_folder_of_arrays_is_refused_with_the_line_that_joins_them(suffix: str) -> None:
-    folder, saved = touch("kmnist/text").parent, np.save if suffix == ".npy" else np.savez
-    (folder / "text").unlink()
-    for name, array in (
-        ("train-imgs", IMAGES),
-        ("train-labels", LABELS),
-        ("test-imgs", MORE),
-        ("test-labels", LABELS[:9]),
-    ):
-        saved(folder / f"kmnist-{name}{suffix}", array)
-    if suffix == ".npz":
-        assert "images=a['arr_0']" in refusal(folder / "kmnist-train-imgs.npz")
-    pasted(refusal(folder))
-    own = Loaded("kmnist.npz")
-    np.testing.assert_array_equal(own.images, np.concatenate([IMAGES, MORE]))
-    assert own.classes == WORDS + WORDS[:9]
-    shutil.rmtree(folder)
-    folder.mkdir()
-    shutil.move("kmnist.npz", "kmnist/own.npz")
-    assert "Name their file:  --dataset kmnist/own.npz" in refusal(folder)
-
-
-def test_other_files_are_refused_with_the_way_on(said: Said) -> None:
+def test_what_comes_of_other_files(said: Said) -> None:
     names = ("train-images-idx3-ubyte.gz", "one.png", "own.zip", "own.tar.gz", "own.mat", "own")
-    said("files that are no dataset", {name: refusal(touch(f"files/{name}")) for name in names})
+    texts = {name: outcome(touch(f"files/{name}")) for name in names}
+    parts = {"train-imgs": IMAGES, "train-labels": LABELS, "test-imgs": MORE}
+    parts["test-labels"] = LABELS[:9]
+    for suffix, saved in ((".npy", np.save), (".npz", np.savez)):
+        folder = Path(f"arrays{suffix}")
+        folder.mkdir()
+        for name, array in parts.items():
+            saved(folder / f"kmnist-{name}{suffix}", array)
+        texts[f"a folder of {suffix}"] = outcome(folder, f"{folder}.npz")
+    path = folder / "kmnist-train-imgs.npz"
+    texts["one of them"] = outcome(path, path.with_name("kmnist-train-imgs-new.npz"))
+    Path("one").mkdir()
+    shutil.move("arrays.npz.npz", "one/own.npz")
+    texts["a folder of one"] = outcome("one")
+    said("other files", texts)
 
 
 # ------------------------------------------------------------------ what looks like a slip
@@ -263,31 +198,32 @@ def test_what_looks_like_a_slip_is_said(said: Said) -> None:
     equal, ink = np.full((12, 28, 28), 127, np.uint8), np.zeros((20, 28, 28), np.uint8)
     ink[:, 8:20, 8:20] = RNG.integers(100, 256, (20, 12, 12))
     some_light = np.where(np.arange(20)[:, None, None] < 8, 255 - ink, ink)
-    doubled = np.concatenate([IMAGES[:15], IMAGES[:15]])
-    both = np.concatenate([MORE, IMAGES[:4]])
-    slips: dict[str, dict[str, NDArray[Any]]] = {
-        "all black": {"images": 0 * equal},
-        "all of one grey": {"images": equal},
-        "all white": {"images": equal + 128},
-        "all equal": {"images": np.repeat(IMAGES[:1], 3, axis=0)},
-        "training pictures equal": {"x_train": equal, "x_test": IMAGES},
+    images = {
+        "all black": 0 * equal,
+        "all of one grey": equal,
+        "all white": equal + 128,
+        "all equal": np.repeat(IMAGES[:1], 3, axis=0),
         # Such as those of one class that were saved as 0 and 1.
-        "four of one colour": {"images": np.concatenate([IMAGES, WHITE[:3], IMAGES[:1] * 0 + 80])},
-        "a dark background": {"images": ink},
-        "a light background": {"images": 255 - ink},
-        "some have a light background": {"images": some_light},
-        "neither light nor dark": {"images": np.where(some_light == 0, np.uint8(95), some_light)},
-        "no darker than 160": {"images": np.maximum(ink, 160)},
-        "nearly black": {"images": IMAGES // 16},
-        "some are in both halves": {"x_train": IMAGES, "x_test": both},
-        "all are there twice": {"images": doubled},
+        "four of one colour": np.concatenate([IMAGES, WHITE[:3].astype(np.uint8), equal[:1]]),
+        "a dark background": ink,
+        "a light background": 255 - ink,
+        "some have a light background": some_light,
+        "neither light nor dark": np.where(some_light == 0, np.uint8(95), some_light),
+        "no darker than 160": np.maximum(ink, 160),
+        "nearly black": IMAGES // 16,
+        "all are there twice": np.concatenate([IMAGES[:15], IMAGES[:15]]),
+    }
+    slips: dict[str, dict[str, NDArray[Any]]] = {
+        **{case: {"images": found} for case, found in images.items()},
+        "training pictures equal": {"x_train": equal, "x_test": IMAGES},
+        "some are in both halves": {"x_train": IMAGES, "x_test": NOISE[21:]},
     }
     texts = {}
     for case, arrays in slips.items():
         path = save("a.npz", **arrays)
         inverted = [f"inverted: {note}" for note in Loaded(path, invert=True).notes]
         texts[case] = "\n".join([*Loaded(path).notes, *inverted])
-    said("what looks like a slip", texts)
+    said("what looks like a slip", grouped(texts))
 
 
 def test_inverted_pictures_are_said_to_be() -> None:
