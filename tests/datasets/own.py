@@ -23,7 +23,6 @@ from npvae.datasets.standard import FILES, STANDARD
 from tests.helpers import refused
 
 Bytes = NDArray[np.uint8]
-Pictures = NDArray[Any]  # bytes, or 16 bits
 
 RNG = np.random.default_rng(8)
 NOISE = RNG.integers(0, 256, (34, 28, 28), np.uint8)
@@ -69,10 +68,10 @@ def in_runs(words: Iterable[str]) -> str:
 
 
 def look(image: Bytes, noise: Bytes) -> str:
-    """What has become of a picture of noise, within one grey level."""
+    """What has become of a picture of noise, within two grey levels."""
     for became, grey in (("as it was", noise), ("black or white", np.where(noise > 127, 255, 0))):
-        if (off := np.abs(image.astype(int) - grey).max()) <= 1:
-            return became + ", nearly" * bool(off)
+        if (off := np.abs(image.astype(int) - grey).max()) <= 2:
+            return became + f", within {off}" * bool(off)
     return "another picture"
 
 
@@ -151,11 +150,15 @@ def stand_in(
         monkeypatch.setitem(STANDARD, name, row)
 
 
-def save_pictures(folder: str | Path, images: Pictures, suffix: str = ".png", **more: Any) -> Path:
+def save_pictures(
+    folder: str | Path, pictures: Iterable[Any], suffix: str = ".png", **more: Any
+) -> Path:
+    """Arrays or pictures of Pillow, in the order of their names."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for index, image in enumerate(images):
-        Image.fromarray(image).save(folder / f"{index:03}{suffix}", **more)
+    for number, picture in enumerate(pictures):
+        image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+        image.save(folder / f"{number:03}{suffix}", **more)
     return folder
 
 

@@ -68,8 +68,6 @@ def middle(image: Array) -> Array:
 
 IDENTITY = [[1, 0, 0], [0, 1, 0]]
 
-# ------------------------------------------------------------------ maps made by hand
-
 
 @pytest.mark.parametrize(("side", "dtype"), [(1, np.float64), (2, np.float32), (5, np.float64)])
 def test_maps_of_whole_pixels_are_exact(side: int, dtype: Any) -> None:
@@ -123,9 +121,6 @@ def test_each_image_has_its_own_map() -> None:
         np.testing.assert_array_equal(found, warped(images[k : k + 1], warps[k : k + 1])[0])
 
 
-# ------------------------------------------------------------------ maps that lead nowhere
-
-
 @pytest.mark.parametrize("far", [6.0, 1e19, 1e308])
 def test_from_beyond_the_edge_all_is_black(far: float) -> None:
     """Image coordinates that no integer holds are no index, either."""
@@ -162,9 +157,6 @@ def test_no_map_reads_outside_the_image(bad: float) -> None:
             unknown = np.isnan(warps[0] @ grid).any(axis=0)
         np.testing.assert_array_equal(np.isnan(found), unknown)
         assert ((found[~unknown] >= 0) & (found[~unknown] <= 1)).all()
-
-
-# ------------------------------------------------------------------ random maps
 
 
 def parts(warps: Warps) -> dict[str, Array]:
@@ -237,9 +229,6 @@ def test_how_far_and_how_often() -> None:
     drawn = np.column_stack([shift, angle, np.log(scale), mirror])
     # Independent, the correlation of two is off by 1 / sqrt(20,000) = 0.007.
     np.testing.assert_allclose(np.corrcoef(drawn.T), np.eye(5), rtol=0, atol=0.035)
-
-
-# ------------------------------------------------------------------ what it looks like
 
 
 @pytest.mark.parametrize("kinds", [("shift",), ("rotate",), AUGMENTATIONS], ids=",".join)

@@ -56,62 +56,47 @@ def redirect(url: str) -> bytes:
     return reply(headers=f"Location: {url}", status="302 Found")
 
 
-# What is said of a mirror, and what it does instead of sending the body of the file.
-FAULTS: dict[str, tuple[str, Answer]] = {
-    "404": ("HTTP 404 Not Found", lambda body: [reply(status="404 Not Found")]),
-    "silent": ("no answer within ", lambda body: [HANGS_AFTER]),
-    "stalled": ("stalled: nothing came for ", lambda body: [half(body), HANGS_AFTER]),
-    "drips": (  # the length of the first chunk
-        "stalled: nothing came for ",
-        lambda body: chain([reply(headers=CHUNKED)], cycle([b"0", 0.05])),
-    ),
-    "short": ("broke off after ", lambda body: [half(body)]),
-    "wrong bytes": (
-        "expected an intact gzip stream, found a damaged one",
-        lambda body: [reply(body[:-200] + bytes(200))],
-    ),
-    "web page": (
-        "expected an IDX header (00 00 08 03), found 3c 68 74 6d",
-        lambda body: [reply(b"<html>Please log in to use the network</html>")],
-    ),
-    "mnist": (
-        "expected Fashion-MNIST's train-images-idx3-ubyte, found MNIST's",
-        lambda body: [reply(PACKED["mnist"][FILES[0]])],
-    ),
-    "long": (
-        "expected an intact gzip stream, found a damaged one",
-        lambda body: [reply(body + b"and more")],
-    ),
-    "endless": (  # not quite: a client that never has enough would fill the disk
-        "longer than 48,000,000 bytes",
-        lambda body: [reply(headers=NO_LENGTH), *100 * [bytes(1_000_000)]],
-    ),
-    "boasts": (
-        "longer than 48,000,000 bytes",
-        lambda body: [reply(body, f"Content-Length: {400 * '9'}")],
-    ),
-    "half a chunk": (
-        "broke off in the middle",
-        lambda body: [reply(b"fff\r\nnot so many", CHUNKED)],
-    ),
-    "hangs up": ("Remote end closed connection without response", lambda body: []),
-    "no HTTP": (
-        "220 mail.example.com ESMTP",
-        lambda body: [9 * b"220 mail.example.com ESMTP\r\n"],
-    ),
-    "rude": (
-        "HTTP 503 \x1b[2Jno no no no no",
-        lambda body: [reply(status="503 \x1b[2J" + 5 * "no ")],
-    ),
-    "redirects for ever": (
-        "redirect error that would lead to an infinite loop. The last",
-        lambda body: [redirect(f"{FILES[0]}.gz")],
-    ),
-    "redirects to nowhere": ("Connection refused", lambda body: [redirect("http://127.0.0.1:1/")]),
-    "redirects to a file": (
-        "Redirection to url 'file:///etc/passwd' is not allowed",
-        lambda body: [redirect("file:///etc/passwd")],
-    ),
+# What a mirror does instead of sending the body of the file.
+FAULTS: dict[str, Answer] = {
+    "404": lambda body: [reply(status="404 Not Found")],
+    "rude": lambda body: [reply(status="503 \x1b[2J" + 5 * "no ")],
+    "silent": lambda body: [HANGS_AFTER],
+    "stalled": lambda body: [half(body), HANGS_AFTER],
+    "drips": lambda body: chain([reply(headers=CHUNKED)], cycle([b"0", 0.05])),  # a length
+    "short": lambda body: [half(body)],
+    "half a chunk": lambda body: [reply(b"fff\r\nnot so many", CHUNKED)],
+    "hangs up": lambda body: [],
+    "no HTTP": lambda body: [9 * b"220 mail.example.com ESMTP\r\n"],
+    "wrong bytes": lambda body: [reply(body[:-200] + bytes(200))],
+    "long": lambda body: [reply(body + b"and more")],
+    "web page": lambda body: [reply(b"<html>Please log in to use the network</html>")],
+    "mnist": lambda body: [reply(PACKED["mnist"][FILES[0]])],
+    # Not quite: a client that never has enough would fill the disk.
+    "endless": lambda body: [reply(headers=NO_LENGTH), *100 * [bytes(1_000_000)]],
+    "boasts": lambda body: [reply(body, f"Content-Length: {400 * '9'}")],
+    "redirects for ever": lambda body: [redirect(f"{FILES[0]}.gz")],
+    "redirects to nowhere": lambda body: [redirect("http://127.0.0.1:1/")],
+    "redirects to a file": lambda body: [redirect("file:///etc/passwd")],
+}
+REASONS = {
+    "404": "HTTP 404 Not Found",
+    "rude": "HTTP 503 \x1b[2Jno no no no no",
+    "silent": "no answer within ",
+    "stalled": "stalled: nothing came for ",
+    "drips": "stalled: nothing came for ",
+    "short": "broke off after ",
+    "half a chunk": "broke off in the middle",
+    "hangs up": "Remote end closed connection without response",
+    "no HTTP": "220 mail.example.com ESMTP",
+    "wrong bytes": "expected an intact gzip stream, found a damaged one",
+    "long": "expected an intact gzip stream, found a damaged one",
+    "web page": "expected an IDX header (00 00 08 03), found 3c 68 74 6d",
+    "mnist": "expected Fashion-MNIST's train-images-idx3-ubyte, found MNIST's",
+    "endless": "longer than 48,000,000 bytes",
+    "boasts": "longer than 48,000,000 bytes",
+    "redirects for ever": "redirect error that would lead to an infinite loop. The last",
+    "redirects to nowhere": "Connection refused",
+    "redirects to a file": "Redirection to url 'file:///etc/passwd' is not allowed",
 }
 WAITS = ("silent", "stalled", "drips")
 
@@ -125,7 +110,7 @@ class Mirror(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers: dict[str, Answer] = {}
         self.asked: list[str] = []
-        self.released = threading.Event()
+        self.released, self.hung_up_on = threading.Event(), threading.Event()
         self.url = f"http://127.0.0.1:{self.server_port}"
 
 
@@ -146,8 +131,10 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def handle(self) -> None:
-        with contextlib.suppress(ConnectionError):  # the client went away, as it should
+        try:
             super().handle()
+        except ConnectionError:  # the client went away, as it should
+            self.server.hung_up_on.set()
 
 
 @pytest.fixture
@@ -203,7 +190,7 @@ def test_a_mirror_that_tells_no_length(mirror: Mirror) -> None:
 def test_each_mirror_is_tried_and_the_reason_told(
     fault: str, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
-    reason, answer = FAULTS[fault]
+    answer = FAULTS[fault]
     if fault in WAITS:
         patience = "CONNECT_SECONDS" if fault == "silent" else "STALL_SECONDS"
         monkeypatch.setattr(download, patience, 0.2)
@@ -213,7 +200,7 @@ def test_each_mirror_is_tried_and_the_reason_told(
     lines = str(error.value).splitlines()
     for folder, line in zip(("first", "second"), lines[1:3], strict=True):
         assert f"/{folder}/train-images-idx3-ubyte.gz: " in line
-        assert reason in line
+        assert REASONS[fault] in line
     assert harmless(str(error.value)).replace("\n", "").isprintable()
     assert files() == []
     assert len(set(mirror.asked)) == 2  # one file was enough to know
@@ -266,51 +253,39 @@ def test_a_file_that_somebody_exchanges_after_the_check(
     tally("HTTP faults", "refused, every URL named")
 
 
-def test_a_stalled_name_look_up_is_not_waited_for(
-    mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("waiting", "reason"),
+    [(0, "the name cannot be looked up (no network?)"), (HANGS_AFTER, "no answer within 0.2 s")],
+)
+def test_a_name_that_cannot_be_looked_up(
+    waiting: float, reason: str, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def stall(*args: object, **kwargs: object) -> None:
-        mirror.released.wait(HANGS_AFTER)
+    def getaddrinfo(*args: object, **kwargs: object) -> None:
+        mirror.released.wait(waiting)
         raise socket.gaierror(socket.EAI_NONAME, "no such name")
 
-    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.2)
-    monkeypatch.setattr(socket, "getaddrinfo", stall)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(download, "CONNECT_SECONDS", 0.2 if waiting else HANGS_AFTER)
     with refused(DataError) as error:
         load()
-    assert str(error.value).count("no answer within 0.2 s") == 2
-
-
-def test_a_name_that_cannot_be_looked_up(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown(*args: object, **kwargs: object) -> None:
-        raise socket.gaierror(socket.EAI_NONAME, "no such name")
-
-    monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    with refused(DataError, "ubyte.gz: the name cannot be looked up (no network?)"):
-        load()
+    assert str(error.value).count(f"ubyte.gz: {reason}") == 2
 
 
 def test_an_answer_that_comes_too_late_is_hung_up_on(
     mirror: Mirror, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given_up, closed = threading.Event(), threading.Event()
+    given_up = threading.Event()
 
-    class Late:
-        def __enter__(self) -> None:
-            pass
-
-        def __exit__(self, *_: object) -> None:
-            closed.set()
-
-    def urlopen(*args: object, **kwargs: object) -> Late:
+    def late(body: bytes) -> Iterator[bytes | float]:
         given_up.wait(HANGS_AFTER)
-        return Late()
+        yield from FAULTS["endless"](body)
 
-    monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+    mirror.answers = {"first": late, "second": late}
     monkeypatch.setattr(download, "CONNECT_SECONDS", 0.05)
     with refused(DataError, "no answer within 0.05 s"):
         load()
     given_up.set()
-    assert closed.wait(HANGS_AFTER)
+    assert mirror.hung_up_on.wait(HANGS_AFTER)
 
 
 def test_time_limits_as_shipped() -> None:
@@ -325,7 +300,7 @@ def test_a_mirror_that_goes_on_and_on_runs_into_the_limit(
 ) -> None:
     slowly: list[bytes | float] = [bytes(1000), 0.01]
     endless = chain([reply(headers=NO_LENGTH)], cycle(slowly))
-    mirror.answers = {"first": FAULTS["drips"][1], "second": lambda body: endless}
+    mirror.answers = {"first": FAULTS["drips"], "second": lambda body: endless}
     monkeypatch.setattr(download, "FILE_SECONDS", seconds)
     with refused(DataError) as error:
         load()

@@ -34,7 +34,6 @@ def colours(images: Bytes) -> list[int]:
 
 TRAIN, TEST = dataset("base", [1, 2, 3], "abb"), dataset("base", [10, 20, 30], "abb")
 
-# ------------------------------------------------------------------ what is added
 
 # Images and their classes: those that are given, and those that are added.
 FURTHER = {
@@ -85,9 +84,6 @@ def test_what_is_given_stays_as_it_is() -> None:
     assert colours(given) == [1, 2, 3, 10, 20, 30, 7, 10]
     assert TRAIN.labels.tolist() == [0, 1, 1]
     assert TRAIN.source == "source of base"
-
-
-# ------------------------------------------------------------------ in a run
 
 
 @pytest.fixture

@@ -57,9 +57,6 @@ def refusal(name: str, data_dir: str | None = "own") -> str:
     return str(error.value)
 
 
-# ------------------------------------------------------------------ where it looks
-
-
 @pytest.mark.parametrize(
     ("folder", "name", "in_torchvision", "pack"),
     [
@@ -166,9 +163,6 @@ def test_wrong_files_of_others_are_passed_over_and_that_is_said(said: Said) -> N
     said("files of others are passed over", {"mnist": "\n".join(lines)})
 
 
-# ------------------------------------------------------------------ what it refuses
-
-
 def test_what_is_missing_or_damaged_is_said(said: Said) -> None:
     texts, content = {"not there": refusal("fashion-mnist")}, SETS["fashion-mnist"][FILES[2]]
     damaged = {
@@ -222,9 +216,6 @@ def test_a_folder_that_cannot_be_written(said: Said, monkeypatch: pytest.MonkeyP
     # As a user sees it; root, who may run this test, may write anywhere.
     monkeypatch.setattr(os, "access", lambda path, mode: "cache" in str(path))
     assert paths.writable_folder(paths.data_folders("own"), "mnist") == in_cache
-
-
-# ------------------------------------------------------------------ auto
 
 
 def test_auto_takes_fashion_mnist_where_it_is() -> None:

@@ -202,9 +202,6 @@ def test_there_may_be_256_classes() -> None:
     assert own.train.class_names == tuple(map(str, range(256)))
 
 
-# ------------------------------------------------------------------ files that lie
-
-
 class Touch:
     """Unpickled, it would create a file."""
 

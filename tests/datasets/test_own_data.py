@@ -31,7 +31,6 @@ from tests.helpers import Said
 
 pytestmark = pytest.mark.usefixtures("here")
 
-# ------------------------------------------------------------------ IDX files
 
 IDX = "{}-{}-idx{}-ubyte"  # train or test, images or labels, 3 or 1
 
@@ -97,8 +96,6 @@ def test_idx_files_that_are_missing_or_wrong(said: Said) -> None:
     texts["test set alone"] = outcome("own")
     said("IDX files missing or wrong", texts)
 
-
-# ------------------------------------------------------------------ tables
 
 PIXELS = ",".join(f"pixel{k}" for k in range(784))
 HEADER = f"label,{PIXELS}"
@@ -169,9 +166,6 @@ def test_a_folder_of_tables(said: Said) -> None:
     said("folders of tables", texts)
 
 
-# ------------------------------------------------------------------ other files
-
-
 def test_what_comes_of_other_files(said: Said) -> None:
     names = ("train-images-idx3-ubyte.gz", "one.png", "own.zip", "own.tar.gz", "own.mat", "own")
     texts = {name: outcome(touch(f"files/{name}")) for name in names}
@@ -189,9 +183,6 @@ def test_what_comes_of_other_files(said: Said) -> None:
     shutil.move("arrays.npz.npz", "one/own.npz")
     texts["a folder of one"] = outcome("one")
     said("other files", texts)
-
-
-# ------------------------------------------------------------------ what looks like a slip
 
 
 def test_what_looks_like_a_slip_is_said(said: Said) -> None:
