@@ -6,7 +6,7 @@ import contextlib
 import io
 import struct
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from itertools import cycle, groupby
 from pathlib import Path
@@ -20,7 +20,7 @@ from PIL import Image
 from npvae.core.errors import DataError
 from npvae.datasets import load_dataset
 from npvae.datasets.standard import FILES, STANDARD
-from tests.helpers import refused
+from tests.helpers import Tally, mutated, refused
 
 Bytes = NDArray[np.uint8]
 
@@ -129,14 +129,10 @@ def idx_bytes(array: NDArray[Any], kind: int = 8) -> bytes:
 
 def published(train: int, test: int) -> dict[str, bytes]:
     """Four small IDX files under the published names."""
-    arrays = [
-        array
-        for count in (train, test)
-        for array in (
-            RNG.integers(0, 256, (count, 28, 28), np.uint8),
-            RNG.integers(0, 10, count, np.uint8),
-        )
-    ]
+    arrays: list[NDArray[Any]] = []
+    for count in (train, test):
+        arrays += [RNG.integers(0, 256, (count, 28, 28), np.uint8)]
+        arrays += [RNG.integers(0, 10, count, np.uint8)]
     return dict(zip(FILES, map(idx_bytes, arrays), strict=True))
 
 
@@ -168,3 +164,23 @@ def touch(path: str | Path, content: bytes = b"") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
+
+
+def harmless_mutations(
+    path: Path, count: int, load: Callable[[Path], bytes], tally: Tally, faults: str
+) -> int:
+    """Random mutations of a file are refused, or what is loaded is the same; how often it is."""
+    content, expected = path.read_bytes(), load(path)
+    harmless = 0
+    for seed in range(count):
+        path.unlink()  # ext4 waits for the disk when one is written over
+        path.write_bytes(mutated(content, seed))
+        try:
+            found = load(path)
+        except DataError:
+            tally(faults, "refused")
+            continue
+        assert found == expected, f"seed {seed}"
+        tally(faults, "harmless")
+        harmless += 1
+    return harmless

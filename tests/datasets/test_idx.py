@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from npvae.core.errors import DataError
 from npvae.datasets.idx import idx_digest, read_any, read_images, read_labels
-from tests.datasets.own import idx_bytes, touch
-from tests.helpers import Said, Tally, mutated, refused
+from tests.datasets.own import harmless_mutations, idx_bytes, touch
+from tests.helpers import Said, Tally, refused
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -129,14 +129,9 @@ def test_every_truncation_is_refused(
 
 @pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.slow)])
 def test_mutations_of_a_gzip_file_are_refused_or_harmless(count: int, tally: Tally) -> None:
-    path, packed = Path("labels.gz"), gzip.compress(idx_bytes(LABELS), mtime=0)
-    for seed in range(count):
-        path.unlink(missing_ok=True)  # as above
-        path.write_bytes(mutated(packed, seed))
-        try:
-            labels = read_labels(path)
-        except DataError:
-            tally("IDX files: mutations", "refused")
-        else:
-            assert labels.tobytes() == LABELS.tobytes(), f"seed {seed}"
-            tally("IDX files: mutations", "harmless")
+    path = touch("labels.gz", gzip.compress(idx_bytes(LABELS), mtime=0))
+
+    def load(path: Path) -> bytes:
+        return read_labels(path).tobytes()
+
+    assert harmless_mutations(path, count, load, tally, "IDX files: mutations") < 0.3 * count

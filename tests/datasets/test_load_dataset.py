@@ -13,7 +13,7 @@ from npvae.core.errors import DataError
 from npvae.datasets import drawn_digits, load_dataset, paths
 from npvae.datasets.dataset import Dataset
 from npvae.datasets.standard import FILES
-from tests.datasets.own import IMAGES, published, save_pictures, stand_in, touch
+from tests.datasets.own import IMAGES, published, save, save_pictures, stand_in, touch
 from tests.helpers import Said, refused, save_dataset
 
 FEW_DIGITS = drawn_digits.drawn_digits(train=20, test=10)
@@ -192,8 +192,10 @@ def test_a_file_for_which_there_is_no_memory_is_not_to_be_deleted(
         raise MemoryError
 
     put("own/mnist", "mnist")
+    save("own.npz", images=IMAGES)
     monkeypatch.setattr(np, "empty", full)
-    assert refusal("mnist").endswith("cannot be read: there is not enough memory for it")
+    for name in ("mnist", "own.npz"):
+        assert refusal(name).endswith("cannot be read: there is not enough memory for it")
 
 
 def test_a_data_folder_that_was_not_there_is_not_left_behind(here: Path) -> None:
