@@ -201,6 +201,7 @@ def test_what_looks_like_a_slip_is_said(said: Said) -> None:
         "some have a light background": some_light,
         "neither light nor dark": np.where(some_light == 0, np.uint8(95), some_light),
         "no darker than 160": np.maximum(ink, 160),
+        "no darker than 161": np.maximum(ink, 161),
         "nearly black": IMAGES // 16,
         "all are there twice": np.concatenate([IMAGES[:15], IMAGES[:15]]),
     }
