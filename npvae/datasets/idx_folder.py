@@ -4,6 +4,7 @@ As MNIST, Fashion-MNIST, EMNIST and KMNIST come: under the names that `halves.py
 where torchvision unpacks them. What is in them, `idx.py` reads.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def find_idx(folder: Path) -> dict[Part, Path]:
             return together
         if len(found) > 1:
             names = ", ".join(str(place / prefix) for place, prefix, _ in found[:6])
-            own, first = f"{folder}-own", f"{found[0][0] / found[0][1]}*"
+            place, prefix, _ = found[0]
+            own, first = f"{folder}-own", f"{place}{os.sep}{prefix}*"
             raise mismatch(
                 folder,
                 "the IDX files of one dataset",

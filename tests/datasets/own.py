@@ -6,7 +6,9 @@ import contextlib
 import io
 import struct
 import warnings
+from collections.abc import Callable, Iterable
 from hashlib import sha256
+from itertools import cycle, groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +18,24 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from npvae.core.errors import DataError
-from npvae.datasets import Dataset, load_dataset
+from npvae.datasets import load_dataset
 from npvae.datasets.standard import FILES, STANDARD
-from tests.helpers import refused
+from tests.helpers import Tally, mutated, refused
 
 Bytes = NDArray[np.uint8]
-Pictures = NDArray[Any]  # bytes, or 16 bits
 
 RNG = np.random.default_rng(8)
-IMAGES = RNG.integers(0, 256, (25, 28, 28), np.uint8)
+NOISE = RNG.integers(0, 256, (34, 28, 28), np.uint8)
+NOISE[:, 0, 0] = 0  # as of most pictures: by it, a table's column of pixels is told from labels
+IMAGES, MORE = NOISE[:25], NOISE[25:]
 LABELS = (np.arange(25) % 3).astype(np.uint8)
+WHITE = IMAGES > 127
 
 
 class Loaded:
     """Both halves of a dataset, and what was said about it."""
 
-    def __init__(self, path: Path, **own_data: bool) -> None:
+    def __init__(self, path: str | Path, **own_data: bool) -> None:
         self.lines: list[str] = []
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -41,30 +45,68 @@ class Loaded:
 
     @property
     def images(self) -> Bytes:
-        """All pictures in the order of the file, if every tenth is held out."""
-        held_out = iter(self.test.images)
-        found = [image for k, image in enumerate(self.train.images)]
-        for place in range(9, len(self.train) + len(self.test), 10):
-            found.insert(place, next(held_out))
-        return np.stack([*found, *held_out])
+        """In the order of the files; every tenth may have been held out of them."""
+        held_out = any("every tenth" in line for line in self.lines)
+        images = [*self.train.images]
+        for k, image in enumerate(self.test.images):
+            images.insert(10 * k + 9 if held_out else len(images), image)
+        return np.stack(images)
 
-    @property
-    def words(self) -> list[str]:
-        """The class of each training picture."""
-        return [self.train.class_names[label] for label in self.train.labels]
-
-
-def halves(path: Path, **own_data: bool) -> tuple[Dataset, Dataset]:
-    """Both halves of a dataset about which there is nothing to be noted."""
-    return load_dataset(str(path), None, None, **own_data)
+    def __str__(self) -> str:
+        """The class of each picture, how it looks, and the notes."""
+        lines = [
+            f"{name}: {in_runs(half.class_names[label] for label in half.labels)}"
+            for name, half in (("training", self.train), ("test", self.test))
+        ]
+        return "\n".join([*lines, in_runs(map(look, self.images, cycle(NOISE))), *self.notes])
 
 
-def save(path: Path, **arrays: NDArray[Any]) -> Path:
+def in_runs(words: Iterable[str]) -> str:
+    """For instance "3 x cat, dog"."""
+    runs = ((word, len([*run])) for word, run in groupby(words))
+    return ", ".join(f"{count} x {word}" if count > 1 else word for word, count in runs)
+
+
+def look(image: Bytes, noise: Bytes) -> str:
+    """What has become of a picture of noise, within two grey levels."""
+    for became, grey in (("as it was", noise), ("black or white", np.where(noise > 127, 255, 0))):
+        if (off := np.abs(image.astype(int) - grey).max()) <= 2:
+            return became + f", within {off}" * bool(off)
+    return "another picture"
+
+
+def outcome(path: str | Path, new: str | Path = "", **own_data: bool) -> str:
+    """What is loaded; or why it is refused, and what the lines of Python below that make of it.
+
+    They may store it in a new place.
+    """
+    try:
+        return str(Loaded(path, **own_data))
+    except DataError:
+        text = refusal(path, **own_data)
+    if " import " in f" {text}".replace("\n", " "):
+        pasted(text)
+        try:
+            text += f"\n--- pasted:\n{Loaded(new or path)}"
+        except DataError as again:
+            text += f"\n--- pasted:\n{str(again).splitlines()[0]}"
+    return text
+
+
+def grouped(texts: dict[str, str]) -> dict[str, str]:
+    """Cases with the same text together."""
+    cases: dict[str, list[str]] = {}
+    for case, text in texts.items():
+        cases.setdefault(text, []).append(case)
+    return {"; ".join(alike): text for text, alike in cases.items()}
+
+
+def save(path: str | Path, **arrays: NDArray[Any]) -> Path:
     np.savez_compressed(path, **arrays)  # type: ignore[arg-type]
-    return path
+    return Path(path)
 
 
-def refusal(path: Path, **own_data: bool) -> str:
+def refusal(path: str | Path, **own_data: bool) -> str:
     """The message with which `path` is refused."""
     with refused(DataError, str(path)) as error:
         load_dataset(str(path), None, None, **own_data)
@@ -87,14 +129,10 @@ def idx_bytes(array: NDArray[Any], kind: int = 8) -> bytes:
 
 def published(train: int, test: int) -> dict[str, bytes]:
     """Four small IDX files under the published names."""
-    arrays = [
-        array
-        for count in (train, test)
-        for array in (
-            RNG.integers(0, 256, (count, 28, 28), np.uint8),
-            RNG.integers(0, 10, count, np.uint8),
-        )
-    ]
+    arrays: list[NDArray[Any]] = []
+    for count in (train, test):
+        arrays += [RNG.integers(0, 256, (count, 28, 28), np.uint8)]
+        arrays += [RNG.integers(0, 10, count, np.uint8)]
     return dict(zip(FILES, map(idx_bytes, arrays), strict=True))
 
 
@@ -108,8 +146,41 @@ def stand_in(
         monkeypatch.setitem(STANDARD, name, row)
 
 
-def save_pictures(folder: Path, images: Pictures, suffix: str = ".png", **more: Any) -> Path:
+def save_pictures(
+    folder: str | Path, pictures: Iterable[Any], suffix: str = ".png", **more: Any
+) -> Path:
+    """Arrays or pictures of Pillow, in the order of their names."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for index, image in enumerate(images):
-        Image.fromarray(image).save(folder / f"{index:03}{suffix}", **more)
+    for number, picture in enumerate(pictures):
+        image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+        image.save(folder / f"{number:03}{suffix}", **more)
     return folder
+
+
+def touch(path: str | Path, content: bytes = b"") -> Path:
+    """A file of any kind, and the folders above it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def harmless_mutations(
+    path: Path, count: int, load: Callable[[Path], bytes], tally: Tally, faults: str
+) -> int:
+    """Random mutations of a file are refused, or what is loaded is the same; how often it is."""
+    content, expected = path.read_bytes(), load(path)
+    harmless = 0
+    for seed in range(count):
+        path.unlink()  # ext4 waits for the disk when one is written over
+        path.write_bytes(mutated(content, seed))
+        try:
+            found = load(path)
+        except DataError:
+            tally(faults, "refused")
+            continue
+        assert found == expected, f"seed {seed}"
+        tally(faults, "harmless")
+        harmless += 1
+    return harmless

@@ -11,19 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npvae.commands import training_run
+from npvae.commands import train
 from npvae.core.errors import DataError, OptionError
 from npvae.datasets import Dataset
 from npvae.datasets.extra import with_extra
 from npvae.runs.trained_model import TrainedModel
-from npvae.settings import Settings
-from tests.helpers import Bytes, digits, digits_file, run_script
+from tests.datasets.own import Bytes
+from tests.helpers import Said, digits, refused, resume, save_dataset, start, unchanged, untimed
 
 
-def dataset(name: str, values: list[int], classes: str = "") -> Dataset:
-    """Images of one colour each, and a class for each: "a" for all if not said otherwise."""
+def dataset(name: str, values: list[int], classes: str) -> Dataset:
+    """Images of one colour each, and the letter of a class for each."""
     images = np.zeros((len(values), 28, 28), np.uint8) + np.array(values, np.uint8)[:, None, None]
-    classes = classes or "a" * len(values)
     names = tuple(sorted(set(classes)))
     labels = np.array([names.index(name) for name in classes], np.uint8)
     return Dataset(name, images, labels, names, f"source of {name}")
@@ -36,199 +35,149 @@ def colours(images: Bytes) -> list[int]:
 TRAIN, TEST = dataset("base", [1, 2, 3], "abb"), dataset("base", [10, 20, 30], "abb")
 
 
-def added(extra: Dataset) -> tuple[Dataset, list[str]]:
-    said: list[str] = []
-    return with_extra(TRAIN, TEST, extra, said.append), said
+# Images and their classes: those that are given, and those that are added.
+FURTHER = {
+    "all are new": ([7, 8], "ba", [7, 8], "ba"),
+    # As numbers, a z would be an a: both are the first of their classes.
+    "of other classes": ([7, 8, 9], "zzc", [7, 8, 9], "zzc"),
+    "some of the test set": ([7, 20, 8, 10, 20, 9], "abbaba", [7, 8, 9], "aba"),
+    "some of the training set": ([7, 2, 3, 8], "aaaa", [7, 8], "aa"),  # it may be held out
+    "the same several times": ([7, 8, 7, 7], "aaaa", [7, 8], "aa"),
+    "nothing is left": ([10, 20, 30], "aaa", [], ""),
+}
 
 
-# ------------------------------------------------------------------ what is added
-
-
-def test_new_images_come_after_those_that_were_there() -> None:
-    found, said = added(dataset("more", [7, 8], "ba"))
-    assert colours(found.images) == [1, 2, 3, 7, 8]
-    assert found.labels.tolist() == [0, 1, 1, 1, 0]
-    assert {found.images.dtype, found.labels.dtype} == {np.dtype(np.uint8)}
-    assert found.images.flags.c_contiguous
-    assert (found.name, found.class_names) == ("base", ("a", "b"))
-    assert found.source == "source of base; 2 more from more"
-    assert said == []
-
-
-def test_classes_are_joined_by_their_names() -> None:
-    """As numbers, a hat would be a bag: both are the first of their classes."""
-    found, said = added(dataset("more", [7, 8, 9], "zbc"))
-    assert found.class_names == ("a", "b", "c", "z")
-    assert [found.class_names[label] for label in found.labels] == list("abbzbc")
-    assert said == ["Classes that only more has: c, z"]
+def test_images_that_are_there_already_are_left_out_and_counted(said: Said) -> None:
+    texts = {}
+    for case, (values, classes, new, of_new) in FURTHER.items():
+        lines: list[str] = []
+        found = with_extra(TRAIN, TEST, dataset("more", values, classes), lines.append)
+        assert colours(found.images) == [1, 2, 3, *new]
+        assert "".join(found.class_names[label] for label in found.labels) == "abb" + of_new
+        assert {found.images.dtype, found.labels.dtype} == {np.dtype(np.uint8)}
+        assert found.images.flags.c_contiguous
+        names = f"{found.name}: {', '.join(found.class_names)}"
+        texts[case] = "\n".join([names, found.source, *lines])
+    said("further images", texts)
 
 
 def test_there_are_256_classes_at_most() -> None:
-    names = tuple(map(str, range(255)))
-    extra = replace(dataset("more", [7]), class_names=names, labels=np.array([254], np.uint8))
-    with pytest.raises(DataError, match=r"at most 256 classes, found 257 together"):
-        added(extra)
-
-
-@pytest.mark.parametrize(
-    ("values", "classes", "added_values", "added_labels", "left_out"),
-    [
-        ([7, 20, 8, 10, 20, 9], "abbaba", [7, 8, 9], [0, 1, 0], 3),  # images of the test set
-        ([7, 2, 3, 8], "aaaa", [7, 8], [0, 0], 2),  # of the training set: --validation may hold out
-        ([7, 8, 7, 7], "aaaa", [7, 8], [0, 0], 2),  # the same image several times
-        ([10, 20, 30], "aaa", [], [], 3),  # nothing is left
-    ],
-)
-def test_images_that_are_there_already_are_left_out_and_counted(
-    values: list[int],
-    classes: str,
-    added_values: list[int],
-    added_labels: list[int],
-    left_out: int,
-) -> None:
-    found, said = added(dataset("more", values, classes))
-    assert colours(found.images) == [1, 2, 3, *added_values]
-    assert found.labels.tolist() == [0, 1, 1, *added_labels]
-    assert found.source.endswith(f"; {len(added_values)} more from more")
-    assert said == [f"Left out of more, being there already: {left_out} of its images."]
+    extra = dataset("more", [7], "a")
+    extra = replace(extra, class_names=tuple(map(str, range(254))))
+    assert len(with_extra(TRAIN, TEST, extra, print).class_names) == 256
+    with refused(DataError, "at most 256 classes, found 257 together"):
+        with_extra(TRAIN, TEST, replace(extra, class_names=(*extra.class_names, "254")), print)
 
 
 def test_an_image_that_is_nearly_one_of_the_test_set_is_another() -> None:
-    extra = dataset("more", [20, 30])
+    extra = dataset("more", [20, 30], "aa")
     extra.images[0, 27, 27] += 1
-    found, said = added(extra)
-    assert colours(found.images) == [1, 2, 3, 20]
-    assert said[0].endswith(": 1 of its images.")
+    assert colours(with_extra(TRAIN, TEST, extra, print).images) == [1, 2, 3, 20]
 
 
 def test_what_is_given_stays_as_it_is() -> None:
-    extra = dataset("more", [7, 10])
-    found, _ = added(extra)
+    extra = dataset("more", [7, 10], "aa")
+    found = with_extra(TRAIN, TEST, extra, print)
     found.images[:] = 99
     found.labels[:] = 9
-    assert colours(TRAIN.images) == [1, 2, 3]
-    assert colours(TEST.images) == [10, 20, 30]
-    assert colours(extra.images) == [7, 10]
+    given = np.concatenate([each.images for each in (TRAIN, TEST, extra)])
+    assert colours(given) == [1, 2, 3, 10, 20, 30, 7, 10]
     assert TRAIN.labels.tolist() == [0, 1, 1]
     assert TRAIN.source == "source of base"
 
 
-# ------------------------------------------------------------------ in a run
-
-
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with digits.npz (120 + 40) and other.npz, whose training images are 50 new ones and
-    5 test images of digits.npz."""
-    monkeypatch.chdir(tmp_path)
-    digits_file(tmp_path, 120, 40)
-    write_other(tmp_path / "other.npz")
-    return tmp_path
+def folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """With digits.npz (120 + 40) and other.npz, whose training images are 50 new ones and 5 test
+    images of digits.npz."""
+    monkeypatch.setenv("NPVAE_BACKEND", "numpy")  # nothing is compiled for a few images
+    save_dataset(Path("digits.npz"), *digits(120, 40))
+    save_other()
+    return here
 
 
-def write_other(path: Path, flip: bool = False) -> None:
-    test = digits(120, 40)[1]
-    new = digits(120, 40)[0][:50, ::-1]
-    x = np.concatenate([new[:, :, ::-1] if flip else new, test[:5]])
-    path.parent.mkdir(exist_ok=True)
-    y_train, y_test = np.zeros(55, np.uint8), np.zeros(3, np.uint8)
-    np.savez(path, x_train=x, x_test=test[:3], y_train=y_train, y_test=y_test)
+def save_other(flip: bool = False) -> None:
+    train, test = digits(120, 40)
+    new = train[:50, ::-1, :: -1 if flip else 1]
+    save_dataset(Path("other.npz"), np.concatenate([new, test[:5]]), test[:3])
 
 
-def start(out: str, **settings: Any) -> None:
-    small = {"hidden_dims": (8,), "batch_size": 64, "pictures_every": 0, **settings}
-    chosen = {"dataset": "digits.npz", "extra_data": "other.npz", "epochs": 2, **small}
-    training_run.start(Settings(**chosen), None, out)
+def begin(out: str = "run", **settings: Any) -> None:
+    start(out, **{"extra_data": "other.npz", **settings})
 
 
-def about(out: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((Path(out) / "run.json").read_text())
-    return found
+def recorded(out: str) -> dict[str, Any]:
+    about: dict[str, Any] = json.loads(Path(out, "run.json").read_text())["data"]
+    return about
 
 
 def test_a_run_says_what_was_added_and_tests_on_its_own_test_set(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    start("with")
+    begin("with")
     out = capsys.readouterr().out
     assert "Left out of other.npz, being there already: 5 of its images." in out
     assert "170 training and 40 test images" in out
     assert "50 more from other.npz" in out
-    data = about("with")["data"]
-    assert (data["train_images"], data["test_images"]) == (170, 40)
-    assert data["extra"] == str(here / "other.npz")
-    start("without", extra_data="")
-    assert about("without")["data"]["train_images"] == 120
-    assert about("without")["data"]["extra"] == ""
-    assert about("without")["data"]["sha256"] != data["sha256"]
+    start("without")
+    found, without = recorded("with"), recorded("without")
+    assert (found["train_images"], found["test_images"]) == (170, 40)
+    assert found["extra"] == str(folder / "other.npz")
+    assert (without["train_images"], without["extra"]) == (120, "")
+    assert without["sha256"] != found["sha256"]
 
 
-def test_the_extra_images_belong_to_what_the_model_was_trained_on(here: Path) -> None:
-    """evaluate.py compares with the mean training picture, and that is one of all of them."""
-    start("run")
-    train, test = TrainedModel("run").data
-    assert (len(train), len(test)) == (170, 40)
-    write_other(here / "other.npz", flip=True)
-    with pytest.raises(DataError, match=r"not those that the model was trained on"):
-        TrainedModel("run").data  # noqa: B018
-
-
-def test_it_goes_on_wherever_the_extra_data_is_now(here: Path) -> None:
-    start("whole", epochs=3)
-    start("parts", epochs=2)
-    (here / "elsewhere").mkdir()
+@pytest.mark.usefixtures("folder")
+def test_it_goes_on_from_wherever_it_and_the_extra_data_are_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begin("whole", epochs=4)
+    begin("parts", epochs=2)
+    Path("elsewhere").mkdir()
     shutil.move("other.npz", "elsewhere/moved.npz")
-    with pytest.raises(DataError, match=r"other\.npz"):
-        training_run.resume("parts", {"epochs": 3}, None)
-    training_run.resume("parts", {"epochs": 3, "extra_data": "elsewhere/moved.npz"}, None)
-    whole, parts = (Path(f"{name}/metrics.csv").read_text() for name in ("whole", "parts"))
-    for a, b in zip(whole.splitlines(), parts.splitlines(), strict=True):
-        assert a.split(",")[:7] == b.split(",")[:7]  # all but the seconds
+    with refused(DataError, "other.npz"):
+        resume("parts", epochs=3)
+    resume("parts", epochs=3, extra_data="elsewhere/moved.npz")
+    monkeypatch.chdir("elsewhere")
+    resume("../parts", epochs=4)
+    assert untimed(Path("../parts/metrics.csv")) == untimed(Path("../whole/metrics.csv"))
 
 
-def test_it_goes_on_from_another_folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    start("run")
-    (here / "elsewhere").mkdir()
-    monkeypatch.chdir(here / "elsewhere")
-    training_run.resume("../run", {"epochs": 3}, None)
-    assert len(Path("../run/metrics.csv").read_text().splitlines()) == 4
+@pytest.mark.usefixtures("folder")
+def test_other_bytes_are_refused() -> None:
+    begin()
+    start("without")
+    # evaluate.py compares with the mean training picture, and that is one of all of them.
+    assert [len(half) for half in TrainedModel("run").data] == [170, 40]
+    save_other(flip=True)
+    with unchanged("run", "without"):
+        with refused(DataError, "not those that the model was trained on"):
+            TrainedModel("run").data  # noqa: B018
+        for given in ({}, {"extra_data": "other.npz"}, {"extra_data": "digits.npz"}):
+            with refused(DataError, "not those that"):
+                resume("run", epochs=3, **given)
+        with refused(DataError, "not those that"):  # none can be added later
+            resume("without", epochs=3, extra_data="other.npz")
 
 
-def test_other_bytes_are_refused(here: Path) -> None:
-    start("run")
-    before = {path: path.read_bytes() for path in Path("run").rglob("*") if path.is_file()}
-    write_other(here / "flipped.npz", flip=True)
-    for given in ({"extra_data": "flipped.npz"}, {"extra_data": "digits.npz"}):
-        with pytest.raises(DataError, match="not those that"):
-            training_run.resume("run", {"epochs": 3, **given}, None)
-    write_other(here / "other.npz", flip=True)
-    with pytest.raises(DataError, match="not those that"):
-        training_run.resume("run", {"epochs": 3}, None)
-    assert {p: p.read_bytes() for p in Path("run").rglob("*") if p.is_file()} == before
+@pytest.mark.usefixtures("folder")
+def test_as_many_may_be_held_out_as_there_are_together() -> None:
+    begin(validation=160, epochs=1)
+    with refused(OptionError, "170"):
+        begin("too many", validation=170)
 
 
-def test_none_can_be_added_later(here: Path) -> None:
-    start("run", extra_data="")
-    with pytest.raises(DataError, match="not those that"):
-        training_run.resume("run", {"epochs": 3, "extra_data": "other.npz"}, None)
-
-
-def test_as_many_may_be_held_out_as_there_are_together(here: Path) -> None:
-    start("run", validation=160, epochs=1)
-    with pytest.raises(OptionError, match="170"):
-        start("too many", validation=170)
-
-
-def test_the_command_works_from_another_folder(here: Path) -> None:
-    away = here / "away"
-    away.mkdir()
+def test_the_command_works_from_another_folder(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "away").mkdir()
+    monkeypatch.chdir("away")
     options = ["--epochs", "1", "--hidden", "8", "--pictures-every", "0", "--out", "run"]
-    data = ["--dataset", "../digits.npz", "--extra-data", "../other.npz"]
-    done = run_script("train.py", *data, *options, cwd=away)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "170 training and 40 test images" in done.stdout
-    done = run_script("train.py", "--resume", "away/run", "--epochs", "2", cwd=here)
-    assert (done.returncode, done.stderr) == (0, "")
-    done = run_script("train.py", *data[:2], "--extra-data", "nowhere.npz", *options, cwd=away)
-    assert done.returncode == 3
-    assert "nowhere.npz" in done.stderr
+    data = ["--dataset", "../digits.npz", "--extra-data"]
+    train.main([*data, "../other.npz", *options])
+    assert "170 training and 40 test images" in capsys.readouterr().out
+    with refused(DataError, "nowhere.npz"):
+        train.main([*data, "nowhere.npz", *options])
+    monkeypatch.chdir(folder)
+    train.main(["--resume", "away/run", "--epochs", "2"])
+    assert len(untimed(Path("away/run/metrics.csv"))) == 2
