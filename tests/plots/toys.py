@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ from npvae.plots.axes import WHITE
 from npvae.plots.request import Request
 
 TRAIN, TEST = drawn_digits(train=200, test=60)
+CLOTHES = replace(
+    TRAIN, name="clothes", class_names=("T-shirt/top", "Trouser", "Shirt", *"3456789")
+)
 NAME = "toy, z = 3, epoch 7"
 
 
@@ -43,6 +47,12 @@ def pixels_of(picture: Image.Image) -> NDArray[np.int64]:
     """(H, W) of a grey picture, (H, W, 3) of one in colour."""
     assert picture.mode in ("L", "RGB")
     return np.asarray(picture).astype(np.int64)
+
+
+def assert_same(found: Image.Image, expected: Image.Image) -> None:
+    """The same picture, but for a level: a batch of 36 may be rounded as a batch of one is not."""
+    assert found.size == expected.size
+    assert np.abs(pixels_of(found) - pixels_of(expected)).max() <= 1
 
 
 def where(picture: Image.Image, color: tuple[int, ...]) -> NDArray[np.int64]:
