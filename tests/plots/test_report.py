@@ -14,18 +14,7 @@ from npvae.plots import page as builder
 from npvae.plots.report import ComparedRun, Report, comparison_page, report_page
 from tests.helpers import data_of
 from tests.plots.test_latent_scatter import EYES, contrast, least_distance
-
-
-def history(epochs: int) -> list[dict[str, float]]:
-    rows = []
-    for epoch in range(1, epochs + 1):
-        row: dict[str, float] = {"epoch": epoch}
-        for split in ("train", "test"):
-            bce, kl = 230.0 + 100 / epoch + (split == "test"), 15.0 - 3 / epoch
-            row |= {f"{split}_bce": bce, f"{split}_kl": kl, f"{split}_loss": bce + kl}
-        rows.append(row)
-    return rows
-
+from tests.plots.toys import history
 
 REPORT = Report(
     name="mnist, z = 3",

@@ -17,8 +17,8 @@ from npvae.plots.image_grid import image_grid, in_rows, reconstruction_grid, sav
 from npvae.plots.report import ComparedRun, Report, comparison_page, report_page
 from npvae.plots.samples import grid
 from tests.plots.conftest import Page
-from tests.plots.test_report import REPORT, history
-from tests.plots.toys import noise
+from tests.plots.test_report import REPORT
+from tests.plots.toys import history, noise
 
 KINDS = ("sampled", "rec")
 
