@@ -33,13 +33,6 @@ def on_page(name: str = "digits, z = 3", **settings: Any) -> ModelOnPage:
     return ModelOnPage(VAE(784, rng=np.random.default_rng(1), **settings), name, name[:5])
 
 
-def test_it_asks_for_nothing() -> None:
-    html = explorer_page([on_page()], TEST)
-    assert not re.search(r"https?:|//[a-z]+\.[a-z]", html)
-    addresses = re.findall(r'(?:href|src)="([^"]*)"', html)
-    assert all(address.startswith(("data:", "#")) for address in addresses)
-
-
 @pytest.mark.parametrize("examples", EXAMPLES)
 def test_a_page_of_the_tutorials_network_is_below_a_megabyte(examples: str) -> None:
     model = on_page(hidden_dims=(128,), latent_dim=10)
@@ -48,10 +41,11 @@ def test_a_page_of_the_tutorials_network_is_below_a_megabyte(examples: str) -> N
     assert len(explorer_page([model], test, examples).encode()) < 1_000_000
 
 
-def test_the_same_arguments_give_the_same_bytes() -> None:
+def test_the_same_arguments_give_the_same_bytes_that_link_nothing() -> None:
     first, second = (explorer_page([on_page()], TEST, "model") for _ in range(2))
-    assert first == second
-    assert first != explorer_page([on_page(activation="tanh")], TEST, "model")
+    assert first == second != explorer_page([on_page(activation="tanh")], TEST, "model")
+    addresses = re.findall(r'(?:href|src)="([^"]*)"', first)
+    assert all(address.startswith(("data:", "#")) for address in addresses)
 
 
 def test_the_weights_are_those_of_the_model_rounded() -> None:
@@ -70,24 +64,21 @@ def numbers(text: str, dtype: str, *shape: int) -> NDArray[Any]:
 
 def test_a_conditional_model_has_the_class_of_each_image() -> None:
     model = on_page(num_classes=10, dtype=np.float64)
-    vae, labels = model.vae, TEST.labels
+    vae, labels, images = model.vae, TEST.labels, TEST.images
     plain, stored = data_of(explorer_page([on_page(), model], TEST))["models"]
-    assert (plain["classes"], stored["classes"]) == (0, 10)
-    mu, _ = encode_all(vae, TEST.images, labels=labels)
+    assert [(of["classes"], len(set(of["test"]["c"]))) for of in (plain, stored)] == [
+        (0, 0),
+        (10, 4),
+    ]
+    mu, _ = encode_all(vae, images, labels=labels)
     np.testing.assert_allclose(numbers(stored["points"], "<f2", -1, 3), mu, rtol=1e-3, atol=1e-6)
-    np.testing.assert_allclose(
-        stored["kl"], kl_per_latent(vae, TEST.images, labels=labels), atol=1e-4
-    )
-    assert stored["active"] == active_units(vae, TEST.images, labels=labels).tolist()
+    np.testing.assert_allclose(stored["kl"], kl_per_latent(vae, images, labels=labels), atol=1e-4)
+    assert stored["active"] == active_units(vae, images, labels=labels).tolist()
     # The self-test: what NumPy computes with the rounded weights, each example in its class.
-    for array in vae.parameters.values():
-        array[:] = array.astype(np.float16)
-    test = stored["test"]
-    c = test["c"]
-    assert len(set(c)) == explorer.SELF_TEST
-    assert plain["test"]["c"] == []
-    x_hat = numbers(test["x_hat"], "<f4", -1, 784)
-    np.testing.assert_allclose(x_hat, vae.decode(numbers(test["z"], "<f4", -1, 3), c), atol=1e-6)
+    vae.parameters.flat[:] = vae.parameters.flat.astype(np.float16)
+    test, c = stored["test"], stored["test"]["c"]
+    z, x_hat = numbers(test["z"], "<f4", -1, 3), numbers(test["x_hat"], "<f4", -1, 784)
+    np.testing.assert_allclose(x_hat, vae.decode(z, c), atol=1e-6)
     for name, expected in zip(("mu", "log_var"), vae.encode(x_hat, c), strict=True):
         np.testing.assert_allclose(numbers(test[name], "<f4", -1, 3), expected, atol=1e-6)
 
@@ -126,15 +117,6 @@ def test_the_images_to_pick_are_test_images_or_draws_of_each_class_or_none() -> 
         for image in TEST.images:
             middle = image[10:18].tobytes()  # a strip, wherever it may lie
             assert not any(middle in text for text in texts)
-
-
-def test_names_cannot_leave_their_place() -> None:
-    names = ("</script><script>alert(1)</script>", *TEST.class_names[1:])
-    test = Dataset(TEST.name, TEST.images, TEST.labels, names, "")
-    html = explorer_page([on_page("<!--<script>")], test)
-    assert html.count("</script>") == explorer_page([on_page()], TEST).count("</script>")
-    assert data_of(html)["class_names"][0] == names[0]
-    assert data_of(html)["models"][0]["name"] == "<!--<script>"
 
 
 def test_the_page_in_the_repository_is_up_to_date() -> None:

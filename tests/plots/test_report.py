@@ -42,13 +42,11 @@ def test_the_page_holds_all_that_it_was_given() -> None:
     assert page == report_page(replace(REPORT))
 
 
-def test_the_page_links_its_pictures_and_asks_for_nothing_else() -> None:
-    """By relative paths: so the folder can be moved. Without scripts it shows the newest ones."""
-    page = report_page(REPORT)
-    links = re.findall(r'(?:src|href)="([^"]*)"', page)
+def test_the_page_links_its_pictures_by_relative_paths() -> None:
+    """So the folder can be moved. Without scripts the page shows the newest ones."""
+    links = re.findall(r'(?:src|href)="([^"]*)"', report_page(REPORT))
     assert {"images/sampled_epoch4.png", "images/rec_epoch4.png", "loss.png"} <= set(links)
     assert all(re.fullmatch(r"data:,|[\w/]+\.(png|gif|csv|json|html)", link) for link in links)
-    assert "http" not in re.sub("http://www.w3.org/2000/svg|http-equiv", "", page)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -62,13 +60,6 @@ def test_every_eye_can_tell_the_runs_of_a_comparison_apart(scheme: str) -> None:
     for eye in EYES:
         assert least_distance([*colors.values()], eye) > 0.15, eye
     assert contrast([*colors.values()], surface).min() > 3
-
-
-def test_words_cannot_break_the_page() -> None:
-    page = report_page(replace(REPORT, name="</title><script>alert(1)</script>{{data}}"))
-    assert "<script>alert" not in page
-    assert data_of(page)["name"] == "</title><script>alert(1)</script>{{data}}"
-    assert page.count("</script>") == report_page(REPORT).count("</script>")
 
 
 def test_losses_that_are_not_finite_are_holes() -> None:
