@@ -90,7 +90,7 @@ class Explorer(Page):
     @property
     def z(self) -> Floats:
         self.settle()
-        return np.array(self.state("z"))
+        return np.array(self.state("z"), float)
 
     @property
     def reach(self) -> float:
@@ -138,6 +138,14 @@ class Explorer(Page):
         for place in places[1:]:
             self.tab.mouse.move(*self.place(selector, *place), steps=4)
         self.tab.mouse.up()
+
+    def click(self, selector: str, x: float, y: float) -> None:
+        self.tab.mouse.click(*self.place(selector, x, y))
+
+    def press(self, selector: str, *keys: str) -> None:
+        self.tab.focus(selector)
+        for key in keys:
+            self.tab.keyboard.press(key)
 
     def pick(self, n: int) -> None:
         self.tab.click(f"#examples canvas:nth-child({n + 1})")
@@ -274,17 +282,30 @@ def test_how_typical_a_code_is(page: Explorer) -> None:
 # --- what a hand does ----------------------------------------------------------------------------
 
 
-def test_dragging_a_slider_decodes_along_the_way(page: Explorer) -> None:
-    before, reach = page.z, page.reach
-    k = page.js("state.model.order[1]")
-    page.drag(TRACK.format(2), (0.5, 0.5), (0.9, 0.5))
-    after = page.z
-    assert after[k] == near(0.8 * reach, 0.05)  # a pixel of 400 is 0.02
-    assert np.delete(after, k) == near(np.delete(before, k))
-    page.assert_shows(after)
-    # A double click sets it to 0.
-    page.tab.mouse.dblclick(*page.place(TRACK.format(2), 0.7, 0.5))
-    assert page.z[k] == 0
+def test_mouse_and_keys_move_the_latents_that_they_are_for(page: Explorer) -> None:
+    """All others stay, and so does the image."""
+    first, second, _ = page.js("state.model.order")
+    (across, up), reach, mouse, press = page.see_plane(), page.reach, page.tab.mouse, page.press
+    dot = page.js("Object.values(placeOfDot(7, 1))")
+    slider, keys = TRACK.format(2), f"{TRACK.format(1)} input"
+    acts: list[tuple[Callable[[], object], dict[int, float], float]] = [
+        (lambda: page.drag(slider, (0.5, 0.5), (0.9, 0.5)), {second: 0.8 * reach}, 0.05),
+        (lambda: mouse.dblclick(*page.place(slider, 0.7, 0.5)), {second: 0}, 0),
+        (lambda: page.drag("#map", dot, (0.9, 0.1)), {across: 0.8 * reach, up: 0.8 * reach}, 0.05),
+        (lambda: page.tab.uncheck("#dots"), {}, 0),
+        (lambda: page.click("#map", 0.75, 0.25), {across: reach / 2, up: reach / 2}, 0.05),
+        (lambda: press("body", "0"), {0: 0, 1: 0, 2: 0}, 0),
+        (lambda: press(keys, "ArrowRight", "Shift+ArrowLeft"), {first: 0.09}, 0),
+        (lambda: press("#map", "ArrowUp"), {up: 0.1}, 0),
+        (lambda: press("body", "m"), dict(enumerate(MU[0])), 0),
+    ]
+    for act, moved, inexact in acts:  # a pixel of a slider is 0.02
+        z = page.z
+        act()
+        z[[*moved]] = [*moved.values()]
+        assert page.z == near(z, inexact + 1e-6)
+        page.assert_shows(page.z)
+    assert page.js("state.picked") == 0
 
 
 def test_drawing_encodes_at_once(page: Explorer) -> None:
@@ -373,7 +394,7 @@ def test_moments_of_a_training_are_a_slider_on_one_scale(page: Explorer) -> None
     assert page.text("#epochs output") == "epoch 20"  # what the training has come to
     scales = set()
     for epoch, (vae, place) in moments.items():
-        page.tab.mouse.click(*page.place("#epoch", place, 0.5))
+        page.click("#epoch", place, 0.5)
         page.assert_shows(vae.encode(X[:1])[0], vae)
         assert page.text("#epochs output") == f"epoch {epoch}"
         scales.add(page.js("[state.model.range, state.axes, state.model.order].join()"))
@@ -406,19 +427,6 @@ def test_strips_and_plane_show_what_lies_around_z(page: Explorer, n: int) -> Non
         z[across], z[up] = middles[column], middles[14 - row]
         tile = tiles[row * 28 : row * 28 + 28, column * 28 : column * 28 + 28]
         np.testing.assert_allclose(tile, decoded(vae, z, c), atol=1)
-
-
-def test_the_mouse_moves_z_in_the_plane(page: Explorer) -> None:
-    """A drag that begins at a dot keeps the image, and so does a click where no dot is."""
-    axes, reach = [*page.see_plane()], page.reach
-    x, y = page.js("Object.values(placeOfDot(7, 1))")
-    page.drag("#map", (x, y), (0.5, 0.5), (0.9, 0.1))
-    assert page.z[axes] == near([0.8 * reach, 0.8 * reach], 0.05)
-    page.tab.uncheck("#dots")
-    page.tab.mouse.click(*page.place("#map", 0.75, 0.25))
-    assert page.z[axes] == near([reach / 2, reach / 2], 0.05)
-    assert page.js("Object.values(placeOf(state.z, 1))") == near([0.75, 0.25], 0.01)
-    assert page.js("state.picked") == 0
 
 
 @pytest.mark.parametrize(("n", "examples"), [(0, "test"), (-1, "test"), (-1, "none")])
@@ -558,32 +566,16 @@ def test_a_picture_is_saved_as_it_is_shown(page: Explorer, tmp_path: Path) -> No
     np.testing.assert_array_equal(saved, page.pixels("#decoded"))
 
 
-def test_keys(page: Explorer) -> None:
-    k, press = page.js("state.model.order[0]"), page.tab.keyboard.press
-    press("0")
-    assert not page.z.any()
-    page.tab.focus("#latents .latent:nth-child(1) input")
-    press("ArrowRight")
-    press("Shift+ArrowLeft")
-    assert page.z[k] == near(0.09)
-    press("r")
-    assert np.abs(page.z).min() > 0
-    press("m")
-    assert page.z == near(MU[0])
-    page.tab.focus("#map")
-    press("ArrowUp")
-    across, up = page.state("axes")
-    assert (page.z - MU[0])[[across, up]] == near([0, 0.1])
-    page.tab.focus("#examples canvas")
-    press("ArrowRight")
-    press("Enter")
+def test_keys_choose_and_can_be_switched_off(page: Explorer) -> None:
+    page.press("#examples canvas", "ArrowRight", "Enter")
     assert page.js("state.picked") == 1
-    press("n")
+    page.press("body", "n")
     assert page.text("#about") == MODELS[1].name
-    # Single letters can be switched off, and stay off.
-    page.tab.uncheck("#shortcuts")
+    page.press("body", "r")
     before = page.z
-    page.tab.locator("body").press("r")
+    assert np.abs(before).min() > 0
+    page.tab.uncheck("#shortcuts")
+    page.press("body", "r")
     np.testing.assert_array_equal(page.z, before)
     page.tab.reload()
     page.settle()
