@@ -8,18 +8,19 @@ import pytest
 from npvae.latent_space import normal_quantiles, principal_axes
 from npvae.plots.axes import MARGIN
 from npvae.plots.image_grid import image_grid, to_uint8
-from npvae.plots.manifold import latent_plane, manifold, principal_plane
-from tests.plots.toys import NAME, TEST, assert_same, model, pixels_of, x_of
+from npvae.plots.manifold import latent_plane, manifold, of_model, principal_plane
+from tests.plots.toys import NAME, TEST, asked, assert_same, model, pixels_of, x_of
 
-CASES = [(1, None, 2), (2, None, 1), (2, 2.5, 2), (4, None, 1), (4, 2.5, 1)]
+CASES = [(1, None, 2, 0), (2, None, 1, 0), (2, 2.5, 2, 10), (4, None, 1, 0), (4, 2.5, 1, 0)]
 
 
-@pytest.mark.parametrize(("latent_dim", "reach", "scale"), CASES)
+@pytest.mark.parametrize(("latent_dim", "reach", "scale", "num_classes"), CASES)
 def test_each_image_is_its_place_decoded_and_the_title_says_which_plane(
-    latent_dim: int, reach: float | None, scale: int
+    latent_dim: int, reach: float | None, scale: int, num_classes: int
 ) -> None:
     """Rows run downwards, the second direction upwards. Values are named where there is room."""
-    vae, plane, unit = model(latent_dim), latent_plane(latent_dim), np.eye(latent_dim)
+    vae, c = model(latent_dim, 1, num_classes), 7 if num_classes else None
+    plane, unit = latent_plane(latent_dim), np.eye(latent_dim)
     center, right, up = 0 * unit[0], unit[0], unit[-1]
     words = "z0 to the right" if latent_dim == 1 else "z0 to the right, z1 upwards"
     if latent_dim > 2:
@@ -35,12 +36,12 @@ def test_each_image_is_its_place_decoded_and_the_title_says_which_plane(
         values, spacing = np.linspace(-reach, reach, 6), "evenly spaced from -2.5 to 2.5"
     across = center + values[:, None] * right
     downwards = values[::-1] if latent_dim > 1 else [0.0]
-    x_hat = [vae.decode(across + value * up) for value in downwards]
+    x_hat = [vae.decode(across + value * up, c) for value in downwards]
     labels = [f"{value:.2f}" for value in values] if scale == 2 else []
     beside = labels[::-1] if latent_dim > 1 else []
     title = f"{NAME}: the manifold\n{words}; {spacing}"
     expected = image_grid(x_hat, beside, labels, scale, title, gap=0)
-    assert_same(manifold(vae, plane, 6, scale, NAME, reach), expected)
+    assert_same(manifold(vae, plane, 6, scale, NAME, reach, c), expected)
 
 
 def test_a_manifold_of_one_image_is_the_middle() -> None:
@@ -49,3 +50,11 @@ def test_a_manifold_of_one_image_is_the_middle() -> None:
         pixels = pixels_of(manifold(vae, latent_plane(2), 1, 1, NAME, reach))
         middle = to_uint8(vae.decode(np.zeros((1, 2)))).reshape(28, 28)
         np.testing.assert_array_equal(pixels[-MARGIN - 28 : -MARGIN, MARGIN : MARGIN + 28], middle)
+
+
+@pytest.mark.parametrize(("wanted", "c"), [("", 0), ("7", 7)])
+def test_a_conditional_model_shows_one_class(wanted: str, c: int) -> None:
+    vae, said = model(2, 1, num_classes=10), list[str]()
+    found = of_model(asked(vae, 4, say=said.append), wanted, 2.0)
+    assert_same(found, manifold(vae, latent_plane(2), 4, 1, f"{NAME}, class {c}", 2.0, c))
+    assert said == ["plane    z0 to the right, z1 upwards"]

@@ -27,13 +27,22 @@ def test_a_model_is_named_by_dataset_latents_and_epoch() -> None:
 # ------------------------------------------------------------------ samples
 
 
-@pytest.mark.parametrize(("count", "columns"), [(23, 10), (400, 20)])
-def test_prior_shows_the_draws_of_the_generator(count: int, columns: int) -> None:
-    """In rows of ten, or in a square."""
-    vae = model(3)
-    rows = in_rows(vae.sample(count, np.random.default_rng(5)), columns)
-    expected = image_grid(rows, scale=1, title=f"{NAME}: samples from the prior")
+@pytest.mark.parametrize(
+    ("count", "columns", "num_classes"), [(23, 10, 0), (400, 20, 0), (23, 10, 10)]
+)
+def test_prior_shows_the_draws_of_the_generator(count: int, columns: int, num_classes: int) -> None:
+    """In rows of ten, or in a square. Of a conditional model in each class in turn."""
+    vae, words = model(3, 1, num_classes), "; the 10 classes in turn" if num_classes else ""
+    c = np.arange(count) % 10 if num_classes else None
+    rows = in_rows(vae.sample(count, np.random.default_rng(5), c), columns)
+    expected = image_grid(rows, scale=1, title=f"{NAME}: samples from the prior{words}")
     assert_same(prior(asked(vae, count)), expected)
+
+
+def test_a_conditional_model_draws_the_class_itself() -> None:
+    vae, title = model(3, 1, num_classes=10), f"{NAME}: samples of the class 4\n"
+    rows = in_rows(vae.sample(12, np.random.default_rng(5), 4), 10)
+    assert_same(of_class(asked(vae, 12), "4"), image_grid(rows, scale=1, title=title))
 
 
 def test_a_class_is_drawn_from_the_codes_of_its_training_images_alone() -> None:

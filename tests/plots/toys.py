@@ -22,9 +22,10 @@ CLOTHES = replace(
 NAME = "toy, z = 3, epoch 7"
 
 
-def model(latent_dim: int, seed: int = 1) -> VAE:
+def model(latent_dim: int, seed: int = 1, num_classes: int = 0) -> VAE:
     """Untrained, but large enough weights make every latent count, each to another degree."""
-    vae = VAE(784, (16,), latent_dim, dtype="float64", rng=np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    vae = VAE(784, (16,), latent_dim, dtype="float64", rng=rng, num_classes=num_classes)
     vae.parameters["encoder.mu.W"] *= 1 + np.random.default_rng(seed).permutation(latent_dim)
     vae.parameters["encoder.log_var.b"] = -1.0
     vae.parameters["decoder.hidden0.W"] *= 3
