@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.helpers import HANGS_AFTER
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CHROMIUM = next(filter(None, map(shutil.which, BROWSERS)), None)
 FLAGS = (
@@ -17,7 +19,7 @@ FLAGS = (
 )
 
 
-@pytest.fixture(scope="module")  # its event loop must not outlive them
+@pytest.fixture(scope="package")  # its event loop must not outlive them
 def browser() -> Iterator[Any]:
     sync_api = pytest.importorskip(
         "playwright.sync_api", reason="the tests of pages need playwright"
@@ -29,3 +31,42 @@ def browser() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS.split())
         yield browser
         browser.close()
+
+
+class Page:
+    """A tab, offline, for one page after another: to open another tab takes a second."""
+
+    def __init__(self, browser: Any, width: int = 1280, height: int = 900, **more: Any) -> None:
+        self.size = {"width": width, "height": height}
+        self.context = browser.new_context(viewport=self.size, offline=True, **more)
+        self.context.set_default_timeout(1000 * HANGS_AFTER)
+        self.tab = self.context.new_page()
+        self.js, self.wrong, self.folder = self.tab.evaluate, list[str](), Path()
+        self.tab.on("console", lambda message: self.wrong.append(message.text))
+        self.tab.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.tab.on("request", lambda request: self.note(request.url))
+
+    def note(self, url: str) -> None:
+        if not url.startswith(("data:", "blob:", self.folder.as_uri())):
+            self.wrong.append(f"asks for {url}")
+
+    def show(self, html: str, hash_: str = "", scheme: str = "light") -> None:
+        """A page of this text, in its folder."""
+        path = self.folder / "page.html"
+        path.write_text(html, encoding="utf-8")
+        self.tab.goto("about:blank")  # what differs in its # alone would not be loaded again
+        self.tab.set_viewport_size(self.size)
+        self.tab.emulate_media(color_scheme=scheme)
+        self.tab.mouse.move(0, 0)
+        self.tab.goto(path.as_uri() + hash_)
+
+    def until(self, condition: str) -> None:
+        """Wait until a condition in JavaScript holds, however slow the machine is."""
+        pause = "await new Promise(requestAnimationFrame)"
+        self.js(f"async () => {{ while (!({condition})) {pause}; }}")
+
+    def check(self) -> None:
+        """No error, no request but for its own folder; and the next page finds nothing kept."""
+        self.js("[localStorage, sessionStorage].forEach((storage) => storage.clear())")
+        wrong, self.wrong = self.wrong, []
+        assert not wrong

@@ -6,129 +6,95 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from npvae.core.errors import OptionError
+from npvae.core.parameters import Array
 from npvae.latent_space import lerp, slerp
-from npvae.plots import latent_walks
-from npvae.plots.image_grid import image_grid
+from npvae.model import VAE
+from npvae.plots.image_grid import image_grid, stacked
 from npvae.plots.latent_walks import (
     animate_interpolation,
     animate_traversal,
     interpolate,
     traverse,
 )
-from tests.plots.toys import NAME, TEST, TRAIN, asked, model, x_of
+from tests.plots.toys import NAME, TEST, TRAIN, asked, assert_same, model, x_of
 
-Call = dict[str, Any]
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[Call]:
-    """What was handed to `image_grid`, call by call; the pictures are made all the same."""
-    made: list[Call] = []
-    names = ["rows", "row_labels", "column_labels", "scale", "title", "gap", "marks"]
-
-    def watched(*args: Any, **named: Any) -> Image.Image:
-        made.append(dict(zip(names, args, strict=False)) | named)
-        return image_grid(*args, **named)
-
-    monkeypatch.setattr(latent_walks, "image_grid", watched)
-    return made
+TITLE = f"{NAME}: drawn-digits test image"
 
 
-def test_interpolation_goes_from_image_to_image_both_ways(calls: list[Call]) -> None:
-    vae = model(3)
-    interpolate(asked(vae, 5), (3, 8))
-    (drawn,) = calls
-    mu, _ = vae.encode(x_of(TEST.images[[3, 8]]))
-    paths = {"spherical": slerp, "straight": lerp}
-    assert drawn["row_labels"] == list(paths)
-    for row, path in zip(drawn["rows"], paths.values(), strict=True):
-        first, *between, last = row
-        np.testing.assert_array_equal(first, TEST.images[3])
-        np.testing.assert_array_equal(last, TEST.images[8])
-        expected = vae.decode(path(mu[0], mu[1], np.array([0, 0.25, 0.5, 0.75, 1])))
-        np.testing.assert_allclose(between, expected, rtol=1e-9)
-    assert drawn["column_labels"] == ["original", "0%", "25%", "50%", "75%", "100%", "original"]
-    ends = [f"image {k} (class {TEST.labels[k]})" for k in (3, 8)]
-    assert drawn["title"].startswith(NAME)
-    assert all(end in drawn["title"] for end in ends)
-
-
-def test_an_animated_interpolation_has_a_frame_for_each_step(calls: list[Call]) -> None:
-    vae = model(3)
+@pytest.mark.parametrize("num_classes", [0, 10])
+def test_interpolation_goes_from_image_to_image_both_ways(num_classes: int) -> None:
+    """In a conditional model as the class of the first."""
+    vae, (a, b), (first, second) = (
+        model(3, 1, num_classes),
+        TEST.images[[3, 8]],
+        TEST.labels[[3, 8]],
+    )
+    c = int(first) if num_classes else None
+    mu, _ = vae.encode(x_of(TEST.images[[3, 8]]), vae.classes(TEST.labels[[3, 8]]))
+    paths = [vae.decode(way(mu[0], mu[1], np.linspace(0, 1, 5)), c) for way in (slerp, lerp)]
+    ends = f"image 3 (class {first}) to drawn-digits test image 8 (class {second})"
+    title = f"{NAME}: from drawn-digits test {ends}"
+    title += f", all decoded as class {first}" if num_classes else ""
+    shares = ["0%", "25%", "50%", "75%", "100%"]
+    labels = ["original", *shares, "original"]
+    rows = [[a, *path, b] for path in paths]
+    whole = image_grid(rows, ["spherical", "straight"], labels, 1, f"{title}\n")
+    assert_same(interpolate(asked(vae, 5), (3, 8)), whole)
     frames = animate_interpolation(asked(vae, 5), (3, 8))
-    assert len(frames) == len(calls) == 5
-    assert len({frame.size for frame in frames}) == 1
-    mu, _ = vae.encode(x_of(TEST.images[[3, 8]]))
-    for drawn, t in zip(calls, np.linspace(0, 1, 5), strict=True):
-        ((first, around, straight, last),) = drawn["rows"]
-        np.testing.assert_array_equal(first, TEST.images[3])
-        np.testing.assert_array_equal(last, TEST.images[8])
-        at = np.array([t])
-        np.testing.assert_allclose(around, vae.decode(slerp(mu[0], mu[1], at))[0], rtol=1e-9)
-        np.testing.assert_allclose(straight, vae.decode(lerp(mu[0], mu[1], at))[0], rtol=1e-9)
-        assert drawn["title"].endswith(f"\n{t:.0%} of the way")
+    for frame, around, straight, share in zip(frames, *paths, shares, strict=True):
+        row, labels = [a, around, straight, b], ["from", "spherical", "straight", "to"]
+        assert_same(frame, image_grid([row], [], labels, 1, f"{title}\n{share} of the way"))
 
 
-def kl_by_hand(latent_dim: int) -> Any:
-    mu, log_var = model(latent_dim).encode(x_of(TEST.images))
-    return np.mean(0.5 * (mu**2 + np.exp(log_var) - 1 - log_var), axis=0)  # (Z,)
+def codes_and_kl(vae: VAE, images: Any, labels: Any) -> tuple[Array, Any]:
+    """mu of images, and the KL of each latent on the test images."""
+    mu, log_var = vae.encode(x_of(TEST.images), vae.classes(TEST.labels))
+    kl = np.mean(0.5 * (mu**2 + np.exp(log_var) - 1 - log_var), axis=0)
+    return vae.encode(x_of(images), vae.classes(labels))[0], kl
 
 
-def test_traversal_moves_one_latent_in_each_row_the_greatest_kl_first(calls: list[Call]) -> None:
-    vae, kl = model(5), kl_by_hand(5)
-    traverse(asked(vae, 7, split="train"), 3)
-    head, drawn = calls
+def moved(vae: VAE, mu: Array, latent: int, values: Any, c: int | None = None) -> Array:
+    """The images where this latent takes these values, and the others stay."""
+    z = np.tile(mu, (len(values), 1))
+    z[:, latent] = values
+    return vae.decode(z, c)
+
+
+@pytest.mark.parametrize("num_classes", [0, 10])
+def test_traversal_moves_one_latent_in_each_row_the_greatest_kl_first(num_classes: int) -> None:
+    """And marks the image's own value. Column k of 7 shows k - 3; what is beyond is at the end."""
+    vae, image = model(5, 1, num_classes), TRAIN.images[3]
+    mu, kl = codes_and_kl(vae, TRAIN.images[3:4], TRAIN.labels[3:4])
+    c = int(TRAIN.labels[3]) if num_classes else None
     order = sorted(range(5), key=lambda latent: -kl[latent])
     assert order != list(range(5))
-    assert drawn["row_labels"] == [f"z{latent}  {kl[latent]:.2f} nats" for latent in order]
-    assert drawn["column_labels"] == ["-3.0", "-2.0", "-1.0", "0.0", "1.0", "2.0", "3.0"]
-    at, _ = vae.encode(x_of(TRAIN.images[3:4]))
-    for latent, row in zip(order, drawn["rows"], strict=True):
-        for value, image in zip(range(-3, 4), row, strict=True):
-            z = at.copy()
-            z[0, latent] = value
-            np.testing.assert_allclose(image, vae.decode(z)[0], rtol=1e-9)
-    ((original, x_hat),) = head["rows"]
-    np.testing.assert_array_equal(original, TRAIN.images[3])
-    np.testing.assert_allclose(x_hat, vae.decode(at)[0], rtol=1e-9)
+    labels = [f"z{latent}  {kl[latent]:.2f} nats" for latent in order]
+    columns = ["-3.0", "-2.0", "-1.0", "0.0", "1.0", "2.0", "3.0"]
+    marks = np.clip(mu[0, order] + 3, 0, 6)
+    assert np.ptp(marks) > 0.1
+    rows = [moved(vae, mu, latent, np.arange(-3, 4), c) for latent in order]
+    about = f"(class {TRAIN.labels[3]})\nEach row moves one latent, the greatest KL first."
+    title = f"{NAME}: drawn-digits train image 3 {about} The triangle marks the image's own mu."
+    pair = [[image, vae.decode(mu, c)[0]]]
+    head = image_grid(pair, [], ["original", "reconstruction"], 1, title)
+    grid = image_grid(rows, labels, columns, 1, gap=11, marks=marks)
+    assert_same(traverse(asked(vae, 7, split="train"), 3), stacked([head, grid]))
 
 
-def test_a_traversal_marks_the_images_own_value(calls: list[Call]) -> None:
-    """7 columns from -3 to 3: column k shows k - 3. Values beyond are marked at the end."""
-    vae = model(5)
-    traverse(asked(vae, 7, split="train"), 3)
-    mu, _ = vae.encode(x_of(TRAIN.images[3:4]))
-    order = np.argsort(-kl_by_hand(5))
-    expected = np.clip(mu[0, order] + 3, 0, 6)
-    np.testing.assert_allclose(calls[1]["marks"], expected, atol=1e-9)
-    assert np.ptp(expected) > 0.1
-
-
-def test_an_animated_traversal_moves_all_latents_at_once(calls: list[Call]) -> None:
-    vae = model(7)
+def test_an_animated_traversal_moves_all_latents_at_once() -> None:
+    """In rows of five tiles."""
+    vae, image = model(7), TEST.images[2]
+    mu, kl = codes_and_kl(vae, TEST.images[2:3], TEST.labels[2:3])
+    order = sorted(range(7), key=lambda latent: -kl[latent])
+    pair = [[image, vae.decode(mu)[0]]]
     frames = animate_traversal(asked(vae, 4), 2)
-    assert len(frames) == 4
-    assert len({frame.size for frame in frames}) == 1
-    at, _ = vae.encode(x_of(TEST.images[2:3]))
-    order = np.argsort(-kl_by_hand(7))
-    for k, value in enumerate([-3, -1, 1, 3]):
-        head, *bands = calls[3 * k : 3 * k + 3]
-        assert head["title"].endswith(f"now {value:+.2f}")
-        tiles = [image for band in bands for image in band["rows"][0]]
-        for latent, image in zip(order, tiles, strict=True):
-            z = at.copy()
-            z[0, latent] = value
-            np.testing.assert_allclose(image, vae.decode(z)[0], rtol=1e-9)
-    assert bands[1]["column_labels"][0].startswith(f"z{order[5]}\n")
-
-
-def test_images_that_do_not_exist_are_refused() -> None:
-    for draw in (interpolate, animate_interpolation):
-        with pytest.raises(OptionError, match="no test image 60"):
-            draw(asked(model(2), 5), (0, 60))
-    for walk in (traverse, animate_traversal):
-        with pytest.raises(OptionError, match="no test image 60"):
-            walk(asked(model(2), 5), 60)
+    for frame, value in zip(frames, [-3, -1, 1, 3], strict=True):
+        words = f"Each tile moves one latent from -3 to 3: now {value:+.2f}"
+        title = f"{TITLE} 2 (class {TEST.labels[2]})\n{words}"
+        parts = [image_grid(pair, [], ["original", "reconstruction"], 1, title)]
+        for some in (order[:5], order[5:]):
+            labels = [f"z{latent}\n{kl[latent]:.2f} nats" for latent in some]
+            tiles = [moved(vae, mu, latent, [value])[0] for latent in some]
+            parts.append(image_grid([tiles], [], labels, 1))
+        assert_same(frame, stacked(parts))

@@ -2,89 +2,46 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
-from PIL import Image
 
-from npvae.core.errors import OptionError
-from npvae.core.parameters import Array
 from npvae.latent_space import normal_quantiles, principal_axes
-from npvae.plots import manifold as module
 from npvae.plots.axes import MARGIN
 from npvae.plots.image_grid import image_grid, to_uint8
-from npvae.plots.manifold import Plane, latent_plane, manifold, principal_plane
-from tests.plots.toys import NAME, TEST, model, pixels_of, x_of
+from npvae.plots.manifold import latent_plane, manifold, of_model, principal_plane
+from tests.plots.toys import NAME, TEST, asked, assert_same, model, pixels_of, x_of
 
-UNIT = np.eye(2)
+CASES = [(1, None, 2, 0), (2, None, 1, 0), (2, 2.5, 2, 10), (4, None, 1, 0), (4, 2.5, 1, 0)]
 
 
-@pytest.mark.parametrize("reach", [None, 2.5])
-@pytest.mark.parametrize("latent_dim", [2, 4])
-def test_each_tile_is_its_place_decoded(latent_dim: int, reach: float | None) -> None:
-    """In the picture itself: rows run downwards, the second direction upwards."""
-    vae = model(latent_dim)
-    center: Array = np.zeros(2)
-    if latent_dim == 2:
-        plane, right, up = latent_plane(2), UNIT[0], UNIT[1]
-    else:
+@pytest.mark.parametrize(("latent_dim", "reach", "scale", "num_classes"), CASES)
+def test_each_image_is_its_place_decoded_and_the_title_says_which_plane(
+    latent_dim: int, reach: float | None, scale: int, num_classes: int
+) -> None:
+    """Rows run downwards, the second direction upwards. Values are named where there is room."""
+    vae, c = model(latent_dim, 1, num_classes), 7 if num_classes else None
+    plane, unit = latent_plane(latent_dim), np.eye(latent_dim)
+    center, right, up = 0 * unit[0], unit[0], unit[-1]
+    words = "z0 to the right" if latent_dim == 1 else "z0 to the right, z1 upwards"
+    if latent_dim > 2:
         plane = principal_plane(vae, TEST.images)
         center, axes, variance = principal_axes(vae.encode(x_of(TEST.images))[0])
         right, up = axes * np.sqrt(variance[:2, None])
-    pixels = pixels_of(manifold(vae, plane, 6, 1, NAME, reach))
-    values = normal_quantiles(6) if reach is None else np.linspace(-reach, reach, 6)
-    top = pixels.shape[0] - MARGIN - 6 * 28
-    for row in range(6):
-        for column in range(6):
-            z = center + values[column] * right + values[5 - row] * up
-            y, x = top + 28 * row, MARGIN + 28 * column
-            expected = to_uint8(vae.decode(z[None])).reshape(28, 28)
-            # One level: a batch of 36 may be rounded in another way than a batch of one.
-            assert np.abs(pixels[y : y + 28, x : x + 28] - expected).max() <= 1
-    assert len(np.unique(pixels[top:-MARGIN, MARGIN : MARGIN + 6 * 28])) > 20
-
-
-def said(
-    monkeypatch: pytest.MonkeyPatch, plane: Plane, scale: int, reach: float | None
-) -> list[Any]:
-    """The labels, scale and title of a manifold of 3 x 3."""
-    given: list[Any] = []
-
-    def watched(rows: Any, *more: Any, **named: Any) -> Image.Image:
-        given.extend(more)
-        return image_grid(rows, *more, **named)
-
-    monkeypatch.setattr(module, "image_grid", watched)
-    manifold(model(len(plane.center)), plane, 3, scale, NAME, reach)
-    return given
-
-
-def test_it_says_which_plane_it_is_and_how_the_images_are_spaced(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    beside, above, _, title = said(monkeypatch, latent_plane(2), 2, None)
-    assert above == ["-0.97", "0.00", "0.97"]
-    assert beside == ["0.97", "0.00", "-0.97"]
-    quantiles = "at the quantiles 16.7% to 83.3% of a normal"
-    assert title == f"{NAME}: the manifold\nz0 to the right, z1 upwards; {quantiles}"
-    *_, title = said(monkeypatch, principal_plane(model(3), TEST.images), 1, 2.5)
-    assert "principal component 1 of mu to the right (" in title
-    assert title.endswith("evenly spaced from -2.5 to 2.5")
-
-
-def test_small_images_have_no_labels(monkeypatch: pytest.MonkeyPatch) -> None:
-    beside, above, *_ = said(monkeypatch, latent_plane(2), 1, None)
-    assert beside == above == []
-
-
-def test_the_manifold_of_one_latent_is_a_strip() -> None:
-    vae = model(1)
-    pixels = pixels_of(manifold(vae, latent_plane(1), 5, 1, NAME))
-    strip = pixels[-MARGIN - 28 : -MARGIN, MARGIN : MARGIN + 5 * 28]
-    x_hat = to_uint8(vae.decode(normal_quantiles(5)[:, None])).reshape(5, 28, 28)
-    assert np.abs(strip - np.concatenate(x_hat, axis=1)).max() <= 1
-    assert (pixels[-MARGIN - 30 : -MARGIN - 28] == 255).all()  # nothing above it but words
+        first, second = variance[:2] / variance.sum()
+        words = f"principal component 1 of mu to the right ({first:.0%} of the variance), "
+        words += f"2 upwards ({second:.0%})"
+    spacing = "at the quantiles 8.33% to 91.7% of a normal"
+    values = normal_quantiles(6)
+    if reach:
+        values, spacing = np.linspace(-reach, reach, 6), "evenly spaced from -2.5 to 2.5"
+    across = center + values[:, None] * right
+    downwards = values[::-1] if latent_dim > 1 else [0.0]
+    x_hat = [vae.decode(across + value * up, c) for value in downwards]
+    labels = [f"{value:.2f}" for value in values] if scale == 2 else []
+    beside = labels[::-1] if latent_dim > 1 else []
+    title = f"{NAME}: the manifold\n{words}; {spacing}"
+    expected = image_grid(x_hat, beside, labels, scale, title, gap=0)
+    assert_same(manifold(vae, plane, 6, scale, NAME, reach, c), expected)
 
 
 def test_a_manifold_of_one_image_is_the_middle() -> None:
@@ -95,6 +52,9 @@ def test_a_manifold_of_one_image_is_the_middle() -> None:
         np.testing.assert_array_equal(pixels[-MARGIN - 28 : -MARGIN, MARGIN : MARGIN + 28], middle)
 
 
-def test_too_large_a_manifold_is_refused() -> None:
-    with pytest.raises(OptionError, match="million pixels"):
-        manifold(model(2), latent_plane(2), 2000, 3, NAME)
+@pytest.mark.parametrize(("wanted", "c"), [("", 0), ("7", 7)])
+def test_a_conditional_model_shows_one_class(wanted: str, c: int) -> None:
+    vae, said = model(2, 1, num_classes=10), list[str]()
+    found = of_model(asked(vae, 4, say=said.append), wanted, 2.0)
+    assert_same(found, manifold(vae, latent_plane(2), 4, 1, f"{NAME}, class {c}", 2.0, c))
+    assert said == ["plane    z0 to the right, z1 upwards"]

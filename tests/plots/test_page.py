@@ -10,6 +10,7 @@ import pytest
 from npvae.plots import explorer, report
 from npvae.plots import page as builder
 from npvae.plots.page import bundle, page, read
+from tests.helpers import data_of
 
 TEMPLATES = [
     explorer.FOLDER / "explorer.html",
@@ -25,11 +26,24 @@ SCRIPTS = sorted(path for path in builder.FOLDER.parent.rglob("*.js") if path.st
 def test_a_page_is_one_file_and_the_browser_is_told_to_refuse_every_network(template: Path) -> None:
     html = page(template, WORDS, {})
     assert "{{" not in html
+    assert "http" not in re.sub("http://www.w3.org/2000/svg|http-equiv", "", html)
     elsewhere = r"<script[^>]* src=|rel=.stylesheet|@import|url\([^#]|^import "
     assert not re.search(elsewhere, html, re.M)
     policy = re.search(r"default-src 'none'[^\"]*", html)
     assert policy
     assert set(re.findall(r"[\w-]+:", policy[0])) <= {"file:", "data:", "blob:"}
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.stem)
+def test_words_and_data_cannot_break_a_page(template: Path) -> None:
+    words = "</title><!--<script>alert(1)</script>{{data}}"
+    html, plain = (
+        page(template, {**WORDS, "title": words}, {"name": words}),
+        page(template, WORDS, {}),
+    )
+    assert data_of(html)["name"] == words
+    for tag in ("</script>", "<script", "<!--"):
+        assert html.count(tag) == plain.count(tag)
 
 
 def test_every_module_is_in_a_page_behind_those_it_imports() -> None:

@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from base64 import b64encode
 from dataclasses import replace
 
-import numpy as np
 import pytest
 
 from npvae.plots import page as builder
 from npvae.plots.report import ComparedRun, Report, comparison_page, report_page
 from tests.helpers import data_of
-from tests.plots.test_latent_scatter import EYES, linear, oklab, rgb
-
-
-def history(epochs: int) -> list[dict[str, float]]:
-    rows = []
-    for epoch in range(1, epochs + 1):
-        row: dict[str, float] = {"epoch": epoch}
-        for split in ("train", "test"):
-            bce, kl = 230.0 + 100 / epoch + (split == "test"), 15.0 - 3 / epoch
-            row |= {f"{split}_bce": bce, f"{split}_kl": kl, f"{split}_loss": bce + kl}
-        rows.append(row)
-    return rows
-
+from tests.plots.test_latent_scatter import EYES, contrast, least_distance
+from tests.plots.toys import history
 
 REPORT = Report(
     name="mnist, z = 3",
@@ -47,61 +36,37 @@ REPORT = Report(
 
 
 def test_the_page_holds_all_that_it_was_given() -> None:
-    data = data_of(report_page(REPORT))
-    assert data["history"] == REPORT.history
-    assert data["kl"] == REPORT.kl
-    assert data["next"] == [list(pair) for pair in REPORT.next]
-    assert (data["floor"], data["baseline"], data["pictures"]) == (189.9, 385.0, [1, 2, 4])
-
-
-def test_the_page_links_its_pictures_and_asks_for_nothing_else() -> None:
-    """By relative paths: so the folder can be moved. Without scripts it shows the newest ones."""
+    """And the same each time."""
     page = report_page(REPORT)
-    links = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert data_of(page) == json.loads(json.dumps(vars(REPORT)))
+    assert page == report_page(replace(REPORT))
+
+
+def test_the_page_links_its_pictures_by_relative_paths() -> None:
+    """So the folder can be moved. Without scripts the page shows the newest ones."""
+    links = re.findall(r'(?:src|href)="([^"]*)"', report_page(REPORT))
     assert {"images/sampled_epoch4.png", "images/rec_epoch4.png", "loss.png"} <= set(links)
     assert all(re.fullmatch(r"data:,|[\w/]+\.(png|gif|csv|json|html)", link) for link in links)
-    assert "http" not in re.sub("http://www.w3.org/2000/svg|http-equiv", "", page)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("eye", EYES)
-def test_every_eye_can_tell_the_runs_of_a_comparison_apart(eye: str, scheme: str) -> None:
+def test_every_eye_can_tell_the_runs_of_a_comparison_apart(scheme: str) -> None:
     """As lines on the surface of the page: WCAG asks for a contrast of 3."""
     style = builder.read(builder.FOLDER / "style.css")
-    names = ["surface", *(f"run{k}" for k in range(6))]
-    found = [
-        re.findall(rf"--{name}: light-dark\((#\w{{6}}), (#\w{{6}})\)", style) for name in names
-    ]
-    colors = np.array([rgb(pair[0][scheme == "dark"]) for pair in found])
-    lab = oklab(colors[1:], eye)
-    distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
-    assert len(lab) == 6
-    assert distance[~np.eye(len(lab), dtype=bool)].min() > 0.15
-    luminance = linear(colors) @ [0.2126, 0.7152, 0.0722] + 0.05
-    assert (np.maximum(luminance, luminance[0]) / np.minimum(luminance, luminance[0]))[1:].min() > 3
-
-
-def test_words_cannot_break_the_page() -> None:
-    page = report_page(replace(REPORT, name="</title><script>alert(1)</script>{{data}}"))
-    assert "<script>alert" not in page
-    assert data_of(page)["name"] == "</title><script>alert(1)</script>{{data}}"
-    assert page.count("</script>") == report_page(REPORT).count("</script>")
+    pattern = r"--(surface|run\d): light-dark\((#\w{6}), (#\w{6})\)"
+    colors = {name: pair[scheme == "dark"] for name, *pair in re.findall(pattern, style)}
+    surface = colors.pop("surface")
+    assert len(colors) == 6
+    for eye in EYES:
+        assert least_distance([*colors.values()], eye) > 0.15, eye
+    assert contrast([*colors.values()], surface).min() > 3
 
 
 def test_losses_that_are_not_finite_are_holes() -> None:
-    rows = [
-        {**row, "train_kl": bad} for row, bad in zip(history(2), (math.nan, math.inf), strict=True)
-    ]
+    rows = history(2)
+    rows[0]["train_kl"], rows[1]["train_kl"] = math.nan, math.inf
     data = data_of(report_page(replace(REPORT, history=rows)))
     assert [row["train_kl"] for row in data["history"]] == [None, None]
-
-
-def test_a_run_without_pictures_has_a_page_too() -> None:
-    assert data_of(report_page(replace(REPORT, pictures=[])))["pictures"] == []
-
-
-def test_equal_reports_give_equal_pages() -> None:
-    assert report_page(REPORT) == report_page(replace(REPORT))
 
 
 def test_a_comparison_holds_its_runs_and_its_picture() -> None:

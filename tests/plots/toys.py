@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,16 @@ from npvae.plots.axes import WHITE
 from npvae.plots.request import Request
 
 TRAIN, TEST = drawn_digits(train=200, test=60)
+CLOTHES = replace(
+    TRAIN, name="clothes", class_names=("T-shirt/top", "Trouser", "Shirt", *"3456789")
+)
 NAME = "toy, z = 3, epoch 7"
 
 
-def model(latent_dim: int, seed: int = 1) -> VAE:
+def model(latent_dim: int, seed: int = 1, num_classes: int = 0) -> VAE:
     """Untrained, but large enough weights make every latent count, each to another degree."""
-    vae = VAE(784, (16,), latent_dim, dtype="float64", rng=np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    vae = VAE(784, (16,), latent_dim, dtype="float64", rng=rng, num_classes=num_classes)
     vae.parameters["encoder.mu.W"] *= 1 + np.random.default_rng(seed).permutation(latent_dim)
     vae.parameters["encoder.log_var.b"] = -1.0
     vae.parameters["decoder.hidden0.W"] *= 3
@@ -45,6 +50,12 @@ def pixels_of(picture: Image.Image) -> NDArray[np.int64]:
     return np.asarray(picture).astype(np.int64)
 
 
+def assert_same(found: Image.Image, expected: Image.Image) -> None:
+    """The same picture, but for a level: a batch of 36 may be rounded as a batch of one is not."""
+    assert found.size == expected.size
+    assert np.abs(pixels_of(found) - pixels_of(expected)).max() <= 1
+
+
 def where(picture: Image.Image, color: tuple[int, ...]) -> NDArray[np.int64]:
     """The (row, column) of each pixel of exactly this colour: (N, 2)."""
     return np.argwhere((pixels_of(picture) == color).all(axis=-1))
@@ -67,3 +78,16 @@ def find(picture: Image.Image, image: NDArray[np.uint8], scale: int) -> list[tup
 
 def noise(count: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 250, (count, 28, 28), dtype=np.uint8)
+
+
+def history(epochs: int, first_bce: float = 320.0) -> list[dict[str, float]]:
+    """The losses of a made-up run, as smooth as real ones are."""
+    rows = []
+    for epoch in range(1, epochs + 1):
+        bce = first_bce if epoch == 1 else 228.0 + 30.0 / epoch
+        kl = 14.5 - 8.0 / epoch
+        row: dict[str, float] = {"epoch": epoch}
+        row |= {"train_bce": bce, "train_kl": kl, "train_loss": bce + kl}
+        row |= {"test_bce": bce + 5, "test_kl": kl - 1, "test_loss": bce + kl + 4}
+        rows.append(row)
+    return rows
