@@ -127,7 +127,7 @@ def test_an_optimizer_of_another_model_is_refused(sizes: Any) -> None:
     """Its state was read and written beyond its end."""
     first = small_engine()
     train(first)
-    adam, other = first.optimizer, VAE(16, *sizes, rng=4)
+    adam, other = first.optimizer, VAE(16, sizes[0], sizes[1], rng=4)
     before = first.vae.parameters.flat.copy(), other.parameters.flat.copy(), adam.t
     with refused(ValueError, "steps for another model", "Make a new one"):
         Engine(other, adam, IMAGES)
