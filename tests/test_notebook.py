@@ -53,7 +53,7 @@ def test_it_is_kept_in_short_cells_with_three_small_pictures_and_no_other_output
         assert (PATH.parent / link).is_file()
 
 
-def test_what_it_imports_exists() -> None:
+def test_its_imports_exist() -> None:
     """So that a moved function is noticed without nbclient, too."""
     for cell in cells(NOTEBOOK):
         for node in ast.walk(ast.parse(code(cell))):

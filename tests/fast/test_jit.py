@@ -173,7 +173,7 @@ def test_a_process_that_cannot_load_good_code_leaves_it_there(
 
 
 @pytest.mark.parametrize("what", ["link to nowhere", "folder", "pipe"])
-def test_what_is_no_plain_file_is_no_code(what: str, cache: Path) -> None:
+def test_only_a_plain_file_is_code(what: str, cache: Path) -> None:
     file = cache / fresh().kept.name
     cache.mkdir()
     if what == "folder":
@@ -261,7 +261,7 @@ def test_a_folder_that_the_user_names_comes_first(
 
 
 @pytest.mark.usefixtures("cache")
-def test_what_cannot_be_compiled_is_said_in_one_line() -> None:
+def test_code_that_cannot_be_compiled_is_said_in_one_line() -> None:
     def fails(array: Any) -> None:
         array.no_such_thing()
 

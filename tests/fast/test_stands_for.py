@@ -78,7 +78,9 @@ def test_a_function_that_was_replaced_is_named(name: str, monkeypatch: pytest.Mo
 
 
 @needs_engine
-def test_what_was_replaced_trains_and_a_warning_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_function_that_was_replaced_trains_and_a_warning_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("NPVAE_BACKEND", "auto")
     assert fit(VAE(16, (7,), 3), IMAGES, 1)[0].train.kl > 0
     monkeypatch.setattr("npvae.model.kl_divergence", CHANGES["kl_divergence"][1])

@@ -81,7 +81,7 @@ def test_parameters_come_back_bit_by_bit(hidden_dims: tuple[int, ...], dtype: An
     assert_same(other.parameters, vae)
 
 
-def test_what_crosses_over_is_a_copy() -> None:
+def test_weights_that_cross_over_are_copies() -> None:
     vae = VAE(1, (1,), 1)  # of one row and one column, where a transposed view looks like a copy
     before = vae.parameters.copy()
     state_dict = to_state_dict(vae.parameters)
@@ -206,7 +206,7 @@ def separate(state_dict: StateDict) -> StateDict:
     return {"decoder": dict(tensors[-4:]), "encoder": dict(tensors[:-4])}
 
 
-WHAT_PEOPLE_HAVE: dict[str, Callable[[StateDict], Any]] = {
+FORMS: dict[str, Callable[[StateDict], Any]] = {
     "averaged": lambda sd: {**renamed(sd, "^", "module."), "n_averaged": torch.tensor(3)},
     "compiled": lambda sd: renamed(sd, "^", "_orig_mod."),
     "a checkpoint": lambda sd: {
@@ -235,14 +235,14 @@ WHAT_PEOPLE_HAVE: dict[str, Callable[[StateDict], Any]] = {
 }
 
 
-@pytest.mark.parametrize("have", WHAT_PEOPLE_HAVE.values(), ids=WHAT_PEOPLE_HAVE)
-def test_what_people_have_is_read(have: Callable[[StateDict], Any]) -> None:
+@pytest.mark.parametrize("have", FORMS.values(), ids=FORMS)
+def test_weights_are_read_in_every_form_people_have(have: Callable[[StateDict], Any]) -> None:
     vae = random_vae((5,))
     for names in ("e0 mu log_var d1 out", "fc1 fc21 fc22 fc3 fc4"):
         given = have(named(vae, *names.split()))
         first: Head | None = None
         if "mu" not in names or type(given) in (list, tuple):
-            first = "log_var" if have is WHAT_PEOPLE_HAVE["the last layer first"] else "mu"
+            first = "log_var" if have is FORMS["the last layer first"] else "mu"
         assert_same(from_state_dict(given, first), vae)
 
 
