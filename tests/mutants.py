@@ -2,13 +2,13 @@
 
     python -m tests.mutants --count 200 --seed 0 --workers 2
 
-A mutant is the last commit with another operator, number or condition in one place, or with
-one call omitted. First, coverage.py (`pip install coverage`) notes which tests run which line;
-each mutant is then shown to the tests that run its line, the quickest first (of a line that runs on
+A mutant is the last commit with another operator, number or condition in one place, or with one
+call omitted. First, coverage.py (`pip install coverage`) notes which tests run which line. Each
+mutant is then shown to the tests that run its line, the quickest first (of a line that runs on
 import, to those that run any of its file), and to all tests of its own folder, which may run it in
-another process. A hang is as red as a failure. Mutants that
-compute the same as before survive everything, so 100 % is not the aim: the same seed before and
-after a change of the tests says whether they have become weaker.
+another process. A hang is as red as a failure. Mutants that compute the same as before survive, so
+100 % is not the aim: the same seed before and after a change of the tests says whether they have
+become weaker.
 """
 
 from __future__ import annotations
@@ -24,27 +24,20 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from queue import Queue
 from typing import Any, NamedTuple
 
-from tests.helpers import ROOT
+from tests.helpers import ROOT, run
 
 MINUTES = 20  # after which a mutant counts as hanging
 ENOUGH = 60.0  # seconds of tests that run its line, without its folder
 PAIRS: list[tuple[type[ast.AST], type[ast.AST]]] = [
-    (ast.Lt, ast.LtE),
-    (ast.Gt, ast.GtE),
-    (ast.Eq, ast.NotEq),
-    (ast.Is, ast.IsNot),
-    (ast.In, ast.NotIn),
-    (ast.And, ast.Or),
-    (ast.Add, ast.Sub),
-    (ast.Mult, ast.Div),
+    *((ast.Lt, ast.LtE), (ast.Gt, ast.GtE), (ast.Eq, ast.NotEq), (ast.Is, ast.IsNot)),
+    *((ast.In, ast.NotIn), (ast.And, ast.Or), (ast.Add, ast.Sub), (ast.Mult, ast.Div)),
 ]
-OTHER: dict[type[ast.AST], Any] = {**dict(PAIRS), **{second: first for first, second in PAIRS}}
+OTHER: dict[type[ast.AST], Any] = {a: b for pair in PAIRS for a, b in (pair, pair[::-1])}
 
 
 class Mutant(NamedTuple):
@@ -86,10 +79,8 @@ def changed(node: ast.AST) -> ast.AST | None:
 
 def is_text(*nodes: ast.expr) -> bool:
     """Whether one of them is text, for which no operator but + exists."""
-    texts = (str, bytes)
     return any(
-        isinstance(node, ast.JoinedStr)
-        or (isinstance(node, ast.Constant) and isinstance(node.value, texts))
+        isinstance(node, ast.JoinedStr) or isinstance(getattr(node, "value", None), str | bytes)
         for node in nodes
     )
 
@@ -109,10 +100,8 @@ def mutants() -> list[Mutant]:
     """All of them, in the order of files and lines."""
     found = []
     for path in sorted((ROOT / "npvae").rglob("*.py")):
-        source = path.read_bytes()
-        starts = [0]
-        for line in source.splitlines(keepends=True):
-            starts.append(starts[-1] + len(line))
+        source, name = path.read_bytes(), path.relative_to(ROOT).as_posix()
+        starts = [0, *accumulate(map(len, source.splitlines(keepends=True)))]
         for node in places(ast.parse(source)):
             if (new := changed(node)) is None:
                 continue
@@ -120,11 +109,8 @@ def mutants() -> list[Mutant]:
             start = starts[node.lineno - 1] + node.col_offset
             end = starts[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
             text = ast.unparse(ast.fix_missing_locations(new))
-            if isinstance(new, ast.expr):
-                text = f"({text})"
-            old = source[start:end].decode()
-            name = path.relative_to(ROOT).as_posix()
-            found.append(Mutant(name, node.lineno, start, end, old, text))
+            text = f"({text})" if isinstance(new, ast.expr) else text
+            found.append(Mutant(name, node.lineno, start, end, source[start:end].decode(), text))
     return found
 
 
@@ -139,40 +125,33 @@ class Tests:
             "[run]\nsource = npvae\ndynamic_context = test_function\ndata_file = notes\n"
         )
         words = ["-m", "coverage", "run", "--rcfile=notes.ini", "-m", "pytest", "-q"]
-        done = python(copy, [*words, "--durations=0", "--durations-min=0"])
+        done = python(copy, *words, "--durations=0", "--durations-min=0")
         assert done is not None, "the tests hang"
-        red = {
-            line.split()[1].partition("[")[0]
-            for line in done.stdout.splitlines()
-            if line.startswith("FAILED")
-        }
-        self.seconds: defaultdict[str, float] = defaultdict(float)
-        for time, name in re.findall(r"([\d.]+)s \w+ +tests/(\S+?)(?:\[.*)?\n", done.stdout):
-            self.seconds[f"tests/{name}"] += float(time)
-        self.of_line: dict[tuple[str, int], set[str]] = {}
+        red = set(re.findall(r"^FAILED ([^\s[]+)", done.stdout, re.MULTILINE))
+        self.seconds: Counter[str] = Counter()  # of all cases of a test
+        for time, name in re.findall(r"([\d.]+)s \w+ +(tests/[^\s[]+)", done.stdout):
+            self.seconds[name] += float(time)  # type: ignore[assignment]
+        self.of_line: defaultdict[str, dict[int, set[str]]] = defaultdict(dict)
         notes = coverage.CoverageData(str(copy / "notes"))
         notes.read()
         for path in notes.measured_files():
+            lines = self.of_line[Path(path).relative_to(copy).as_posix()]
             for line, contexts in notes.contexts_by_lineno(path).items():
-                names = {as_argument(context) for context in contexts}
-                relative = Path(path).relative_to(copy).as_posix()
-                self.of_line[relative, line] = names & set(self.seconds) - red
+                lines[line] = set(map(as_argument, contexts)) & self.seconds.keys() - red
 
     def of(self, mutant: Mutant) -> list[str]:
-        names = self.of_line.get((mutant.path, mutant.line))
-        if not names:
-            every = (names for (path, _), names in self.of_line.items() if path == mutant.path)
-            names = set().union(*every)
-        found = sorted(names, key=lambda name: self.seconds[name])
-        spent = list(accumulate(self.seconds[name] for name in found))
+        lines = self.of_line[mutant.path]
+        names = lines.get(mutant.line) or set().union(*lines.values())
+        found = sorted(names, key=self.seconds.__getitem__)
+        spent = accumulate(self.seconds[name] for name in found)
         return [name for name, seconds in zip(found, spent, strict=True) if seconds < ENOUGH]
 
 
 def as_argument(context: str) -> str:
     """tests.core.test_parameters.test_names, as pytest wants to be given it."""
-    module, _, name = context.partition(".test_")[2].partition(".")
-    folder = context.partition(".test_")[0].replace(".", "/")
-    return f"{folder}/test_{module}.py::{name}"
+    folder, _, test = context.partition(".test_")
+    module, _, name = test.partition(".")
+    return f"{folder.replace('.', '/')}/test_{module}.py::{name.replace('.', '::')}"
 
 
 def survives(mutant: Mutant, copy: Path, first: Sequence[str] = ()) -> bool:
@@ -180,36 +159,27 @@ def survives(mutant: Mutant, copy: Path, first: Sequence[str] = ()) -> bool:
 
     These tests are run `first`, then all of its folder.
     """
-    path = copy / mutant.path
+    path, folder = copy / mutant.path, Path(mutant.path).parts[1]
+    own = f"tests/{folder}" if (copy / "tests" / folder).is_dir() else "tests/lesson"
     source = path.read_bytes()
     path.write_bytes(source[: mutant.start] + mutant.new.encode() + source[mutant.end :])
-    folder = Path(mutant.path).parts[1]
-    own = f"tests/{folder}" if (copy / "tests" / folder).is_dir() else "tests/lesson"
     try:
-        return all(green(copy, names) for names in (first, [own]) if names)
+        for names in filter(None, (first, [own])):
+            done = python(copy, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *names)
+            if done is None or done.returncode:
+                return False
+        return True
     finally:
         path.write_bytes(source)
 
 
-def green(copy: Path, names: Sequence[str]) -> bool:
-    done = python(copy, ["-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *names])
-    return done is not None and done.returncode == 0
-
-
-def python(copy: Path, words: list[str]) -> subprocess.CompletedProcess[str] | None:
+def python(copy: Path, *words: str) -> subprocess.CompletedProcess[str] | None:
     """The end of such a process in this copy, or None if it hangs."""
     environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
-    with suppress(subprocess.TimeoutExpired):
-        return subprocess.run(
-            [sys.executable, *words],
-            cwd=copy,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60 * MINUTES,
-            check=False,
-        )
-    return None
+    try:
+        return run([sys.executable, *words], cwd=copy, env=environment, timeout=60 * MINUTES)
+    except subprocess.TimeoutExpired:
+        return None
 
 
 def main() -> None:
@@ -219,8 +189,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="side by side (default: 2)")
     options = parser.parse_args()
     chosen = random.Random(options.seed).sample(mutants(), options.count)
-    killed: Counter[str] = Counter()
-    tried: Counter[str] = Counter()
+    tried = Counter(str(Path(mutant.path).parent) for mutant in chosen)
+    survived: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(options.workers) as pool:
         free: Queue[Path] = Queue()
         for k in range(options.workers):
@@ -228,22 +198,20 @@ def main() -> None:
             free.put(Path(folder, str(k)))
         tests = Tests(Path(folder, "0"))
 
-        def judge(mutant: Mutant) -> tuple[Mutant, bool]:
+        def judge(mutant: Mutant) -> bool:
             copy = free.get()
             try:
-                return mutant, survives(mutant, copy, tests.of(mutant))
+                return survives(mutant, copy, tests.of(mutant))
             finally:
                 free.put(copy)
 
-        for mutant, survived in pool.map(judge, chosen):
-            where = str(Path(mutant.path).parent)
-            tried[where] += 1
-            killed[where] += not survived
-            if survived:
+        for mutant, survives_all in zip(chosen, pool.map(judge, chosen), strict=True):
+            if survives_all:
                 print("survived ", mutant, flush=True)
-    for where in sorted(tried):
-        print(f"{where:20} {killed[where]:4} of {tried[where]:4} killed")
-    print(f"{'in all':20} {killed.total():4} of {tried.total():4} killed")
+                survived[str(Path(mutant.path).parent)] += 1
+    for where, count in sorted(tried.items()):
+        print(f"{where:20} {count - survived[where]:4} of {count:4} killed")
+    print(f"{'in all':20} {options.count - survived.total():4} of {options.count:4} killed")
 
 
 if __name__ == "__main__":

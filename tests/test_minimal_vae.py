@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import gzip
 import importlib.util
-import struct
+import runpy
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from npvae import VAE, Adam
-from tests.helpers import ROOT, Bytes, digits, environment, run, run_script
+from tests.datasets.own import idx_bytes
+from tests.helpers import ROOT, digits, run_script
 
 PAGE = ROOT / "scripts" / "minimal_vae.py"
 EXACT = 1e-12  # relative, in float64: sums of up to 784 terms in another order, eps = 2.2e-16
@@ -100,55 +101,46 @@ def test_it_learns_the_shapes_it_draws(page: Any, capsys: pytest.CaptureFixture[
     assert losses[-1] < 0.6 * no_latent
 
 
-def write_idx(path: Path, images: Bytes) -> None:
-    content = struct.pack(">4B3I", 0, 0, 8, 3, *images.shape) + images.tobytes()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
-
-
-def test_it_runs_on_idx_files_and_draws_a_picture(tmp_path: Path, page: Any) -> None:
-    folder = tmp_path / "fashion-mnist"
+@pytest.fixture
+def data(here: Path) -> Path:
+    """Two IDX files, one of them compressed, where $NPVAE_DATA_DIR would have them."""
+    folder, (train, test) = here / "fashion-mnist", digits(200, 60)
     folder.mkdir()
-    train, test = digits(200, 60)
-    write_idx(folder / "train-images-idx3-ubyte", train)
-    write_idx(folder / "t10k-images-idx3-ubyte.gz", test)
-    for name, images in ("train", train), ("t10k", test):
-        read = page.read_images(folder / f"{name}-images-idx3-ubyte")
+    (folder / "train-images-idx3-ubyte").write_bytes(idx_bytes(train))
+    (folder / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(idx_bytes(test)))
+    return folder
+
+
+def test_it_runs_alone_on_idx_files_and_draws_a_picture(data: Path, page: Any) -> None:
+    for name, images in zip(("train", "t10k"), digits(200, 60), strict=True):
+        read = page.read_images(data / f"{name}-images-idx3-ubyte")
         assert read.dtype == np.float32
         np.testing.assert_allclose(read, images.reshape(-1, 784) / 255, rtol=1e-6)
-
-    named = run_script(PAGE.name, folder, cwd=tmp_path)
-    picture = tmp_path / "minimal_vae.png"
-    with Image.open(picture) as image:
+    done = run_script(PAGE.name, data, cwd=data.parent)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 20
+    assert done.stdout.splitlines()[-1].startswith("epoch 20: test bce ")
+    with Image.open("minimal_vae.png") as image:
         assert (image.size, image.mode) == ((840, 420), "L")
         extrema: Any = image.getextrema()
         assert extrema[1] > 100  # something is on it
-    picture.unlink()
-    found = run_script(PAGE.name, cwd=tmp_path, NPVAE_DATA_DIR=str(tmp_path))
-    for done in named, found:
-        assert (done.returncode, done.stderr) == (0, "")
-        assert len(done.stdout.splitlines()) == 20
-        assert done.stdout.splitlines()[-1].startswith("epoch 20: test bce ")
-    assert named.stdout == found.stdout
-    assert picture.exists()
 
 
-def test_without_pillow_there_is_no_picture(tmp_path: Path) -> None:
-    train, test = digits(200, 60)
-    write_idx(tmp_path / "train-images-idx3-ubyte", train)
-    write_idx(tmp_path / "t10k-images-idx3-ubyte", test)
-    code = (
-        "import runpy, sys; sys.modules['PIL'] = None; sys.argv = sys.argv[1:]; "
-        "runpy.run_path(sys.argv[0], run_name='__main__')"
-    )
-    words = [sys.executable, "-c", code, str(PAGE), str(tmp_path)]
-    done = run(words, cwd=tmp_path, env=environment())
-    assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) == 20
-    assert not list(tmp_path.glob("*.png"))
+def test_it_finds_its_data_and_without_pillow_there_is_no_picture(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NPVAE_DATA_DIR", str(data.parent))
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.setattr(sys, "argv", [str(PAGE)])
+    runpy.run_path(str(PAGE), run_name="__main__")
+    assert len(capsys.readouterr().out.splitlines()) == 20
+    assert not list(data.parent.glob("*.png"))
 
 
-def test_a_folder_that_was_named_is_not_replaced(tmp_path: Path) -> None:
-    done = run_script(PAGE.name, tmp_path / "not-there", cwd=tmp_path)
-    assert done.returncode != 0
-    assert "No such file" in done.stderr
-    assert done.stdout == ""
+def test_a_folder_that_was_named_is_not_replaced(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [str(PAGE), str(here / "not-there")])
+    with pytest.raises(FileNotFoundError, match="not-there"):
+        runpy.run_path(str(PAGE), run_name="__main__")
+    assert capsys.readouterr().out == ""

@@ -28,9 +28,8 @@ if jit.WHY_NOT:
 
 from npvae.fast import engine as engine_module
 from npvae.fast.atomics import X86
-from npvae.fast.blas import thread_functions
 from npvae.fast.engine import Engine
-from tests.helpers import ROOT, run
+from tests.helpers import ROOT, Said, refused, run
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (40, 16), np.uint8)
 Arguments = dict[str, Any]
@@ -61,103 +60,74 @@ def train(engine: Engine, **changes: Any) -> list[float]:
 # ------------------------------------------------------------------ what it is given
 
 
-@pytest.mark.parametrize(
-    ("changes", "error", "message"),
-    [
-        ({"indices": [*range(19), 40]}, IndexError, "there are 40 images, no number 0 to 40"),
-        ({"indices": [*range(19), -1]}, IndexError, "there are 40 images, no number -1 to 18"),
-        ({"indices": [*range(19)]}, ValueError, r"epsilon must have shape \(19, 3\)"),
-        ({"epsilon": np.zeros((20, 4))}, ValueError, r"epsilon must have shape \(20, 3\)"),
-        ({"epsilon": np.zeros(20)}, ValueError, "epsilon must have shape"),
-        ({"betas": [1, 1, 1]}, ValueError, r"betas must have shape \(4,\)"),
-        ({"learning_rates": []}, ValueError, r"learning_rates must have shape \(4,\)"),
-        ({"learning_rates": [1] * 5}, ValueError, r"learning_rates must have shape \(4,\)"),
-        ({"warps": np.zeros((19, 2, 3))}, ValueError, r"warps must have shape \(20, 2, 3\)"),
-        ({"indices": np.linspace(0, 39, 20)}, ValueError, "indices must be integers"),
-        ({"indices": np.zeros((20, 1), int)}, ValueError, "indices must be integers"),
-        ({"batch_size": 0}, ValueError, "batch_size must be at least 1"),
-    ],
-)
-def test_what_does_not_fit_is_refused_before_anything_changes(
-    changes: Arguments, error: type[Exception], message: str
-) -> None:
-    engine = small_engine()
+def three_classes(labels: Any) -> Engine:
+    return Engine(VAE(16, (7,), 3, num_classes=3), Adam(), IMAGES[:5], labels)
+
+
+NOT_SQUARE = np.zeros((40, 12), np.uint8)
+MISFITS: dict[str, Callable[[Engine], object]] = {
+    "an image beyond the last": lambda engine: train(engine, indices=[*range(19), 40]),
+    "an image before the first": lambda engine: train(engine, indices=[*range(19), -1]),
+    "fractions of images": lambda engine: train(engine, indices=np.linspace(0, 39, 20)),
+    "rows of images": lambda engine: train(engine, indices=np.zeros((20, 1), np.int64)),
+    "noise for other latents": lambda engine: train(engine, epsilon=np.zeros((20, 4))),
+    "too few betas": lambda engine: train(engine, betas=[1, 1, 1]),
+    "too many learning rates": lambda engine: train(engine, learning_rates=[1] * 5),
+    "too few warps": lambda engine: train(engine, warps=np.zeros((19, 2, 3))),
+    "no image in a batch": lambda engine: train(engine, batch_size=0),
+    "warps of what is not square": lambda _: train(
+        Engine(VAE(12, (7,), 3), Adam(), NOT_SQUARE), warps=np.zeros((20, 2, 3))
+    ),
+    "pixels as floats": lambda _: small_engine(images=IMAGES / 255),
+    "a pixel too few": lambda engine: engine.average_loss(IMAGES[:, :15], task(40)["epsilon"]),
+    "no labels": lambda _: three_classes(None),
+    "a class too many": lambda _: three_classes([0, 1, 2, 3, 0]),
+    "labels for too few": lambda _: three_classes([0, 1]),
+}
+
+
+def test_misfits_are_refused_before_anything_changes(said: Said) -> None:
+    engine, found = small_engine(), {}
     before = engine.vae.parameters.flat.copy()
-    with pytest.raises(error, match=message):
-        train(engine, **changes)
-    np.testing.assert_array_equal(engine.vae.parameters.flat, before)
-    assert engine.optimizer.t == 0
+    for misfit, use in MISFITS.items():
+        with pytest.raises((IndexError, ValueError)) as caught:
+            use(engine)
+        found[misfit] = f"{caught.type.__name__}: {caught.value}"
+        np.testing.assert_array_equal(engine.vae.parameters.flat, before)
+        assert engine.optimizer.t == 0
+    said("the engine refuses", found)
 
 
-@pytest.mark.parametrize(
-    ("images", "message"),
-    [
-        (IMAGES.astype(float), "images must be bytes"),
-        (IMAGES[:, :15], r"images must be bytes \(N, 16\)"),
-        (IMAGES.reshape(20, 32), r"images must be bytes \(N, 16\)"),
-    ],
-)
-def test_images_that_do_not_fit_are_refused(images: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        small_engine(images=images)
-    with pytest.raises(ValueError, match=message):
-        small_engine().average_loss(images, np.zeros((len(images), 3), np.float32))
-
-
-def test_images_that_are_not_square_cannot_be_warped() -> None:
-    images = np.zeros((5, 12), np.uint8)
-    engine = Engine(VAE(12, (7,), 3), Adam(), images)
-    few = {**task(5, 5), "indices": range(5)}
-    with pytest.raises(ValueError, match="only square images"):
-        list(engine.train(**few, warps=np.zeros((5, 2, 3))))
+def test_labels_may_be_of_any_integers() -> None:
+    for dtype in (np.int8, np.uint64, ">i4"):
+        three_classes(np.array([0, 1, 2, 1, 0], dtype))
 
 
 def test_images_in_any_memory_give_the_same() -> None:
-    """Read-only, transposed, in rows and columns; and none is changed."""
-    read_only = np.frombuffer(IMAGES.tobytes(), np.uint8).reshape(40, 16)
-    assert not read_only.flags.writeable
-    others = [read_only, np.asfortranarray(IMAGES), IMAGES.reshape(40, 4, 4), IMAGES.copy()]
-    results = [train(small_engine(images=images)) for images in others]
-    assert all(losses == results[0] for losses in results)
-    assert all((images.reshape(40, 16) == IMAGES).all() for images in others)
-    kept = small_engine(images=np.frombuffer(IMAGES.tobytes(), np.uint8).reshape(40, 16))
-    assert train(kept) == results[0]  # nobody but the engine holds them
+    """Transposed, in rows and columns, read-only and held by nobody else; and none is changed."""
 
-
-def test_read_only_images_that_nobody_else_holds_are_held() -> None:
-    """Also for average_loss, which may have them alone."""
-
-    def temporary() -> Any:
+    def temporary(images: Any) -> Any:
         return np.frombuffer(bytes(images.data), np.uint8).reshape(images.shape)
 
-    images = np.random.default_rng(0).integers(0, 256, (20_000, 784), np.uint8)
-    vae = VAE(784, (16,), 2)
-    epsilon, engine = vae.noise(len(images), 0), Engine(vae, Adam(), images[:9], workers=1)
-    assert engine.average_loss(temporary(), epsilon) == engine.average_loss(images, epsilon)
+    engine, expected = small_engine(images=temporary(IMAGES)), train(small_engine())
+    assert train(engine) == expected
+    for images in (np.asfortranarray(IMAGES), IMAGES.reshape(40, 4, 4)):
+        assert train(small_engine(images=images)) == expected
+        np.testing.assert_array_equal(images.reshape(40, 16), IMAGES)
+    many, epsilon = np.tile(IMAGES, (500, 1)), engine.vae.noise(20_000, 0)
+    assert engine.average_loss(temporary(many), epsilon) == engine.average_loss(many, epsilon)
 
 
-@pytest.mark.parametrize(
-    "labels", [None, [0, 1, 2, -1, 0], [0.5] * 5, [0, 1], [3] * 5, [[0]] * 5, ["a"] * 5]
-)
-def test_labels_that_do_not_fit_are_refused(labels: Any) -> None:
-    vae = VAE(16, (7,), 3, num_classes=3)
-    with pytest.raises(ValueError, match="labels"):
-        Engine(vae, Adam(), IMAGES[:5], labels)
-    for dtype in (np.int8, np.uint64, ">i4"):
-        Engine(vae, Adam(), IMAGES[:5], np.array([0, 1, 2, 1, 0], dtype))
-
-
-@pytest.mark.parametrize("workers", [1, 2])
-@pytest.mark.parametrize("sizes", [((7,), 3), ((7,), 5), ((20,), 3), ((7, 6), 3)])
-def test_an_optimizer_of_another_model_is_refused(sizes: Any, workers: int) -> None:
-    """Also one whose sizes agree. Its state was read and written beyond its end."""
-    first = small_engine(workers)
+@pytest.mark.parametrize("sizes", [((7,), 3), ((20,), 3)], ids=["of equal size", "of another"])
+def test_an_optimizer_of_another_model_is_refused(sizes: Any) -> None:
+    """Its state was read and written beyond its end."""
+    first = small_engine()
     train(first)
     adam, other = first.optimizer, VAE(16, sizes[0], sizes[1], rng=4)
     before = first.vae.parameters.flat.copy(), other.parameters.flat.copy(), adam.t
-    with pytest.raises(ValueError, match=r"steps for another model(.|\n)*Make a new one"):
-        Engine(other, adam, IMAGES, workers=workers)
-    with pytest.raises(ValueError, match="steps for another model"):
+    with refused(ValueError, "steps for another model", "Make a new one"):
+        Engine(other, adam, IMAGES)
+    with refused(ValueError, "steps for another model"):
         fit(other, IMAGES, 1, optimizer=adam)
     after = first.vae.parameters.flat, other.parameters.flat, adam.t
     for kept, now in zip(before, after, strict=True):
@@ -170,11 +140,11 @@ def test_numbers_that_compiled_code_cannot_change_are_refused(what: str) -> None
     train(engine)
     arrays = engine.vae.parameters if what == "parameters" else engine.optimizer.state[what]
     arrays.flat.flags.writeable = False
-    with pytest.raises(ValueError, match=rf"{what} must be 323 numbers of float32, .* writable"):
+    with refused(ValueError, f"{what} must be 323 numbers of float32, ", "writable"):
         train(engine)
 
 
-def test_what_it_is_given_stays_as_it_is() -> None:
+def test_arrays_that_are_given_stay_as_they_are() -> None:
     given = {**task(), "warps": np.random.default_rng(3).normal(size=(20, 2, 3))}
     kept = {name: np.copy(value) for name, value in given.items()}
     train(small_engine(), **given)
@@ -182,30 +152,24 @@ def test_what_it_is_given_stays_as_it_is() -> None:
         np.testing.assert_array_equal(given[name], value)
 
 
-def test_nothing_is_done_without_images() -> None:
-    engine = small_engine()
-    assert list(engine.train(**{**task(), **task(0)})) == []
-    assert engine.optimizer.t == 0
-
-
 # ------------------------------------------------------------------ divergence
 
 
-def reference(steps: int, **changes: Any) -> Engine:
-    """An engine that has trained on exactly so many batches of the task."""
-    engine, given = small_engine(), {**task(), **changes}
-    images = min(6 * steps, 20)
+def parameters_after(steps: int, workers: int = 2) -> Any:
+    """Those of an engine that has trained on exactly so many batches of the task."""
+    engine, given = small_engine(workers), task()
     for name in ("indices", "epsilon"):
-        given[name] = given[name][:images]
+        given[name] = given[name][: 6 * steps]
     for name in ("betas", "learning_rates"):
         given[name] = given[name][:steps]
-    train(engine, **given)
-    return engine
+    assert len(list(engine.train(**given))) >= min(steps, 1)  # nothing, without images
+    return engine.vae.parameters.flat
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3])
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-@pytest.mark.parametrize("batch", [0, 1, 3])
+@pytest.mark.parametrize(
+    ("batch", "bad", "workers"),
+    [(0, math.nan, 2), (1, math.inf, 1), (1, math.nan, 3), (3, math.inf, 2), (3, math.nan, 1)],
+)
 def test_a_loss_that_is_not_finite_stops_before_its_gradients_are_used(
     batch: int, bad: float, workers: int
 ) -> None:
@@ -214,39 +178,29 @@ def test_a_loss_that_is_not_finite_stops_before_its_gradients_are_used(
         engine, epsilon = small_engine(workers), task()["epsilon"]
         epsilon[place] = bad
         losses = train(engine, epsilon=epsilon)
-        assert len(losses) == batch + 1
-        assert np.isfinite(losses[:-1]).all()
-        assert not math.isfinite(losses[-1])
+        assert [math.isfinite(loss) for loss in losses] == [True] * batch + [False]
         assert engine.optimizer.t == batch
-        assert np.isfinite(engine.vae.parameters.flat).all()
-        if batch and workers == 2:
-            expected = reference(batch).vae.parameters.flat
-            np.testing.assert_array_equal(engine.vae.parameters.flat, expected)
+        expected = parameters_after(batch, workers)
+        np.testing.assert_array_equal(engine.vae.parameters.flat, expected)
 
 
-@pytest.mark.parametrize("name", list(VAE(16, (7,), 3).parameters))
-def test_a_nan_in_any_parameter_shows_in_the_loss(name: str) -> None:
-    for activation in ("relu", "leaky_relu", "elu", "tanh"):
+@pytest.mark.parametrize("activation", ["relu", "leaky_relu", "elu", "tanh"])
+def test_a_nan_in_any_parameter_shows_in_the_loss(activation: str) -> None:
+    for name in VAE(16, (7,), 3).parameters:
         vae = VAE(16, (7,), 3, activation=activation)
         vae.parameters[name].flat[0] = math.nan
         (loss,) = train(Engine(vae, Adam(), IMAGES, workers=2))
-        assert math.isnan(loss)
-
-
-def test_a_learning_rate_that_explodes_ends_in_a_loss_that_is_not_finite() -> None:
-    losses = train(small_engine(), learning_rates=np.full(4, 1e6))
-    assert not math.isfinite(losses[-1])
-    assert len(losses) < 4
+        assert math.isnan(loss), name
 
 
 # ------------------------------------------------------------------ stopping
 
 
-def large_engine() -> tuple[Engine, Arguments]:
-    """An engine with 2,048 hidden units, which would work for minutes."""
+def large_engine(hidden: int = 512) -> tuple[Engine, Arguments]:
+    """An engine, and work for half a minute on two cores."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (512, 784), np.uint8)
-    engine = Engine(VAE(784, (2048,), 10, rng=rng), Adam(), images, workers=2)
+    engine = Engine(VAE(784, (hidden,), 10, rng=rng), Adam(), images, workers=2)
     given = {
         "indices": np.tile(np.arange(512), 1000),
         "epsilon": np.zeros((512_000, 10), np.float32),
@@ -260,46 +214,43 @@ def large_engine() -> tuple[Engine, Arguments]:
 def test_ctrl_c_is_heard_while_it_computes() -> None:
     """No worker is left at work, and exactly the counted steps have been made."""
     engine, given = large_engine()
-    timer = threading.Timer(0.5, lambda: os.kill(os.getpid(), signal.SIGINT))
+    timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     seen, heard = 0, False
     try:
         timer.start()
-        try:
-            for bce, _ in engine.train(**given):
-                seen += len(bce)
-        except KeyboardInterrupt:
-            heard = True
+        for bce, _ in engine.train(**given):
+            seen += len(bce)
+    except KeyboardInterrupt:
+        heard = True
     finally:
         timer.join()
         signal.signal(signal.SIGINT, before)
-    assert heard
-    assert seen <= engine.optimizer.t < 1000
-    again, given = large_engine()
     steps = engine.optimizer.t
+    assert heard
+    assert seen <= steps < 1000
+    again, given = large_engine()
     short = {name: given[name][: steps * 512] for name in ("indices", "epsilon")}
     rates = {name: given[name][:steps] for name in ("betas", "learning_rates")}
     list(again.train(**{**given, **short, **rates}))
     np.testing.assert_array_equal(engine.vae.parameters.flat, again.vae.parameters.flat)
 
 
+@pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_signal_at_any_call_leaves_model_and_optimizer_in_step(
-    monkeypatch: pytest.MonkeyPatch,
+    every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python raises Ctrl-C where a function is called or returns: here at each such place in turn.
+    """Python raises Ctrl-C where a function is called or returns: here at such places in turn.
 
-    The parameters are always those of exactly `t` steps, BLAS's threads are as before, and the
-    engine goes on.
+    The parameters are always those of exactly `t` steps, and the engine goes on.
     """
     monkeypatch.setattr(engine_module, "LOOKS", 1e-9)  # a batch at a time
-    references = {steps: reference(steps).vae.parameters.flat for steps in range(1, 5)}
-    references[0] = small_engine().vae.parameters.flat
-    threads = thread_functions()
+    references = [parameters_after(steps) for steps in range(5)]
     package = os.path.dirname(npvae.__file__)  # a folder above it may be called npvae, too
     stops, place = set(), 0
     while True:
         engine, events = small_engine(2), 0
-        place += 1
+        place += every
 
         def interrupt(frame: FrameType, *_: object, place: int = place) -> None:
             nonlocal events
@@ -320,15 +271,14 @@ def test_a_signal_at_any_call_leaves_model_and_optimizer_in_step(
         steps = engine.optimizer.t
         stops.add(steps)
         np.testing.assert_array_equal(engine.vae.parameters.flat, references[steps])
-        assert threads is None or threads[0]() == 1
         assert steps == 4 or len(train(engine)) == 4
     assert stops == {0, 1, 2, 3, 4}
     assert place > 100
 
 
-def test_it_looks_up_several_times_a_second() -> None:
+def test_it_looks_up_several_times_a_second_and_stops_with_whoever_looks() -> None:
     """Each portion is planned for a tenth of a second; the first ones find out how long that is."""
-    engine, given = large_engine()
+    engine, given = large_engine(hidden=64)
     training, portions = engine.train(**given), []
     for _ in range(4):
         portions.append(len(next(training)[0]))  # planned by the time of the portion before
@@ -339,17 +289,10 @@ def test_it_looks_up_several_times_a_second() -> None:
     assert engine.optimizer.t == sum(portions)
 
 
-def test_whoever_stops_looking_stops_it() -> None:
-    engine = small_engine()
-    for _ in engine.train(**task()):
-        break
-    assert 1 <= engine.optimizer.t < 4
-
-
 # ------------------------------------------------------------------ threads
 
 
-@pytest.mark.parametrize("possible", [0, 1, 3])
+@pytest.mark.parametrize("possible", [0, 1])
 def test_the_bytes_are_those_of_the_shares_however_many_threads_there_are(
     possible: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -385,6 +328,7 @@ def test_a_thread_that_is_lost_costs_nothing() -> None:
     np.testing.assert_array_equal(engine.vae.parameters.flat, after)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks")
 def test_an_engine_made_before_a_fork_works_after_it() -> None:
     """Its threads are those of the parent; in a process of its own, as pytest has threads too."""
     program = (
@@ -397,8 +341,6 @@ def test_an_engine_made_before_a_fork_works_after_it() -> None:
         "    os._exit(0 if train(engine) == expected else 9)\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), train(engine) == expected)\n"
     )
-    if not hasattr(os, "fork"):
-        pytest.skip("there are no forks")
     done = run([sys.executable, "-c", program], cwd=ROOT)
     assert done.stdout == "0 True\n", done.stderr
 
@@ -425,7 +367,7 @@ def test_an_engine_that_another_thread_uses_is_refused() -> None:
             engine.average_loss(images, epsilon)
 
     try:
-        with pytest.raises(RuntimeError, match="another thread uses this engine"):
+        with refused(RuntimeError, "another thread uses this engine"):
             until_refused()
     finally:
         stop.set()
@@ -434,7 +376,7 @@ def test_an_engine_that_another_thread_uses_is_refused() -> None:
 
 
 def test_there_is_a_share_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_module, "cores", lambda: 3)
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
     images = np.zeros((3, 784), np.uint8)
     assert Engine(VAE(784, (7,), 3), Adam(), images).shares == 3
     assert Engine(VAE(784, (7,), 3), Adam(), images, workers=5).shares == 5
@@ -443,34 +385,22 @@ def test_there_is_a_share_for_each_core(monkeypatch: pytest.MonkeyPatch) -> None
     assert Engine(VAE(16, (7,), 3), Adam(), IMAGES).shares == 1
 
 
-@pytest.fixture
-def blas_threads() -> Any:
-    """Functions that read and set the threads of BLAS; the number is restored afterwards."""
-    functions = thread_functions()
-    if functions is None:
-        pytest.skip("BLAS does not tell its threads")
-    read, write = functions
-    before = read()
-    yield read, lambda number: write(ctypes.c_int(number))
-    write(ctypes.c_int(before))
-
-
 def test_blas_has_one_thread_while_the_engine_runs_and_as_many_as_before_afterwards(
-    blas_threads: tuple[Callable[[], int], Callable[[int], None]], monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As when NumPy was imported first, with threads: they would fight for the workers' cores."""
-    read, write = blas_threads
-    write(3)
-    for _ in small_engine(2).train(**task()):
-        assert read() == 3
     said: list[int] = []
-    functions = (
-        ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 3),
-        ctypes.CFUNCTYPE(None, ctypes.c_int)(said.append),
-    )
-    monkeypatch.setattr(engine_module, "thread_functions", lambda: functions)
-    small_engine(2).average_loss(IMAGES, np.zeros((40, 3), np.float32))
+    read = ctypes.CFUNCTYPE(ctypes.c_int)(lambda: 3)
+    write = ctypes.CFUNCTYPE(None, ctypes.c_int)(said.append)
+    # Real ones cannot be asked while compiled code runs.
+    monkeypatch.setattr(engine_module, "thread_functions", lambda: (read, write))
+    engine = small_engine()
+    next(engine.train(**task()))
     assert said == [1, 3]
+    engine.average_loss(IMAGES, np.zeros((40, 3), np.float32))
+    assert said == [1, 3, 1, 3]
+    monkeypatch.setattr(engine_module, "thread_functions", lambda: None)  # nor tells its threads
+    assert train(small_engine())
 
 
 # ------------------------------------------------------------------ numbers
@@ -485,15 +415,8 @@ def test_a_warp_that_is_no_number_shows_in_the_loss_and_reads_nothing_beyond() -
     assert math.isnan(losses[2])
 
 
-def test_tiny_numbers_count_as_zero_only_inside() -> None:
-    """The calling thread is the first worker, and continues with NumPy afterwards."""
-    train(small_engine())
-    tiny = np.full(100, 1e-40, np.float32)
-    assert (tiny * np.float32(0.5) > 0).all()
-
-
 @pytest.mark.skipif(not X86, reason="only done on x86-64")
-def test_what_has_decayed_to_almost_nothing_is_nothing() -> None:
+def test_numbers_that_decay_to_almost_nothing_are_nothing_but_only_inside() -> None:
     """Some processors take a hundred times as long for such numbers: Adam's m of black pixels."""
     images = IMAGES.copy()
     images[:, 0] = 0
@@ -506,6 +429,8 @@ def test_what_has_decayed_to_almost_nothing_is_nothing() -> None:
     assert (m[0] > 0).all()
     train(engine)
     assert not m[0].any()
+    # The calling thread is the first worker, and continues with NumPy afterwards.
+    assert (np.full(100, 1e-40, np.float32) * np.float32(0.5) > 0).all()
 
 
 def test_the_plan_says_what_trains_a_model_that_the_engine_does_not_know() -> None:

@@ -4,61 +4,54 @@ from __future__ import annotations
 
 import math
 import os
-import subprocess
 import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-import npvae
 from npvae.fast import threads
 from npvae.fast.blas import thread_functions
-from npvae.fast.threads import cores as usable_cores
+from npvae.fast.threads import cores
+from tests.helpers import environment, run
 
 
 @pytest.fixture
-def cores(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """A machine with five cores, of which this process may use three, and no environment."""
+def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """It has five cores, of which this process may use three, and no environment."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(threads, "cpu_quota", lambda: math.inf)
+    monkeypatch.setattr(threads, "cpu_quota", lambda: math.inf)  # whatever this machine grants
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 4}, raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: 5)
     return monkeypatch
 
 
-@pytest.mark.parametrize(
-    ("wanted", "expected"),
-    [
-        *((None, 3), ("", 3), ("1", 1), ("2", 2), ("7", 7), ("0", 1), ("x", 3), ("-2", 3)),
-        *(("4,2", 4), (" 4 , 2", 4), ("4;2", 3), ("2 ", 2), ("99999", 1024), ("9" * 5000, 1024)),
-    ],
-)
-def test_cores_are_those_that_one_may_use(
-    cores: pytest.MonkeyPatch, wanted: str | None, expected: int
-) -> None:
-    if wanted is not None:
-        cores.setenv("OMP_NUM_THREADS", wanted)
-    assert usable_cores() == expected
+WANTED = [
+    *(("", 3), ("1", 1), ("7", 7), ("0", 1), ("x", 3), ("-2", 3), ("2 ", 2)),
+    *(("4,2", 4), (" 4 , 2", 4), ("4;2", 3), ("9" * 5000, 1024)),
+]
 
 
-def test_where_nobody_says_which_cores_one_may_use(cores: pytest.MonkeyPatch) -> None:
-    cores.delattr(os, "sched_getaffinity")
-    assert usable_cores() == 5
-    cores.setattr(os, "cpu_count", lambda: None)
-    assert usable_cores() == 1
+def test_cores_are_those_that_one_may_use(machine: pytest.MonkeyPatch) -> None:
+    assert cores() == 3
+    for wanted, expected in WANTED:
+        machine.setenv("OMP_NUM_THREADS", wanted)
+        assert cores() == expected, wanted
 
 
-@pytest.mark.parametrize(
-    ("quota", "expected"), [(0.01, 1), (1, 1), (1.01, 2), (2.5, 3), (3.0, 3), (64, 3)]
-)
-def test_a_quota_of_cpu_time_counts_as_so_many_cores(
-    cores: pytest.MonkeyPatch, quota: float, expected: int
-) -> None:
-    cores.setattr(threads, "cpu_quota", lambda: quota)
-    assert usable_cores() == expected
-    cores.setenv("OMP_NUM_THREADS", "7")  # the user knows better
-    assert usable_cores() == 7
+def test_where_nobody_says_which_cores_one_may_use(machine: pytest.MonkeyPatch) -> None:
+    machine.delattr(os, "sched_getaffinity")
+    assert cores() == 5
+    machine.setattr(os, "cpu_count", lambda: None)
+    assert cores() == 1
+
+
+def test_a_quota_of_cpu_time_counts_as_so_many_cores(machine: pytest.MonkeyPatch) -> None:
+    for quota, expected in ((0.01, 1), (1, 1), (1.01, 2), (3.0, 3), (64, 3)):
+        machine.setattr(threads, "cpu_quota", lambda quota=quota: quota)
+        assert cores() == expected
+    machine.setenv("OMP_NUM_THREADS", "7")  # the user knows better
+    assert cores() == 7
 
 
 V1, V2 = "4:memory:/m\n3:cpu,cpuacct:", "0::"
@@ -111,17 +104,15 @@ def test_blas_starts_no_threads_until_it_is_freed(given: str, expected: str) -> 
     """Unless the user has said how many: then it is as the user says."""
     if thread_functions() is None:
         pytest.skip("BLAS does not tell its threads")
-    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
-    environment |= {"OMP_NUM_THREADS": "3", "PYTHONPATH": str(Path(npvae.__file__).parents[1])}
-    if given:
-        environment["OPENBLAS_NUM_THREADS"] = given
-    done = subprocess.run(
-        [sys.executable, "-c", CHILD], env=environment, capture_output=True, text=True, timeout=60
-    )
+    env = environment(OMP_NUM_THREADS="3", OPENBLAS_NUM_THREADS=given)
+    for name in threads.VARIABLES:
+        if not env.get(name):
+            env.pop(name, None)
+    done = run([sys.executable, "-c", CHILD], env=env)
     assert (done.stdout.strip(), done.stderr) == (expected, "")
 
 
-def test_where_numpy_is_there_already_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_numpy_is_there_already_nothing_is_set() -> None:
     before = dict(os.environ)
     threads.limit_blas_threads()
     assert dict(os.environ) == before

@@ -1,80 +1,106 @@
-"""The benchmark runs from end to end, on a few images; its figures mean nothing here."""
+"""The benchmark compares what its programs print; a machine here says how long they took."""
 
 from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from npvae.commands.benchmark import main
+from npvae.core.errors import NpvaeError
 from npvae.fast import jit
 from npvae.reference.timing import benchmark
-from tests.reference.test_baselines import pictures, write_idx
+from tests.helpers import Said, refused
+
+
+class Machine:
+    """Programs that print figures, PyTorch and JAX missing, and processes that keep it busy."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, str]] = []  # the options of each program that was run
+        self.busy: list[subprocess.Popen[bytes]] = []
+        self.popen, self.real_run = subprocess.Popen, subprocess.run
+
+    def start(self, *words: Any, **more: Any) -> Any:
+        self.busy.append(self.popen(*words, **more))
+        return self.busy[-1]
+
+    def run(self, words: list[str], **more: Any) -> Any:
+        """The first epoch takes 9 s, npvae's others 1, 2, 3 s, and with one worker 2 s more."""
+        if words[0] != sys.executable:  # what Python asks about the system
+            return self.real_run(words, **more)
+        program, options = words[3], dict(zip(words[4::2], words[5::2], strict=True))
+        if program in ("torch", "jax"):
+            return subprocess.CompletedProcess(words, 2)
+        workers = int(more["env"].get("OMP_NUM_THREADS", 0))
+        busy = sum(process.poll() is None for process in self.busy)
+        self.asked.append({**options, "program": program, "beside": f"{workers} {busy}"})
+        times = sum(asked["program"] == "npvae" for asked in self.asked)
+        seconds = 2.0 if program == "products" else times + 2 * workers
+        epochs = [9.0, *[seconds] * (int(options["--epochs"]) - 1)]
+        printed = json.dumps({"seconds": epochs, "peak_mib": 100 + times})
+        return subprocess.CompletedProcess(words, 0, printed)
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> str:
-    write_idx(tmp_path / "train-images-idx3-ubyte.gz", pictures(70))
-    write_idx(tmp_path / "t10k-images-idx3-ubyte.gz", pictures(10))
-    return str(tmp_path)
+def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    machine = Machine()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(subprocess, "run", machine.run)
+    monkeypatch.setattr(subprocess, "Popen", machine.start)
+    return machine
 
 
-def test_every_program_that_is_there_is_timed(
-    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_every_program_that_is_there_is_compared_round_by_round(
+    machine: Machine, said: Said, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(benchmark, "PROGRAMS", ("products", "npvae", "nobody"))
-    monkeypatch.setattr(benchmark, "SWEEPS", {"hidden": (4,)})
-    real: Any = benchmark.run
-
-    def run(program: str, *arguments: Any, **options: Any) -> Any:
-        """`nobody` lacks a package."""
-        return None if program == "nobody" else real(program, *arguments, **options)
-
-    monkeypatch.setattr(benchmark, "run", run)
     path = tmp_path / "figures.json"
-    main(["--data", data, "--batch-sizes", "32", "--rounds", "2", "--sweep", "--json", str(path)])
-    figures = json.loads(path.read_text())
-    rows = figures["compared"]["32"]
-    assert [row["program"] for row in rows] == ["products", "npvae"]
-    for row in rows:
-        assert row["seconds"] > 0
-        assert row["from"] <= row["npvae_takes"] <= row["to"]
-    assert rows[1]["npvae_takes"] == 1
-    assert [row["hidden"] for row in figures["sweep"]["hidden"]] == [4]
-    out = capsys.readouterr().out
-    assert "batch 32: seconds per epoch, medians of 2 rounds" in out
+    words = ["--batch-sizes", "32", "--rounds", "3", "--sweep", "--json", str(path)]
+    main(["--data", str(tmp_path), *words])
+    figures, out = json.loads(path.read_text()), capsys.readouterr().out
     assert figures["machine"]["cpu"] in out
+    said("a benchmark", {"compared, and a sweep": out[out.index("...") :]})
+    ratio = {"npvae_takes": 1.0, "from": 0.5, "to": 1.5}
+    assert figures["compared"]["32"][0] == {"program": "products", "seconds": 2.0, **ratio}
+    assert {asked["--data"] for asked in machine.asked} == {str(tmp_path)}
+    assert machine.asked[-1]["--images"] == "240000"
+
+
+def test_by_default_it_compares_small_batches_too(machine: Machine) -> None:
+    main(["--quiet"])
+    asked = [asked["--batch-size"] for asked in machine.asked if asked["program"] == "npvae"]
+    assert asked == [size for size in ("512", "128", "64", "32") for _ in range(5)]
 
 
 def test_beside_other_processes_one_worker_and_all_take_turns(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    machine: Machine,
+    said: Said,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    seen: list[tuple[int, int]] = []
-    started: list[Any] = []
-    popen = subprocess.Popen
+    monkeypatch.setattr(benchmark, "CROWDS", (0, 2))  # up to 20 would keep this machine busy
+    main(["--crowd", "--rounds", "2"])
+    beside = [asked["beside"] for asked in machine.asked]
+    assert beside == [*["1 0", "0 0"] * 2, *["1 2", "0 2"] * 2]
+    assert all(process.poll() is not None for process in machine.busy)
+    out = capsys.readouterr().out
+    said("a benchmark in a crowd", {"beside 0 and 2": out[out.index("...") :]})
 
-    def start(*words: Any, **more: Any) -> Any:
-        started.append(popen(*words, **more))
-        return started[-1]
 
-    def run(program: str, data: None, epochs: int, workers: int = 0, **_: int) -> Any:
-        seen.append((sum(process.poll() is None for process in started), workers))
-        return {"seconds": [9.0, *(epochs - 1) * [1.0 + workers]]}
-
-    monkeypatch.setattr(benchmark, "CROWDS", (0, 2))
-    monkeypatch.setattr(benchmark, "run", run)
-    monkeypatch.setattr(subprocess, "Popen", start)
-    main(["--crowd", "--rounds", "2", "--json", str(tmp_path / "figures.json")])
-    assert seen == [(0, 1), (0, 0), (0, 1), (0, 0), (2, 1), (2, 0), (2, 1), (2, 0)]
-    assert all(process.poll() is not None for process in started)
-    rows = json.loads((tmp_path / "figures.json").read_text())["crowd"]
-    both = {"one worker": 2.0, "a worker for each core": 1.0}
-    ratio = {"ratio": 0.5, "from": 0.5, "to": 0.5}
-    assert rows == [{"busy": busy, **both, **ratio} for busy in (0, 2)]
-    assert "beside  2 busy processes: one worker 2.000" in capsys.readouterr().out
+def test_a_program_runs_in_a_process_and_says_why_it_fails() -> None:
+    result = benchmark.run("products", None, 3, batch_size=32, hidden=8, images=70)
+    assert result is not None
+    assert (result["program"], result["images"], result["batch_size"]) == ("products", 70, 32)
+    assert (len(result["seconds"]), result["losses"]) == (3, [])
+    assert min(result["seconds"]) > 0
+    assert result["versions"] == {"numpy": np.__version__}
+    with refused(NpvaeError, "nowhere.npz"):
+        benchmark.run("products", "nowhere.npz", 1)
 
 
 @pytest.mark.slow
@@ -87,17 +113,3 @@ def test_in_a_crowd_all_workers_take_no_longer_than_one(monkeypatch: pytest.Monk
     monkeypatch.setattr(benchmark, "CROWDS", (8,))
     (row,) = benchmark.crowd(None, 32, 3, lambda line: None)
     assert row["ratio"] < 2
-
-
-def test_by_default_it_compares_small_batches_too(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    seen: list[int] = []
-
-    def compare(data: str | None, batch_size: int, *_: object) -> dict[str, list[float]]:
-        seen.append(batch_size)
-        return {"npvae": [1.0]}
-
-    monkeypatch.setattr(benchmark, "compare", compare)
-    main([])
-    assert seen == [512, 128, 64, 32]

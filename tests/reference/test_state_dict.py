@@ -11,6 +11,7 @@ import pytest
 
 from npvae import VAE
 from npvae.core.parameters import Array
+from tests.helpers import Said, refused
 
 torch = pytest.importorskip("torch", reason="weights from PyTorch need torch")
 
@@ -25,8 +26,8 @@ from npvae.reference.state_dict import (  # noqa: E402
 StateDict = dict[str, Any]
 
 
-def random_vae(hidden_dims: tuple[int, ...] = (7, 5), latent_dim: int = 3, **settings: Any) -> VAE:
-    vae = VAE(12, hidden_dims, latent_dim, **settings)
+def random_vae(hidden_dims: tuple[int, ...] = (7, 5), dtype: Any = np.float32) -> VAE:
+    vae = VAE(12, hidden_dims, 3, dtype=dtype)
     vae.parameters.flat[:] = np.random.default_rng(0).standard_normal(vae.parameters.flat.shape)
     return vae
 
@@ -49,6 +50,11 @@ def named(vae: VAE, *names: str, log_var_first: bool = False) -> StateDict:
     return found
 
 
+def with_heads(vae: VAE, heads: list[str], log_var_first: bool = False) -> StateDict:
+    layers = ["encoder.0", "encoder.2", *heads, "decoder.0", "decoder.2", "decoder.4"]
+    return named(vae, *layers, log_var_first=log_var_first)
+
+
 def assert_same(arrays: Any, vae: VAE) -> None:
     assert list(arrays) == list(vae.parameters)
     for name, array in arrays.items():
@@ -58,8 +64,9 @@ def assert_same(arrays: Any, vae: VAE) -> None:
 # ------------------------------------------------------------------ there and back
 
 
-@pytest.mark.parametrize("hidden_dims", [(7,), (7, 5), (6, 6, 6)])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("hidden_dims", "dtype"), [((7,), np.float32), ((7, 5), np.float64), ((6, 6, 6), np.float32)]
+)
 def test_parameters_come_back_bit_by_bit(hidden_dims: tuple[int, ...], dtype: Any) -> None:
     vae = random_vae(hidden_dims, dtype=dtype)
     state_dict = to_state_dict(vae.parameters)
@@ -74,7 +81,7 @@ def test_parameters_come_back_bit_by_bit(hidden_dims: tuple[int, ...], dtype: An
     assert_same(other.parameters, vae)
 
 
-def test_what_crosses_over_is_a_copy() -> None:
+def test_weights_that_cross_over_are_copies() -> None:
     vae = VAE(1, (1,), 1)  # of one row and one column, where a transposed view looks like a copy
     before = vae.parameters.copy()
     state_dict = to_state_dict(vae.parameters)
@@ -142,70 +149,47 @@ def test_another_network_computes_the_same_after_crossing(
 
 # ------------------------------------------------------------------ which head is which
 
+TELLING = [
+    *("mean logstd", "Mu LogVar", "z_mu z_lv", "hidden2mean hidden2logv", "fc31_mu fc32_var"),
+    *("variational_encoder.fc_mu variational_encoder.fc_var", "mean_field.mu mean_field.ln_var"),
+    *("encMu encLogVar", "fcMU fcVAR", "loc.0 scale.0", "mu_log_var", "fc_meanLogStd"),
+]
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        "fc_mu fc_sigma", "mean logstd", "mean std", "Mu LogVar", "z_mu z_lv", "encMu encLogVar",
-        "hidden2mean hidden2logv", "z_mean z_log_var", "fc31_mu fc32_var", "loc.0 scale.0",
-        "variational_encoder.fc_mu variational_encoder.fc_var", "mean_field.mu mean_field.ln_var",
-        "fcMU fcVAR", "mu_log_var", "fc_meanLogStd",
-    ],
-)  # fmt: skip
+
 @pytest.mark.parametrize("log_var_first", [False, True])
-def test_heads_are_told_apart_by_the_words_of_their_names(names: str, log_var_first: bool) -> None:
+def test_heads_are_told_apart_by_the_words_of_their_names(log_var_first: bool) -> None:
     vae = random_vae()
-    heads = names.split()
-    if log_var_first:
-        heads = heads[::-1] if len(heads) > 1 else ["LogVar_mu" if "_l" in names else "stdMean"]
-    layers = ["encoder.0", "encoder.2", *heads, "decoder.0", "decoder.2", "decoder.4"]
-    state_dict = named(vae, *layers, log_var_first=log_var_first)
-    meaning = False if re.search("(?i)std|sigma|scale", names) else None
-    assert_same(from_state_dict(state_dict, log_sigma=meaning), vae)
-    first: Any
-    other: Any
-    first, other = ("log_var", "mu") if log_var_first else ("mu", "log_var")
-    assert_same(from_state_dict(state_dict, first, meaning), vae)
-    with pytest.raises(ValueError, match=f"first_head='{other}' contradicts .*: {heads[0]}"):
-        from_state_dict(state_dict, other, meaning)
-    if meaning is False:
-        with pytest.raises(ValueError, match=r"log sigma, or log sigma\^2\?\nPass log_sigma=True"):
-            from_state_dict(state_dict, first)
+    first: Head = "log_var" if log_var_first else "mu"
+    other: Head = "mu" if log_var_first else "log_var"
+    for names in TELLING:
+        heads = names.split()
+        if log_var_first:
+            heads = heads[::-1] if len(heads) > 1 else ["LogVar_mu" if "_l" in names else "stdMean"]
+        state_dict = with_heads(vae, heads, log_var_first)
+        meaning = False if re.search("(?i)std|scale", names) else None
+        assert_same(from_state_dict(state_dict, log_sigma=meaning), vae)
+        assert_same(from_state_dict(state_dict, first, meaning), vae)
+        with refused(ValueError, f"first_head='{other}' contradicts ", f": {heads[0]}"):
+            from_state_dict(state_dict, other, meaning)
+        if meaning is False:
+            with refused(ValueError, "log sigma, or log sigma^2?\nPass log_sigma=True"):
+                from_state_dict(state_dict, first)
 
 
-@pytest.mark.parametrize(
-    "heads",
-    ["fc21 fc22", "fc_mu fc22", "mu1 mu2", "mu_var var_mu", "mute_a variety_b", "encoder.4", "mu"],
-)
 @pytest.mark.parametrize("log_var_first", [False, True])
-def test_heads_whose_names_say_nothing_need_the_argument(heads: str, log_var_first: bool) -> None:
+def test_heads_whose_names_say_nothing_need_the_argument(log_var_first: bool) -> None:
     vae = random_vae()
-    layers = ["encoder.0", "encoder.2", *heads.split(), "decoder.0", "decoder.2", "decoder.4"]
-    state_dict = named(vae, *layers, log_var_first=log_var_first)
-    with pytest.raises(ValueError, match=r"no name says .*: pass first_head='mu' or first_head="):
-        from_state_dict(state_dict)
-    first: Any = "log_var" if log_var_first else "mu"
-    assert_same(from_state_dict(state_dict, first), vae)
-    with pytest.raises(ValueError, match="first_head must be 'mu' or 'log_var', not 'sigma'"):
+    first: Head = "log_var" if log_var_first else "mu"
+    for heads in ("fc_mu fc22", "mu1 mu2", "mu_var var_mu", "mute_a variety_b", "encoder.4", "mu"):
+        state_dict = with_heads(vae, heads.split(), log_var_first)
+        with refused(ValueError, "no name says ", ": pass first_head='mu' or first_head="):
+            from_state_dict(state_dict)
+        assert_same(from_state_dict(state_dict, first), vae)
+    with refused(ValueError, "first_head must be 'mu' or 'log_var', not 'sigma'"):
         from_state_dict(state_dict, first_head="sigma")  # type: ignore[arg-type]
 
 
 # ------------------------------------------------------------------ what people have
-
-
-@pytest.mark.parametrize("key", ["model", "state_dict", "model_state_dict", "net"])
-def test_a_checkpoint_is_unwrapped(key: str) -> None:
-    vae = random_vae()
-    model = TorchVAE(12, (7, 5), 3)
-    model.load_state_dict(to_state_dict(vae.parameters))
-    adam = torch.optim.Adam(model.parameters())
-    torch.autograd.backward(model.losses(torch.rand(2, 12), torch.rand(2, 3), 1.0)[2])
-    adam.step()
-    load = {"epoch": 3, "loss": torch.tensor(1.0), "optimizer": adam.state_dict(), "hparams": {}}
-    load_state_dict(vae.parameters, {**load, key: model.state_dict()})
-    assert_same(from_state_dict(model.state_dict()), vae)
-    with pytest.raises(ValueError, match=rf"several entries hold tensors \({key}, ema\)"):
-        from_state_dict({**load, key: model.state_dict(), "ema": model.state_dict()})
 
 
 def renamed(state_dict: StateDict, pattern: str, new: str) -> StateDict:
@@ -222,12 +206,13 @@ def separate(state_dict: StateDict) -> StateDict:
     return {"decoder": dict(tensors[-4:]), "encoder": dict(tensors[:-4])}
 
 
-WHAT_PEOPLE_HAVE: dict[str, Callable[[StateDict], Any]] = {
+FORMS: dict[str, Callable[[StateDict], Any]] = {
     "averaged": lambda sd: {**renamed(sd, "^", "module."), "n_averaged": torch.tensor(3)},
     "compiled": lambda sd: renamed(sd, "^", "_orig_mod."),
-    "nested": lambda sd: {
+    "a checkpoint": lambda sd: {
         "epoch": 3,
-        "run": {"vae": sd, "adam": {"state": {0: {"m": torch.ones(2)}}}},
+        "loss": torch.tensor(1.0),
+        "run": {"net": sd, "optimizer": {"state": {0: {"exp_avg": torch.ones(2)}}}},
     },
     "encoder and decoder apart": separate,
     "trainable": lambda sd: {name: tensor.requires_grad_() for name, tensor in sd.items()},
@@ -250,16 +235,15 @@ WHAT_PEOPLE_HAVE: dict[str, Callable[[StateDict], Any]] = {
 }
 
 
-@pytest.mark.parametrize("names", ["e0 mu log_var d1 out", "fc1 fc21 fc22 fc3 fc4"])
-@pytest.mark.parametrize("have", WHAT_PEOPLE_HAVE.values(), ids=WHAT_PEOPLE_HAVE)
-def test_what_people_have_is_read(have: Callable[[StateDict], Any], names: str) -> None:
+@pytest.mark.parametrize("have", FORMS.values(), ids=FORMS)
+def test_weights_are_read_in_every_form_people_have(have: Callable[[StateDict], Any]) -> None:
     vae = random_vae((5,))
-    backwards = have is WHAT_PEOPLE_HAVE["the last layer first"]
-    given = have(named(vae, *names.split()))
-    first: Head | None = None
-    if "mu" not in names or type(given) in (list, tuple):
-        first = "log_var" if backwards else "mu"
-    assert_same(from_state_dict(given, first), vae)
+    for names in ("e0 mu log_var d1 out", "fc1 fc21 fc22 fc3 fc4"):
+        given = have(named(vae, *names.split()))
+        first: Head | None = None
+        if "mu" not in names or type(given) in (list, tuple):
+            first = "log_var" if have is FORMS["the last layer first"] else "mu"
+        assert_same(from_state_dict(given, first), vae)
 
 
 def test_where_every_layer_is_square_the_endings_of_the_names_decide() -> None:
@@ -278,18 +262,40 @@ def test_a_model_is_as_good_as_its_weights() -> None:
         other.parameters.flat[:] = 0
         load_state_dict(other, given)
         assert_same(other.parameters, vae)
-    with pytest.raises(TypeError, match=r"a VAE or vae\.parameters, not TorchVAE"):
+    with refused(TypeError, "a VAE or vae.parameters, not TorchVAE"):
         load_state_dict(module, vae)
-    with pytest.raises(ValueError, match="like must be the state_dict of a network in PyTorch"):
+    with refused(ValueError, "like must be the state_dict of a network in PyTorch"):
         to_state_dict(vae, like=in_out(to_state_dict(vae)))
+
+
+@pytest.mark.parametrize("hidden_dims", [(7, 5), (6,) * 12], ids=["flat", "deep"])
+def test_a_file_sorted_by_name_is_put_in_order(hidden_dims: tuple[int, ...]) -> None:
+    """As safetensors sorts it: decoders before encoders, 10 before 2, log_var before mu."""
+    vae = random_vae(hidden_dims)
+    arrays = {name: tensor.numpy() for name, tensor in sorted(to_state_dict(vae).items())}
+    assert next(iter(arrays)) == "decoder.hidden0.bias"
+    back = from_state_dict(arrays)
+    assert back.keys() == vae.parameters.keys()
+    assert all(np.array_equal(back[name], vae.parameters[name]) for name in back)
+
+
+def test_half_precision_becomes_float32() -> None:
+    vae = random_vae()
+    tensors = to_state_dict(vae.parameters)
+    halves = [
+        {name: tensor.to(dtype) for name, tensor in tensors.items()}
+        for dtype in (torch.float16, torch.bfloat16)
+    ]
+    for half in (*halves, {name: t.numpy() for name, t in halves[0].items()}):
+        for name, array in from_state_dict(half).items():
+            assert array.dtype == np.float32
+            np.testing.assert_allclose(array, vae.parameters[name], rtol=2**-8)
 
 
 # ------------------------------------------------------------------ other pixels
 
 
-@pytest.mark.parametrize(
-    ("pixels", "num_classes"), [((-1, 1), 0), ((-0.42, 2.82), 4), ((0, 255), 0)]
-)
+@pytest.mark.parametrize(("pixels", "num_classes"), [((-1, 1), 0), ((-0.42, 2.82), 4)])
 def test_a_network_for_other_pixels_gives_the_same_loss_on_ours(
     pixels: tuple[float, float], num_classes: int
 ) -> None:
@@ -297,28 +303,20 @@ def test_a_network_for_other_pixels_gives_the_same_loss_on_ours(
 
     They train on Normalize((0.5,), (0.5,)), pixels in [-1, 1]; the figures are the loss of images
     in [0, 1]. With pixels=(-1, 1) both come out, 1201.4 and 2926.7 with other noise; without, the
-    first has 2139. Here a network learns likewise.
+    first has 2139.
     """
     low, high = pixels
     module = TorchVAE(12, (7,), 3, num_classes=num_classes).double()
     x, epsilon = torch.rand(50, 12, dtype=float), torch.randn(50, 3, dtype=float)
     c = torch.arange(50) % num_classes if num_classes else None
-    adam = torch.optim.Adam(module.parameters(), 0.01 / (high - low))
-
-    def bce_and_kl() -> Any:
+    with torch.no_grad():
         logits, mu, log_var = module(low + (high - low) * x, epsilon, c)
-        bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="sum") / 50
-        return bce, 0.5 * (mu**2 + log_var.exp() - 1 - log_var).sum() / 50
-
-    for _ in range(5):
-        adam.zero_grad()
-        sum(bce_and_kl()).backward()
-        adam.step()
+    bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+    kl = 0.5 * (mu**2 + log_var.exp() - 1 - log_var).sum()
     vae = VAE(12, (7,), 3, dtype=float, num_classes=num_classes)
     load_state_dict(vae.parameters, module.state_dict(), pixels=pixels)
     loss = vae.loss(x.numpy(), epsilon.numpy(), c=None if c is None else c.numpy())
-    expected = [float(part.detach()) for part in bce_and_kl()]
-    np.testing.assert_allclose([loss.bce, loss.kl], expected, rtol=1e-12)
+    np.testing.assert_allclose([loss.bce, loss.kl], [bce / 50, kl / 50], rtol=1e-12)
     for name, tensor in to_state_dict(vae, module, pixels=pixels).items():
         np.testing.assert_allclose(tensor, module.state_dict()[name], rtol=1e-12, atol=1e-13)
 
@@ -332,34 +330,9 @@ def test_scaled_weights_are_rounded_once_and_pixels_are_checked() -> None:
     exact = (b.astype(float) - W.astype(float).sum(axis=0)).astype(np.float32)
     np.testing.assert_array_equal(found["encoder.hidden0.b"], exact, strict=True)
     wrong: Any
-    for wrong in ((1, -1), (0, 0), (0, np.nan), (0, 1, 2), 1):
-        with pytest.raises(ValueError, match="pixels must be two numbers, black and white"):
+    for wrong in ((1, -1), (0, 0), (0, np.nan), (0, np.inf), (0, 1, 2), 1):
+        with refused(ValueError, "pixels must be two numbers, black and white"):
             from_state_dict(state_dict, pixels=wrong)
-
-
-@pytest.mark.parametrize("deep", [False, True])
-def test_a_file_sorted_by_name_is_put_in_order(deep: bool) -> None:
-    """As safetensors sorts it: decoders before encoders, 10 before 2, log_var before mu."""
-    vae = random_vae((6,) * 12 if deep else (7, 5))
-    state_dict = to_state_dict(vae.parameters)
-    arrays = {name: state_dict[name].numpy() for name in sorted(state_dict)}
-    assert next(iter(arrays)) == "decoder.hidden0.bias"
-    back = from_state_dict(arrays)
-    assert back.keys() == vae.parameters.keys()
-    assert all(np.array_equal(back[name], vae.parameters[name]) for name in back)
-
-
-@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_half_precision_becomes_float32(dtype: str) -> None:
-    vae = random_vae()
-    half = {n: t.to(getattr(torch, dtype)) for n, t in to_state_dict(vae.parameters).items()}
-    found = [from_state_dict(half)]
-    if dtype == "float16":
-        found.append(from_state_dict({name: tensor.numpy() for name, tensor in half.items()}))
-    for arrays in found:
-        for name, array in arrays.items():
-            assert array.dtype == np.float32
-            np.testing.assert_allclose(array, vae.parameters[name], rtol=2**-8)
 
 
 # ------------------------------------------------------------------ what is refused
@@ -370,59 +343,42 @@ def test_weights_of_other_sizes_change_nothing(vae: VAE) -> None:
     """One latent would broadcast into ten, and a shallow network leave layers of a deep one out."""
     state_dict = to_state_dict(VAE(12, (7,), 1).parameters)
     before = vae.parameters.copy()
-    with pytest.raises(ValueError, match="the PyTorch network is 12-7-1, but the VAE is 1"):
-        load_state_dict(vae.parameters, state_dict)
-    with pytest.raises(ValueError, match="the PyTorch network is 12-7-1, but the VAE is 1"):
-        to_state_dict(vae.parameters, state_dict)
+    for cross in (load_state_dict, to_state_dict):
+        with refused(ValueError, "the PyTorch network is 12-7-1, but the VAE is 1"):
+            cross(vae.parameters, state_dict)
     np.testing.assert_array_equal(vae.parameters.flat, before.flat)
 
 
-def change(**changes: Any) -> Callable[[StateDict], StateDict]:
-    """Other tensors for some layers' weights; None for none."""
-
-    def changed(state_dict: StateDict) -> StateDict:
-        new = {**state_dict, **{name.replace("__", "."): value for name, value in changes.items()}}
-        return {name: tensor for name, tensor in new.items() if tensor is not None}
-
-    return changed
+RIGHT = named(random_vae((5,)), "e0", "mu", "log_var", "d1", "out")
 
 
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (change(out__bias=None), "layer out has no bias"),
-        (
-            change(out__bias=None, out__weight=None),
-            r"layer mu is \(5, 2\) .* but encoder.log_var must be \(5, 1\)",
-        ),
-        (change(e0__weight=torch.zeros(12, 5)), r"layer e0 is not linear: weight \(12, 5\), bias"),
-        (
-            change(mu__weight=torch.zeros(4, 5), mu__bias=torch.zeros(4)),
-            r"layer log_var is \(5, 3\) .* must be \(5, 4\)",
-        ),
-        (change(norm__num_batches_tracked=torch.tensor(3)), "norm.num_batches_tracked is not the"),
-        (change(log_scale=torch.zeros(1)), "log_scale is not the weight or bias"),
-        (change(e0__weight=torch.zeros(5, 3, 2, 2)), r"layer e0 is not linear: weight \(5, 3"),
-        (change(e0__weight=torch.zeros(5, 12, dtype=torch.int8)), "must hold floats, not int8"),
-        (change(e0__bias=torch.full((5,), np.nan)), "e0.bias holds NaN or infinity"),
-        (change(e0__bias=torch.tensor(1.0)), "layer e0 is not linear"),
-        (lambda state_dict: {}, "0 linear layers are too few"),
-        (
-            lambda state_dict: {"W1": np.ones((12, 5))},
-            r"no name .*: W1.\nPass the arrays as a list",
-        ),
-        (lambda state_dict: [*state_dict.values()][:3], "layer layer1 has no bias"),
-        (lambda state_dict: {"vae": state_dict, "ema": state_dict}, r"several entries .*vae, ema"),
-    ],
-)
-def test_another_network_is_refused(spoil: Callable[[StateDict], StateDict], message: str) -> None:
-    state_dict = named(random_vae((5,)), "e0", "mu", "log_var", "d1", "out")
-    from_state_dict(state_dict)
-    with pytest.raises(ValueError, match=message):
-        from_state_dict(spoil(state_dict))
+def changed(**others: Any) -> StateDict:
+    """The right tensors but for these, out__bias for out.bias; None for none."""
+    new = {**RIGHT, **{name.replace("__", "."): tensor for name, tensor in others.items()}}
+    return {name: tensor for name, tensor in new.items() if tensor is not None}
 
 
-@pytest.mark.parametrize("given", ["vae.pt", torch.zeros(3), None])
-def test_what_is_no_state_dict_is_refused(given: Any) -> None:
-    with pytest.raises(TypeError, match=r"a mapping such as model\.state_dict\(\), not "):
-        from_state_dict(given)
+OTHERS: dict[str, Any] = {
+    "no bias": changed(out__bias=None),
+    "no last layer": changed(out__bias=None, out__weight=None),
+    "heads of two sizes": changed(mu__weight=torch.zeros(4, 5), mu__bias=torch.zeros(4)),
+    "(in, out) in one layer": changed(e0__weight=torch.zeros(12, 5)),
+    "a number as bias": changed(e0__bias=torch.tensor(1.0)),
+    "batch normalization": changed(norm__num_batches_tracked=torch.tensor(3)),
+    "integers": changed(e0__weight=torch.zeros(5, 12, dtype=torch.int8)),
+    "NaN": changed(e0__bias=torch.full((5,), np.nan)),
+    "nothing": {},
+    "names without endings": {"W1": np.ones((12, 5))},
+    "a list that ends in a weight": [*RIGHT.values()][:3],
+    "two networks": {"epoch": 3, "vae": RIGHT, "ema": RIGHT},
+    "the name of a file": "vae.pt",
+}
+
+
+def test_another_network_is_refused(said: Said) -> None:
+    found = {}
+    for what, other in OTHERS.items():
+        with pytest.raises((TypeError, ValueError)) as caught:
+            from_state_dict(other)
+        found[what] = f"{caught.type.__name__}: {caught.value}"
+    said("weights from PyTorch are refused", found)
