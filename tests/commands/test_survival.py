@@ -453,7 +453,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, tally: Tally) 
     shutil.copytree(STRAIGHT, locked / "mine")
     (digits_file(locked).with_name("file")).touch()
     closed = unchanged(locked), read_only(locked, locked / "mine", locked / "mine" / "images")
-    with closing(Forks(tmp_path, before=PLAIN_USER, **NO_HOME)) as forks, closed[0], closed[1]:
+    with closing(Forks(tmp_path, ROOT, PLAIN_USER, **NO_HOME)) as forks, closed[0], closed[1]:
         for words, named in (
             (RUN, "runs"),
             ([*RUN, "--out", "new"], "new"),
