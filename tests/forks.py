@@ -76,10 +76,13 @@ class Ending(NamedTuple):
 class Forks:
     """Runs scripts again and again in a folder, without starting Python again."""
 
-    def __init__(self, folder: Path, program: Path = ROOT, **changes: str) -> None:
+    def __init__(
+        self, folder: Path, program: Path = ROOT, before: Sequence[str] = (), **changes: str
+    ) -> None:
+        """`before` are words before that of Python, such as setpriv."""
         self.folder, self.program = folder, program
         self.process = subprocess.Popen(
-            [sys.executable, "-c", FORKER],
+            [*before, sys.executable, "-c", FORKER],
             cwd=folder,
             env=environment(**changes),
             stdin=subprocess.PIPE,
@@ -169,6 +172,17 @@ def wait_for(child: subprocess.Popen[str], what: str) -> None:
         if re.search(what, line):
             return
     raise AssertionError(f"it never said {what}: {child.communicate()[1]}")
+
+
+@contextmanager
+def nobody_reads() -> Iterator[int]:
+    """The end to write to of a pipe whose reader has left."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        yield writing
+    finally:
+        os.close(writing)
 
 
 def on_a_terminal(

@@ -215,11 +215,12 @@ def run(
     )
 
 
-def process(body: str) -> subprocess.CompletedProcess[str]:
+def process(body: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
     """How a command whose main does this ends, in a process of its own: a signal may end it."""
     main = textwrap.indent(textwrap.dedent(body), "    ")
     modules = "import os, signal, sys, time, warnings\nfrom npvae.commands import cli\n"
-    return run([sys.executable, "-c", f"{modules}def main(arguments):\n{main}\ncli.run(main)"])
+    program = f"{modules}def main(arguments):\n{main}\ncli.run(main)"
+    return run([sys.executable, "-c", program], stdout=stdout)
 
 
 def is_ours() -> bool:

@@ -6,254 +6,167 @@ import io
 import pty
 import re
 import struct
-import sys
 import termios
+import time
+from contextlib import redirect_stdout
 from fcntl import ioctl
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from npvae.commands import progress
 from npvae.commands.progress import Progress, clock
 from npvae.losses import Loss
 from npvae.runs.fit import Epoch
 from npvae.runs.terminal import PAGE, columns, fitted
 from tests.forks import on_a_terminal
-from tests.helpers import drawn_lines, run_script, screen
-
-MOVING = re.compile(r"\d+/\d+.*\d+:\d\d left")
+from tests.helpers import Said, drawn_lines, run_script, screen
 
 
 class Terminal(io.StringIO):
-    """Stands in for stdout, which is a terminal if `tty`."""
+    """Stands in for stdout; time passes when a test adds to `now`."""
 
-    def __init__(self, tty: bool) -> None:
-        super().__init__()
-        self.tty = tty
+    tty, now = True, 1000.0
 
     def isatty(self) -> bool:
         return self.tty
 
-
-class Clock:
-    """Stands in for the time module: time passes when the test says so."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        read = self.read
-        self.module = SimpleNamespace(monotonic=read, perf_counter=read, time=read)
-
-    def read(self) -> float:
-        return self.now
+    def train(self, epochs: int = 2, done: int = 0, quiet: bool = False, count: int = 20) -> str:
+        """All that is printed while each epoch takes 10 seconds, in `count` batches."""
+        before = len(self.getvalue())
+        with redirect_stdout(self):
+            shown = Progress(epochs, done=done, quiet=quiet)
+            for number in range(done + 1, epochs + 1):
+                for k in range(1, count + 1):
+                    self.now += 10 / count
+                    shown.batch(k, count, 543.2 - k)
+                shown.epoch(Epoch(number, Loss(283.71, 15.94), Loss(245.12, 14.93), 0.246))
+        return self.getvalue()[before:]
 
 
 @pytest.fixture
-def time(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    told = Clock()
-    monkeypatch.setattr(progress, "time", told.module)
-    return told
-
-
-def terminal(monkeypatch: pytest.MonkeyPatch, columns: int = 80, tty: bool = True) -> Terminal:
-    out = Terminal(tty)
-    monkeypatch.setattr(sys, "stdout", out)
-    monkeypatch.setenv("COLUMNS", str(columns))
-    monkeypatch.setenv("LINES", "24")
-    monkeypatch.setenv("TERM", "xterm")
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    out = Terminal()
+    monkeypatch.setattr(time, "monotonic", lambda: out.now)
+    for name, value in (("COLUMNS", "80"), ("LINES", "24"), ("TERM", "xterm")):
+        monkeypatch.setenv(name, value)
     return out
 
 
-def an_epoch(number: int) -> Epoch:
-    return Epoch(number, Loss(283.71, 15.94), Loss(245.12, 14.93), 0.246)
+SHOWN: dict[str, dict[str, Any]] = {  # on a terminal with every line that is wiped away later
+    "a terminal": {},
+    "a narrow terminal": {"COLUMNS": "40"},
+    "a dumb terminal, as in a shell inside Emacs": {"TERM": "dumb"},
+    "a file": {"tty": False},
+    "a file, in a narrow window": {"tty": False, "COLUMNS": "20"},
+    "a terminal, quiet": {"quiet": True},
+    "a file, quiet": {"tty": False, "quiet": True},
+}
 
 
-def two_epochs(time: Clock, epochs: int = 2, done: int = 0, quiet: bool = False) -> None:
-    """Every epoch takes 10 seconds, in 20 batches."""
-    shown = Progress(epochs, done=done, quiet=quiet)
-    for number in range(done + 1, epochs + 1):
-        for k in range(1, 21):
-            time.now += 0.5
-            shown.batch(k, 20, 543.2 - k)
-        shown.epoch(an_epoch(number))
-
-
-def test_piped_output_is_plain_lines(monkeypatch: pytest.MonkeyPatch, time: Clock) -> None:
-    out = terminal(monkeypatch, tty=False)
-    two_epochs(time)
-    text = out.getvalue()
-    assert "\r" not in text
-    assert "\033" not in text
-    assert text.endswith("\n")
-    rows = [line.split() for line in text.splitlines() if "/2" in line]
-    assert [row[0] for row in rows] == ["1/2", "2/2"]
-    numbers = [float(word) for word in rows[0][1:]]
-    # train and test bce, kl, loss; seconds
-    assert numbers == [283.71, 15.94, 299.65, 245.12, 14.93, 260.05, 0.25]
-
-
-def test_a_dumb_terminal_gets_plain_lines(monkeypatch: pytest.MonkeyPatch, time: Clock) -> None:
-    """As in a shell inside Emacs, which would show the escape codes."""
-    out = terminal(monkeypatch)
-    monkeypatch.setenv("TERM", "dumb")
-    two_epochs(time)
-    assert "1/2" in out.getvalue()
-    assert not {"\r", "\033"} & set(out.getvalue())
-
-
-def test_a_narrow_window_does_not_narrow_what_is_piped(
-    monkeypatch: pytest.MonkeyPatch, time: Clock
+def test_what_is_shown_where(
+    terminal: Terminal, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = terminal(monkeypatch, columns=20, tty=False)
-    two_epochs(time)
-    assert all(number in out.getvalue() for number in ("283.71", "15.94", "245.12", "14.93"))
+    told = {}
+    for case, given in SHOWN.items():
+        monkeypatch.setenv("COLUMNS", given.get("COLUMNS", "80"))
+        monkeypatch.setenv("TERM", given.get("TERM", "xterm"))
+        terminal.tty = given.get("tty", True)
+        text = terminal.train(quiet=given.get("quiet", False), count=2)
+        moves = case in ("a terminal", "a narrow terminal")
+        assert bool({"\r", "\033"} & {*text}) is moves
+        assert "left" not in "".join(screen(text))
+        told[case] = "\n".join(drawn_lines(text)) if moves else text
+    said("progress", told)
 
 
-def test_nothing_is_printed_when_quiet(monkeypatch: pytest.MonkeyPatch, time: Clock) -> None:
-    for tty in (True, False):
-        out = terminal(monkeypatch, tty=tty)
-        two_epochs(time, quiet=True)
-        assert out.getvalue() == ""
-
-
-@pytest.mark.parametrize("columns", [80, 79, 78, 77, 76, 75, 74, 73, 72, 60, 48, 40, 30])
 def test_no_line_is_wider_than_the_terminal(
-    columns: int, monkeypatch: pytest.MonkeyPatch, time: Clock
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The moving line leaves the last column free: a wrapped line could not be erased."""
-    out = terminal(monkeypatch, columns)
-    two_epochs(time)
-    lines = drawn_lines(out.getvalue())
-    assert max(map(len, lines)) <= columns
-    moving = [line for line in lines if MOVING.search(line)]
-    assert moving
-    assert max(map(len, moving)) < columns
+    for width in range(30, 90):
+        monkeypatch.setenv("COLUMNS", str(width))
+        for done in (0, 99_998) if width == 40 else (0,):
+            lines = drawn_lines(terminal.train(done + 2, done))
+            assert max(map(len, lines)) <= width
+            moving = [line for line in lines if re.search(r"\d+/\d+.*\d+:\d\d left", line)]
+            assert moving
+            assert max(map(len, moving)) < width
 
 
-def test_numbers_stand_below_their_names(monkeypatch: pytest.MonkeyPatch, time: Clock) -> None:
-    out = terminal(monkeypatch, tty=False)
-    two_epochs(time)
-    header, row = out.getvalue().splitlines()[:2]
+def test_numbers_stand_below_their_names(terminal: Terminal) -> None:
+    terminal.tty = False
+    header, row = terminal.train().splitlines()[:2]
     names = [word.end() for word in re.finditer(r"\b(bce|kl|loss|seconds)\b", header)]
-    numbers = [number.end() for number in re.finditer(r"\d+\.\d+", row)]
-    assert names == numbers
+    assert names == [number.end() for number in re.finditer(r"\d+\.\d+", row)]
 
 
-def test_no_line_is_too_wide_in_long_runs(monkeypatch: pytest.MonkeyPatch, time: Clock) -> None:
-    out = terminal(monkeypatch, 40)
-    two_epochs(time, epochs=100_000, done=99_998)
-    assert max(map(len, drawn_lines(out.getvalue()))) < 40
+def test_clearing_leaves_an_empty_line(terminal: Terminal) -> None:
+    with redirect_stdout(terminal):
+        shown = Progress(3)
+        terminal.now += 1
+        shown.batch(1, 20, 500.0)
+        assert screen(terminal.getvalue())[-1].endswith("0:59 left")
+        shown.line.clear()
+    assert screen(terminal.getvalue())[-1] == ""
 
 
-@pytest.mark.parametrize("columns", [80, 40])
-def test_the_moving_line_is_gone_in_the_end(
-    columns: int, monkeypatch: pytest.MonkeyPatch, time: Clock
-) -> None:
-    out = terminal(monkeypatch, columns)
-    two_epochs(time)
-    assert not any("left" in line for line in screen(out.getvalue()))
-    rows = [line for line in screen(out.getvalue()) if re.match(r"\s*[12]/2 ", line)]
-    assert len(rows) == 2
-    assert all(f"{number}/2" in row for number, row in enumerate(rows, start=1))
-    assert all("260.05" in row for row in rows)  # the test loss is there, however narrow it is
+@pytest.mark.parametrize("done", [0, 15])
+def test_the_estimate_is_right_when_time_runs_evenly(done: int, terminal: Terminal) -> None:
+    """A resumed run counts its own epochs."""
+    text = terminal.train(20, done)
+    shown = [60 * int(m) + int(s) for m, s in re.findall(r"(\d+):(\d\d) left", text)]
+    left = 10 * (20 - done)
+    assert len(shown) == 2 * left  # a batch takes half a second
+    assert all(abs(eta - (left - 0.5 * k)) <= 0.5 for k, eta in enumerate(shown, start=1))
+    assert re.findall(r"(\d+)/20", text)[0] == str(done + 1)
 
 
-def test_clearing_leaves_an_empty_line(monkeypatch: pytest.MonkeyPatch, time: Clock) -> None:
-    out = terminal(monkeypatch)
-    shown = Progress(3)
-    time.now += 1
-    shown.batch(1, 20, 500.0)
-    assert MOVING.search(screen(out.getvalue())[-1])
-    shown.line.clear()
-    assert screen(out.getvalue())[-1] == ""
+def test_the_line_is_not_drawn_too_often(terminal: Terminal) -> None:
+    """A terminal is slower than a batch: 1000 batches in 10 seconds do not print 1000 lines."""
+    assert 50 <= terminal.train(1, count=1000).count("left") <= 100
 
 
-def left(out: Terminal) -> list[int]:
-    """The estimates that were shown, in seconds."""
-    found = re.findall(r"(?:(\d+):)?(\d+):(\d\d) left", out.getvalue())
-    return [
-        3600 * int(hours or 0) + 60 * int(minutes) + int(rest) for hours, minutes, rest in found
-    ]
+def test_clock() -> None:
+    texts = {0: "0:00", 0.4: "0:00", 59.6: "1:00", 65: "1:05", 3599: "59:59", 3600: "1:00:00"}
+    texts |= {360_061: "100:01:01", -3: "0:00"}
+    assert {seconds: clock(seconds) for seconds in texts} == texts
 
 
-def test_the_estimate_is_right_when_time_runs_evenly(
-    monkeypatch: pytest.MonkeyPatch, time: Clock
-) -> None:
-    out = terminal(monkeypatch)
-    two_epochs(time, epochs=20)
-    shown = left(out)
-    assert len(shown) == 400  # a batch takes half a second
-    # 20 epochs of 10 seconds; after k batches of half a second 200 - k / 2 are left.
-    assert all(abs(eta - (200 - 0.5 * k)) <= 0.5 for k, eta in enumerate(shown, start=1))
+# ------------------------------------------------------------------ what fits a narrow terminal
 
 
-def test_the_estimate_of_a_resumed_run_counts_its_own_epochs(
-    monkeypatch: pytest.MonkeyPatch, time: Clock
-) -> None:
-    out = terminal(monkeypatch)
-    two_epochs(time, epochs=20, done=15)
-    shown = left(out)
-    assert all(abs(eta - (50 - 0.5 * k)) <= 0.5 for k, eta in enumerate(shown, start=1))
-    assert "16/20" in out.getvalue()
-    assert "15/20" not in out.getvalue()
+LINES = [
+    "",
+    "  spaces   inside and at the end  ",
+    "x" * 40,
+    # Prose is broken between words, and goes on below where it began.
+    "data      digits.npz: 200 training and 60 test images, isn't it",
+    "this takes python and half a minute of your time, no more",
+    "note: python is 3.12.1, it was 3.11.2: the last digits aren't the same",
+    # Commands and lines of Python are to be copied.
+    "Continue with:  python scripts/train.py --resume 'a run'\"'\"'s place' --epochs 20",
+    "  python3 'my scripts/generate.py' --checkpoint 'two words' traverse --index 7",
+    "import numpy as np; np.savez('own.npz', images=np.load('a.npy') / 255)",
+    "for p in Path('own').rglob('*.png'): Image.fromarray(np.array(Image.open(p))).save(p)",
+    "Unpack it first:  python -m zipfile -e own.zip unpacked",
+]
 
 
-def test_the_line_is_not_drawn_too_often(monkeypatch: pytest.MonkeyPatch, time: Clock) -> None:
-    """A terminal is slower than a batch: 1000 batches in a second do not print 1000 lines."""
-    out = terminal(monkeypatch)
-    shown = Progress(3)
-    for k in range(1, 1001):
-        time.now += 0.001
-        shown.batch(k, 1000, 500.0)
-    assert 5 <= out.getvalue().count("left") <= 20
-
-
-def test_what_the_line_says(monkeypatch: pytest.MonkeyPatch, time: Clock) -> None:
-    out = terminal(monkeypatch)
-    shown = Progress(7)
-    time.now += 1
-    shown.batch(10, 20, 432.19)
-    line = screen(out.getvalue())[-1]
-    assert "1/7" in line
-    assert "432.2" in line
-    # Half an epoch took a second, six and a half are left.
-    assert "0:13 left" in line
-    filled, empty = line.count("#"), line.count(".") - 1  # one point is that of the loss
-    assert filled == empty > 0
+def test_prose_is_broken_and_what_can_be_copied_stays_one_line(said: Said) -> None:
+    said("lines on 40 columns", {f"{line!r}": fitted(line, 40) for line in LINES})
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0, "0:00"),
-        (0.4, "0:00"),
-        (59.6, "1:00"),
-        (65, "1:05"),
-        (3599, "59:59"),
-        (3600, "1:00:00"),
-        (360_061, "100:01:01"),
-        (-3, "0:00"),
-    ],
-)
-def test_clock(seconds: float, text: str) -> None:
-    assert clock(seconds) == text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "columns"),
-    [
-        (["--dataset", "no such place"], 3, 40),
-        (["--resume", "nowhere"], 4, 100),
-        (["--epochs", "few"], 2, 40),
-    ],
+    ("arguments", "code"), [(["--dataset", "no such place"], 3), (["--epochs", "few"], 2)]
 )
 def test_errors_fit_the_terminal_and_lose_no_word(
-    arguments: list[str], code: int, columns: int, tmp_path: Path
+    arguments: list[str], code: int, tmp_path: Path
 ) -> None:
-    found, seen = on_a_terminal(arguments, tmp_path, columns, "numpy")
+    found, seen = on_a_terminal(arguments, tmp_path, 40, "numpy")
     assert found == code
     prose = [line for line in drawn_lines(seen) if "python" not in line]  # commands stay whole
-    assert max(map(len, prose)) <= columns
+    assert max(map(len, prose)) <= 40
     assert seen.split() == run_script("train.py", *arguments, cwd=tmp_path).stderr.split()
 
 
@@ -264,20 +177,3 @@ def test_each_stream_has_a_width_of_its_own(monkeypatch: pytest.MonkeyPatch) -> 
     with open(ours, "wb"), open(theirs, "w") as narrow:
         assert columns(narrow) == 33
     assert columns(io.StringIO()) == PAGE
-
-
-def test_a_word_is_no_command() -> None:
-    line = "note: python is 3.12.1, it was 3.11.2: the bits of /my python stuff/ aren't the same"
-    assert fitted(line, 40).split() == line.split()
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "import numpy as np; np.savez('own.npz', images=np.load('a.npy') / 255)",
-        "for p in Path('own').rglob('*.png'): Image.fromarray(np.array(Image.open(p))).save(p)",
-        "Unpack it first:  python -m zipfile -e own.zip unpacked",
-    ],
-)
-def test_lines_to_be_copied_stay_whole(line: str) -> None:
-    assert fitted(line, 40) == line
