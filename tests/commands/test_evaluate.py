@@ -324,6 +324,7 @@ def test_people_get_the_table_and_what_belongs_to_it(capsys: pytest.CaptureFixtu
         assert words in text
     assert f"{report(binarize=True, seed=3)['bce']['mean']:.2f}" in text
     assert "`train`" not in text  # its loss is that of grey pixels
+    assert "already" not in text  # black or white
     header, arrays = checkpoint.load(RUN / "last.npz")
     checkpoint.save(RUN / "best.npz", {**header, "settings": {"beta": 4.0}}, arrays)
     text = told("--checkpoint", str(RUN))
