@@ -178,7 +178,8 @@ def test_a_trained_network_is_right_too(
 ) -> None:
     """The drawn digits have ten classes, the model none, fewer or more."""
     vae, adam, rng = VAE(num_classes=num_classes), Adam(), np.random.default_rng(0)
-    x, c = digits(50, 1)[0].reshape(50, -1) / 255, vae.classes(np.arange(50) % (num_classes or 1))
+    x = digits(50, 1)[0].reshape(50, -1) / 255
+    c = vae.classes(np.arange(50, dtype=np.uint8) % max(1, num_classes))
     for _ in range(10):
         vae.loss_and_gradients(x, vae.noise(50, rng), c=c)
         adam.update(vae.parameters, vae.gradients)
