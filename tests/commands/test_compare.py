@@ -52,8 +52,9 @@ def test_the_table_holds_what_differs_and_the_losses(
     assert ([a[0], *a[-2:]], [b[0], *b[-2:]]) == (["a", "3", "2"], ["b", "5", "3"])
     for row, name in ((a, "a"), (b, "b")):
         last = load_model(f"runs/{name}/last.npz")[1]["history"][-1]
-        expected = [last["test_loss"], last["test_bce"], last["test_kl"]]
-        assert row[1:4] == [f"{loss:.2f}" for loss in expected]
+        bce, kl = last["test_bce"], last["test_kl"]
+        expected = [last["test_loss"], bce, kl, bce + kl]
+        assert row[1:5] == [f"{loss:.2f}" for loss in expected]
     assert "hidden 8" in said
     assert "beta" not in said
     assert said.rstrip().endswith((here / "page.html").as_uri())
