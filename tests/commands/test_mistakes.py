@@ -15,7 +15,7 @@ from npvae.commands.mistakes_report import quiz, tour_table
 from npvae.losses import Loss
 from npvae.mistakes import MISTAKES
 from npvae.mistakes.mistake import Mistake
-from npvae.mistakes.trial import Findings, Trial
+from npvae.mistakes.trial import Findings, Trial, trial
 from npvae.settings import Settings
 from tests.helpers import ROOT, digits, digits_file
 
@@ -32,12 +32,16 @@ def test_all_mistakes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_one_beside_the_right_program(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = ["--dataset", str(digits_file(tmp_path)), "--out", str(tmp_path / "it.png")]
     assert mistakes.main(["noise-too-small", "--images", "50", "--epochs", "2", *data]) == 0
+    train, test = digits(200, 60)
+    right = trial(None, train[:50], test, Settings(epochs=2))
     out = capsys.readouterr().out
     mistake = MISTAKES["noise-too-small"]
     assert mistake.diff in out
     assert all(words in out for words in (mistake.what, mistake.where, mistake.sees, mistake.why))
     printed = re.findall(r"it prints, epoch (\d) +(\d+\.\d) +(\d+\.\d)\n", out)
-    assert [row[0] for row in printed] == ["1", "2"]
+    assert [row[:2] for row in printed] == [
+        (str(epoch), f"{loss:.1f}") for epoch, loss in enumerate(right.printed, start=1)
+    ]
     (true,) = re.findall(r"right formulas +(\d+\.\d) +(\d+\.\d)\n", out)
     assert true[0] == printed[1][1]
     assert true[1] != printed[1][2]
@@ -85,10 +89,10 @@ def test_what_looks_better_than_right_is_bold(monkeypatch: pytest.MonkeyPatch) -
     """By more than a nat, where the right program prints 100; nothing has to be trained for it."""
     losses = dict(zip(MISTAKES, cycle([98.9, 99.1, 1e6]), strict=False))
 
-    def trial(mistake: Mistake | None, *_: object) -> Trial:
+    def pretended(mistake: Mistake | None, *_: object) -> Trial:
         return Trial([losses[mistake.name] if mistake else 100.0], Loss(90, 10), np.zeros(1))
 
-    monkeypatch.setattr(mistakes_report, "trial", trial)
+    monkeypatch.setattr(mistakes_report, "trial", pretended)
     monkeypatch.setattr(mistakes_report, "findings", lambda mistake: Findings("", 0.0, ()))
     table = list(tour_table(*digits(2, 1), Settings(), "digits"))[4:]
     for line, shown in zip(table, cycle(["**98.9**", "99.1", "1.0e+06"]), strict=False):
@@ -98,24 +102,23 @@ def test_what_looks_better_than_right_is_bold(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("at_its_end", ["an empty line", "no line"])
 def test_the_quiz(at_its_end: str, capsys: pytest.CaptureFixture[str]) -> None:
     """It shows the symptoms of a mistake, three mistakes, and counts the right answers."""
-    answers: list[str] = []
+    asked: list[str] = []
 
     def ask(prompt: str) -> str:
-        """The first question right, after two slips; the second wrong; then no more."""
+        """All right but the second, after two slips; after twenty questions no more."""
+        if len(asked) == 20 and at_its_end == "no line":
+            raise EOFError
         question = capsys.readouterr().out
         symptom = re.findall("What you see: (.*)\n", question)[-1]
         choices = re.findall(r"^  (\d)  (.*)$", question, re.M)[-3:]
         fitting = {m.what for m in MISTAKES.values() if m.sees == symptom}
         (right,) = [number for number, what in choices if what in fitting]
-        answers.append(right)
-        if len(answers) == 3 and at_its_end == "no line":
-            raise EOFError
-        wrong = str(int(right) % 3 + 1)
-        return (right, wrong, "")[len(answers) - 1]
+        asked.append(symptom)
+        return "" if len(asked) > 20 else str(int(right) % 3 + 1) if len(asked) == 2 else right
 
     slips = iter(["4", "one"])
     assert quiz(3, lambda prompt: next(slips, "") or ask(prompt)) == 0
-    assert "1 of 2 right" in capsys.readouterr().out
+    assert "19 of 20 right" in capsys.readouterr().out
 
 
 def test_the_table_behind_the_tour_is_that_of_the_command() -> None:
