@@ -7,7 +7,6 @@ import io
 import json
 import os
 import re
-import runpy
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,6 +27,7 @@ from npvae.lab.sheet import lesson_lines, notebook, points, sheet
 from npvae.lab.tasks import WHERE, tasks
 from npvae.mistakes import MISTAKES
 from npvae.mistakes.mistake import Mistake
+from npvae.model import VAE
 from tests.helpers import ROOT, digits_file, refused, run, unchanged
 from tests.lab.forked import forking
 
@@ -192,21 +192,20 @@ def test_what_is_printed_is_shown_and_forges_no_verdict(tmp_path: Path) -> None:
 
 
 def test_what_is_given_on_the_sheet_is_the_lesson() -> None:
-    """Its `forward` gives the lesson's values, and so does the page that stands alone."""
+    """Its `forward` gives the lesson's values, and its `backward`, once filled, the gradients."""
     names: dict[str, Any] = {}
     exec(compile(PAGE, "sheet", "exec"), names)
-    minimal = runpy.run_path(str(ROOT / "scripts" / "minimal_vae.py"), run_name="minimal")
-    rng = np.random.default_rng(0)
-    parameters = [rng.normal(0, 0.1, theta.shape) for theta in minimal["initialize"](rng)]
-    x, epsilon = rng.random((4, 784)), rng.standard_normal((4, 10))
+    vae, rng = VAE(dtype="float64", rng=0), np.random.default_rng(0)
+    parameters, x, epsilon = list(vae.parameters.values()), rng.random((4, 784)), vae.noise(4, rng)
     values = names["forward"](parameters, x, epsilon)
     expected = lesson.forward(parameters, x, epsilon)
     assert list(values) == list(expected)
     for name, value in values.items():
         np.testing.assert_allclose(value, expected[name], rtol=1e-12, err_msg=name)
-    *_, gradients = minimal["loss_and_gradients"](parameters, x, epsilon)
-    for ours, theirs in zip(names["backward"](parameters, values, 1.0), gradients, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
+    _, gradients = vae.loss_and_gradients(x, epsilon)
+    found = names["backward"](parameters, values, 1.0)
+    for (name, theirs), ours in zip(gradients.items(), found, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12, err_msg=name)
 
 
 @pytest.mark.usefixtures("forks")
