@@ -20,7 +20,7 @@ from PIL import Image
 
 from npvae.commands import lab
 from npvae.core.errors import OptionError, OutputError
-from npvae.lab import lesson
+from npvae.lab import grade, lesson
 from npvae.lab.checker import BROKEN, Verdict, check_sheet
 from npvae.lab.report import hint, report
 from npvae.lab.sheet import lesson_lines, notebook, points, sheet
@@ -246,31 +246,53 @@ def test_hints_rise_and_the_answer_comes_third() -> None:
         assert first != second
 
 
-def test_a_folder_is_graded_and_a_crash_costs_its_own_points_alone(tmp_path: Path) -> None:
+def points_of(table: str) -> dict[str, float]:
+    """The points of each sheet, by its name; and those that there are to be had."""
+    header, *rows = csv.reader(io.StringIO(table))
+    assert header[-1] == "remarks"
+    most = float(header[-2].removeprefix("points of "))
+    return {"of": most, **{row[0]: float(row[-2]) for row in rows}}
+
+
+@pytest.mark.usefixtures("forks")
+def test_a_folder_is_graded_by_the_points_of_the_sheet_that_was_given_out(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """By a seed of the teacher's; an answer that fits the sizes of `check` alone has no points."""
+    monkeypatch.setenv("PATH", "")  # where no program is that could take the network away
     fits_the_sheet_alone = RIGHT[6].replace("0.5", "(0.5 if mu.shape == (5, 3) else 0.4)")
     book = json.loads(notebook())
     (cell,) = [c for c in book["cells"] if c["source"].startswith("def relu_backward(")]
     cell["source"] = cell["source"].replace("raise NotImplementedError", RIGHT[2])
     sheets: dict[str, tuple[str | bytes, float]] = {
-        "=formula.py": (PAGE, 10),
-        "a points.py": (PAGE.replace("1: 1,", "1: 1000,"), 10),
+        "=formula.py": (PAGE, 5),
+        "a points.py": (PAGE.replace("2: 1,", "2: 1000,"), 5),
         "b open.py": (sheet(), 0),
-        "c wrong.py": (answered(planted(MISTAKES["exp-log-var-as-sigma"])), 8),
-        "d crash.py": (answered({2: "import os; os._exit(1)"}), 9),
-        "e fits.py": (answered({6: fits_the_sheet_alone}), 9),
-        "f syntax.py": ("def backward(:", 0),
-        "g binary.py": (b"\0\1\2", 0),
-        "h notebook.ipynb": (json.dumps(book), 1),
+        "c wrong.py": (answered(planted(MISTAKES["exp-log-var-as-sigma"])), 3),
+        "d fits.py": (answered({6: fits_the_sheet_alone}), 3),
+        "e syntax.py": ("def backward(:", 0),
+        "f binary.py": (b"\0\1\2", 0),
+        "g notebook.ipynb": (json.dumps(book), 1),
     }
+    Path("sheets").mkdir()
     for name, (source, _) in sheets.items():
-        (tmp_path / name).write_bytes(source if isinstance(source, bytes) else source.encode())
-    done = run([sys.executable, "-m", "npvae.lab.grade", str(tmp_path), "--seed", "5"])
+        Path("sheets", name).write_bytes(source if isinstance(source, bytes) else source.encode())
+    Path("given.py").write_text(sheet([2, 6, 7, 8]).replace("6: 1,", "6: 2,"))
+    words = ["grade", "sheets", "--sheet", "given.py", "--seed", "5"]
+    monkeypatch.setattr(sys, "argv", words)
+    assert grade.main() == 0
+    found = points_of(capsys.readouterr().out)
+    assert list(found) == ["of", "./=formula.py", *list(sheets)[1:]]
+    assert list(found.values()) == [5, *(points for _, points in sheets.values())]
+
+
+def test_a_crash_costs_its_own_points_alone(tmp_path: Path) -> None:
+    """Each sheet in a Python of its own, for ten points."""
+    (tmp_path / "a.py").write_text(answered({2: "import os; os._exit(1)"}))
+    (tmp_path / "b.py").write_text(PAGE)
+    done = run([sys.executable, "-m", "npvae.lab.grade", str(tmp_path)])
     assert (done.returncode, done.stderr) == (0, "")
-    header, *rows = csv.reader(io.StringIO(done.stdout))
-    assert header[-2:] == ["points of 10", "remarks"]
-    assert [float(row[-2]) for row in rows] == [of for _, of in sheets.values()]
-    assert [row[0] for row in rows] == ["./=formula.py", *list(sheets)[1:]]
+    assert points_of(done.stdout) == {"of": 10, "a.py": 9, "b.py": 10}
 
 
 def filled() -> Any:
