@@ -5,13 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -31,6 +28,7 @@ from npvae.commands.experiments import main
 from npvae.commands.train import parsed
 from npvae.core.errors import NpvaeError, OutputError
 from npvae.settings import PRESETS, Settings
+from tests.forks import started
 from tests.helpers import (
     HANGS_AFTER,
     ROOT,
@@ -220,30 +218,20 @@ time.sleep(600)
 """
 
 
-def test_an_interruption_says_that_nothing_is_lost(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "scripts" / "experiments.py", tmp_path)
-    (tmp_path / "train.py").write_text(WAITS)
-    process = subprocess.Popen(
-        [sys.executable, "experiments.py", "presets", "--jobs", "2"],
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        start_new_session=True,
-    )
+def test_an_interruption_says_that_nothing_is_lost(here: Path) -> None:
+    shutil.copy(ROOT / "scripts" / "experiments.py", here)
+    Path("train.py").write_text(WAITS)
+    process = started([sys.executable, "experiments.py", "presets", "--jobs", "2"], here)
     try:
-        while len(list(tmp_path.rglob("started"))) < 2 and process.poll() is None:
+        while len(list(here.rglob("started"))) < 2 and process.poll() is None:
             time.sleep(0.02)
         process.terminate()
-        said, complained = process.communicate(timeout=HANGS_AFTER)
+        told, complained = process.communicate(timeout=HANGS_AFTER)
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 143
-    assert said == ""
+        process.kill()
+    assert (process.returncode, told) == (143, "")
     assert complained == "Interrupted. Finished epochs are kept; the same command continues.\n"
-    assert len(list(tmp_path.rglob("saved"))) == 2
+    assert len(list(here.rglob("saved"))) == 2
 
 
 def outcome(options: str, *losses: float, diverged: int = 0) -> Outcome:

@@ -98,7 +98,7 @@ def test_what_is_drawn_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     main(["digit", "4", "--count", "4"])  # after 20 steps the classes are hardly told apart
     assert "note     4 is poorly separated: " in capsys.readouterr().out
     for mode in ("prior", "reconstruct"):
-        main([mode, "--dataset", "drawn-digits", "--count", "2"])
+        main([mode, "--dataset", "digits.npz", "--count", "2"])
     note = "note: --dataset: no effect on prior: it needs no images\n"
     assert capsys.readouterr().err == note
 

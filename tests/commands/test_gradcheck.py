@@ -49,9 +49,6 @@ def test_numbers_of_a_row_never_touch() -> None:
         assert float(cells[-1]) == float(cells[-2]) == pytest.approx(value, rel=5e-3)
 
 
-# ------------------------------------------------------------------ the trace
-
-
 def test_the_trace_of_the_worked_example_is_that_of_the_tour(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -109,9 +106,6 @@ def test_the_trace_leaves_nothing_out_and_adds_up(example: tuple[VAE, Array, Arr
         assert backward[f"d_{name}"].shape == forward[name].shape
 
 
-# ------------------------------------------------------------------ the step
-
-
 def test_the_step_of_the_check_is_about_the_best() -> None:
     found = study()
     errors = found.errors["float64"]
@@ -130,9 +124,6 @@ def test_the_picture_of_the_steps(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert picture.size == (900, 620)
         colors = {color for _, color in picture.getcolors(10**6) or []}
     assert {(0, 114, 178), (213, 94, 0), (170, 170, 170)} <= colors
-
-
-# ------------------------------------------------------------------ the real network
 
 
 def directions(vae: VAE) -> list[Check]:

@@ -80,7 +80,9 @@ def test_every_row_of_the_tours_table_is_made_by_the_command(
     """With few images. What catches each mistake is tested with the gallery, so not once more."""
     declared = lambda mistake: Findings(mistake.red, 0.0, mistake.meaning)  # noqa: E731
     monkeypatch.setattr(mistakes_report, "findings", declared)
-    table = list(tour_table(*digits(32, 10), Settings(epochs=1, batch_size=16), "digits"))
+    train, test = digits(200, 60)
+    settings = Settings(epochs=1, batch_size=16)
+    table = list(tour_table(train[:32], test[:10], settings, "digits"))
     assert table[0].startswith("32 images of digits, 1 epochs, batch 16, seed 0. Right: ")
     assert [name for name, *_ in rows("\n".join(table))] == list(MISTAKES)
 
@@ -94,7 +96,7 @@ def test_what_looks_better_than_right_is_bold(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(mistakes_report, "trial", pretended)
     monkeypatch.setattr(mistakes_report, "findings", lambda mistake: Findings("", 0.0, ()))
-    table = list(tour_table(*digits(2, 1), Settings(), "digits"))[4:]
+    table = list(tour_table(*digits(200, 60), Settings(), "digits"))[4:]
     for line, shown in zip(table, cycle(["**98.9**", "99.1", "1.0e+06"]), strict=False):
         assert f" | {shown} | 100.0 | passes | " in line
 

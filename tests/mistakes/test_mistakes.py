@@ -26,9 +26,6 @@ def codes() -> dict[FunctionType, CodeType]:
     return {function: function.__code__ for function in map(lesson_function, places)}
 
 
-# ------------------------------------------------------------------ caught by what it names
-
-
 def test_the_lesson_makes_none_of_them() -> None:
     found = findings(None)
     assert (found.red, found.meaning) == ("", ())
@@ -61,9 +58,6 @@ def test_wrong_gradients_are_caught_by_the_gradient_check_and_wrong_formulas_are
     blind = [mistake for mistake in MISTAKES.values() if not {*mistake.red.split(", ")} - inputs]
     assert len(blind) >= 24
     assert all(mistake.meaning for mistake in blind)
-
-
-# ------------------------------------------------------------------ put in and taken out
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, GeneratorExit])
@@ -106,9 +100,6 @@ def test_the_wrong_line_is_what_runs_and_only_meanwhile() -> None:
     with planted(MISTAKES["exp-log-var-as-sigma"]):
         assert reparameterize(0 * epsilon, np.log(4 * epsilon), epsilon) == pytest.approx(4)
     assert reparameterize(0 * epsilon, np.log(4 * epsilon), epsilon) == pytest.approx(2)
-
-
-# ------------------------------------------------------------------ what it does
 
 
 @pytest.mark.parametrize(
