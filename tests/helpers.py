@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from npvae.commands import training_run
 from npvae.core.optimizer_base import Optimizer
+from npvae.datasets import Dataset
 from npvae.datasets.drawn_digits import drawn_digits
 from npvae.fast import stands_for
 from npvae.model import VAE
@@ -42,9 +43,14 @@ Said = Callable[[str, dict[str, str]], None]
 
 
 @cache
+def drawn(train: int = 200, test: int = 60) -> tuple[Dataset, Dataset]:
+    """A few drawn digits; the same arrays each time, so copy first."""
+    return drawn_digits(train=train, test=test)
+
+
 def digits(train: int, test: int) -> tuple[Bytes, Bytes]:
-    """A few training and test images of drawn digits; the same arrays each time, so copy first."""
-    train_set, test_set = drawn_digits(train=train, test=test)
+    """Their images alone."""
+    train_set, test_set = drawn(train, test)
     return train_set.images, test_set.images
 
 

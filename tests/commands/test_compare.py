@@ -15,12 +15,11 @@ from PIL import Image
 from npvae.commands import comparison
 from npvae.commands.compare import main
 from npvae.core.errors import CheckpointError, OutputError
-from npvae.datasets.drawn_digits import drawn_digits
 from npvae.model import VAE
 from npvae.plots.image_grid import to_uint8
 from npvae.runs.run_directory import load_model
 from npvae.storage import checkpoint
-from tests.helpers import data_of, digits_file, refused, save_dataset, start, unchanged
+from tests.helpers import data_of, digits_file, drawn, refused, save_dataset, start, unchanged
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +73,7 @@ CAUTIONS: dict[str, dict[str, Any]] = {
 
 def test_losses_that_cannot_be_compared_are_named(here: Path) -> None:
     """Each caution where it belongs and nowhere else, and on the page, too."""
-    train, test = drawn_digits(train=100, test=20)
+    train, test = drawn()
     labels = train.labels, test.labels
     save_dataset(here / "digits.npz", train.images, test.images, *labels)
     save_dataset(here / "other.npz", train.images, test.images[::-1], *labels)

@@ -14,13 +14,21 @@ from npvae import losses
 from npvae.commands.generate import main
 from npvae.core.errors import CheckpointError, OptionError, OutputError
 from npvae.datasets.dataset import fingerprint
-from npvae.datasets.drawn_digits import drawn_digits
 from npvae.layers import ACTIVATIONS
 from npvae.model import VAE
 from npvae.storage import checkpoint
-from tests.helpers import data_of, digits_file, refused, resume, save_dataset, start, unchanged
+from tests.helpers import (
+    data_of,
+    digits_file,
+    drawn,
+    refused,
+    resume,
+    save_dataset,
+    start,
+    unchanged,
+)
 
-TRAIN, TEST = drawn_digits(train=100, test=40)
+TRAIN, TEST = drawn()
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +37,7 @@ def lesson(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def save_run(
-    folder: str = "a", epoch: int = 3, beta: float = 1.0, images: int = 40, **model: Any
+    folder: str = "a", epoch: int = 3, beta: float = 1.0, images: int = 60, **model: Any
 ) -> Path:
     """A run in runs/ of the current folder, and its dataset, of the first test images."""
     test = replace(TEST, images=TEST.images[:images], labels=TEST.labels[:images])
@@ -85,15 +93,15 @@ NAMES: dict[str, tuple[list[dict[str, Any]], list[str], str]] = {
     "settings": (
         [BETA_4, {"epoch": 1, "beta": 0.0}, {**BETA_4, "epoch": 5, "latent_dim": 3}],
         ["epoch 1, beta 4, z 2", "epoch 1, beta 0, z 2", "epoch 5, beta 4, z 3"],
-        "digits40.npz, z = 2, epoch 1, beta 4",
+        "digits60.npz, z = 2, epoch 1, beta 4",
     ),
     "classes": (
         [{"num_classes": 10}, {}],
         ["conditional", "unconditional"],
-        "digits40.npz, z = 2, epoch 3, conditional",
+        "digits60.npz, z = 2, epoch 3, conditional",
     ),
-    "folders": ([{}, {}], ["runs/0", "runs/1"], "digits40.npz, z = 2, epoch 3, runs/0"),
-    "one": ([{}], [""], "digits40.npz, z = 2, epoch 3"),
+    "folders": ([{}, {}], ["runs/0", "runs/1"], "digits60.npz, z = 2, epoch 3, runs/0"),
+    "one": ([{}], [""], "digits60.npz, z = 2, epoch 3"),
 }
 
 
@@ -114,7 +122,7 @@ def test_models_of_other_test_images_cannot_share_a_page() -> None:
     runs = save_run("a"), save_run("b", images=30)
     with unchanged("."), refused(OptionError, "different test images"):
         explorer(*runs)
-    assert len(data_of(explorer(*runs, more="--dataset digits40.npz"))["models"]) == 2
+    assert len(data_of(explorer(*runs, more="--dataset digits60.npz"))["models"]) == 2
 
 
 def test_a_conditional_model_needs_the_labels_of_the_others() -> None:

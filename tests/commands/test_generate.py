@@ -15,14 +15,13 @@ from npvae.commands.generate import main, parser, with_mode
 from npvae.commands.modes import MODES
 from npvae.core.errors import DataError, NpvaeError, OutputError
 from npvae.datasets.dataset import fingerprint
-from npvae.datasets.drawn_digits import drawn_digits
 from npvae.model import VAE
 from npvae.optimizers import Adam
 from npvae.runs.trained_model import TrainedModel, choose_checkpoint
 from npvae.storage import checkpoint
-from tests.helpers import ROOT, Said, contents, full_disk, refused, save_dataset, unchanged
+from tests.helpers import ROOT, Said, contents, drawn, full_disk, refused, save_dataset, unchanged
 
-TRAIN, TEST = drawn_digits(train=300, test=60)
+TRAIN, TEST = drawn()
 OTHERS = {"explorer", "styles"}  # they have tests of their own
 ASKED = {mode: mode for mode in MODES if mode not in OTHERS} | {
     "reconstruct": "reconstruct --split train --index 0 7 9",
@@ -37,9 +36,9 @@ RUN = Path("runs/digits-z3-001")
 @cache
 def trained_a_little(latent_dim: int) -> VAE:
     vae, adam = VAE(784, (16,), latent_dim, rng=np.random.default_rng(1)), Adam(3e-3)
-    x, rng = TRAIN.images.reshape(300, 784) / 255, np.random.default_rng(2)
+    x, rng = TRAIN.images.reshape(200, 784) / 255, np.random.default_rng(2)
     for _ in range(20):
-        vae.loss_and_gradients(x, vae.noise(300, rng))
+        vae.loss_and_gradients(x, vae.noise(200, rng))
         adam.update(vae.parameters, vae.gradients)
     return vae
 
@@ -239,7 +238,7 @@ def test_a_picture_that_takes_no_data_needs_none() -> None:
 
 REFUSED = """
 reconstruct --index 0 60
-interpolate 300 1 --split train
+interpolate 200 1 --split train
 traverse --index 60
 class trouser
 prior --scale 1000

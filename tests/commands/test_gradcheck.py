@@ -127,7 +127,7 @@ def test_the_picture_of_the_steps(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 def directions(vae: VAE) -> list[Check]:
-    images = digits(8, 1)[0].reshape(8, -1) / 255
+    images = digits(200, 60)[0][:8].reshape(8, -1) / 255
     return list(check_directions(vae, images, np.random.default_rng(0)))
 
 
@@ -169,7 +169,7 @@ def test_a_trained_network_is_right_too(
 ) -> None:
     """The drawn digits have ten classes, the model none, fewer or more."""
     vae, adam, rng = VAE(num_classes=num_classes), Adam(), np.random.default_rng(0)
-    x = digits(50, 1)[0].reshape(50, -1) / 255
+    x = digits(200, 60)[0][:50].reshape(50, -1) / 255
     c = vae.classes(np.arange(50, dtype=np.uint8) % max(1, num_classes))
     for _ in range(10):
         vae.loss_and_gradients(x, vae.noise(50, rng), c=c)

@@ -16,7 +16,7 @@ from npvae.settings import Settings
 from tests.helpers import digits, refused
 
 PARAMETERS = {"encoder", "mu", "log_var", "decoder", "logits"}  # as rows of the check name them
-TRAIN, TEST = digits(64, 20)
+TRAIN, TEST = digits(200, 60)
 SETTINGS = Settings(epochs=1, batch_size=16, learning_rate=0.01)
 
 
