@@ -16,11 +16,8 @@ from npvae.datasets.drawn_digits import drawn_digits
 from tests.helpers import ROOT, anchor
 
 PAGE = (ROOT / "npvae" / "QUESTIONS.md").read_text()
-PAGES = [
-    PAGE,
-    *((ROOT / "npvae" / f"{name}.md").read_text() for name in ("START", "README", "USE")),
-]
-BLOCKS = [block for page in PAGES for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL)]
+PAGES = [(ROOT / "npvae" / f"{name}.md").read_text() for name in ("START", "README", "USE")]
+BLOCKS = re.findall(r"```bash\n(.*?)```", "\n".join([PAGE, *PAGES]), re.DOTALL)
 COMMANDS = sorted(set(re.findall(r"python scripts/(?!minimal|plane)([^&#\n]*)", "".join(BLOCKS))))
 
 
@@ -31,11 +28,9 @@ def test_every_question_is_in_the_list_at_the_top() -> None:
     assert len(headings) == 18
 
 
-def test_the_code_runs(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("here")
+def test_the_code_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """On few drawn digits, with an untrained model."""
-    monkeypatch.chdir(tmp_path)
     for name, latents in ("five", 10), ("two", 2):
         Path("runs", name).mkdir(parents=True)
         npvae.VAE(latent_dim=latents).save(f"runs/{name}/last.npz")

@@ -72,9 +72,8 @@ def test_the_readme_is_short_and_its_commands_fit_a_phone() -> None:
 @of_our_lesson
 def test_the_line_counts_are_right() -> None:
     """To within a tenth: nobody counts, but a file that has doubled would be a surprise."""
-    rows = re.findall(
-        r"\| \**\[([\w/]+\.py)\]\(npvae/[\w/]+\.py\)\** \| (\d+) \|", README.read_text()
-    )
+    row = r"\| \**\[([\w/]+\.py)\]\(npvae/[\w/]+\.py\)\** \| (\d+) \|"
+    rows = re.findall(row, README.read_text())
     assert len(rows) >= 8
     for name, said in rows:
         lines = len((ROOT / "npvae" / name).read_text().splitlines())
@@ -113,13 +112,10 @@ def test_overfitting_is_shown_as_the_first_hour_says(capsys: pytest.CaptureFixtu
     assert re.fullmatch(r"epoch   1  train \d+\.\d  test \d+\.\d\n", capsys.readouterr().out)
 
 
-def test_the_example_of_the_library_runs(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_example_of_the_library_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With the built-in digits, so that it needs no data."""
-    monkeypatch.chdir(tmp_path)
     run_example(USE, 0)
     bce, kl, loss = map(float, capsys.readouterr().out.split())
     assert loss == pytest.approx(bce + kl)
     assert 500 < loss < 600  # untrained: near 784 log 2 = 543
-    assert (tmp_path / "vae.npz").exists()
+    assert (here / "vae.npz").exists()

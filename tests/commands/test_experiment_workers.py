@@ -8,6 +8,7 @@ import re
 import signal
 import time
 from pathlib import Path
+from subprocess import Popen
 
 import pytest
 
@@ -15,7 +16,6 @@ from tests.helpers import HANGS_AFTER, ROOT, digits_file
 from tests.runs.test_mpi import mpiexec, needs_mpi
 
 pytestmark = needs_mpi
-ON_RANKS = ("-m", "mpi4py.futures")
 FEW = """
 import os
 from pathlib import Path
@@ -27,50 +27,51 @@ cli.run(cli.command("experiments"))
 """
 
 
-@pytest.fixture
-def here(tmp_path: Path) -> Path:
-    digits_file(tmp_path)
-    (tmp_path / "train.py").write_text((ROOT / "scripts" / "train.py").read_text())
-    return tmp_path
+@pytest.fixture(autouse=True)
+def files(here: Path) -> None:
+    digits_file(here)
+    (here / "train.py").write_text((ROOT / "scripts" / "train.py").read_text())
 
 
-def experiments(here: Path, *runs: tuple[str, int]) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of these runs on three ranks."""
-    process = mpiexec(3, f"RUNS = {runs}\n{FEW}", "--seeds", "1", cwd=here, python=ON_RANKS)
+def started(*runs: tuple[str, int], python: str = "-m mpi4py.futures") -> Popen[str]:
+    """These runs, a dataset and epochs each, on three ranks."""
+    program = f"RUNS = {runs}\n{FEW}"
+    return mpiexec(3, program, "--seeds", "1", cwd=Path(), python=python.split())
+
+
+def ended(process: Popen[str]) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr."""
     out, err = process.communicate(timeout=HANGS_AFTER)
     return process.returncode, out, err
 
 
 def test_ranks_train_the_runs_and_the_same_command_continues(here: Path) -> None:
     runs = [("digits.npz", epochs) for epochs in (100, 101, 3)]
-    program = f"RUNS = {runs}\n{FEW}"
-    process = mpiexec(3, program, "--seeds", "1", cwd=here, python=ON_RANKS)
-    until = time.monotonic() + HANGS_AFTER
-    while len(list(here.rglob("last.npz"))) < 2 and time.monotonic() < until:
+    process = started(*runs)
+    while len(list(here.rglob("last.npz"))) < 2 and process.poll() is None:
         time.sleep(0.02)  # two runs at once
     os.kill(int((here / "rank0.pid").read_text()), signal.SIGINT)  # mpiexec would pass it on
-    _, err = process.communicate(timeout=HANGS_AFTER)
-    assert process.returncode == 130, err
+    code, _, err = ended(process)
+    assert code == 130, err
     assert err.count("Interrupted. Finished epochs are kept; the same command continues.") == 1
     assert not list(here.rglob("*epochs-3-seed*"))
 
-    code, out, err = experiments(here, *runs)
+    code, out, err = ended(started(*runs))
     assert code == 0, err
     assert re.findall(r"(\d/3)  --preset", out) == ["1/3", "2/3", "3/3"]
-    started = sorted(here.rglob("run.json"))
-    assert ["resumed" in json.loads(path.read_text()) for path in started] == [True, True, False]
-    assert experiments(here, *runs)[1].count("bce + kl") == 0  # nothing is left to do
+    about = [json.loads(path.read_text()) for path in sorted(here.rglob("run.json"))]
+    assert ["resumed" in each for each in about] == [True, True, False]
+    assert ended(started(*runs))[1].count("bce + kl") == 0  # nothing is left to do
 
 
-def test_a_run_that_fails_on_a_rank_ends_all(here: Path) -> None:
-    code, out, err = experiments(here, ("digits.npz", 100_000), ("nowhere.npz", 1))
+def test_a_run_that_fails_on_a_rank_ends_all() -> None:
+    code, out, err = ended(started(("digits.npz", 100_000), ("nowhere.npz", 1)))
     assert code == 3
     assert "bce + kl" not in out
     assert err.count("failed (exit code 3):\nerror: there is no dataset") == 1
 
 
-def test_without_mpi4py_futures_rank_0_says_how_to_start(here: Path) -> None:
-    process = mpiexec(2, f"RUNS = []\n{FEW}", cwd=here)
-    _, err = process.communicate(timeout=HANGS_AFTER)
-    assert process.returncode == 2
+def test_without_mpi4py_futures_rank_0_says_how_to_start() -> None:
+    code, _, err = ended(started(python=""))
+    assert code == 2
     assert err.count("write  python -m mpi4py.futures  instead of  python") == 1

@@ -5,16 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
-from statistics import variance
 
 import pytest
 
@@ -30,9 +26,19 @@ from npvae.commands.experiment_tables import (
 from npvae.commands.experiment_workers import Here
 from npvae.commands.experiments import main
 from npvae.commands.train import parsed
-from npvae.core.errors import NpvaeError
+from npvae.core.errors import NpvaeError, OutputError
 from npvae.settings import PRESETS, Settings
-from tests.helpers import HANGS_AFTER, ROOT, command, digits_file, environment, refused
+from tests.forks import started
+from tests.helpers import (
+    HANGS_AFTER,
+    ROOT,
+    Said,
+    command,
+    digits_file,
+    environment,
+    refused,
+    unchanged,
+)
 
 TRAIN = command("train.py")
 BASE = "--preset tutorial --dataset digits.npz --hidden 5 --latent-dim 2"
@@ -63,7 +69,7 @@ def pretend(run: Experiment, epochs: int | None = None) -> None:
 
 
 @pytest.mark.usefixtures("dataset")
-def test_runs_are_run_once_resumed_and_told(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_runs_are_run_once_resumed_and_told(capsys: pytest.CaptureFixture[str]) -> None:
     place = Path("runs with spaces")
     shorter = Experiment(f"{BASE} --epochs 1", 0, place)
     longer, other = (Experiment(f"{BASE} --epochs 3", seed, place) for seed in (0, 1))
@@ -73,7 +79,8 @@ def test_runs_are_run_once_resumed_and_told(here: Path, capsys: pytest.CaptureFi
     about = longer.folder / "run.json"
     about.write_text(about.read_text().replace('"epochs": 1,', '"epochs": 3,'))
     assert not longer.done
-    experiment_runs.train_all([longer, other, wild], TRAIN, Here(2))
+    runs = [longer, other, wild]
+    experiment_runs.train_all(runs, TRAIN, Here(2))
     assert longer.done
     assert [int(row["epoch"]) for row in longer.rows] == [1, 2, 3]
     assert wild.diverged
@@ -83,40 +90,35 @@ def test_runs_are_run_once_resumed_and_told(here: Path, capsys: pytest.CaptureFi
     assert {line.split(" ")[0] for line in told[1:]} == {"1/3", "2/3", "3/3"}
     assert sum("diverged" in line for line in told) == 1
 
-    times = {path: path.stat().st_mtime_ns for path in place.rglob("*.npz")}
-    experiment_runs.train_all([longer, other, wild], TRAIN, Here(2))  # nothing is left to do
-    assert {path: path.stat().st_mtime_ns for path in place.rglob("*.npz")} == times
+    with unchanged(place):
+        experiment_runs.train_all(runs, TRAIN, Here(2))  # nothing is left to do
     assert capsys.readouterr().out == ""
 
-    runs = [longer, other, wild]
     found = outcomes(runs)
     assert list(found) == [longer.options, wild.options]
     last = [float(run.rows[-1]["test_bce"]) + float(run.rows[-1]["test_kl"]) for run in runs[:2]]
     assert found[longer.options].losses == pytest.approx(last, abs=1e-6)
     assert found[wild.options].loss == math.inf
-    write_csv(runs, here / "all.csv")
-    rows = list(csv.DictReader((here / "all.csv").read_text().splitlines()))
+    write_csv(runs, Path("all.csv"))
+    rows = list(csv.DictReader(Path("all.csv").read_text().splitlines()))
     assert [row["seed"] for row in rows] == ["0", "1", "0"]
     assert float(rows[0]["test_loss"]) == pytest.approx(last[0], abs=1e-4)
 
-
-@pytest.mark.usefixtures("dataset")
-def test_a_kill_between_the_last_two_files_is_no_failure() -> None:
-    """The next call resumes it, which writes the missing row and reports that nothing is left."""
-    run = Experiment(f"{BASE} --epochs 1", 0, Path("runs"))
-    experiment_runs.train_all([run], TRAIN, Here(1), quiet=True)
-    rows = (run.folder / "metrics.csv").read_text().splitlines()
-    (run.folder / "metrics.csv").write_text("\n".join([*rows[:-1], ""]))
-    assert not run.done
-    experiment_runs.train_all([run], TRAIN, Here(1), quiet=True)
-    assert run.done
+    # A kill between the last two files is no failure: the next call writes the missing row.
+    csv_file = longer.folder / "metrics.csv"
+    csv_file.write_text("\n".join([*csv_file.read_text().splitlines()[:-1], ""]))
+    assert not longer.done
+    experiment_runs.train_all(runs, TRAIN, Here(1), quiet=True)
+    assert longer.done
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.usefixtures("here")
 def test_a_run_that_fails_ends_it_with_what_it_said() -> None:
     wrong = Experiment("--preset tutorial --dataset nowhere.npz --epochs 1", 0, Path("runs"))
-    with refused(NpvaeError, "failed (exit code 3):\nerror: ", "nowhere"):
+    with pytest.raises(NpvaeError, match=r"failed \(exit code 3\):\nerror: .*nowhere") as error:
         experiment_runs.train_all([wrong], TRAIN, Here(1))
+    assert error.value.exit_code == 3
 
 
 def test_every_experiment_is_a_command_line_with_a_folder_of_its_own() -> None:
@@ -141,13 +143,11 @@ def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subprocess, "Popen", None)
 
 
-@pytest.mark.usefixtures("no_training")
+@pytest.mark.usefixtures("no_training", "here")
 @pytest.mark.parametrize("kept", ["metrics.csv", "last.npz", "diverged.txt"])
-def test_a_run_of_other_settings_is_refused(
-    kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_of_other_settings_is_refused(kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether it is finished, was killed before its first row was written, or has diverged."""
-    run = Experiment("--preset tutorial --hidden 128,128", 0, tmp_path)
+    run = Experiment("--preset tutorial --hidden 128,128", 0, Path("runs"))
     pretend(run)
     (run.folder / "metrics.csv").rename(run.folder / kept)
     assert run.done == (kept != "last.npz")
@@ -155,16 +155,12 @@ def test_a_run_of_other_settings_is_refused(
     assert run.done == (kept != "last.npz")  # pictures change nothing
     now = replace(PRESETS["tutorial"], batch_size=64, augment=("flip",), hidden_dims=(9,))
     monkeypatch.setitem(PRESETS, "tutorial", now)
-    with pytest.raises(NpvaeError) as refused:
+    others = "It started with --augment none, not flip; --batch-size 512, not 64.\n"
+    with refused(OutputError, f"{run.folder} holds a run with", f"than {run.options} has", others):
         experiment_runs.train_all([run], TRAIN, Here(1))
-    assert str(refused.value) == (
-        f"{run.folder} holds a run with other settings than --preset tutorial --hidden 128,128 has "
-        "now.\nIt started with --augment none, not flip; --batch-size 512, not 64.\n"
-        "Remove it, or choose another folder with --out."
-    )
     for words in ("changes --only-tables", "presets"):  # the latter before anything is trained
-        with pytest.raises(NpvaeError, match="holds a run with other settings"):
-            main([*words.split(), "--out", str(tmp_path)])
+        with refused(OutputError, "holds a run with other settings"):
+            main([*words.split(), "--out", "runs"])
 
 
 def test_a_run_that_does_not_tell_its_settings_is_refused(tmp_path: Path) -> None:
@@ -172,7 +168,7 @@ def test_a_run_that_does_not_tell_its_settings_is_refused(tmp_path: Path) -> Non
     pretend(run)
     for text in ("", "{}", '{"settings": {"colour": "red"}}'):
         (run.folder / "run.json").write_text(text)
-        with pytest.raises(NpvaeError, match=r"--dataset \(unknown\), not fashion-mnist"):
+        with refused(OutputError, "--dataset (unknown), not fashion-mnist"):
             experiment_runs.finished(tmp_path)
     (run.folder / "metrics.csv").unlink()
     assert not run.done  # it has not begun, so that nothing can be mistaken
@@ -189,23 +185,21 @@ def test_the_table_of_all_runs_has_all_that_are_finished(
     for run in (*asked, *more, Experiment("--preset tutorial --epochs 3", 0, tmp_path)):
         pretend(run)
     pretend(Experiment(change, 1, tmp_path), epochs=2)  # not finished
-    (tmp_path / "my-seed-bank").mkdir()
-    (tmp_path / "tutorial-seed-01").mkdir()
-    main(["presets", "--seeds", "1", "--quiet", "--out", str(tmp_path)])
-    rows = list(csv.DictReader((tmp_path / "experiments.csv").read_text().splitlines()))
-    told = [(row["options"], row["seed"]) for row in rows]
-    assert told == [(run.options, str(run.seed)) for run in (*asked, *more)]
-    assert "change" not in capsys.readouterr().out
-    main(["presets", "--seeds", "1", "--quiet", "--out", str(tmp_path)])  # its own table
+    for name in ("my-seed-bank", "tutorial-seed-01"):
+        (tmp_path / name).mkdir()
+    for _ in range(2):  # then over its own table
+        main(["presets", "--seeds", "1", "--quiet", "--out", str(tmp_path)])
+        rows = list(csv.DictReader((tmp_path / "experiments.csv").read_text().splitlines()))
+        told = [(row["options"], row["seed"]) for row in rows]
+        assert told == [(run.options, str(run.seed)) for run in (*asked, *more)]
+        assert "change" not in capsys.readouterr().out
 
 
 def test_a_table_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
-    table = tmp_path / "experiments.csv"
     for text in (b"", b"options,result\n", b"\xff\xfe"):
-        table.write_bytes(text)
-        with pytest.raises(NpvaeError, match="is not a table of experiments"):
+        (tmp_path / "experiments.csv").write_bytes(text)
+        with unchanged(tmp_path), refused(OutputError, "is not a table of experiments"):
             main(["presets", "--out", str(tmp_path)])
-        assert table.read_bytes() == text
 
 
 WAITS = """
@@ -224,71 +218,44 @@ time.sleep(600)
 """
 
 
-def test_an_interruption_says_that_nothing_is_lost(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "scripts" / "experiments.py", tmp_path)
-    (tmp_path / "train.py").write_text(WAITS)
-    process = subprocess.Popen(
-        [sys.executable, "experiments.py", "presets", "--jobs", "2"],
-        cwd=tmp_path,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        encoding="utf-8",
-        start_new_session=True,
-    )
+def test_an_interruption_says_that_nothing_is_lost(here: Path) -> None:
+    shutil.copy(ROOT / "scripts" / "experiments.py", here)
+    Path("train.py").write_text(WAITS)
+    process = started([sys.executable, "experiments.py", "presets", "--jobs", "2"], here)
     try:
-        until = time.monotonic() + HANGS_AFTER
-        while len(list(tmp_path.rglob("started"))) < 2 and time.monotonic() < until:
+        while len(list(here.rglob("started"))) < 2 and process.poll() is None:
             time.sleep(0.02)
         process.terminate()
-        said, complained = process.communicate(timeout=HANGS_AFTER)
+        told, complained = process.communicate(timeout=HANGS_AFTER)
     finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-    assert process.returncode == 143
-    assert said == ""
+        process.kill()
+    assert (process.returncode, told) == (143, "")
     assert complained == "Interrupted. Finished epochs are kept; the same command continues.\n"
-    assert len(list(tmp_path.rglob("saved"))) == 2
+    assert len(list(here.rglob("saved"))) == 2
 
 
-def outcome(options: str, *losses: float) -> Outcome:
-    return Outcome(options, list(losses), 0, 200.0, 10.0, 60.0)
+def outcome(options: str, *losses: float, diverged: int = 0) -> Outcome:
+    return Outcome(f"--preset {options}", list(losses), diverged, 200.0, 10.0, 60.0)
 
 
-def test_what_is_noise_depends_on_how_much_seeds_differ() -> None:
-    start = "--preset tutorial"
-    base = outcome(start, 244.0, 244.2, 244.4)
+def test_the_tables_tell_what_helps_from_noise(said: Said) -> None:
+    """All rows vary alike over their seeds: two standard errors are 2 sqrt(0.04 * 2 / 3) = 0.33."""
+    changed = [f"tutorial {change}" for change in CHANGES]
     rows = [
-        outcome(f"{start} {CHANGES[0]}", 240.0, 240.2, 240.4),
-        outcome(f"{start} {CHANGES[1]}", 244.2, 244.4, 244.6),
-        outcome(f"{start} {CHANGES[2]}", 250.0, 250.2, 250.4),
-        outcome(f"{start} {CHANGES[3]}"),
+        outcome(changed[0], 240.0, 240.2, 240.4),
+        outcome(changed[1], 244.2, 244.4, 244.6),
+        outcome(changed[2], 250.0, 250.2, 250.4, diverged=1),
+        outcome(changed[3], diverged=3),
+        outcome("tutorial", 244.0, 244.2, 244.4),
+        outcome("vae-opt", 102.0, 103.0),
+        outcome("tuned", diverged=3),
     ]
-    lines = changes_table({row.options: row for row in (*rows, base)}).splitlines()
-    cells = [[cell.strip() for cell in line.split("|")] for line in lines[2:7]]
-    assert [(row[1], row[-2]) for row in cells] == [
-        (f"`{CHANGES[0]}`", "helps"),
-        ("(the preset itself)", ""),
-        (f"`{CHANGES[1]}`", "noise"),
-        (f"`{CHANGES[2]}`", "hurts"),
-        (f"`{CHANGES[3]}`", "hurts"),
-    ]
-    assert "-4.00" in lines[2]
-    assert "diverged" in lines[6]
-    noise = 2 * math.sqrt(variance(base.losses) * 2 / 3)  # every row has the same variance
-    assert f"{noise:.2f} nats" in lines[-1]
-    one = changes_table({row.options: replace(row, losses=row.losses[:1]) for row in (*rows, base)})
-    assert [line.split("|")[-2].strip() for line in one.splitlines()[2:7]] == 5 * [""]
-    assert one.endswith("With one seed, the noise is unknown.")
-
-
-def test_presets_stand_beside_the_figures_of_others() -> None:
-    table = presets_table({"--preset vae-opt": outcome("--preset vae-opt", 102.0, 103.0)})
-    (row,) = table.splitlines()[2:]
-    figures = "200.00 | 10.00 | **102.50** | 102.00 to 103.00 | 60 | 102.54 | 2926.4"
-    assert row == f"| `vae-opt` | {figures} |"
-
-
-def test_a_seed_that_diverged_is_told_beside_the_others() -> None:
-    found = Outcome("", [244.0, 243.0], 1, 200.0, 10.0, 60.0)
-    assert found.spread == "243.00 to 244.00, 1 diverged"
+    found = {row.options: row for row in rows}
+    one_seed = {row.options: replace(row, losses=row.losses[:1]) for row in rows[:5]}
+    texts = {
+        "presets": presets_table(found),
+        "changes": changes_table(found),
+        "changes, one seed": changes_table(one_seed),
+        "changes of nothing": changes_table({}),
+    }
+    said("experiment tables", texts)

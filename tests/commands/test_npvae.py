@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from npvae.__main__ import COMMANDS, FIRST, main
+from npvae.commands.modes import MODES
 from npvae.runs import terminal
 from tests.helpers import ROOT, SCRIPTS, digits_file, run
 
@@ -22,17 +23,24 @@ def test_every_command_of_ours_has_a_script() -> None:
     assert {*FIRST} <= {*COMMANDS}
 
 
-@pytest.mark.parametrize("command", [[], ["--help"], *([name, "--help"] for name in COMMANDS)])
+HELP = ["", "--help", *(f"{name} --help" for name in COMMANDS)]
+HELP += [f"generate {mode} --help" for mode in MODES]
+
+
+@pytest.mark.parametrize("words", HELP)
 def test_help_fits_eighty_columns(
-    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """And is honest about classes: most models know none."""
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(sys, "argv", ["/venv/bin/npvae", *command])
+    monkeypatch.setattr(sys, "argv", ["/venv/bin/npvae", *words.split()])
     with pytest.raises(SystemExit, match="0"):
         main()
     out = capsys.readouterr().out
     assert max(map(len, out.splitlines())) <= 80
-    if not command:
+    about_classes = "generate digit --help", "generate class --help"
+    assert ("knows no classes" in " ".join(out.split())) == (words in about_classes)
+    if not words:
         assert all(f"\n  {name} " in out for name in COMMANDS)
         assert "Train a variational autoencoder" in out
 
