@@ -21,7 +21,7 @@ import pytest
 from npvae.core.parameters import Array
 from npvae.fast import jit
 from npvae.fast.jit import CannotCompile, Program
-from tests.helpers import full_disk
+from tests.helpers import environment, full_disk, run
 
 needs_compiler = pytest.mark.skipif(bool(jit.WHY_NOT), reason=f"no compiler: {jit.WHY_NOT}")
 
@@ -315,6 +315,44 @@ def test_two_cold_processes_at_once(tmp_path: Path) -> None:
     said = [process.communicate(timeout=300) for process in processes]
     assert said == [("[2.0, 2.0]\n", "")] * 2
     assert list((tmp_path / "cache").rglob("*.nbc"))
+
+
+LINE = "    x = math.cos(x)\n"  # so often that the part is not drawn into what calls it
+APART = f"""
+import math, os
+import numpy as np
+from npvae.fast.jit import Program, jit
+
+@jit
+def part(record):
+    x = record.x
+{200 * LINE}    return x
+
+def replace(records):
+    records[0].x = part(records[0])
+    records[0].x = part(records[0])
+
+def compiled(dtype):
+    program, records = Program(replace, dtype), np.ones(1, [("x", dtype)])
+    program.prepare([records])
+    program.run(records)
+    return round(float(records[0]["x"]), 5)
+
+for dtype in ("float32", "float64"):  # with names as two processes would count them
+    if not (process := os.fork()):
+        compiled(dtype)
+        os._exit(0)
+    os.waitpid(process, 0)
+print(compiled("float64"), compiled("float32"))
+"""
+
+
+@needs_compiler
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_code_that_two_processes_compiled_works_in_a_third(tmp_path: Path) -> None:
+    done = run([sys.executable, "-c", APART], env=environment(NUMBA_CACHE_DIR=str(tmp_path)))
+    assert done.stdout == "0.73909 0.73909\n", done.stderr
+    assert len(kept(tmp_path)) == 2
 
 
 # ------------------------------------------------------------------ without Numba, and on import
