@@ -15,7 +15,7 @@ from npvae.model import VAE
 from npvae.runs.run_directory import open_run
 from npvae.runs.trained_model import TrainedModel
 from tests.helpers import Tally, digits_file, refused, start
-from tests.storage.test_checkpoint import forged, members_of, write_members
+from tests.storage.test_checkpoint import changed, forged, members_of, write_members
 
 NEVER: dict[str, Any] = {"null": None, "list": [[1]], "dict": {"a": {"b": None}}}
 ODD: dict[str, Any] = {
@@ -43,21 +43,6 @@ def places(value: Any, *above: Any) -> Iterator[tuple[Any, ...]]:
             yield from places(inside, *above, key)
 
 
-def changed(where: tuple[Any, ...], odd: Any) -> Callable[[Any], str]:
-    """The text of a header with another value in this place, or with none."""
-
-    def change(header: Any) -> str:
-        inside = header
-        for key in where[:-1]:
-            inside = inside[key]
-        inside[where[-1]] = odd
-        if odd is ...:
-            del inside[where[-1]]
-        return json.dumps(header).replace("Infinity", "1e400")
-
-    return change
-
-
 @pytest.fixture
 def last(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NPVAE_BACKEND", "numpy")  # nothing to compile
@@ -80,7 +65,7 @@ def test_any_header_is_used_or_refused(last: Path, every: int, tally: Tally) -> 
     for number, (where, name, odd) in enumerate(cases):
         if (number + number // len(values)) % every:
             continue
-        write_members(last, forged(members, changed(where, odd)))
+        write_members(last, forged(members, changed(*where, to=odd)))
         refused = 0
         for use in uses:
             try:

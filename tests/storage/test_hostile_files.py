@@ -32,6 +32,7 @@ from tests.datasets.test_npz_file import npy, zipped
 from tests.helpers import ROOT, Tally, command, run
 from tests.storage.test_checkpoint import (
     Members,
+    changed,
     forged,
     members_of,
     patched,
@@ -64,7 +65,12 @@ def sparse(path: Path, start: bytes, end: bytes, size: int) -> None:
 
 def within(place: Make, name: str) -> Make:
     """A folder with this in it, and nothing else."""
-    return lambda path: (path.mkdir(), place(path / name))
+
+    def make(path: Path) -> None:
+        path.mkdir()
+        place(path / name)
+
+    return make
 
 
 ODD_PLACES: dict[str, Make] = {
@@ -101,13 +107,9 @@ def with_text(text: str) -> Make:
     return lambda path: write_members(path, forged(sound(path), lambda _: text))
 
 
-def with_header(part: str, **changes: Any) -> Make:
-    """A checkpoint whose header has other values in this part of it."""
-
-    def change(header: dict[str, Any]) -> None:
-        (header["arrays"].get(part) or header[part]).update(changes)
-
-    return lambda path: write_members(path, forged(sound(path), change))
+def with_header(*where: str, to: Any) -> Make:
+    """A checkpoint whose header has another value in this place."""
+    return lambda path: write_members(path, forged(sound(path), changed(*where, to=to)))
 
 
 def deflated(path: Path) -> None:
@@ -143,12 +145,13 @@ def a_long_array(path: Path) -> None:
     sparse(path, head + data, table + end, len(head) + size + len(table) + 22)
 
 
+SHAPE = "arrays", "encoder.mu.W", "shape"
 CHECKPOINTS: dict[str, Make] = {
     **ODD_PLACES,
     "a bomb": deflated,
-    "a huge shape": with_header("encoder.mu.W", shape=[1 << 40, 1 << 40]),
-    "huge layers": with_header("model", hidden_dims=[2**62]),
-    "a huge number of pixels": with_header("model", input_dim=10**30),
+    "a huge shape": with_header(*SHAPE, to=[1 << 40, 1 << 40]),
+    "huge layers": with_header("model", "hidden_dims", to=[2**62]),
+    "a huge number of pixels": with_header("model", "input_dim", to=10**30),
     "exabytes by the table of contents": exabytes(sound),
     "a long array": a_long_array,
 }
@@ -156,7 +159,7 @@ CHECKPOINTS: dict[str, Make] = {
 LARGE_CHECKPOINTS: dict[str, Make] = {
     "a hundred thousand members": lambda path: path.write_bytes(many_members(100_000)),
     "half a million members": lambda path: path.write_bytes(many_members(500_000)),
-    "a shape of a million numbers": with_header("encoder.mu.W", shape=1_000_000 * [2**33]),
+    "a shape of a million numbers": with_header(*SHAPE, to=1_000_000 * [2**33]),
     "a header of a gigabyte": lambda path: write_members(
         path, with_member(sound(path), "header.npy", npy_bytes(np.full((), " " * (MAX_HEADER + 1))))
     ),
@@ -169,7 +172,7 @@ LARGE_CHECKPOINTS: dict[str, Make] = {
     "a header nested deeply in objects": with_text('{"":' * (MAX_HEADER // 4)),
     "a header with a long number": with_text('{"version": ' + "9" * 10_000_000 + "}"),
     "a header with a long fraction": with_text('{"version": 0.' + "9" * 10_000_000 + "}"),
-    "a million layers": with_header("model", hidden_dims=1_000_000 * [1]),
+    "a million layers": with_header("model", "hidden_dims", to=1_000_000 * [1]),
 }
 
 # ------------------------------------------------------------------ datasets
