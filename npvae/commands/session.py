@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from itertools import groupby
 from types import FrameType
 
-from npvae.runs.launcher import SIGNALS
+from npvae.runs.launcher import SIGNALS, on_failure
 
 
 def is_alone() -> bool:
@@ -41,6 +41,7 @@ def restored() -> Iterator[None]:
     hook, show, environment = sys.unraisablehook, warnings.showwarning, dict(os.environ)
     streams = sys.stdout, sys.stderr
     errors = [getattr(stream, "errors", None) for stream in streams]
+    ends = on_failure.copy()
     with warnings.catch_warnings():  # so that notes of an earlier command can appear again
         try:
             yield
@@ -58,3 +59,4 @@ def restored() -> Iterator[None]:
             for name in os.environ.keys() - environment.keys():
                 del os.environ[name]
             os.environ.update(environment)
+            on_failure[:] = ends

@@ -74,8 +74,32 @@ if not WHY_NOT:
         def __init__(self, typing: Any, target: Any, library: Any, *others: Any) -> None:
             super().__init__(typing, target, Part(target.codegen(), "part"), *others)
 
+    class Whole(JITCodeLibrary):
+        """Code of a program: no other code in the process can call a function in it.
+
+        Numba names functions after the types of their arguments, and types of records after a
+        count of the types in a process. So functions for float32 and float64 that two processes
+        compiled can have one name. In a third process one would be called instead of the other.
+        """
+
+        def _optimize_final_module(self) -> None:
+            super()._optimize_final_module()
+            for function in self._final_module.functions:
+                if not (function.is_declaration or function.name.startswith(FROM_PYTHON)):
+                    function.linkage = "internal"
+
+    class WholeCompiler(Compiler):
+        """Numba's compiler, for programs."""
+
+        def __init__(self, typing: Any, target: Any, library: Any, *others: Any) -> None:
+            library = Whole(target.codegen(), "whole")
+            library.enable_object_caching()  # so that it can be kept
+            super().__init__(typing, target, library, *others)
+
+    FROM_PYTHON = "_ZN7cpython"  # so begins the name of what Python calls
     WRAPPERS: Any = {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
     PART: Any = {"pipeline_class": PartCompiler, **WRAPPERS, **OPTIONS}
+    WHOLE: Any = {"pipeline_class": WholeCompiler, "no_cfunc_wrapper": True, **OPTIONS}
 
 
 def jit(loop: Function) -> Function:
@@ -135,8 +159,7 @@ class Program:
         """Have code for arguments of these types. Raises CannotCompile."""
         if self.ready:
             return
-        options: Any = {"no_cfunc_wrapper": True, **OPTIONS}
-        version = numba.njit(**options)(self.function)
+        version = numba.njit(**WHOLE)(self.function)
         version._cache = self.kept  # instead of Numba's own
         try:
             version.compile(tuple(numba.typeof(argument) for argument in arguments))

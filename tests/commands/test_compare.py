@@ -19,7 +19,7 @@ from npvae.model import VAE
 from npvae.plots.image_grid import to_uint8
 from npvae.runs.run_directory import load_model
 from npvae.storage import checkpoint
-from tests.helpers import data_of, digits_file, digit_sets, refused, save_dataset, start, unchanged
+from tests.helpers import data_of, digit_sets, digits_file, refused, save_dataset, start, unchanged
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,6 @@ from npvae.storage import checkpoint
 from tests.helpers import (
     data_of,
     digits_file,
-    drawn,
     refused,
     resume,
     save_dataset,

@@ -19,7 +19,16 @@ from npvae.model import VAE
 from npvae.optimizers import Adam
 from npvae.runs.trained_model import TrainedModel, choose_checkpoint
 from npvae.storage import checkpoint
-from tests.helpers import ROOT, Said, contents, digit_sets, full_disk, refused, save_dataset, unchanged
+from tests.helpers import (
+    ROOT,
+    Said,
+    contents,
+    digit_sets,
+    full_disk,
+    refused,
+    save_dataset,
+    unchanged,
+)
 
 TRAIN, TEST = digit_sets(200, 60)
 OTHERS = {"explorer", "styles"}  # they have tests of their own

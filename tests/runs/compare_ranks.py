@@ -18,6 +18,7 @@ from npvae.fast.blas import one_thread
 from npvae.optimizers import OPTIMIZERS
 from npvae.runs import fit, mpi
 from npvae.settings import Settings
+from tests.helpers import HANGS_AFTER
 
 # 50 images leave a last batch of 2, in which one of three ranks has no image.
 TRAIN, TEST = drawn_digits(train=50, test=30)
@@ -31,9 +32,9 @@ class ThreadRanks(mpi.Ranks):
 
     def all(self, own: Array) -> list[Array]:
         self.table[self.rank] = own
-        self.barrier.wait(60)
+        self.barrier.wait(HANGS_AFTER)
         everyone = list(self.table)
-        self.barrier.wait(60)  # so that no one is a step ahead
+        self.barrier.wait(HANGS_AFTER)  # so that no one is a step ahead
         return everyone
 
     def meet(self, *numbers: float, failed: int = 0) -> Array:
@@ -72,24 +73,38 @@ def bits(arrays: Sequence[Array]) -> set[bytes]:
     return {array.tobytes() for array in arrays}
 
 
+def compared(dtype: str, backend: str, name: str, ranks: mpi.Ranks) -> dict[str, float] | None:
+    """How far the results of all ranks are from those of others; on rank 0 alone."""
+    together, losses = trained(dtype, backend, name, ranks)
+    everywhere: list[Array] = ranks.comm.allgather(together)
+    if ranks.rank:
+        return None
+    threads = trained_by_threads(dtype, backend, name, ranks.size)
+    alone, expected = trained(dtype, backend, name, None)  # OMP_NUM_THREADS workers
+    return {
+        "models": len(bits(everywhere)),
+        "models with threads": len(bits([*everywhere, *threads])),
+        "weights": float(abs(together - alone).max() / abs(alone).max()),
+        "losses": float((abs(np.subtract(losses, expected)) / expected).max()),
+    }
+
+
 def main() -> None:
-    """Rank 0 prints, for each case, how far the results are from those of all ranks."""
-    ranks, found = mpi.join(), {}
-    assert ranks
-    for backend in ["numpy"] + ["auto"] * (not why_not("auto")):
-        for dtype in ("float64", "float32"):
-            for name in OPTIMIZERS:
-                together, losses = trained(dtype, backend, name, ranks)
-                everywhere: list[Array] = ranks.comm.allgather(together)
-                if ranks.rank:
-                    continue
-                threads = trained_by_threads(dtype, backend, name, ranks.size)
-                alone, expected = trained(dtype, backend, name, None)  # OMP_NUM_THREADS workers
-                found[f"{backend} {dtype} {name}"] = {
-                    "models": len(bits(everywhere)),
-                    "models with threads": len(bits([*everywhere, *threads])),
-                    "weights": float(abs(together - alone).max() / abs(alone).max()),
-                    "losses": float((abs(np.subtract(losses, expected)) / expected).max()),
-                }
-    if ranks.rank == 0:
+    """Of three ranks, all train, and two of them. Rank 0 prints what came of each case.
+
+    Each of both numbers, backends and dtypes meets a conditional model and one that is not, each
+    optimizer meets both numbers and both dtypes.
+    """
+    everyone, found = mpi.join(), {}
+    assert everyone
+    for size in (3, 2):
+        some = everyone.comm.Split(everyone.rank < size, everyone.rank)
+        if everyone.rank >= size:
+            continue
+        for backend in ["numpy"] + ["auto"] * (not why_not("auto")):
+            for number, name in enumerate(OPTIMIZERS):
+                dtype = ("float64", "float32")[(number // 2 + size) % 2]
+                case = f"{size} ranks, {backend}, {dtype}, {name}"
+                found[case] = compared(dtype, backend, name, mpi.Ranks(some))
+    if everyone.rank == 0:
         print(json.dumps(found))

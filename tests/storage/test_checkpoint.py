@@ -8,6 +8,7 @@ is opened, and odd places such as pipes, are in test_hostile_files.py.
 import ast
 import io
 import json
+import re
 import struct
 import tracemalloc
 import warnings
@@ -26,9 +27,7 @@ from npvae import VAE
 from npvae.core.errors import CheckpointError, OutputError
 from npvae.storage import checkpoint
 from npvae.storage.checkpoint import npy_bytes
-from tests.helpers import SCRIPTS, Tally, mutated, refused, unchanged
-
-Said = Callable[[str, dict[str, str]], None]
+from tests.helpers import SCRIPTS, Said, Tally, mutated, refused, unchanged
 
 HEADER: dict[str, Any] = {
     "epoch": 3,
@@ -121,7 +120,7 @@ def test_what_could_not_be_loaded_is_refused_before_the_old_file_is_touched(path
             checkpoint.save(path, {"loss": float("nan")}, ARRAYS)
         with refused(TypeError, "JSON"):
             checkpoint.save(path, {"loss": {1, 2}}, ARRAYS)
-        many = {f"{number:050d}": np.zeros(0) for number in range(90_000)}
+        many = {f"{number:010000d}": np.zeros(0) for number in range(900)}
         with refused(OutputError, str(path), "with fewer epochs or layers"):
             checkpoint.save(path, {}, many)
 
@@ -146,42 +145,33 @@ def test_a_header_that_could_not_be_loaded_is_not_saved(
 # ------------------------------------------------------------------ damage by chance
 
 
-def cut(data: bytes, step: int) -> Iterator[bytes]:
-    for length in range(0, len(data), step):
-        yield data[:length]
+def bit_flipped(data: bytes, position: int) -> bytes:
+    flipped = bytearray(data)
+    flipped[position // 8] ^= 1 << position % 8
+    return bytes(flipped)
 
 
-def with_a_bit_flipped(data: bytes, step: int) -> Iterator[bytes]:
-    for position in range(0, 8 * len(data), step):
-        flipped = bytearray(data)
-        flipped[position // 8] ^= 1 << position % 8
-        yield bytes(flipped)
-
-
-def with_mutations(data: bytes, count: int) -> Iterator[bytes]:
-    for seed in range(count):
-        yield mutated(data, seed)
+DAMAGE: dict[str, Callable[[bytes, int], Iterator[bytes]]] = {
+    "truncations": lambda d, step: (d[:length] for length in range(0, len(d), step)),
+    "single bits flipped": lambda d, step: (bit_flipped(d, k) for k in range(0, 8 * len(d), step)),
+    "mutations": lambda d, count: (mutated(d, seed) for seed in range(count)),
+}
 
 
 @pytest.mark.parametrize(
-    ("faults", "damaged", "number", "harmless"),
+    ("faults", "number", "harmless"),
     [
-        ("truncations", cut, 31, 0.0),
+        ("truncations", 31, 0.0),
         # Dates, permissions and the like of the zip format carry nothing of ours: some 3 %.
-        ("single bits flipped", with_a_bit_flipped, 101, 0.1),
-        ("mutations", with_mutations, 300, 1.0),
-        pytest.param("truncations", cut, 1, 0.0, marks=pytest.mark.slow),
-        pytest.param("single bits flipped", with_a_bit_flipped, 1, 0.1, marks=pytest.mark.slow),
-        pytest.param("mutations", with_mutations, 10_000, 1.0, marks=pytest.mark.slow),
+        ("single bits flipped", 101, 0.1),
+        ("mutations", 300, 1.0),
+        pytest.param("truncations", 1, 0.0, marks=pytest.mark.slow),
+        pytest.param("single bits flipped", 1, 0.1, marks=pytest.mark.slow),
+        pytest.param("mutations", 10_000, 1.0, marks=pytest.mark.slow),
     ],
 )
 def test_damage_is_refused_unless_all_is_as_it_was_saved(
-    path: Path,
-    tally: Tally,
-    faults: str,
-    damaged: Callable[[bytes, int], Iterator[bytes]],
-    number: int,
-    harmless: float,
+    path: Path, tally: Tally, faults: str, number: int, harmless: float
 ) -> None:
     vae = VAE(1, (1,), 1)
     vae.parameters.flat[:] = np.random.default_rng(0).normal(0, 1, vae.parameters.flat.shape)
@@ -189,19 +179,19 @@ def test_damage_is_refused_unless_all_is_as_it_was_saved(
     assert same_bits(dict(VAE.load(path).parameters), dict(vae.parameters))
     saved_header, saved = checkpoint.load(path)
     outcomes = Counter[str]()
-    for case, data in enumerate(damaged(path.read_bytes(), number)):
+    for case, data in enumerate(DAMAGE[faults](path.read_bytes(), number)):
         path.unlink()  # ext4 waits for the disk when an old file is written over
         path.write_bytes(data)
         try:
             header, arrays = checkpoint.load(path)
         except CheckpointError as error:
             outcome, message = "refused", str(error)
+            assert str(path) in message, case
+            assert len(message.splitlines()) <= 4, case
         else:
-            outcome, message = "harmless", str(path)
+            outcome = "harmless"
             assert json.dumps(header) == json.dumps(saved_header), f"another header: {case}"
             assert same_bits(arrays, saved), f"other arrays: {case}"
-        assert str(path) in message, case
-        assert len(message.splitlines()) <= 4, case
         outcomes[outcome] += 1
         tally(f"checkpoint: {faults}", outcome)
     assert outcomes["harmless"] <= harmless * outcomes.total()
@@ -228,12 +218,10 @@ def with_member(members: Members, name: str, data: bytes) -> Members:
     return [(n, data if n == name else d) for n, d in members]
 
 
-def forged(members: Members, change: Callable[[dict[str, Any]], Any]) -> Members:
-    """Another header, with the digest that belongs to it."""
+def forged(members: Members, change: Callable[[Any], str]) -> Members:
+    """With the header's text after this change, and the digest that belongs to it."""
     raw = np.load(io.BytesIO(dict(members)["header.npy"]), allow_pickle=False)
-    header = json.loads(str(raw))
-    header = change(header) or header
-    text = header if isinstance(header, str) else json.dumps(header)
+    text = change(json.loads(str(raw)))
     members = with_member(members, "header.npy", npy_bytes(np.array(text)))
     digest = np.array(sha256(text.encode()).hexdigest())
     return with_member(members, "digest.npy", npy_bytes(digest))
@@ -245,51 +233,59 @@ def members(path: Path) -> Members:
     return members_of(path)
 
 
-def about(name: str, **changes: Any) -> Callable[[dict[str, Any]], None]:
-    return lambda header: header["arrays"][name].update(changes)
+def changed(*where: Any, to: Any) -> Callable[[Any], str]:
+    """The text of a header with another value in this place, or with none (...)."""
 
+    def change(header: Any) -> str:
+        *above, last = where
+        for key in above:
+            header = header[key]
+        header[last] = to
+        if to is ...:
+            del header[last]
+        return ""
 
-def saying(**changes: Any) -> Callable[[dict[str, Any]], None]:
-    return lambda header: header.update(changes)
+    return lambda header: change(header) or json.dumps(header).replace("Infinity", "1e400")
 
 
 HOSTILE = "\x1b[2J" + 5 * "\n" + 1000 * "x"  # a message does not repeat it
 
-HEADERS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "overflowing shape": about("w", shape=[2**62, 2**62, 4]),
-    "negative shape": about("w", shape=[-2, -3]),
-    "other shape of the same size": about("w", shape=[3, 2]),
-    "smaller shape": about("w", shape=[2, 2]),
-    "shape of floats": about("w", shape=[2.0, 3.0]),
-    "shape of truths": about("w", shape=[True, 6]),
-    "shape of many dimensions": about("w", shape=1000 * [1]),
-    "shape is a number": about("w", shape=6),
-    "object dtype": about("w", dtype="|O"),
-    "big-endian dtype": about("w", dtype=">f4"),
-    "other dtype of half the count": about("w", dtype="<f8"),
-    "dtype is a list": about("w", dtype=["<f4"]),
-    "dtype for the terminal": about("w", dtype=HOSTILE),
-    "no digest": lambda header: header["arrays"]["w"].pop("sha256") and None,
-    "digest is nothing": about("w", sha256=None),
-    "digest of another array": lambda header: about(
-        "w", sha256=header["arrays"]["b"]["sha256"]
-    )(header),
-    "one thing too many": about("w", order="F"),
-    "an array that is not there": lambda header: saying(
-        arrays={**header["arrays"], "c": header["arrays"]["w"]}
-    )(header),
-    "an array that is not mentioned": lambda header: header["arrays"].pop("b") and None,
-    "arrays is a list": saying(arrays=["w", "b"]),
-    "no arrays": lambda header: header.pop("arrays") and None,
-    "another format": saying(format="somebody's checkpoint"),
-    "format for the terminal": saying(format=HOSTILE),
-    "another version": saying(version=99),
-    "version for the terminal": saying(version=HOSTILE),
-    "no version": lambda header: header.pop("version") and None,
+W_NPY = npy_bytes(ARRAYS["w"])
+W = {"dtype": "<f4", "shape": [2, 3], "sha256": sha256(ARRAYS["w"].tobytes()).hexdigest()}
+
+HEADERS: dict[str, Callable[[Any], str]] = {
+    "overflowing shape": changed("arrays", "w", "shape", to=[2**62, 2**62, 4]),
+    "negative shape": changed("arrays", "w", "shape", to=[-2, -3]),
+    "other shape of the same size": changed("arrays", "w", "shape", to=[3, 2]),
+    "smaller shape": changed("arrays", "w", "shape", to=[2, 2]),
+    "shape of floats": changed("arrays", "w", "shape", to=[2.0, 3.0]),
+    "shape of truths": changed("arrays", "w", "shape", to=[True, 6]),
+    "shape of many dimensions": changed("arrays", "w", "shape", to=1000 * [1]),
+    "shape is a number": changed("arrays", "w", "shape", to=6),
+    "object dtype": changed("arrays", "w", "dtype", to="|O"),
+    "big-endian dtype": changed("arrays", "w", "dtype", to=">f4"),
+    "other dtype of half the count": changed("arrays", "w", "dtype", to="<f8"),
+    "dtype is a list": changed("arrays", "w", "dtype", to=["<f4"]),
+    "dtype for the terminal": changed("arrays", "w", "dtype", to=HOSTILE),
+    "no digest": changed("arrays", "w", "sha256", to=...),
+    "digest is nothing": changed("arrays", "w", "sha256", to=None),
+    "digest of another array": changed(
+        "arrays", "w", "sha256", to=sha256(ARRAYS["b"].tobytes()).hexdigest()
+    ),
+    "one thing too many": changed("arrays", "w", "order", to="F"),
+    "an array that is not there": changed("arrays", "c", to=W),
+    "an array that is not mentioned": changed("arrays", "b", to=...),
+    "arrays is a list": changed("arrays", to=["w", "b"]),
+    "no arrays": changed("arrays", to=...),
+    "another format": changed("format", to="somebody's checkpoint"),
+    "format for the terminal": changed("format", to=HOSTILE),
+    "another version": changed("version", to=99),
+    "version for the terminal": changed("version", to=HOSTILE),
+    "no version": changed("version", to=...),
     "a list": lambda header: "[1, 2, 3]",
     "no JSON": lambda header: "{'a': 1}",
     "deeply nested": lambda header: "[" * 100_000,
-}  # fmt: skip
+}
 
 
 def with_w(data: bytes) -> Callable[[Members], Members]:
@@ -300,8 +296,6 @@ def without(name: str) -> Callable[[Members], Members]:
     return lambda m: [pair for pair in m if pair[0] != name]
 
 
-W_NPY = npy_bytes(ARRAYS["w"])
-
 MEMBERS: dict[str, Callable[[Members], Members]] = {
     "a name twice": lambda m: [*m, m[-1]],
     "the header twice": lambda m: [m[0], *m],
@@ -309,10 +303,7 @@ MEMBERS: dict[str, Callable[[Members], Members]] = {
     "one too many, no array": lambda m: [*m, ("readme.txt", b"hello")],
     "a path in place of a name": lambda m: [*without("w.npy")(m), ("../w.npy", W_NPY)],
     "a name for the terminal": lambda m: forged(
-        [*m, (f"{HOSTILE}.npy", W_NPY)],
-        lambda header: saying(
-            arrays={**header["arrays"], HOSTILE: {**header["arrays"]["w"], "shape": [-1]}}
-        )(header),
+        [*m, (f"{HOSTILE}.npy", W_NPY)], changed("arrays", HOSTILE, to={**W, "shape": [-1]})
     ),
     "one is missing": without("w.npy"),
     "no header": without("header.npy"),
@@ -327,11 +318,9 @@ MEMBERS: dict[str, Callable[[Members], Members]] = {
     "with a tail": with_w(W_NPY + b"tail"),
     "cut": with_w(W_NPY[:-1]),
     "a negative shape in the file itself": with_w(W_NPY.replace(b"(2, 3), ", b"(-2, -3)")),
-    "header and digest exchanged": lambda m: [
-        ("digest.npy", m[0][1]), ("header.npy", m[1][1]), *m[2:]
-    ],
+    "header and digest exchanged": lambda m: [(m[1][0], m[0][1]), (m[0][0], m[1][1]), *m[2:]],
     "numbers for a header": lambda m: with_member(m, "header.npy", W_NPY),
-}  # fmt: skip
+}
 
 
 def patched(data: bytes, at: int, layout: str, *numbers: int) -> bytes:
@@ -383,7 +372,7 @@ def test_forgeries_are_refused_with_a_reason(
 ) -> None:
     sound = path.read_bytes()
     # What is refused below is refused for its forged contents, not for how this file zips them.
-    write_members(path, forged(members, lambda header: header))
+    write_members(path, forged(members, json.dumps))
     assert same_bits(checkpoint.load(path)[1], ARRAYS)
     path.write_bytes(with_zip64(sound))
     assert same_bits(checkpoint.load(path)[1], ARRAYS)
@@ -432,7 +421,9 @@ def test_a_pickle_is_never_opened(tmp_path: Path, path: Path, members: Members) 
         write_members(path, with_member([*members, ("extra.npy", b"")], name, trap))
         refusal(path)
     raw = sha256(trap[-6:]).hexdigest()  # and with a header that asks for it
-    asking = forged(members, about("w", dtype="|O", shape=[1], sha256=raw))
+    asking = forged(
+        members, changed("arrays", "w", to={"dtype": "|O", "shape": [1], "sha256": raw})
+    )
     write_members(path, with_member(asking, "w.npy", trap))
     refusal(path)
     assert not target.exists()
@@ -451,7 +442,11 @@ def test_bombs_and_huge_shapes_are_refused_within_a_megabyte(path: Path, members
     larger = with_w(W_NPY.replace(b"(2, 3), ", b"(30000, 1000)"))(members)
     bombs = [
         (with_member(members, "w.npy", bytes(5_000_000)), zipfile.ZIP_DEFLATED, "is compressed"),
-        (forged(larger, about("w", shape=[30_000, 1_000])), zipfile.ZIP_STORED, "its array 'w'"),
+        (
+            forged(larger, changed("arrays", "w", "shape", to=[30_000, 1_000])),
+            zipfile.ZIP_STORED,
+            "its array 'w'",
+        ),
     ]
     for bomb, compression, reason in bombs:
         write_members(path, bomb, compression)
@@ -508,37 +503,25 @@ def test_sound_files_without_a_model_that_works(path: Path, said: Said) -> None:
 
 # ------------------------------------------------------------------ no code from data, anywhere
 
-FORBIDDEN_MODULES = {"pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
-FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
-FORBIDDEN_METHODS = {"eval", "exec", "loads"}  # but for json.loads
+MODULES = "(pickle|cPickle|marshal|shelve|dill|cloudpickle|joblib)"
+SUSPECT = re.compile(
+    rf"^ *(import|from) .*\b{MODULES}\b|import_module\(['\"]{MODULES}"
+    r"|(?<![\w.])(eval|exec|compile|__import__)\(|\.(eval|exec)\(|(?<!\bjson)\.loads\("
+    r"|allow_pickle=(?!False)"
+    r"|\b((np|numpy)\.load|read_array)\((?!.*allow_pickle=False)",  # to say nothing will not do
+    re.MULTILINE,
+)
 
 
-def called(call: ast.Call) -> tuple[str, str]:
-    """Whose function it is, and its name: of json.loads() "json", "loads"; of eval() "", "eval"."""
-    if isinstance(call.func, ast.Attribute):
-        return ast.unparse(call.func.value), call.func.attr
-    return "", ast.unparse(call.func)
-
-
-def suspects(source: str) -> Iterator[str]:
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (a.name for a in node.names if a.name.split(".")[0] in FORBIDDEN_MODULES)
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            if node.module.split(".")[0] in FORBIDDEN_MODULES:
-                yield node.module
-        elif isinstance(node, ast.Call):
-            owner, name = called(node)
-            forbidden = FORBIDDEN_METHODS if owner else FORBIDDEN_CALLS
-            if name in forbidden and (owner, name) != ("json", "loads"):
-                yield name
-            if name == "import_module":
-                words = (str(a.value) for a in node.args if isinstance(a, ast.Constant))
-                yield from (word for word in words if word.split(".")[0] in FORBIDDEN_MODULES)
-            given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-            loads = name == "read_array" or (name == "load" and owner in ("np", "numpy"))
-            if given.get("allow_pickle", str(loads)) != "False":  # to say nothing will not do
-                yield "allow_pickle"
+def suspects(source: str) -> list[str]:
+    """The statements of a program, each as one line, that may run code from data."""
+    if not SUSPECT.search(source):
+        return []
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            node.value = node.value if re.match(MODULES, node.value) else ""  # only said
+    return [line for line in ast.unparse(tree).splitlines() if SUSPECT.search(line)]
 
 
 FOUND = """
@@ -548,14 +531,14 @@ from pickle import loads
 from dill.session import load_session
 importlib.import_module('pickle')
 __import__('marshal')
-eval('1')
+eval(text)
 builtins.exec(text)
 whatever.loads(data)
-np.load(f, allow_pickle=True)
+np.load(f, allow_pickle=allow or this)
 np.load(f, allow_pickle=allow)
 np.load(f)
-numpy.load(f, 'r', True)
-np.lib.format.read_array(f, True)
+numpy.load(f, mode, allow)
+np.lib.format.read_array(f, allow)
 """
 NOT_FOUND = """
 import_module('json')
@@ -570,8 +553,8 @@ np.lib.format.read_array_header_1_0(f)
 
 
 def test_the_search_finds_what_it_looks_for_and_nothing_else() -> None:
-    assert [line for line in FOUND.split("\n")[1:-1] if not list(suspects(line))] == []
-    assert list(suspects(NOT_FOUND)) == []
+    assert suspects(FOUND) == FOUND.split("\n")[1:-1]
+    assert suspects(NOT_FOUND) == []
 
 
 def test_the_package_runs_no_code_from_data() -> None:
@@ -582,4 +565,4 @@ def test_the_package_runs_no_code_from_data() -> None:
     }
     files = [*({*package.rglob("*.py")} - about_code), *SCRIPTS]
     assert len(files) > 20
-    assert {str(f): found for f in files if (found := list(suspects(f.read_text("utf-8"))))} == {}
+    assert {str(f): found for f in files if (found := suspects(f.read_text("utf-8")))} == {}

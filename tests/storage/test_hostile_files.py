@@ -1,7 +1,8 @@
 """Files made to do harm: each is one clear error, within five seconds and a gigabyte of memory.
 
-They are opened in child processes that are killed beyond those limits: five seconds of work, or a
-minute of waiting. Most of the files are small and promise a lot, some only keep whoever opens them.
+They are opened in child processes that are killed beyond those limits: five seconds of work, or
+five minutes of waiting. Most of the files are small and promise a lot, some only keep whoever opens
+them. Files that are only wrong are in test_checkpoint.py and in the tests of each kind of dataset.
 """
 
 from __future__ import annotations
@@ -31,12 +32,11 @@ from tests.datasets.test_npz_file import npy, zipped
 from tests.helpers import ROOT, Tally, command, run
 from tests.storage.test_checkpoint import (
     Members,
+    changed,
     forged,
     members_of,
-    object_npy,
     patched,
     with_member,
-    with_zip64,
     write_members,
 )
 
@@ -61,6 +61,16 @@ def sparse(path: Path, start: bytes, end: bytes, size: int) -> None:
         file.truncate(size)
         file.seek(size - len(end))
         file.write(end)
+
+
+def within(place: Make, name: str) -> Make:
+    """A folder with this in it, and nothing else."""
+
+    def make(path: Path) -> None:
+        path.mkdir()
+        place(path / name)
+
+    return make
 
 
 ODD_PLACES: dict[str, Make] = {
@@ -97,25 +107,9 @@ def with_text(text: str) -> Make:
     return lambda path: write_members(path, forged(sound(path), lambda _: text))
 
 
-def with_header(change: Callable[[dict[str, Any]], object]) -> Make:
-    return lambda path: write_members(
-        path, forged(sound(path), lambda header: change(header) and None)
-    )
-
-
-def with_bytes(change: Callable[[bytes], bytes]) -> Make:
-    return lambda path: (sound(path), path.write_bytes(change(path.read_bytes())))
-
-
-def with_weights(value: float) -> Make:
-    """Everything is right, digests included, except the weights."""
-
-    def make(path: Path) -> None:
-        vae = VAE(3, (2,), 2)
-        vae.parameters["decoder.logits.b"] = value
-        vae.save(path)
-
-    return make
+def with_header(*where: str, to: Any) -> Make:
+    """A checkpoint whose header has another value in this place."""
+    return lambda path: write_members(path, forged(sound(path), changed(*where, to=to)))
 
 
 def deflated(path: Path) -> None:
@@ -123,25 +117,17 @@ def deflated(path: Path) -> None:
     write_members(path, with_member(sound(path), "encoder.mu.W.npy", bomb), zipfile.ZIP_DEFLATED)
 
 
-def exabytes(data: bytes) -> bytes:
+def exabytes(make: Make) -> Make:
     """The table of contents says 2^62 bytes of the last member, as only zip64 can."""
+    return lambda path: (make(path), path.write_bytes(exabytes_in(path.read_bytes())))
+
+
+def exabytes_in(data: bytes) -> bytes:
     at = data.rindex(b"PK\1\2")
     data = patched(patched(data, at + 20, "<2L", 2**32 - 1, 2**32 - 1), at + 30, "<H", 20)
     extra = struct.pack("<2H2Q", 1, 16, 2**62, 2**62)
     (length,) = struct.unpack("<L", data[-10:-6])
     return patched(data[:-22] + extra + data[-22:], len(data) + 20 - 10, "<L", length + 20)
-
-
-def all_in_one_place(path: Path) -> None:
-    """A hundred members of a megabyte, and the file has two."""
-    members = [(f"{number:03d}.npy", b"") for number in range(100)]
-    write_members(path, [("000.npy", zeros(2)), *members[1:]])
-    data = path.read_bytes()
-    at = data.index(b"PK\1\2")
-    entry = data[at : at + 46]
-    table = b"".join(entry + name.encode() for name, _ in members)
-    end = patched(patched(data[-22:], 12, "<L", len(table)), 16, "<L", at)
-    path.write_bytes(data[:at] + table + end)
 
 
 def a_long_array(path: Path) -> None:
@@ -159,48 +145,26 @@ def a_long_array(path: Path) -> None:
     sparse(path, head + data, table + end, len(head) + size + len(table) + 22)
 
 
-def a_pickle(path: Path) -> None:
-    trap = object_npy(path.with_name("executed"))
-    write_members(path, with_member(sound(path), "header.npy", trap))
-
-
+SHAPE = "arrays", "encoder.mu.W", "shape"
 CHECKPOINTS: dict[str, Make] = {
     **ODD_PLACES,
     "a bomb": deflated,
-    "a huge shape": with_header(
-        lambda header: header["arrays"]["encoder.mu.W"].update(shape=[1 << 40, 1 << 40])
-    ),
-    "huge layers": with_header(lambda header: header["model"].update(hidden_dims=[2**62])),
-    "a huge number of pixels": with_header(lambda header: header["model"].update(input_dim=10**30)),
-    "a model that is a word": with_header(lambda header: header.update(model="VAE")),
-    "a model of unknown settings": with_header(lambda header: header["model"].update(rng=0)),
-    "no model": with_header(lambda header: header.pop("model")),
-    "weights that are not numbers": with_weights(float("nan")),
-    "weights that are infinite": with_weights(float("inf")),
-    "exabytes by the table of contents": with_bytes(exabytes),
-    "a huge table of contents": with_bytes(lambda data: with_zip64(data, length=2**62)),
-    "many members in one place": all_in_one_place,
+    "a huge shape": with_header(*SHAPE, to=[1 << 40, 1 << 40]),
+    "huge layers": with_header("model", "hidden_dims", to=[2**62]),
+    "a huge number of pixels": with_header("model", "input_dim", to=10**30),
+    "exabytes by the table of contents": exabytes(sound),
     "a long array": a_long_array,
-    "a pickle": a_pickle,
-    "half of a checkpoint": with_bytes(lambda data: data[: len(data) // 2]),
-    "a text": lambda path: path.write_text("hello\n" * 100_000),
 }
 
 LARGE_CHECKPOINTS: dict[str, Make] = {
     "a hundred thousand members": lambda path: path.write_bytes(many_members(100_000)),
     "half a million members": lambda path: path.write_bytes(many_members(500_000)),
-    "a shape of a million numbers": with_header(
-        lambda header: header["arrays"]["encoder.mu.W"].update(shape=1_000_000 * [2**33])
-    ),
+    "a shape of a million numbers": with_header(*SHAPE, to=1_000_000 * [2**33]),
     "a header of a gigabyte": lambda path: write_members(
         path, with_member(sound(path), "header.npy", npy_bytes(np.full((), " " * (MAX_HEADER + 1))))
     ),
-    "a header of many objects": with_text(
-        "[" + ",".join((MAX_HEADER // 8 - 1) * ['{"":{}}']) + "]"
-    ),
     "a header of many lists": with_text("[" + ",".join((MAX_HEADER // 3 - 1) * ["[]"]) + "]"),
     "a header of few enough lists": with_text("[" + ",".join((MAX_VALUES // 2 - 1) * ["[]"]) + "]"),
-    "a header of few enough words": with_text("[" + ",".join((MAX_VALUES - 1) * ['"words"']) + "]"),
     "a header of few enough names": with_text(
         "{" + ",".join(f'"{k:06x}":1.5' for k in range(MAX_VALUES - 1)) + "}"
     ),
@@ -208,9 +172,7 @@ LARGE_CHECKPOINTS: dict[str, Make] = {
     "a header nested deeply in objects": with_text('{"":' * (MAX_HEADER // 4)),
     "a header with a long number": with_text('{"version": ' + "9" * 10_000_000 + "}"),
     "a header with a long fraction": with_text('{"version": 0.' + "9" * 10_000_000 + "}"),
-    "a million layers": with_header(
-        lambda header: header["model"].update(hidden_dims=1_000_000 * [1])
-    ),
+    "a million layers": with_header("model", "hidden_dims", to=1_000_000 * [1]),
 }
 
 # ------------------------------------------------------------------ datasets
@@ -222,14 +184,6 @@ def npz(content: bytes, method: int = zipfile.ZIP_DEFLATED, name: str = "images.
     return lambda path: zipped(path, (name, content), method=method)
 
 
-def npz_that_lies(path: Path) -> None:
-    """157 MB according to the table of contents, but only three pictures."""
-    zipped(path, ("images.npy", npy("(200000, 28, 28)") + PIXELS), method=zipfile.ZIP_STORED)
-    data = path.read_bytes()
-    size = len(npy("(200000, 28, 28)")) + 200_000 * 784
-    path.write_bytes(patched(data, data.rindex(b"PK\1\2") + 20, "<2L", size, size))
-
-
 def with_labels(content: bytes) -> Make:
     return lambda path: zipped(
         path, ("images.npy", npy("(3, 28, 28)") + PIXELS), ("labels.npy", content)
@@ -239,27 +193,15 @@ def with_labels(content: bytes) -> Make:
 NPZ: dict[str, Make] = {
     **ODD_PLACES,
     "a bomb": npz(npy("(3, 28, 28)") + zeros(32)),
-    "a bomb of another kind": npz(npy("(3, 28, 28)") + zeros(32), zipfile.ZIP_BZIP2),
     "a bomb of a header": npz(b"\x93NUMPY\2\0" + struct.pack("<L", 32 << 20) + zeros(32)),
     "a bomb of labels": with_labels(npy("(3,)") + zeros(32)),
     "a bomb of many labels": with_labels(npy(f"({32 << 20},)") + zeros(32)),
     "a bomb of one dimension": npz(npy(f"({32 << 20},)") + zeros(32)),
     "pictures that are not there": npz(npy("(250000, 28, 28)")),
-    "pictures in the table of contents": npz_that_lies,
-    "a huge shape": npz(npy("(10000000000000000000000, 28, 28)") + PIXELS),
-    "a negative shape": npz(npy("(-3, 28, 28)") + PIXELS),
-    "a nested header": npz(npy("(" * 4000 + ")" * 4000) + PIXELS),
     "a header of Python 2": npz(npy("(3L, 28L)") + PIXELS),
-    "a header that runs": npz(npy("__import__('os').abort()") + PIXELS),
     "a type of a gigabyte": npz(npy("(3, 28, 28)", "'|V1000000000'") + PIXELS),
-    "many fields": npz(npy("(3, 28, 28)", repr([(f"f{k}", "u1") for k in range(700)]))),
-    "a pickle": lambda path: zipped(path, ("images.npy", object_npy(path.with_name("executed")))),
-    "a pickle for labels": lambda path: with_labels(object_npy(path.with_name("executed")))(path),
     "names for the terminal": npz(b"", name="\x1b[2J\n\n\n\n" + 500 * "x" + ".npy"),
-    "exabytes by the table of contents": lambda path: (
-        npz(npy("(3, 28, 28)") + PIXELS)(path),
-        path.write_bytes(exabytes(path.read_bytes())),
-    ),
+    "exabytes by the table of contents": exabytes(npz(npy("(3, 28, 28)") + PIXELS)),
 }
 
 
@@ -272,24 +214,17 @@ IDX_HEADER = bytes((0, 0, 8, 3)) + struct.pack(">3L", 3, 28, 28)
 
 def idx(content: bytes, pack: Callable[[bytes], bytes] = quickly) -> Make:
     """A folder of IDX files, of which the first is hostile."""
-
-    def make(path: Path) -> None:
-        path.mkdir()
-        images, labels = np.zeros((3, 28, 28), np.uint8), np.zeros(3, np.uint8)
-        for half in ("train", "t10k"):
-            (path / f"{half}-images-idx3-ubyte").write_bytes(idx_bytes(images))
-            (path / f"{half}-labels-idx1-ubyte").write_bytes(idx_bytes(labels))
-        (path / "train-images-idx3-ubyte.gz").write_bytes(pack(content))
-
-    return make
+    return idx_as(lambda path: path.with_name(f"{path.name}.gz").write_bytes(pack(content)))
 
 
 def idx_as(place: Make) -> Make:
     def make(path: Path) -> None:
-        idx(b"")(path)
-        for name in ("train-images-idx3-ubyte.gz", "train-images-idx3-ubyte"):
-            (path / name).unlink()
-            place(path / name)
+        path.mkdir()
+        for half in ("train", "t10k"):
+            (path / f"{half}-labels-idx1-ubyte").write_bytes(idx_bytes(np.zeros(3, np.uint8)))
+        pictures = idx_bytes(np.zeros((3, 28, 28), np.uint8))
+        (path / "t10k-images-idx3-ubyte").write_bytes(pictures)
+        place(path / "train-images-idx3-ubyte")
 
     return make
 
@@ -298,7 +233,6 @@ GZIP_NAME = b"\x1f\x8b\x08\x08" + bytes(6)  # and a file name follows, to the ne
 IDX: dict[str, Make] = {
     **{f"{name} for pictures": idx_as(place) for name, place in ODD_PLACES.items()},
     "a bomb": idx(IDX_HEADER + zeros(32)),
-    "a bomb of zeros": idx(zeros(32)),
     "billions of pictures": idx(bytes((0, 0, 8, 3)) + struct.pack(">3L", 2**32 - 1, 28, 28)),
     "a quarter of a million": idx(bytes((0, 0, 8, 3)) + struct.pack(">3L", 250_000, 28, 28)),
     "two hundred dimensions": idx(b"\0\0\x08\xff" + zeros(1)),
@@ -326,9 +260,9 @@ def png(*chunks: tuple[bytes, bytes], side: int = 28) -> bytes:
     return b"".join(parts)
 
 
-def encoded(kind: str, **options: Any) -> bytes:
+def encoded(kind: str) -> bytes:
     buffer = io.BytesIO()
-    Image.new("L", (28, 28), 7).save(buffer, kind, **options)
+    Image.new("L", (28, 28), 7).save(buffer, kind)
     return buffer.getvalue()
 
 
@@ -338,27 +272,15 @@ def jpeg() -> bytes:
     return patched(data, data.index(b"\xff\xc0") + 5, ">2H", 65_535, 65_535)
 
 
-def picture_as(place: Make) -> Make:
-    """Only files count as pictures, and a folder without pictures is refused."""
-
-    def make(path: Path) -> None:
-        path.mkdir()
-        place(path / "a.png")
-
-    return make
-
-
 IDAT = (b"IDAT", zlib.compress(bytes(28 * 29)))
 PICTURES: dict[str, Make] = {
-    **{f"{name} for a picture": picture_as(place) for name, place in ODD_PLACES.items()},
+    **{f"{name} for a picture": within(place, "a.png") for name, place in ODD_PLACES.items()},
     "gigapixels": picture(lambda: png(IDAT, side=60_000)),
     "a hundred megapixels": picture(lambda: png(IDAT, side=10_000)),
     "more pixels than can be counted": picture(lambda: png(IDAT, side=2**31 - 1)),
-    "pixels that are not there": picture(lambda: png((b"IEND", b""))),
     "a chunk longer than the file": picture(lambda: png() + struct.pack(">L", 2**31 - 1) + b"IDAT"),
     "a bomb of words": picture(lambda: png((b"zTXt", b"words\0\0" + zlib.compress(zeros(64))))),
     "a bomb of a profile": picture(lambda: png((b"iCCP", b"name\0\0" + zlib.compress(zeros(64))))),
-    "half of a picture": picture(lambda: encoded("PNG")[:-30]),
     "a JPEG of gigapixels": picture(jpeg, ".jpg"),
     "a BMP of gigapixels": picture(
         lambda: patched(encoded("BMP"), 18, "<2L", 2**31 - 1, 2**31 - 1), ".bmp"
@@ -366,8 +288,6 @@ PICTURES: dict[str, Make] = {
     "a GIF of gigapixels": picture(
         lambda: patched(encoded("GIF"), 6, "<2H", 65_535, 65_535), ".gif"
     ),
-    "half of a WebP": picture(lambda: encoded("WEBP", lossless=True)[:-6], ".webp"),
-    "another kind of file": picture(lambda: encoded("TGA")),
 }
 
 DATASETS = {
@@ -390,13 +310,19 @@ LARGE_DATASETS: dict[str, Make] = {
 
 # ------------------------------------------------------------------ what comes of them
 
+LIMITS = f"""
+import resource, sys
+seconds = {SECONDS}
+resource.setrlimit(resource.RLIMIT_AS, ({MEMORY}, {MEMORY}))
+exec(sys.argv.pop(1))
+"""
+LIMITED = [sys.executable, "-c", LIMITS]
 CHILD = """
-import gc, json, resource, signal, sys, time
-memory, seconds, waiting, kind, *paths = sys.argv[1:]
-resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
+import gc, json, signal, time
 from npvae import VAE, load_dataset
 from npvae.core.errors import NpvaeError
 import npvae.datasets.image_folder  # so that it does not count as the memory of a file
+waiting, kind, *paths = sys.argv[1:]
 
 def kilobytes(what):
     with open("/proc/self/status") as status:
@@ -407,10 +333,10 @@ for path in paths:
     with open("/proc/self/clear_refs", "w") as file:
         file.write("5")  # the peak starts anew
     before, started = kilobytes("VmRSS"), time.process_time()
-    signal.setitimer(signal.ITIMER_PROF, int(seconds))
+    signal.setitimer(signal.ITIMER_PROF, seconds)
     signal.alarm(int(waiting))
     try:
-        VAE.load(path) if kind == "checkpoint" else load_dataset(path)
+        VAE.load(path) if kind == "Checkpoint" else load_dataset(path)
         outcome, message = "accepted", ""
     except NpvaeError as error:
         outcome, message = type(error).__name__, str(error)
@@ -421,25 +347,30 @@ for path in paths:
 """
 
 
-def open_all(kind: str, makers: dict[str, Make], most: int, folder: Path, tally: Tally) -> None:
-    paths = {}
-    for number, (name, make) in enumerate(makers.items()):
-        paths[name] = folder / f"{number}.npz"
-        make(paths[name])
-    limits = [str(MEMORY), str(SECONDS), str(WAITING)]
-    words = [sys.executable, "-c", CHILD, *limits, kind, *map(str, paths.values())]
-    child = run(words, cwd=ROOT, timeout=None)
+@pytest.mark.parametrize(
+    ("kind", "makers", "most"),
+    [
+        ("Checkpoint", CHECKPOINTS, SMALL),
+        ("Data", DATASETS, SMALL),
+        pytest.param("Checkpoint", LARGE_CHECKPOINTS, LARGE, marks=pytest.mark.slow),
+        pytest.param("Data", LARGE_DATASETS, LARGE, marks=pytest.mark.slow),
+    ],
+    ids=["checkpoints", "datasets", "large checkpoints", "large datasets"],
+)
+def test_hostile_files_are_refused(
+    tmp_path: Path, kind: str, makers: dict[str, Make], most: int, tally: Tally
+) -> None:
+    paths = [tmp_path / f"{number}.npz" for number in range(len(makers))]
+    for path, make in zip(paths, makers.values(), strict=True):
+        make(path)
+    child = run([*LIMITED, CHILD, str(WAITING), kind, *map(str, paths)], ROOT, timeout=None)
     results = [json.loads(line) for line in child.stdout.splitlines()]
-    names = list(paths)
-    assert child.returncode == 0, f"{names[len(results)]}: {child.returncode} {child.stderr}"
+    assert child.returncode == 0, f"{[*makers, None][len(results)]}: {child}"
     assert child.stderr == ""
-    wanted = "CheckpointError" if kind == "checkpoint" else "DataError"
-    assert not (folder / "executed").exists()
-    shutil.rmtree(folder)  # rather than keep some hundred megabytes
-    for (name, path), (outcome, message, seconds, grown) in zip(
-        paths.items(), results, strict=True
-    ):
-        assert outcome == wanted, f"{name}: {outcome}"
+    shutil.rmtree(tmp_path)  # rather than keep some hundred megabytes
+    for name, path, result in zip(makers, paths, results, strict=True):
+        outcome, message, seconds, grown = result
+        assert outcome == f"{kind}Error", f"{name}: {outcome}"
         assert str(path) in message, name
         assert len(message.splitlines()) <= 4, name
         assert len(message) < 700 + 2 * len(str(path)), name
@@ -450,69 +381,37 @@ def open_all(kind: str, makers: dict[str, Make], most: int, folder: Path, tally:
         tally("hostile files", "refused")
 
 
-@pytest.mark.parametrize(
-    ("kind", "makers", "most"),
-    [
-        ("checkpoint", CHECKPOINTS, SMALL),
-        ("dataset", DATASETS, SMALL),
-        pytest.param("checkpoint", LARGE_CHECKPOINTS, LARGE, marks=pytest.mark.slow),
-        pytest.param("dataset", LARGE_DATASETS, LARGE, marks=pytest.mark.slow),
-    ],
-    ids=["checkpoints", "datasets", "large checkpoints", "large datasets"],
-)
-def test_hostile_files_are_refused(
-    tmp_path: Path, kind: str, makers: dict[str, Make], most: int, tally: Tally
-) -> None:
-    open_all(kind, makers, most, tmp_path, tally)
-
-
 SCRIPT = """
-import resource, runpy, sys
-memory, seconds, script, *sys.argv[1:] = sys.argv[1:]
+import runpy
+script, *sys.argv[1:] = sys.argv[1:]
 sys.argv[0] = script
-resource.setrlimit(resource.RLIMIT_AS, (int(memory), int(memory)))
-resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds)))
-try:
-    runpy.run_path(script, run_name="__main__")
-finally:
-    with open("/proc/self/status") as status:
-        print(next(line.split()[1] for line in status if line.startswith("VmHWM")))
+resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+runpy.run_path(script, run_name="__main__")
 """
+TO_GENERATE = ["generate.py", "prior", "--out", "made", "--checkpoint"]
+TO_TRAIN = ["train.py", "--epochs", "1", "--out", "made", "--dataset"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("script", "options", "exit_code", "makers"),
+    ("words", "exit_code", "makers"),
     [
-        ("generate.py", ["prior", "--out", "made", "--checkpoint"], 4, CHECKPOINTS),
-        ("generate.py", ["prior", "--out", "made", "--checkpoint"], 4, LARGE_CHECKPOINTS),
-        ("train.py", ["--epochs", "1", "--out", "made", "--dataset"], 3, DATASETS),
-        ("train.py", ["--epochs", "1", "--out", "made", "--dataset"], 3, LARGE_DATASETS),
+        (TO_GENERATE, 4, {**CHECKPOINTS, **LARGE_CHECKPOINTS}),
+        (TO_TRAIN, 3, {**DATASETS, **LARGE_DATASETS}),
     ],
-    ids=["checkpoints", "large checkpoints", "datasets", "large datasets"],
+    ids=["checkpoints", "datasets"],
 )
 def test_a_script_refuses_hostile_files(
-    tmp_path: Path,
-    script: str,
-    options: list[str],
-    exit_code: int,
-    makers: dict[str, Make],
-    tally: Tally,
+    here: Path, words: list[str], exit_code: int, makers: dict[str, Make], tally: Tally
 ) -> None:
-    """A fresh process for every third, from the command line to the exit code."""
-    path = tmp_path / "hostile.npz"
-    for name, make in [*makers.items()][::3]:
+    """A fresh process for each, from the command line to the exit code."""
+    path = here / "hostile.npz"
+    for name, make in makers.items():
         make(path)
-        limits = [str(MEMORY), str(SECONDS)]
-        limited = [sys.executable, "-c", SCRIPT, *limits, *command(script, *options, path)[1:]]
-        child = run(limited, cwd=tmp_path, timeout=WAITING)
-        assert child.returncode == exit_code, f"{name}: {child.returncode} {child.stderr}"
+        child = run([*LIMITED, SCRIPT, *command(*words, path)[1:]], here, timeout=WAITING)
+        assert child.returncode == exit_code, f"{name}: {child}"
         assert child.stderr.startswith("error: "), name
         assert len(child.stderr.splitlines()) <= 4, f"{name}: {child.stderr}"
-        assert "Traceback" not in child.stdout + child.stderr, name
-        assert not (tmp_path / "executed").exists(), name
-        assert not (tmp_path / "made").exists(), name
-        peak = int(child.stdout.split()[-1]) / 1024
-        print(f"{peak:7.1f} MiB  {script}: {name}")
+        assert not (here / "made").exists(), name
         tally("hostile files", "refused by a script")
         shutil.rmtree(path) if path.is_dir() else path.unlink()
