@@ -19,6 +19,7 @@ from npvae.model import VAE
 from npvae.storage import checkpoint
 from tests.helpers import (
     data_of,
+    digit_sets,
     digits_file,
     refused,
     resume,

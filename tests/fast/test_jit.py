@@ -20,13 +20,7 @@ from npvae import fast
 from npvae.core.parameters import Array
 from npvae.fast import jit
 from npvae.fast.jit import CannotCompile, Program
-<<<<<<< HEAD
-from tests.helpers import HANGS_AFTER, environment, full_disk
-=======
-from tests.helpers import environment, full_disk, run
-
-needs_compiler = pytest.mark.skipif(bool(jit.WHY_NOT), reason=f"no compiler: {jit.WHY_NOT}")
->>>>>>> sr
+from tests.helpers import HANGS_AFTER, environment, full_disk, run
 
 
 def double(array: Array) -> None:
@@ -281,100 +275,7 @@ def test_code_that_cannot_be_compiled_is_said_in_one_line() -> None:
     assert "\n" not in str(caught.value)
 
 
-<<<<<<< HEAD
 # ------------------------------------------------------------------ processes
-=======
-TWICE = """
-import numpy as np
-from npvae.fast.jit import Program
-from tests.fast.test_jit import double
-program, array = Program(double, "float64"), np.ones(2)
-program.prepare([array])
-program.run(array)
-print(array.tolist())
-"""
-
-
-@needs_compiler
-def test_two_cold_processes_at_once(tmp_path: Path) -> None:
-    root = str(Path(jit.__file__).parents[2])
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": root}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-W", "error", "-c", TWICE],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=300) for process in processes]
-    assert said == [("[2.0, 2.0]\n", "")] * 2
-    assert list((tmp_path / "cache").rglob("*.nbc"))
-
-
-LINE = "    x = math.cos(x)\n"  # so often that the part is not drawn into what calls it
-APART = f"""
-import math, os
-import numpy as np
-from npvae.fast.jit import Program, jit
-
-@jit
-def part(record):
-    x = record.x
-{200 * LINE}    return x
-
-def replace(records):
-    records[0].x = part(records[0])
-    records[0].x = part(records[0])
-
-def compiled(dtype):
-    program, records = Program(replace, dtype), np.ones(1, [("x", dtype)])
-    program.prepare([records])
-    program.run(records)
-    return round(float(records[0]["x"]), 5)
-
-for dtype in ("float32", "float64"):  # with names as two processes would count them
-    if not (process := os.fork()):
-        compiled(dtype)
-        os._exit(0)
-    os.waitpid(process, 0)
-print(compiled("float64"), compiled("float32"))
-"""
-
-
-@needs_compiler
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_code_that_two_processes_compiled_works_in_a_third(tmp_path: Path) -> None:
-    done = run([sys.executable, "-c", APART], env=environment(NUMBA_CACHE_DIR=str(tmp_path)))
-    assert done.stdout == "0.73909 0.73909\n", done.stderr
-    assert len(kept(tmp_path)) == 2
-
-
-# ------------------------------------------------------------------ without Numba, and on import
-
-
-def module_anew() -> dict[str, Any]:
-    """jit.py run once more, beside the one in use."""
-    return runpy.run_path(jit.__file__)
-
-
-@pytest.mark.parametrize("package", ["numba", "llvmlite"])
-def test_a_missing_numba_is_done_without(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, package, None)
-    assert module_anew()["WHY_NOT"] == "Numba is missing: python -m pip install numba"
-
-
-@pytest.mark.parametrize("failure", ["ImportError", "SystemExit('built for another CPU')"])
-def test_a_numba_that_fails(failure: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "numba.py").write_text(f"raise {failure}")
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(sys.modules, "llvmlite", ModuleType("llvmlite"))  # it may be missing
-    monkeypatch.delitem(sys.modules, "numba", raising=False)
-    assert module_anew()["WHY_NOT"].startswith("Numba cannot be used: ")
-
->>>>>>> sr
 
 CHILD = """
 import json, os, sys
@@ -409,6 +310,44 @@ def test_the_lesson_imports_no_numba_and_two_cold_processes_compile_at_once(tmp_
         assert err == ""
         assert json.loads(out) == [[], True, "", [2.0, 2.0]]
     assert len(kept(tmp_path / "cache")) == 1
+
+
+LINE = "    x = math.cos(x)\n"  # so often that the part is not drawn into what calls it
+APART = f"""
+import math, os
+import numpy as np
+from npvae.fast.jit import Program, jit
+
+@jit
+def part(record):
+    x = record.x
+{200 * LINE}    return x
+
+def replace(records):
+    records[0].x = part(records[0])
+    records[0].x = part(records[0])
+
+def compiled(dtype):
+    program, records = Program(replace, dtype), np.ones(1, [("x", dtype)])
+    program.prepare([records])
+    program.run(records)
+    return round(float(records[0]["x"]), 5)
+
+for dtype in ("float32", "float64"):  # with names as two processes would count them
+    if not (process := os.fork()):
+        compiled(dtype)
+        os._exit(0)
+    os.waitpid(process, 0)
+print(compiled("float64"), compiled("float32"))
+"""
+
+
+@pytest.mark.usefixtures("cache")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_code_that_two_processes_compiled_works_in_a_third(tmp_path: Path) -> None:
+    done = run([sys.executable, "-c", APART], env=environment(NUMBA_CACHE_DIR=str(tmp_path)))
+    assert done.stdout == "0.73909 0.73909\n", done.stderr
+    assert len(kept(tmp_path)) == 2
 
 
 def why_not() -> str:
