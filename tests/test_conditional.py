@@ -28,7 +28,7 @@ from npvae.storage import checkpoint
 from tests.helpers import (
     Said,
     assert_same_run,
-    digit_sets,
+    drawn,
     refused,
     resume,
     save_dataset,
@@ -36,7 +36,7 @@ from tests.helpers import (
     unchanged,
 )
 
-TRAIN, TEST = digit_sets(300, 60)
+TRAIN, TEST = drawn()
 DICE = np.random.default_rng(0)
 X, EPSILON, Z = DICE.random((5, 12)), DICE.standard_normal((5, 3)), DICE.standard_normal((5, 3))
 C = np.array([3, 0, 2, 2, 1])
@@ -146,7 +146,7 @@ def test_fit_needs_the_labels_of_both_halves() -> None:
     for given, words in (
         ({**both, "test_labels": None}, "conditional: it needs test_labels, the class of each"),
         ({**both, "labels": None}, "conditional: it needs labels, the class of each"),
-        ({**both, "labels": TEST.labels}, "labels must have shape (300,)"),
+        ({**both, "labels": TEST.labels}, "labels must have shape (200,)"),
     ):
         with refused(ValueError, words):
             fit(vae, TRAIN.images, **more, **given)
@@ -194,7 +194,7 @@ def test_held_out_images_keep_their_labels(backend: str) -> None:
     vae, settings = for_digits(), Settings(validation=40, learning_rate=1e-30)
     job = Job(vae, Adam(), settings, Examples(TRAIN.images, TRAIN.labels), backend=backend)
     (epoch,) = train(job, range(1, 2))
-    _, held_out = train_validation_split(300, 40, 0)
+    _, held_out = train_validation_split(200, 40, 0)
     images, labels = TRAIN.images[held_out], TRAIN.labels[held_out]
     expected = average_loss(vae, images, generator(0, Stream.VALIDATION), labels=labels)
     assert epoch.validation

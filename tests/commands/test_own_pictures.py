@@ -18,11 +18,11 @@ from npvae.datasets.extra import load_with_extra
 from npvae.runs.trained_model import TrainedModel
 from npvae.settings import Settings
 from tests.datasets.own import save, save_pictures
-from tests.helpers import digit_sets, digits
+from tests.helpers import digits
 
 SMALL = ["--epochs", "1", "--hidden", "8", "--pictures-every", "0", "--latent-dim", "2"]
 X, X_TEST = digits(60, 20)
-FEW = digit_sets(60, 20)
+FEW = drawn_digits.drawn_digits(train=60, test=20)
 
 
 @pytest.fixture
