@@ -159,7 +159,7 @@ def test_fit_needs_the_labels_of_both_halves() -> None:
 def test_it_draws_the_class_that_is_asked_for() -> None:
     """Nearest class mean of the training images, in pixels. By chance, a tenth would be right."""
     vae = VAE(784, (32,), 4, rng=1, num_classes=10)
-    fit(vae, TRAIN.images, 20, labels=TRAIN.labels, batch_size=20, learning_rate=5e-3)
+    fit(vae, TRAIN.images, 20, labels=TRAIN.labels, batch_size=20, learning_rate=1e-2)
     means = np.stack([TRAIN.images[TRAIN.labels == k].mean(axis=0).ravel() for k in range(10)])
     asked = np.repeat(np.arange(10), 20)
     x_hat = vae.sample(200, 3, asked)
