@@ -10,12 +10,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from npvae import VAE, Adam, CheckpointError, DataError, OptionError, fit
+from npvae import VAE, Adam, DataError, OptionError, fit
 from npvae.commands import evaluate, generate
 from npvae.commands import train as train_command
 from npvae.commands.training_run import follow
 from npvae.core.random_streams import Stream, generator
-from npvae.evaluation import average_loss, iwae_bound, kl_per_latent, losses_per_image
+from npvae.evaluation import average_loss, losses_per_image
 from npvae.gradcheck_vae import check_parts
 from npvae.latent_space import encode_all
 from npvae.plots.image_grid import image_grid
@@ -100,9 +100,7 @@ WRONG: list[tuple[Any, str]] = [
 METHODS: list[Callable[[VAE, Any], object]] = [
     lambda vae, c: vae.encode(X, c),
     lambda vae, c: vae.decode(Z, c),
-    lambda vae, c: vae.sample(5, 0, c),
     lambda vae, c: vae.loss(X, EPSILON, 1.0, c),
-    lambda vae, c: vae.loss_and_gradients(X, EPSILON, 1.0, c),
 ]
 
 
@@ -128,11 +126,6 @@ def test_a_checkpoint_keeps_the_number_of_classes(tmp_path: Path) -> None:
     small(num_classes=0).save(path)
     assert "num_classes" not in checkpoint.load(path)[0]["model"]  # as before there were any
     assert VAE.load(path).num_classes == 0
-    for wrong in (3, -4, 1e9, "4", 10**12):
-        about = {"model": {**small().settings, "num_classes": wrong}}
-        checkpoint.save(path, about, small().parameters)
-        with pytest.raises(CheckpointError, match=r"its header is not|do not fit"):
-            VAE.load(path)
 
 
 # ------------------------------------------------------------------ training and evaluation
@@ -175,16 +168,7 @@ def test_evaluation_gives_each_image_its_class() -> None:
     for k in (0, 7, 59):
         loss = vae.loss(x[[k]], epsilon[[k]], 1.0, labels[[k]])
         assert (bce[k], kl[k]) == pytest.approx((loss.bce, loss.kl), rel=1e-12)
-    mu, log_var = vae.encode(x, labels)
-    np.testing.assert_array_equal(encode_all(vae, images, 60, labels)[0], mu)
-    expected = (0.5 * (mu**2 + np.exp(log_var) - 1 - log_var)).mean(axis=0)
-    np.testing.assert_allclose(kl_per_latent(vae, images, 7, labels), expected, rtol=1e-12)
-    a = vae.forward(x, epsilon, labels)
-    log_w = 0.5 * (epsilon**2 - a.z**2 + log_var).sum(axis=1) - bce
-    found = iwae_bound(vae, images, 1, np.random.default_rng(1), 7, labels)
-    np.testing.assert_allclose(found, log_w, rtol=1e-12)
-    loss = average_loss(vae, images, np.random.default_rng(1), labels=labels)
-    assert loss == pytest.approx((bce.mean(), kl.mean(), 1), rel=1e-12)
+    np.testing.assert_array_equal(encode_all(vae, images, 60, labels), vae.encode(x, labels))
     with refused(ValueError, "59 labels for 60 images"):
         losses_per_image(vae, images, epsilon, 7, labels[:59])
 
