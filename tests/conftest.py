@@ -11,8 +11,8 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -28,11 +28,9 @@ if os.name == "nt":
     texts = {p: p.read_text(encoding="utf-8") for p in Path(__file__).parent.rglob("test_*.py")}
     collect_ignore = [path for path, text in texts.items() if any(word in text for word in UNIX)]
 
-COUNTED: dict[str, Counter[str]] = {}
-
 
 @pytest.fixture
-def tally() -> Callable[[str, str], None]:
+def tally(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """tally(faults, outcome) counts one fault of a kind and what came of it, for the report.
 
     For instance tally("checkpoint: bit flips", "refused"). The counts stand at the end of pytest's
@@ -40,7 +38,7 @@ def tally() -> Callable[[str, str], None]:
     """
 
     def count(faults: str, outcome: str) -> None:
-        COUNTED.setdefault(faults, Counter())[outcome] += 1
+        request.node.user_properties.append((faults, outcome))
 
     return count
 
@@ -112,21 +110,14 @@ def time_limit() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """A worker of pytest-xdist hands on what it has counted."""
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["counted"] = {k: dict(v) for k, v in COUNTED.items()}
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    for faults, outcomes in getattr(node, "workeroutput", {}).get("counted", {}).items():
-        COUNTED.setdefault(faults, Counter()).update(outcomes)
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if COUNTED:
+    counted: dict[str, Counter[str]] = {}
+    for report in chain.from_iterable(terminalreporter.stats.values()):
+        if getattr(report, "when", "") == "call":  # a report of pytest-xdist has them, too
+            for faults, outcome in report.user_properties:
+                counted.setdefault(faults, Counter())[outcome] += 1
+    if counted:
         terminalreporter.section("faults tried, and what came of them")
-    for faults, outcomes in sorted(COUNTED.items()):
+    for faults, outcomes in sorted(counted.items()):
         told = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(outcomes.items()))
         terminalreporter.line(f"{faults:44} {outcomes.total():8,}: {told}")

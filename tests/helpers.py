@@ -12,7 +12,6 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -44,24 +43,14 @@ Said = Callable[[str, dict[str, str]], None]
 
 
 @cache
-def drawn_once() -> tuple[Dataset, Dataset]:
-    """To draw the strokes takes a quarter of a second, however few images are made of them."""
-    return drawn_digits(train=300, test=120)
-
-
-def digit_sets(train: int, test: int) -> tuple[Dataset, Dataset]:
-    """A few training and test images of drawn digits; the same memory each time, so copy first."""
-    train_set, test_set = (
-        replace(half, images=half.images[:count], labels=half.labels[:count])
-        for half, count in zip(drawn_once(), (train, test), strict=True)
-    )
-    assert (len(train_set), len(test_set)) == (train, test)
-    return train_set, test_set
+def drawn(train: int = 200, test: int = 60) -> tuple[Dataset, Dataset]:
+    """A few drawn digits; the same arrays each time, so copy first."""
+    return drawn_digits(train=train, test=test)
 
 
 def digits(train: int, test: int) -> tuple[Bytes, Bytes]:
-    """The images alone."""
-    train_set, test_set = digit_sets(train, test)
+    """Their images alone."""
+    train_set, test_set = drawn(train, test)
     return train_set.images, test_set.images
 
 

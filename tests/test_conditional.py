@@ -10,12 +10,12 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from npvae import VAE, Adam, CheckpointError, DataError, OptionError, fit
+from npvae import VAE, Adam, DataError, OptionError, fit
 from npvae.commands import evaluate, generate
 from npvae.commands import train as train_command
 from npvae.commands.training_run import follow
 from npvae.core.random_streams import Stream, generator
-from npvae.evaluation import average_loss, iwae_bound, kl_per_latent, losses_per_image
+from npvae.evaluation import average_loss, losses_per_image
 from npvae.gradcheck_vae import check_parts
 from npvae.latent_space import encode_all
 from npvae.plots.image_grid import image_grid
@@ -28,7 +28,7 @@ from npvae.storage import checkpoint
 from tests.helpers import (
     Said,
     assert_same_run,
-    digit_sets,
+    drawn,
     refused,
     resume,
     save_dataset,
@@ -36,7 +36,7 @@ from tests.helpers import (
     unchanged,
 )
 
-TRAIN, TEST = digit_sets(300, 60)
+TRAIN, TEST = drawn()
 DICE = np.random.default_rng(0)
 X, EPSILON, Z = DICE.random((5, 12)), DICE.standard_normal((5, 3)), DICE.standard_normal((5, 3))
 C = np.array([3, 0, 2, 2, 1])
@@ -100,9 +100,7 @@ WRONG: list[tuple[Any, str]] = [
 METHODS: list[Callable[[VAE, Any], object]] = [
     lambda vae, c: vae.encode(X, c),
     lambda vae, c: vae.decode(Z, c),
-    lambda vae, c: vae.sample(5, 0, c),
     lambda vae, c: vae.loss(X, EPSILON, 1.0, c),
-    lambda vae, c: vae.loss_and_gradients(X, EPSILON, 1.0, c),
 ]
 
 
@@ -128,11 +126,6 @@ def test_a_checkpoint_keeps_the_number_of_classes(tmp_path: Path) -> None:
     small(num_classes=0).save(path)
     assert "num_classes" not in checkpoint.load(path)[0]["model"]  # as before there were any
     assert VAE.load(path).num_classes == 0
-    for wrong in (3, -4, 1e9, "4", 10**12):
-        about = {"model": {**small().settings, "num_classes": wrong}}
-        checkpoint.save(path, about, small().parameters)
-        with pytest.raises(CheckpointError, match=r"its header is not|do not fit"):
-            VAE.load(path)
 
 
 # ------------------------------------------------------------------ training and evaluation
@@ -146,7 +139,7 @@ def test_fit_needs_the_labels_of_both_halves() -> None:
     for given, words in (
         ({**both, "test_labels": None}, "conditional: it needs test_labels, the class of each"),
         ({**both, "labels": None}, "conditional: it needs labels, the class of each"),
-        ({**both, "labels": TEST.labels}, "labels must have shape (300,)"),
+        ({**both, "labels": TEST.labels}, "labels must have shape (200,)"),
     ):
         with refused(ValueError, words):
             fit(vae, TRAIN.images, **more, **given)
@@ -159,7 +152,7 @@ def test_fit_needs_the_labels_of_both_halves() -> None:
 def test_it_draws_the_class_that_is_asked_for() -> None:
     """Nearest class mean of the training images, in pixels. By chance, a tenth would be right."""
     vae = VAE(784, (32,), 4, rng=1, num_classes=10)
-    fit(vae, TRAIN.images, 20, labels=TRAIN.labels, batch_size=20, learning_rate=5e-3)
+    fit(vae, TRAIN.images, 20, labels=TRAIN.labels, batch_size=20, learning_rate=1e-2)
     means = np.stack([TRAIN.images[TRAIN.labels == k].mean(axis=0).ravel() for k in range(10)])
     asked = np.repeat(np.arange(10), 20)
     x_hat = vae.sample(200, 3, asked)
@@ -175,16 +168,7 @@ def test_evaluation_gives_each_image_its_class() -> None:
     for k in (0, 7, 59):
         loss = vae.loss(x[[k]], epsilon[[k]], 1.0, labels[[k]])
         assert (bce[k], kl[k]) == pytest.approx((loss.bce, loss.kl), rel=1e-12)
-    mu, log_var = vae.encode(x, labels)
-    np.testing.assert_array_equal(encode_all(vae, images, 60, labels)[0], mu)
-    expected = (0.5 * (mu**2 + np.exp(log_var) - 1 - log_var)).mean(axis=0)
-    np.testing.assert_allclose(kl_per_latent(vae, images, 7, labels), expected, rtol=1e-12)
-    a = vae.forward(x, epsilon, labels)
-    log_w = 0.5 * (epsilon**2 - a.z**2 + log_var).sum(axis=1) - bce
-    found = iwae_bound(vae, images, 1, np.random.default_rng(1), 7, labels)
-    np.testing.assert_allclose(found, log_w, rtol=1e-12)
-    loss = average_loss(vae, images, np.random.default_rng(1), labels=labels)
-    assert loss == pytest.approx((bce.mean(), kl.mean(), 1), rel=1e-12)
+    np.testing.assert_array_equal(encode_all(vae, images, 60, labels), vae.encode(x, labels))
     with refused(ValueError, "59 labels for 60 images"):
         losses_per_image(vae, images, epsilon, 7, labels[:59])
 
@@ -194,7 +178,7 @@ def test_held_out_images_keep_their_labels(backend: str) -> None:
     vae, settings = for_digits(), Settings(validation=40, learning_rate=1e-30)
     job = Job(vae, Adam(), settings, Examples(TRAIN.images, TRAIN.labels), backend=backend)
     (epoch,) = train(job, range(1, 2))
-    _, held_out = train_validation_split(300, 40, 0)
+    _, held_out = train_validation_split(200, 40, 0)
     images, labels = TRAIN.images[held_out], TRAIN.labels[held_out]
     expected = average_loss(vae, images, generator(0, Stream.VALIDATION), labels=labels)
     assert epoch.validation

@@ -19,7 +19,7 @@ from npvae.model import VAE
 from npvae.plots.image_grid import to_uint8
 from npvae.runs.run_directory import load_model
 from npvae.storage import checkpoint
-from tests.helpers import data_of, digit_sets, digits_file, refused, save_dataset, start, unchanged
+from tests.helpers import data_of, digits_file, drawn, refused, save_dataset, start, unchanged
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ CAUTIONS: dict[str, dict[str, Any]] = {
 
 def test_losses_that_cannot_be_compared_are_named(here: Path) -> None:
     """Each caution where it belongs and nowhere else, and on the page, too."""
-    train, test = digit_sets(200, 60)
+    train, test = drawn()
     labels = train.labels, test.labels
     save_dataset(here / "digits.npz", train.images, test.images, *labels)
     save_dataset(here / "other.npz", train.images, test.images[::-1], *labels)

@@ -32,7 +32,7 @@ from npvae.evaluation import (
 )
 from npvae.model import VAE
 from npvae.storage import checkpoint
-from tests.helpers import Bytes, Said, digit_sets, refused, save_dataset
+from tests.helpers import Bytes, Said, drawn, refused, save_dataset
 
 Floats = NDArray[np.float64]
 FEW = np.random.default_rng(0).integers(0, 256, (8, 12), np.uint8)
@@ -162,7 +162,7 @@ def test_kl_per_latent_adds_up_to_kl(batch_size: int) -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
-TRAIN, TEST = digit_sets(200, 60)
+TRAIN, TEST = drawn()
 
 
 def untrained(**more: Any) -> VAE:

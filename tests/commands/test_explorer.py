@@ -19,8 +19,8 @@ from npvae.model import VAE
 from npvae.storage import checkpoint
 from tests.helpers import (
     data_of,
-    digit_sets,
     digits_file,
+    drawn,
     refused,
     resume,
     save_dataset,
@@ -28,7 +28,7 @@ from tests.helpers import (
     unchanged,
 )
 
-TRAIN, TEST = digit_sets(200, 60)
+TRAIN, TEST = drawn()
 
 
 @pytest.fixture(autouse=True)

@@ -23,14 +23,14 @@ from tests.helpers import (
     ROOT,
     Said,
     contents,
-    digit_sets,
+    drawn,
     full_disk,
     refused,
     save_dataset,
     unchanged,
 )
 
-TRAIN, TEST = digit_sets(200, 60)
+TRAIN, TEST = drawn()
 OTHERS = {"explorer", "styles"}  # they have tests of their own
 ASKED = {mode: mode for mode in MODES if mode not in OTHERS} | {
     "reconstruct": "reconstruct --split train --index 0 7 9",

@@ -17,10 +17,10 @@ from npvae.datasets.extra import load_with_extra
 from npvae.runs.trained_model import TrainedModel
 from npvae.settings import Settings
 from tests.datasets.own import Bytes, save, save_pictures
-from tests.helpers import digit_sets, digits, refused, resume, start
+from tests.helpers import digits, drawn, refused, resume, start
 
 X, X_TEST = digits(60, 20)
-FEW = digit_sets(60, 20)
+FEW = drawn(60, 20)
 
 
 @pytest.fixture(autouse=True)
