@@ -14,9 +14,9 @@ import pytest
 from npvae.commands import train
 from npvae.core.errors import DataError, OptionError
 from npvae.datasets import Dataset
-from npvae.datasets.extra import with_extra
+from npvae.datasets.extra import load_with_extra, with_extra
 from npvae.runs.trained_model import TrainedModel
-from tests.datasets.own import Bytes
+from tests.datasets.own import IMAGES, LABELS, Bytes, save
 from tests.helpers import Said, digits, refused, resume, save_dataset, start, unchanged, untimed
 
 
@@ -59,6 +59,13 @@ def test_images_that_are_there_already_are_left_out_and_counted(said: Said) -> N
         names = f"{found.name}: {', '.join(found.class_names)}"
         texts[case] = "\n".join([names, found.source, *lines])
     said("further images", texts)
+
+
+def test_both_halves_know_the_classes_of_both(here: Path) -> None:
+    save("base.npz", images=IMAGES, labels=np.array(list("ab"))[LABELS % 2])
+    save("more.npz", images=255 - IMAGES, labels=np.array(list("bc"))[LABELS % 2])
+    halves = load_with_extra("base.npz", "more.npz", None, print)
+    assert [half.class_names for half in halves] == [("a", "b", "c")] * 2
 
 
 def test_there_are_256_classes_at_most() -> None:
