@@ -6,7 +6,7 @@ import contextlib
 import io
 import struct
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from hashlib import sha256
 from itertools import cycle, groupby
 from pathlib import Path
@@ -20,7 +20,7 @@ from PIL import Image
 from npvae.core.errors import DataError
 from npvae.datasets import load_dataset
 from npvae.datasets.standard import FILES, STANDARD
-from tests.helpers import Tally, mutated, refused
+from tests.helpers import refused
 
 Bytes = NDArray[np.uint8]
 
@@ -29,7 +29,6 @@ NOISE = RNG.integers(0, 256, (34, 28, 28), np.uint8)
 NOISE[:, 0, 0] = 0  # as of most pictures: by it, a table's column of pixels is told from labels
 IMAGES, MORE = NOISE[:25], NOISE[25:]
 LABELS = (np.arange(25) % 3).astype(np.uint8)
-WHITE = IMAGES > 127
 
 
 class Loaded:
@@ -53,12 +52,14 @@ class Loaded:
         return np.stack(images)
 
     def __str__(self) -> str:
-        """The class of each picture, how it looks, and the notes."""
+        """The class of each picture, how it looks, what was done to it, and the notes."""
         lines = [
             f"{name}: {in_runs(half.class_names[label] for label in half.labels)}"
             for name, half in (("training", self.train), ("test", self.test))
         ]
-        return "\n".join([*lines, in_runs(map(look, self.images, cycle(NOISE))), *self.notes])
+        done = self.train.source.removeprefix(f"read from {self.train.name}")
+        looks = in_runs(map(look, self.images, cycle(NOISE)))
+        return "\n".join([*lines, f"{looks}{done}", *self.notes])
 
 
 def in_runs(words: Iterable[str]) -> str:
@@ -69,7 +70,9 @@ def in_runs(words: Iterable[str]) -> str:
 
 def look(image: Bytes, noise: Bytes) -> str:
     """What has become of a picture of noise, within two grey levels."""
-    for became, grey in (("as it was", noise), ("black or white", np.where(noise > 127, 255, 0))):
+    white = np.where(noise > 127, 255, 0)
+    looks = {"as it was": noise, "black or white": white, "light where it was dark": 255 - noise}
+    for became, grey in looks.items():
         if (off := np.abs(image.astype(int) - grey).max()) <= 2:
             return became + f", within {off}" * bool(off)
     return "another picture"
@@ -164,23 +167,3 @@ def touch(path: str | Path, content: bytes = b"") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
-
-
-def harmless_mutations(
-    path: Path, count: int, load: Callable[[Path], bytes], tally: Tally, faults: str
-) -> int:
-    """Random mutations of a file are refused, or what is loaded is the same; how often it is."""
-    content, expected = path.read_bytes(), load(path)
-    harmless = 0
-    for seed in range(count):
-        path.unlink()  # ext4 waits for the disk when one is written over
-        path.write_bytes(mutated(content, seed))
-        try:
-            found = load(path)
-        except DataError:
-            tally(faults, "refused")
-            continue
-        assert found == expected, f"seed {seed}"
-        tally(faults, "harmless")
-        harmless += 1
-    return harmless

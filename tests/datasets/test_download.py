@@ -7,6 +7,8 @@ import contextlib
 import gc
 import gzip
 import os
+import re
+import shutil
 import socket
 import threading
 import urllib.request
@@ -25,7 +27,7 @@ from npvae.datasets.standard import FILES, STANDARD
 from npvae.runs.terminal import harmless
 from npvae.storage.files import new_temporary
 from tests.datasets.own import published, stand_in, touch
-from tests.helpers import HANGS_AFTER, Tally, refused
+from tests.helpers import HANGS_AFTER, Said, Tally, refused
 
 SETS = {"fashion-mnist": published(40, 20), "mnist": published(40, 20)}
 PACKED = {
@@ -77,26 +79,6 @@ FAULTS: dict[str, Answer] = {
     "redirects for ever": lambda body: [redirect(f"{FILES[0]}.gz")],
     "redirects to nowhere": lambda body: [redirect("http://127.0.0.1:1/")],
     "redirects to a file": lambda body: [redirect("file:///etc/passwd")],
-}
-REASONS = {
-    "404": "HTTP 404 Not Found",
-    "rude": "HTTP 503 \x1b[2Jno no no no no",
-    "silent": "no answer within ",
-    "stalled": "stalled: nothing came for ",
-    "drips": "stalled: nothing came for ",
-    "short": "broke off after ",
-    "half a chunk": "broke off in the middle",
-    "hangs up": "Remote end closed connection without response",
-    "no HTTP": "220 mail.example.com ESMTP",
-    "wrong bytes": "expected an intact gzip stream, found a damaged one",
-    "long": "expected an intact gzip stream, found a damaged one",
-    "web page": "expected an IDX header (00 00 08 03), found 3c 68 74 6d",
-    "mnist": "expected Fashion-MNIST's train-images-idx3-ubyte, found MNIST's",
-    "endless": "longer than 48,000,000 bytes",
-    "boasts": "longer than 48,000,000 bytes",
-    "redirects for ever": "redirect error that would lead to an infinite loop. The last",
-    "redirects to nowhere": "Connection refused",
-    "redirects to a file": "Redirection to url 'file:///etc/passwd' is not allowed",
 }
 WAITS = ("silent", "stalled", "drips")
 
@@ -186,32 +168,34 @@ def test_a_mirror_that_tells_no_length(mirror: Mirror) -> None:
     assert load() == f"downloaded from {mirror.url}/first/"
 
 
-@pytest.mark.parametrize("fault", FAULTS)
 def test_each_mirror_is_tried_and_the_reason_told(
-    fault: str, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, tally: Tally
+    mirror: Mirror, monkeypatch: pytest.MonkeyPatch, said: Said, tally: Tally
 ) -> None:
-    answer = FAULTS[fault]
-    if fault in WAITS:
-        patience = "CONNECT_SECONDS" if fault == "silent" else "STALL_SECONDS"
-        monkeypatch.setattr(download, patience, 0.2)
-    mirror.answers = {"first": answer, "second": answer}
-    with refused(DataError) as error:
-        load()
-    lines = str(error.value).splitlines()
-    for folder, line in zip(("first", "second"), lines[1:3], strict=True):
-        assert f"/{folder}/train-images-idx3-ubyte.gz: " in line
-        assert REASONS[fault] in line
-    assert harmless(str(error.value)).replace("\n", "").isprintable()
-    assert files() == []
-    assert len(set(mirror.asked)) == 2  # one file was enough to know
-    tally("HTTP faults", "refused, every URL named")
+    texts = {}
+    for fault, answer in FAULTS.items():
+        mirror.answers, mirror.asked = {"first": answer, "second": answer}, []
+        with monkeypatch.context() as patch:
+            if fault in WAITS:
+                patience = "CONNECT_SECONDS" if fault == "silent" else "STALL_SECONDS"
+                patch.setattr(download, patience, 0.2)
+            with refused(DataError) as error:
+                load()
+        assert files() == []
+        assert len(set(mirror.asked)) == 2  # one file was enough to know
+        tally("HTTP faults", "refused, every URL named")
+        reasons = harmless("\n".join(str(error.value).splitlines()[1:3]))
+        reasons = reasons.replace(mirror.url, "http://mirror")
+        # How long a packed file is, and what is broken in it, is told by zlib.
+        texts[fault] = re.sub(r" \(Error .*\)|[\d,]+ of [\d,]+", "", reasons)
 
-    if fault not in WAITS:  # or the one that is right might be too slow
-        mirror.answers, mirror.asked = {"first": answer}, []
-        assert load() == f"downloaded from {mirror.url}/second/"
-        # The mirror that failed is not asked for the other three files.
-        assert sum(asked.startswith("first/") for asked in set(mirror.asked)) == 1
-        tally("HTTP faults", "next mirror")
+        if fault not in WAITS:  # or the one that is right might be too slow
+            mirror.answers, mirror.asked = {"first": answer}, []
+            assert load() == f"downloaded from {mirror.url}/second/"
+            # The mirror that failed is not asked for the other three files.
+            assert sum(asked.startswith("first/") for asked in set(mirror.asked)) == 1
+            shutil.rmtree("data")
+            tally("HTTP faults", "next mirror")
+    said("why a mirror failed", texts)
 
 
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # by urllib, of such a reply

@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from npvae.commands import train
 from npvae.core.errors import DataError, OptionError
 from npvae.datasets import Dataset
-from npvae.datasets.extra import with_extra
+from npvae.datasets.extra import load_with_extra, with_extra
 from npvae.runs.trained_model import TrainedModel
-from tests.datasets.own import Bytes
+from tests.datasets.own import IMAGES, LABELS, Bytes, save
 from tests.helpers import Said, digits, refused, resume, save_dataset, start, unchanged, untimed
 
 
@@ -59,6 +58,13 @@ def test_images_that_are_there_already_are_left_out_and_counted(said: Said) -> N
         names = f"{found.name}: {', '.join(found.class_names)}"
         texts[case] = "\n".join([names, found.source, *lines])
     said("further images", texts)
+
+
+def test_both_halves_know_the_classes_of_both(here: Path) -> None:
+    save("base.npz", images=IMAGES, labels=np.array(list("ab"))[LABELS % 2])
+    save("more.npz", images=255 - IMAGES, labels=np.array(list("bc"))[LABELS % 2])
+    halves = load_with_extra("base.npz", "more.npz", None, print)
+    assert [half.class_names for half in halves] == [("a", "b", "c")] * 2
 
 
 def test_there_are_256_classes_at_most() -> None:
@@ -161,23 +167,10 @@ def test_other_bytes_are_refused() -> None:
 
 
 @pytest.mark.usefixtures("folder")
-def test_as_many_may_be_held_out_as_there_are_together() -> None:
+def test_as_many_may_be_held_out_as_there_are_together_and_all_must_be_there() -> None:
     begin(validation=160, epochs=1)
     with refused(OptionError, "170"):
         begin("too many", validation=170)
-
-
-def test_the_command_works_from_another_folder(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (folder / "away").mkdir()
-    monkeypatch.chdir("away")
-    options = ["--epochs", "1", "--hidden", "8", "--pictures-every", "0", "--out", "run"]
-    data = ["--dataset", "../digits.npz", "--extra-data"]
-    train.main([*data, "../other.npz", *options])
-    assert "170 training and 40 test images" in capsys.readouterr().out
     with refused(DataError, "nowhere.npz"):
-        train.main([*data, "nowhere.npz", *options])
-    monkeypatch.chdir(folder)
-    train.main(["--resume", "away/run", "--epochs", "2"])
-    assert len(untimed(Path("away/run/metrics.csv"))) == 2
+        begin("without", extra_data="nowhere.npz")
+    assert not Path("without").exists()

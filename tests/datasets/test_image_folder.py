@@ -12,17 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.datasets.own import (
-    IMAGES,
-    Bytes,
-    Loaded,
-    grouped,
-    outcome,
-    refusal,
-    save_pictures,
-    touch,
-)
-from tests.helpers import Said
+from tests.datasets.own import IMAGES, Loaded, grouped, outcome, refusal, save_pictures, touch
+from tests.helpers import Bytes, Said
 
 pytestmark = pytest.mark.usefixtures("here")
 

@@ -117,17 +117,15 @@ def test_without_a_home_no_folder_is_called_tilde(monkeypatch: pytest.MonkeyPatc
     assert paths.data_folders()[-1] == Path(tempfile.gettempdir()) / "npvae"
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["FashionMNIST", "fashion_mnist", "Fashion-MNIST", "fashion mnist", "FASHIONMNIST", "fmnist"],
-)
-def test_names_as_people_type_them(name: str) -> None:
-    put("own/fashion-mnist", "fashion-mnist")
-    put("own/mnist", "mnist")
-    assert_is("fashion-mnist", load_dataset(name, "own"))
-    assert_is("mnist", load_dataset("MNIST", "own"))
-    for drawn in ("drawn-digits", "Drawn_Digits"):
-        assert load_dataset(drawn) is FEW_DIGITS
+def test_names_as_people_type_them() -> None:
+    for name in SETS:
+        put(f"own/{name}", name)
+    typed = ["FashionMNIST", "fashion_mnist", "Fashion-MNIST", "fashion mnist", "FMNIST"]
+    for meant, names in (("fashion-mnist", typed), ("mnist", ["MNIST", "mnist_784"])):
+        for name in names:
+            assert_is(meant, load_dataset(name, "own"))
+    for name in ("drawn-digits", "Drawn_Digits"):
+        assert load_dataset(name) is FEW_DIGITS
 
 
 def test_a_folder_of_that_name_is_meant_itself() -> None:
@@ -145,13 +143,10 @@ def keras_npz(name: str) -> None:
     save_dataset(touch("keras/datasets/mnist.npz"), train, test, y_train[8:], y_test[8:])
 
 
-def test_the_archive_of_keras() -> None:
+def test_the_archive_of_keras_is_read_and_wrong_files_of_others_are_passed_over(said: Said) -> None:
+    """They are not ours: they may be right for whom they belong to."""
     keras_npz("mnist")
     assert_is("mnist", load_dataset("mnist", "own"))
-
-
-def test_wrong_files_of_others_are_passed_over_and_that_is_said(said: Said) -> None:
-    """They are not ours: they may be right for whom they belong to."""
     keras_npz("fashion-mnist")
     put("MNIST/raw", "mnist", lambda content: gzip.compress(content)[:-1])
     put("data/MNIST/raw", "fashion-mnist")
@@ -220,17 +215,11 @@ def test_a_folder_that_cannot_be_written(said: Said, monkeypatch: pytest.MonkeyP
     assert paths.writable_folder(paths.data_folders("own"), "mnist") == in_cache
 
 
-def test_auto_takes_fashion_mnist_where_it_is() -> None:
-    put("own/fashion-mnist", "fashion-mnist")
-    lines: list[str] = []
-    assert_is("fashion-mnist", load_dataset(data_dir="own", report=lines.append))
-    assert lines == []
-
-
-def test_auto_falls_back_in_one_plain_line(said: Said) -> None:
+def test_auto_is_fashion_mnist_or_falls_back_in_one_plain_line(said: Said) -> None:
     lines: list[str] = []
     with pytest.warns(UserWarning, match="drawn-digits") as caught:
         assert load_dataset("auto", "own", lines.append) is FEW_DIGITS
-    assert lines == []
-    assert len(caught) == 1
+    put("own/fashion-mnist", "fashion-mnist")
+    assert_is("fashion-mnist", load_dataset(data_dir="own", report=lines.append))
+    assert (len(caught), lines) == (1, [])
     said("auto falls back", {"no network": str(caught[0].message)})

@@ -10,19 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from tests.datasets.own import (
-    IMAGES,
-    LABELS,
-    MORE,
-    RNG,
-    WHITE,
-    Loaded,
-    grouped,
-    harmless_mutations,
-    outcome,
-    refusal,
-    save,
-)
+from tests.datasets.own import IMAGES, LABELS, MORE, RNG, Loaded, grouped, outcome, refusal, save
+from tests.datasets.test_idx import harmless_mutations
 from tests.helpers import Said, Tally
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -30,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("here")
 Arrays = dict[str, NDArray[Any]]
 
 UNIT = IMAGES / 255
+WHITE = IMAGES > 127
 FLAT = IMAGES.reshape(25, 784)
 WIDE = IMAGES.astype(np.int16)
 PIXELS: Arrays = {

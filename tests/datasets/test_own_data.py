@@ -1,4 +1,4 @@
-"""What people have besides folders of pictures: IDX files, tables; and what looks like a slip."""
+"""What people have besides pictures, arrays and IDX files: tables; and what looks like a slip."""
 
 import gzip
 import shutil
@@ -12,91 +12,13 @@ from numpy.typing import NDArray
 from npvae.core.errors import DataError, OptionError
 from npvae.datasets import load_dataset
 from npvae.plots.class_names import check_class, class_label
-from tests.datasets.own import (
-    IMAGES,
-    LABELS,
-    MORE,
-    NOISE,
-    RNG,
-    WHITE,
-    Loaded,
-    grouped,
-    idx_bytes,
-    outcome,
-    refusal,
-    save,
-    touch,
-)
+from tests.datasets.own import IMAGES, LABELS, MORE, Loaded, grouped, outcome, refusal, save, touch
 from tests.helpers import Said
 
 pytestmark = pytest.mark.usefixtures("here")
 
 
-IDX = "{}-{}-idx{}-ubyte"  # train or test, images or labels, 3 or 1
-
-
-def save_idx(
-    folder: str, names: str = IDX, test: str = "t10k", images: NDArray[Any] = IMAGES
-) -> None:
-    """Four files."""
-    for half, pixels, labels in (("train", images, LABELS), (test, MORE, LABELS[:9])):
-        for role, array in (("images", pixels), ("labels", labels)):
-            name = names.format(half, role, array.ndim)
-            pack = gzip.compress if name.endswith(".gz") else bytes
-            touch(f"{folder}/{name}", pack(idx_bytes(array)))
-
-
-def test_idx_files_where_and_as_they_are_usually_called(said: Said) -> None:
-    texts = {}
-    for folder, names, test in (
-        ("a", f"{IDX}.gz", "t10k"),
-        ("b", IDX, "t10k"),
-        ("c", "{}-{}.idx{}-ubyte", "t10k"),
-        ("d/raw", "{}-{}.idx{}-ubyte.gz", "t10k"),
-        ("e/MNIST", "{}_{}_idx{}_ubyte", "t10k"),
-        ("f/FashionMNIST/raw", IDX, "test"),
-        ("g/MNIST/raw", f"k49-{IDX}.gz", "t10k"),
-        ("h", f"emnist-letters-{IDX}.gz", "test"),
-    ):
-        save_idx(folder, names, test)
-        if names == f"{IDX}.gz":  # as torchvision has them, both
-            save_idx(folder, IDX)
-        texts[f"{folder}/{names}"] = outcome(folder[0])
-    for path in Path("b").iterdir():
-        touch(f"i/{path.name}/{path.name}", path.read_bytes())
-    texts["each in a folder of its own"] = outcome("i")
-    said("IDX files as they are usually called", grouped(texts))
-
-
-def test_idx_files_that_are_missing_or_wrong(said: Said) -> None:
-    save_idx("two/MNIST/raw")
-    save_idx("two/FashionMNIST/raw")
-    texts = {"two datasets": outcome("two", "two-own")}
-    save_idx("prefixes", f"emnist-digits-{IDX}")
-    save_idx("prefixes", f"emnist-letters-{IDX}")
-    texts["two prefixes"] = outcome("prefixes", "prefixes-own")
-    save_idx("large", images=IMAGES.repeat(2, axis=1).repeat(2, axis=2))
-    texts["another size"] = outcome("large")
-    texts["another size, scaled"] = outcome("large", resize=True)
-    texts["another size, scaled"] += f"\n{Loaded('large', resize=True).train.source}"
-    eight = idx_bytes(np.stack([LABELS] * 8, axis=1).astype(">i4"), 12)  # as QMNIST's
-    for suffix, pack in (("", bytes), (".gz", gzip.compress)):
-        save_idx("wrong", IDX + suffix, images=WHITE.astype(np.uint8))
-        texts[f"0 and 1{suffix}"] = outcome("wrong")
-        touch(f"wrong/train-labels-idx1-ubyte{suffix}", pack(eight))
-        texts[f"eight labels{suffix}"] = outcome("wrong")
-    save_idx("own")
-    Path("own/t10k-labels-idx1-ubyte").unlink()
-    texts["no test labels"] = outcome("own")
-    Path("own/t10k-images-idx3-ubyte").unlink()
-    texts["no test set"] = outcome("own")
-    touch("own/train-labels-idx1-ubyte", idx_bytes(LABELS[1:]))
-    texts["one label too few"] = outcome("own")
-    Path("own/train-images-idx3-ubyte").rename("own/t10k-images-idx3-ubyte")
-    texts["test set alone"] = outcome("own")
-    said("IDX files missing or wrong", texts)
-
-
+WHITE = (IMAGES > 127).astype(np.uint8)
 PIXELS = ",".join(f"pixel{k}" for k in range(784))
 HEADER = f"label,{PIXELS}"
 
@@ -128,7 +50,7 @@ TABLES: dict[str, list[str]] = {
     "words": rows(np.array(list("abc"))[LABELS]),
     "numbered, without labels": [f",{PIXELS}", *rows(range(25), IMAGES / 255)],
     "no header, label at the end": label_last(rows()),
-    "0 and 1": [HEADER, *rows(images=WHITE.astype(int))],
+    "0 and 1": [HEADER, *rows(images=WHITE)],
     "a row too short": [HEADER, *rows()[:4], SHORT],
     "no rows": [HEADER],
     "empty": [],
@@ -187,7 +109,7 @@ def test_what_comes_of_other_files(said: Said) -> None:
 
 def test_what_looks_like_a_slip_is_said(said: Said) -> None:
     equal, ink = np.full((12, 28, 28), 127, np.uint8), np.zeros((20, 28, 28), np.uint8)
-    ink[:, 8:20, 8:20] = RNG.integers(100, 256, (20, 12, 12))
+    ink[:, 8:20, 8:20] = np.maximum(IMAGES[:20, 8:20, 8:20], 100)
     some_light = np.where(np.arange(20)[:, None, None] < 8, 255 - ink, ink)
     images = {
         "all black": 0 * equal,
@@ -195,7 +117,7 @@ def test_what_looks_like_a_slip_is_said(said: Said) -> None:
         "all white": equal + 128,
         "all equal": np.repeat(IMAGES[:1], 3, axis=0),
         # Such as those of one class that were saved as 0 and 1.
-        "four of one colour": np.concatenate([IMAGES, WHITE[:3].astype(np.uint8), equal[:1]]),
+        "four of one colour": np.concatenate([IMAGES, WHITE[:3], equal[:1]]),
         "a dark background": ink,
         "a light background": 255 - ink,
         "some have a light background": some_light,
@@ -205,23 +127,22 @@ def test_what_looks_like_a_slip_is_said(said: Said) -> None:
         "nearly black": IMAGES // 16,
         "all are there twice": np.concatenate([IMAGES[:15], IMAGES[:15]]),
     }
+    both = np.concatenate([MORE, IMAGES[:4]])
     slips: dict[str, dict[str, NDArray[Any]]] = {
         **{case: {"images": found} for case, found in images.items()},
         "training pictures equal": {"x_train": equal, "x_test": IMAGES},
-        "some are in both halves": {"x_train": IMAGES, "x_test": NOISE[21:]},
+        "some are in both halves": {
+            "x_train": IMAGES,
+            "x_test": both,
+        },
     }
     texts = {}
     for case, arrays in slips.items():
         path = save("a.npz", **arrays)
         inverted = [f"inverted: {note}" for note in Loaded(path, invert=True).notes]
         texts[case] = "\n".join([*Loaded(path).notes, *inverted])
+    texts["no slip, inverted"] = outcome(save("a.npz", images=IMAGES), invert=True)
     said("what looks like a slip", grouped(texts))
-
-
-def test_inverted_pictures_are_said_to_be() -> None:
-    own = Loaded(save("a.npz", images=IMAGES), invert=True)
-    np.testing.assert_array_equal(own.images, 255 - IMAGES)
-    assert own.train.source == "read from a.npz, inverted"
 
 
 def test_what_is_for_own_pictures_is_not_for_published_ones() -> None:
