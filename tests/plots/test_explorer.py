@@ -95,12 +95,17 @@ def test_a_conditional_model_draws_its_classes() -> None:
 
 
 def test_weights_too_large_for_float16_are_kept_as_float32() -> None:
+    """Codes that are too large stand at the edge, and the sliders reach as far as nearly all."""
     model = on_page()
+    assert data_of(explorer_page([model], TEST))["models"][0]["range"] == 4
     model.vae.parameters["decoder.logits.b"][0] = 1e6
+    model.vae.parameters["encoder.mu.b"][:] = 1e6, 7.0, 0.0
     stored = data_of(explorer_page([model], TEST))["models"][0]
     assert stored["precision"] == "float32"
     assert numbers(stored["weights"], "<f4", -1).max() == 1e6
     assert stored["rounding"]["x_hat"] < 1e-6  # float32 against float64 arithmetic
+    assert numbers(stored["points"], "<f2", -1, 3)[:, 0] == pytest.approx(65000, rel=1e-3)
+    assert stored["range"] == pytest.approx(1e6, rel=1e-3)
 
 
 def test_the_images_to_pick_are_test_images_or_draws_of_each_class_or_none() -> None:
