@@ -23,7 +23,6 @@ from npvae.plots import explorer
 from npvae.plots.explorer import EXAMPLES, FOLDER, ModelOnPage, explorer_page
 from npvae.plots.page import page
 from tests.helpers import data_of
-from tests.plots.test_latent_scatter import EYES, contrast, least_distance
 
 TEST = drawn_digits(train=1, test=300)[1]
 
@@ -135,15 +134,3 @@ def test_the_page_in_the_repository_is_up_to_date() -> None:
     assert data["examples"]["kind"] == "model"  # no images of the dataset
     names = [model["name"] for model in data["models"]]
     assert names == [f"mnist, z = 2, epoch 20, beta {beta}" for beta in (0, 0.25, 1, 4, 784)]
-
-
-@pytest.mark.parametrize(
-    ("eye", "apart"), [(eye, 0.15 if eye == "normal" else 0.1) for eye in EYES]
-)
-def test_every_eye_can_tell_the_colours_of_classes_apart(eye: str, apart: float) -> None:
-    """On black: none is dark. 0.02 is about the least difference that is seen at all."""
-    script = (FOLDER / "plane.js").read_text(encoding="utf-8")
-    colors = re.findall('"(#[0-9a-f]{6})"', script.partition("const COLORS")[2].partition(";")[0])
-    assert len(colors) == 10
-    assert least_distance(colors, eye) > apart
-    assert contrast(colors, "black").min() > 4.5
