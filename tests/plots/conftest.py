@@ -54,7 +54,8 @@ class Page:
         """A page of this text, in its folder."""
         path = self.folder / "page.html"
         path.write_text(html, encoding="utf-8")
-        self.tab.goto("about:blank")  # what differs in its # alone would not be loaded again
+        if self.tab.url.startswith(path.as_uri()):
+            self.tab.goto("about:blank")  # what differs in its # alone is not loaded again
         self.tab.set_viewport_size(self.size)
         self.tab.emulate_media(color_scheme=scheme)
         self.tab.mouse.move(0, 0)

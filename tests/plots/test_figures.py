@@ -122,7 +122,7 @@ def test_figures_come_from_runs(tmp_path: Path) -> None:
     note = f"kl 9.5, median sigma {np.median(sigma):.2g}"
     shown = [Posteriors(title, note, mu, sigma, labels) for title in titles]
     difference = pixels_of(by_ellipses.convert("RGB")) - pixels_of(ellipses(shown, ["zero"]))
-    assert np.abs(difference).max() < 40  # it has 64 colours
+    assert np.mean(np.abs(difference) > 60) < 1e-4  # it has 64 colours
 
 
 def test_the_pictures_of_the_readme_come_from_runs(tmp_path: Path) -> None:

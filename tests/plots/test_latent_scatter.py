@@ -1,8 +1,6 @@
 """Dots stand where the codes are, in colours that every eye can tell apart, and all is named."""
 
 import time
-from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pytest
@@ -96,55 +94,6 @@ def test_ten_thousand_codes_are_drawn_within_a_second_and_always_the_same() -> N
     picture = scatter(*given, "Codes", "z0", "z1")
     assert time.process_time() - start < 1.0
     assert picture.tobytes() == scatter(*given, "Codes", "z0", "z1").tobytes()
-
-
-# ------------------------------------------------------------------ colours
-
-# Linear RGB as an eye without one kind of cone sees it (Machado, Oliveira and Fernandes 2009).
-EYES: dict[str, Any] = {
-    "normal": np.eye(3),
-    "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
-    "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
-    "tritanopia": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
-}
-LMS = [[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.6300]]
-LAB = [[0.2105, 0.7936, -0.0041], [1.9780, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]]
-
-
-def linear(colors: NDArray[np.int64]) -> NDArray[np.float64]:
-    c = colors / 255
-    return np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
-
-
-def oklab(colors: NDArray[np.int64], eye: str) -> NDArray[np.float64]:
-    """Coordinates in which distances are about as large as they look (Ottosson 2020)."""
-    seen = np.clip(linear(colors) @ np.transpose(EYES[eye]), 0, 1)
-    return np.asarray(np.cbrt(seen @ np.transpose(LMS)) @ np.transpose(LAB))
-
-
-def contrast(colors: Sequence[str], ground: str) -> NDArray[np.float64]:
-    """As WCAG defines it."""
-    names = [*colors, ground]
-    light = linear(np.array([rgb(c) for c in names])) @ [0.2126, 0.7152, 0.0722] + 0.05
-    return np.asarray(np.maximum(light, light[-1]) / np.minimum(light, light[-1]))[:-1]
-
-
-def least_distance(colors: Sequence[str], eye: str) -> float:
-    lab = oklab(np.array([rgb(name) for name in colors]), eye)
-    distance = np.linalg.norm(lab[:, None] - lab[None], axis=-1)
-    return float(distance[~np.eye(len(lab), dtype=bool)].min())
-
-
-@pytest.mark.parametrize(
-    ("eye", "apart"), [(eye, 0.15 if eye == "normal" else 0.07) for eye in EYES]
-)
-def test_every_eye_can_tell_the_colours_apart(eye: str, apart: float) -> None:
-    """0.02 is about the least difference that is seen at all; Tol's "muted" comes to 0.02 here."""
-    assert least_distance(CLASS_COLORS, eye) > apart
-
-
-def test_no_colour_is_pale_on_white() -> None:
-    assert contrast(CLASS_COLORS, "white").min() > 2.2  # yellow has 1.07
 
 
 def test_each_class_has_its_name_where_its_dots_are() -> None:

@@ -90,6 +90,7 @@ REFUSED: dict[str, Callable[[], object]] = {
     "an unknown class": lambda: class_label(CLOTHES, "trousers"),
     "a part of two names": lambda: class_label(CLOTHES, "shir"),
     "the number of a class": lambda: class_label(CLOTHES, "1"),
+    "a number, of clothes alone": lambda: class_label(replace(CLOTHES, class_names=("Hat",)), "1"),
     "a class without images": lambda: of_class(asked(model(2), 2, data=WITHOUT_4), "4"),
     "image 60": lambda: reconstruct(FEW, [0, 60]),
     "image -1": lambda: reconstruct(FEW, [-1]),

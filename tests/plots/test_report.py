@@ -8,12 +8,8 @@ import re
 from base64 import b64encode
 from dataclasses import replace
 
-import pytest
-
-from npvae.plots import page as builder
 from npvae.plots.report import ComparedRun, Report, comparison_page, report_page
 from tests.helpers import data_of
-from tests.plots.test_latent_scatter import EYES, contrast, least_distance
 from tests.plots.toys import history
 
 REPORT = Report(
@@ -47,19 +43,6 @@ def test_the_page_links_its_pictures_by_relative_paths() -> None:
     links = re.findall(r'(?:src|href)="([^"]*)"', report_page(REPORT))
     assert {"images/sampled_epoch4.png", "images/rec_epoch4.png", "loss.png"} <= set(links)
     assert all(re.fullmatch(r"data:,|[\w/]+\.(png|gif|csv|json|html)", link) for link in links)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_eye_can_tell_the_runs_of_a_comparison_apart(scheme: str) -> None:
-    """As lines on the surface of the page: WCAG asks for a contrast of 3."""
-    style = builder.read(builder.FOLDER / "style.css")
-    pattern = r"--(surface|run\d): light-dark\((#\w{6}), (#\w{6})\)"
-    colors = {name: pair[scheme == "dark"] for name, *pair in re.findall(pattern, style)}
-    surface = colors.pop("surface")
-    assert len(colors) == 6
-    for eye in EYES:
-        assert least_distance([*colors.values()], eye) > 0.15, eye
-    assert contrast([*colors.values()], surface).min() > 3
 
 
 def test_losses_that_are_not_finite_are_holes() -> None:
