@@ -212,7 +212,7 @@ def large_engine(hidden: int = 512) -> tuple[Engine, Arguments]:
 
 
 def test_ctrl_c_is_heard_while_it_computes() -> None:
-    """No worker is left at work, and exactly the counted steps have been made."""
+    """No worker is left at work: the engine goes on."""
     engine, given = large_engine()
     timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -226,14 +226,11 @@ def test_ctrl_c_is_heard_while_it_computes() -> None:
     finally:
         timer.join()
         signal.signal(signal.SIGINT, before)
-    steps = engine.optimizer.t
     assert heard
+    steps = engine.optimizer.t
     assert seen <= steps < 1000
-    again, given = large_engine()
-    short = {name: given[name][: steps * 512] for name in ("indices", "epsilon")}
-    rates = {name: given[name][:steps] for name in ("betas", "learning_rates")}
-    list(again.train(**{**given, **short, **rates}))
-    np.testing.assert_array_equal(engine.vae.parameters.flat, again.vae.parameters.flat)
+    more, _ = next(engine.train(**given))
+    assert engine.optimizer.t == steps + len(more)
 
 
 @pytest.mark.parametrize("every", [7, pytest.param(1, marks=pytest.mark.slow)])

@@ -112,7 +112,9 @@ def test_blas_starts_no_threads_until_it_is_freed(given: str, expected: str) -> 
     assert (done.stdout.strip(), done.stderr) == (expected, "")
 
 
-def test_where_numpy_is_there_already_nothing_is_set() -> None:
+def test_where_numpy_is_there_already_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in threads.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     before = dict(os.environ)
     threads.limit_blas_threads()
     assert dict(os.environ) == before

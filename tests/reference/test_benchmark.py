@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +15,11 @@ import pytest
 
 from npvae.commands.benchmark import main
 from npvae.core.errors import NpvaeError
-from npvae.fast import jit
+from npvae.fast import why_not
 from npvae.reference.timing import benchmark
 from tests.helpers import Said, refused
+
+needs_engine = pytest.mark.skipif(bool(why_not("auto")), reason="the engine cannot run here")
 
 
 class Machine:
@@ -32,6 +36,11 @@ class Machine:
 
     def run(self, words: list[str], **more: Any) -> Any:
         """The first epoch takes 9 s, npvae's others 1, 2, 3 s, and with one worker 2 s more."""
+        if words[1] == "-n":  # as mpi_times.py says: 1 ms and 10 us an image, 1 ms for an exchange
+            steps = {size: 1e-3 + 1e-5 * int(size) / int(words[2]) for size in words[6].split(",")}
+            exchange = 1e-3 * (int(words[2]) - 1)
+            figures = {"step": {k: t + exchange for k, t in steps.items()}, "exchange": exchange}
+            return subprocess.CompletedProcess(words, 0, json.dumps(figures))
         if words[0] != sys.executable:  # what Python asks about the system
             return self.real_run(words, **more)
         program, options = words[3], dict(zip(words[4::2], words[5::2], strict=True))
@@ -103,8 +112,29 @@ def test_a_program_runs_in_a_process_and_says_why_it_fails() -> None:
         benchmark.run("products", "nowhere.npz", 1)
 
 
+@needs_engine
+@pytest.mark.usefixtures("machine")
+def test_with_mpi_it_says_what_more_ranks_gain(
+    said: Said, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: f"/bin/{name}")
+    main(["--mpi", "--batch-sizes", "100,1000"])
+    said("a benchmark of ranks", {"1 ms, 10 us an image, 1 ms for a sum": capsys.readouterr().out})
+
+
+@needs_engine
+@pytest.mark.skipif(not importlib.util.find_spec("mpi4py"), reason="mpi4py is not installed")
+@pytest.mark.skipif(shutil.which("mpiexec") is None, reason="mpiexec is not installed")
+def test_two_ranks_are_measured() -> None:
+    from npvae.reference.timing.mpi_times import measured
+
+    two = measured(2, [8, 4])
+    assert set(two["step"]) == {"8", "4"}
+    assert all(time > 0 for time in [*two["step"].values(), two["exchange"]])
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(bool(jit.WHY_NOT), reason=f"there is no engine: {jit.WHY_NOT}")
+@needs_engine
 def test_in_a_crowd_all_workers_take_no_longer_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measured 1.0 to 1.1; threads that wait for one another would take four to ten times as long.
 
