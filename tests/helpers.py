@@ -249,6 +249,11 @@ def drawn_lines(output: str) -> list[str]:
     return [line for line in re.split(r"\r\n|\n|\r|\033\[K", output) if line]
 
 
+def from_clone(text: str) -> str:
+    """A message in which our scripts have the names that they have in the clone."""
+    return re.sub(r"python ('?).*?(scripts/\w+\.py)\1", r"python \2", text)
+
+
 def rows(csv: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.csv, as text by column."""
     names, *lines = (line.split(",") for line in csv.read_text().splitlines())

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,238 +19,187 @@ import pytest
 from npvae.commands.messages import Bounds, floor_and_baseline, summary
 from npvae.datasets import Dataset
 from npvae.losses import Loss
-from npvae.runs.terminal import fitted
-from tests.forks import Ending, Forks
-from tests.helpers import ROOT, SCRIPTS, digits, digits_file
+from tests.forks import Forks
+from tests.helpers import ROOT, SCRIPTS, Said, digits_file, from_clone
 
-SMALL = ["--epochs", "2", "--hidden", "8", "--batch-size", "64", "--pictures-every", "2"]
+SMALL = "--epochs 2 --hidden 8 --batch-size 64 --pictures-every 2"
+TRAIN = f"train.py --dataset digits.npz {SMALL}"
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def forks(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Forks]:
     folder = tmp_path_factory.mktemp("it's a Prüf stand")
     digits_file(folder)
     (folder / "empty").mkdir()
-    return folder
-
-
-@pytest.fixture(scope="module")
-def forks(home: Path) -> Iterator[Forks]:
-    with closing(Forks(home)) as forks:
+    with closing(Forks(folder)) as forks:
         yield forks
 
 
 @pytest.fixture(scope="module")
-def here(forks: Forks) -> Ending:
-    """A run in runs/ that stays the newest one during the tests of this file."""
-    return ran(forks, "train.py", "--dataset", "digits.npz", *SMALL)
+def newest(forks: Forks) -> str:
+    """The output of a run in runs/ that stays the newest one during the tests of this file."""
+    return ran(forks, TRAIN)
 
 
-@pytest.fixture(scope="module")
-def elsewhere(forks: Forks) -> Ending:
-    """A run in a folder of its own."""
-    return ran(forks, "train.py", "--dataset", "digits.npz", *SMALL, "--out", "a run's place")
-
-
-def ran(forks: Forks, script: str, *arguments: str, code: int = 0) -> Ending:
-    ending = forks.run(arguments, script=script)
-    assert ending.code == code, ending.err
+def ran(forks: Forks, line: str, code: int = 0, folder: str = ".") -> str:
+    """What a command line prints, or says if it is refused. Another one than ours just runs."""
+    script, *arguments = shlex.split(line)
+    if not script.endswith(".py"):
+        return str(subprocess.run([script, *arguments], cwd=forks.folder, check=True))
+    ending = forks.run(arguments, script=script, folder=folder)
+    assert ending.code == code, (line, ending)
     assert "Traceback" not in ending.err
-    return ending
+    assert code or ending.err == ""
+    return ending.err if code else ending.out
 
 
-def commands(text: str) -> list[list[str]]:
-    """All commands in a text: the name of a script of ours, and its arguments."""
+def commands(text: str) -> list[str]:
+    """All commands in a text, from the name of a script of ours on."""
     found = re.findall(r"(?<!\S)python (\S.*?)(?:  |$)", text, re.MULTILINE)
     lines = [shlex.split(line) for line in found]
     assert all(Path(script).parent in (ROOT / "scripts", Path("scripts")) for script, *_ in lines)
-    return [[Path(script).name, *arguments] for script, *arguments in lines]
-
-
-def run_all(forks: Forks, text: str, at_least: int = 1) -> list[Ending]:
-    """Run all commands in a text."""
-    found = commands(text)
-    assert len(found) >= at_least, text
-    return [ran(forks, *words) for words in found]
+    return [shlex.join([Path(script).name, *arguments]) for script, *arguments in lines]
 
 
 # ------------------------------------------------------------------ what to do next
 
 
-@pytest.mark.parametrize("which", ["here", "elsewhere"])
-def test_what_a_finished_run_suggests(
-    which: str, forks: Forks, home: Path, request: pytest.FixtureRequest
-) -> None:
-    _, out, err = request.getfixturevalue(which)
-    assert err == ""
-    following = out.partition("Next:")[2]
+@pytest.mark.parametrize("out", ["", "a run's place"])
+def test_what_a_finished_run_suggests(out: str, forks: Forks, newest: str) -> None:
+    text = ran(forks, f"{TRAIN} --out {shlex.quote(out)}") if out else newest
+    named = ["--checkpoint", out] if out else []
+    following = text.partition("Next:")[2]
     pages = re.findall(r"(?:look at|play with) (.*\.html)$", following, re.MULTILINE)
     assert [Path(page).name for page in pages] == ["report.html", "explorer.html"]
-    assert all((home / page).is_file() for page in pages)
+    assert all((forks.folder / page).is_file() for page in pages)
     traverse, evaluate = commands(following)
-    assert traverse[:2] == ["generate.py", "traverse"]
-    assert evaluate[0] == "evaluate.py"
-    if which == "here":
-        ran(forks, *traverse)
-    verdict = ran(forks, *evaluate).out
-    path = verdict.splitlines()[0] if which == "elsewhere" else ""
-    assert path in ("", "a run's place/last.npz") or path.startswith("model")
-    assert commands(verdict)[0][:2] == ["generate.py", "traverse"]
-    run_all(forks, verdict)
-
-
-def test_what_each_picture_suggests(forks: Forks, here: Ending, elsewhere: Ending) -> None:
-    """Each command suggests the next, in a circle, and each names the model that was asked for."""
-    for given in ([], ["--checkpoint", "a run's place"]):
-        words, seen = ["generate.py", *given], list[str]()
-        while (mode := words[1] if words[1:2] != given[:1] and words[1:] else "prior") not in seen:
-            seen.append(mode)
-            ending = ran(forks, *words)
-            place = "a run's place" if given else "runs"
-            assert re.search(rf"^picture +{place}", ending.out, re.MULTILINE)
-            (words,) = commands(ending.out)
-        assert {"prior", "reconstruct", "interpolate", "traverse", "manifold"} <= set(seen)
+    assert traverse.startswith("generate.py traverse")
+    verdict = ran(forks, evaluate)
+    assert verdict.startswith((f"{out}/last.npz" if out else "runs", "model"))
+    again, *_ = commands(verdict)
+    assert again.startswith("generate.py traverse")
+    for line in commands(verdict):
+        ran(forks, line)
+    # Each picture suggests the next, in a circle, and names the model that was asked for.
+    seen, line = list[list[str]](), shlex.join(["generate.py", *named])
+    while (mode := shlex.split(line)[1:2]) not in seen:
+        seen.append(mode)
+        printed = ran(forks, line)
+        assert re.search(rf"^picture +{out or 'runs'}", printed, re.MULTILINE)
+        (line,) = commands(printed)
+    assert all([mode] in seen for mode in ("reconstruct", "interpolate", "traverse", "manifold"))
 
 
 # ------------------------------------------------------------------ what to do about it
 
+# What was done before, what is refused then, its exit code, and what works instead. The commands
+# that a message suggests are run, too.
+REFUSED: dict[str, tuple[list[str], str, int, list[str]]] = {
+    "a folder in use": ([f"{TRAIN} --out used"], f"{TRAIN} --out used", 6, [f"{TRAIN} --out new"]),
+    "a folder of a run that cannot have more": (
+        [f"{TRAIN} --schedule cosine --out cosine"],
+        f"{TRAIN} --schedule cosine --out cosine",
+        6,
+        [],
+    ),
+    "a run whose schedule has ended": ([], "train.py --resume cosine", 2, []),
+    "a run that has all its epochs": (
+        [f"{TRAIN} --out finished"],
+        "train.py --resume finished",
+        2,
+        ["train.py --resume finished --epochs 12"],
+    ),
+    "a change that a resumed run does not allow": (
+        [f"{TRAIN} --out changed"],
+        "train.py --resume changed --epochs 3 --latent-dim 3",
+        2,
+        ["train.py --resume changed --epochs 3"],
+    ),
+    "an unknown class": ([], "generate.py class thing", 2, ["generate.py class 0"]),
+    "a picture that exists": (
+        ["generate.py --count 4 --out 'my picture.png'"],
+        "generate.py --count 4 --out 'my picture.png'",
+        6,
+        [
+            "generate.py --count 4 --out another.png",
+            "generate.py --count 4 --out 'a folder'",
+            "generate.py --count 4",
+        ],
+    ),
+    "data that have moved": (
+        [
+            "cp digits.npz moved.npz",
+            f"train.py --dataset moved.npz {SMALL} --out moved",
+            "rm moved.npz",
+        ],
+        "train.py --resume moved --epochs 3",
+        3,
+        [
+            "train.py --resume moved --epochs 3 --dataset digits.npz",
+            "evaluate.py --checkpoint moved",  # knows where they are now
+        ],
+    ),
+    "a run that diverged": (
+        [],
+        f"{TRAIN} --optimizer sgd --out diverged --learning-rate 0.3",
+        5,
+        [],
+    ),
+    "a run without an epoch": (
+        [f"{TRAIN} --out 'no epoch'", "find 'no epoch' -type f ! -name run.json -delete"],
+        "evaluate.py --checkpoint 'no epoch'",
+        4,
+        ["evaluate.py --checkpoint 'no epoch'"],
+    ),
+    "a run without an epoch to go on from": (
+        [f"{TRAIN} --out none", "find none -type f ! -name run.json -delete"],
+        "train.py --resume none",
+        4,
+        ["evaluate.py --checkpoint none"],
+    ),
+}
 
-def test_a_folder_in_use(forks: Forks, elsewhere: Ending) -> None:
-    """It has all its epochs already, so the suggestion asks for more."""
-    arguments = ["--dataset", "digits.npz", *SMALL, "--out"]
-    ran(forks, "train.py", *arguments, "used")
-    refused = ran(forks, "train.py", *arguments, "used", code=6)
-    assert refused.err.startswith(
-        "error: the folder used is not empty: a new run would overwrite what it holds.\n"
-        "Choose another one with --out, or omit --out.\n"
-        "Or continue the run in it:  python "
-    )
-    assert commands(refused.err) == [["train.py", "--resume", "used", "--epochs=12"]]
-    run_all(forks, refused.err)
-    ran(forks, "train.py", *arguments, "another one")
 
-
-def test_a_folder_in_use_by_a_run_that_cannot_have_more(forks: Forks) -> None:
-    """Its schedule ends with its last epoch, so nothing is suggested that would be refused."""
-    arguments = ["--dataset", "digits.npz", *SMALL, "--schedule", "cosine", "--out", "cosine"]
-    ran(forks, "train.py", *arguments)
-    refused = ran(forks, "train.py", *arguments, code=6)
-    assert refused.err.count("\n") == 2
-    refused = ran(forks, "train.py", "--resume", "cosine", code=2)
-    assert "for more, start a new run" in refused.err
-
-
-def test_a_run_that_has_all_its_epochs(forks: Forks) -> None:
-    arguments = ["--dataset", "digits.npz", *SMALL, "--out", "finished"]
-    ran(forks, "train.py", *arguments)
-    refused = ran(forks, "train.py", "--resume", "finished", code=2)
-    more = re.search(r"Ask for more with (--epochs \d+)", refused.err)
-    assert more
-    ran(forks, "train.py", "--resume", "finished", *more[1].split())
-
-
-def test_no_model_at_all(forks: Forks) -> None:
-    """The command alone would train for twenty epochs; here it gets less to do."""
+def test_what_is_refused_says_what_works_instead(forks: Forks, newest: str, said: Said) -> None:
+    told = {}
+    for case, (before, refused, code, after) in REFUSED.items():
+        for line in before:
+            ran(forks, line)
+        message = ran(forks, refused, code)
+        assert message.count("\n") <= 4, message
+        told[case] = re.sub("in epoch .* before", "in SOME EPOCH", message)
+        for line in [*commands(message), *after]:
+            ran(forks, line)
+    # The commands of these would train for long; here they get less to do.
     for script in ("evaluate.py", "generate.py"):
-        refused = forks.run([], script=script, folder="empty")
-        assert refused.code == 4
-        (words,) = commands(refused.err)
-        assert words == ["train.py"]
-    refused = forks.run([*SMALL, "--dataset", "../digits.npz"], script=words[0], folder="empty")
-    assert refused.code == 0
-    assert forks.run([], script="evaluate.py", folder="empty").code == 0
-
-
-def test_an_unknown_class(forks: Forks, here: Ending) -> None:
-    """Each of the names suggested instead is a class."""
-    refused = ran(forks, "generate.py", "class", "thing", code=2)
-    named = re.search(r"^Its classes: (.+)\.$", refused.err, re.MULTILINE)
-    assert named
-    for name in named[1].split(", "):
-        ran(forks, "generate.py", "class", name)
-
-
-def test_a_change_that_a_resumed_run_does_not_allow(forks: Forks) -> None:
-    ran(forks, "train.py", "--dataset", "digits.npz", *SMALL, "--out", "changed")
-    arguments = ["--resume", "changed", "--epochs", "3"]
-    refused = ran(forks, "train.py", *arguments, "--latent-dim", "3", code=2)
-    assert "Omit --latent-dim, or start a new run." in refused.err
-    ran(forks, "train.py", *arguments)
-
-
-def test_a_picture_that_exists(forks: Forks, here: Ending) -> None:
-    arguments = ["generate.py", "--count", "4", "--out", "my picture.png"]
-    ran(forks, *arguments)
-    refused = ran(forks, *arguments, code=6)
-    assert "Choose another name or a folder with --out, or omit --out." in refused.err
-    ran(forks, *arguments[:-1], "another.png")
-    ran(forks, *arguments[:-1], "a folder")
-    ran(forks, *arguments[:-2])
-
-
-def test_data_that_have_moved(forks: Forks, home: Path) -> None:
-    (home / "moved.npz").write_bytes((home / "digits.npz").read_bytes())
-    ran(forks, "train.py", "--dataset", "moved.npz", *SMALL, "--out", "moved run")
-    (home / "moved.npz").unlink()
-    refused = ran(forks, "train.py", "--resume", "moved run", "--epochs", "3", code=3)
-    assert refused.err.count("\n") <= 4
-    arguments = ["--resume", "moved run", "--epochs", "3", "--dataset", "digits.npz"]
-    ran(forks, "train.py", *arguments)
-    ran(forks, "evaluate.py", "--checkpoint", "moved run")  # knows where they are now
-
-
-def test_a_run_that_diverged_and_how_it_may_start_again(forks: Forks) -> None:
-    arguments = ["--dataset", "digits.npz", *SMALL, "--optimizer", "sgd", "--out", "diverged"]
-    diverged = ran(forks, "train.py", *arguments, "--learning-rate", "0.3", code=5)
-    assert diverged.err.count("\n") <= 4
-    (words,) = commands(diverged.err)
-    assert words[words.index("--learning-rate") + 1] == "0.03"
-    ran(forks, *words)
-
-
-def test_a_run_without_an_epoch_and_how_to_start_it_again(forks: Forks, home: Path) -> None:
-    ran(forks, "train.py", "--dataset", "digits.npz", *SMALL, "--out", "no epoch")
-    for path in home.glob("no epoch/**/*.*"):
-        if path.name != "run.json":
-            path.unlink()
-    for script, option in (("train.py", "--resume"), ("evaluate.py", "--checkpoint")):
-        refused = ran(forks, script, option, "no epoch", code=4)
-        assert "Its run ended before the first epoch was finished." in refused.err
-    run_all(forks, refused.err)
-    ran(forks, "evaluate.py", "--checkpoint", "no epoch")
-
-
-def test_experiments_without_runs(forks: Forks) -> None:
-    refused = ran(forks, "experiments.py", "presets", "--only-tables", "--out", "none", code=4)
-    assert refused.err.startswith("error: there are no finished runs in none.\n")
-    assert commands(refused.err) == [["experiments.py", "presets", "--out", "none"]]
+        told[f"{script} without a run"] = ran(forks, script, 4, "empty")
+    (line,) = commands(told["generate.py without a run"])
+    ran(forks, f"{line} {SMALL} --dataset ../digits.npz", folder="empty")
+    ran(forks, "evaluate.py", folder="empty")
+    none = "experiments.py presets --only-tables --out none"
+    told["experiments without runs"] = ran(forks, none, 4)
+    place = str(forks.folder)
+    said(
+        "what to do about it", {k: from_clone(t).replace(place, "FOLDER") for k, t in told.items()}
+    )
 
 
 # ------------------------------------------------------------------ the summary
 
 
-@pytest.mark.parametrize(
-    ("images", "loss", "said"),
-    [
-        ("digits", 150.0, "% of the way"),
-        ("digits", 700.0, "train for longer"),
-        ("digits", 20.0, "impossible"),
-        ("grey", 527.0, "nothing to learn"),
-        ("grey", 400.0, "impossible"),
-    ],
-)
-def test_the_summary_says_where_the_loss_is(images: str, loss: float, said: str) -> None:
+def test_the_summary_says_where_the_loss_is(said: Said) -> None:
     """For losses between baseline and floor, and for impossible ones: never "100008604 %"."""
-    train, test = digits(200, 60)
-    if images == "grey":
-        train, test = np.full_like(train, 100), np.full_like(test, 100)
-    sets = (Dataset("any", x, np.zeros(len(x), np.uint8), ("any",), "drawn") for x in (train, test))
-    text = summary(Loss(loss, 0.0), floor_and_baseline(*sets))
-    assert said in text
-    shares = re.findall(r"(\S+)% of the way", text)
-    assert all(0 <= int(share) <= 100 for share in shares)
-    assert "Posterior collapse" not in summary(Loss(loss, 0.0), Bounds(20, 100), [True, False])
-    assert "Posterior collapse" in summary(Loss(loss, 0.0), Bounds(20, 100), [False, False])
+    bounds = Bounds(56.1, 197.02)
+    told = {
+        str(loss): summary(Loss(loss, 0.0), bounds) for loss in (700.0, 197.02, 150.0, 56.1, 20.0)
+    }
+    grey = np.full((200, 28, 28), 100, np.uint8)
+    sets = [Dataset("any", grey, np.zeros(200, np.uint8), ("any",), "drawn") for _ in range(2)]
+    for loss in (527.0, 400.0):
+        told[f"{loss}, all grey"] = summary(Loss(loss, 0.0), floor_and_baseline(*sets))
+    for active in ([True, False], [False, False]):
+        told[f"active: {active}"] = summary(Loss(150.0, 0.0), bounds, active)
+    said("summaries", told)
 
 
 @pytest.mark.parametrize("floor", [0.0, 190.0])
@@ -260,55 +210,17 @@ def test_a_loss_below_the_floor_by_rounding_alone_is_possible(floor: float) -> N
         assert ("impossible" in text) == is_impossible
 
 
-# ------------------------------------------------------------------ help
+# ------------------------------------------------------------------ help, and the source
 
 
 @pytest.mark.parametrize("script", [script.name for script in SCRIPTS])
 def test_the_examples_in_the_help_are_understood(script: str, forks: Forks) -> None:
     """All words except the last one, which is there to be refused."""
-    examples = re.findall(
-        r"python (scripts/.*?)(?:  |$)", ran(forks, script, "--help").out, re.MULTILINE
-    )
-    for line in examples:
-        name, *words = shlex.split(line)
-        if "--help" in words:
-            continue
-        refused = ran(forks, Path(name).name, *words, "--no-such-option", code=2)
-        assert "unrecognized arguments: --no-such-option " in refused.err, line
-
-
-# ------------------------------------------------------------------ what fits a narrow terminal
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "Continue with:  python scripts/train.py --resume 'a run'\"'\"'s place' --epochs 20",
-        "  python3 'my scripts/generate.py' --checkpoint 'two words' traverse --index 7",
-    ],
-)
-def test_a_command_stays_one_line_so_that_it_can_be_copied(line: str) -> None:
-    assert fitted(line, 40) == line
-
-
-def test_prose_with_the_word_python_is_prose() -> None:
-    text = "this takes python and half a minute of your time, no more"
-    assert fitted(text, 40).count("\n") == 1
-
-
-def test_what_fits_stays_as_it_is() -> None:
-    for line in ("", "short", "  spaces   inside and at the end  ", "x" * 40):
-        assert fitted(line, 40) == line
-
-
-def test_prose_is_broken_between_words_and_goes_on_where_it_began() -> None:
-    text = "data      digits.npz: 200 training and 60 test images, isn't it"
-    assert fitted(text, 40) == (
-        "data      digits.npz: 200 training and\n          60 test images, isn't it"
-    )
-
-
-# ------------------------------------------------------------------ in the source
+    text = ran(forks, f"{script} --help")
+    for line in re.findall(r"python scripts/(.*?)(?:  |$)", text, re.MULTILINE):
+        if "--help" not in line:
+            refused = ran(forks, f"{line} --no-such-option", 2)
+            assert "unrecognized arguments: --no-such-option " in refused, line
 
 
 def test_no_command_is_written_but_by_the_function_for_it() -> None:

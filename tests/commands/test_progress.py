@@ -138,8 +138,7 @@ def test_clock() -> None:
 
 LINES = [
     "",
-    "  spaces   inside and at the end  ",
-    "x" * 40,
+    f"{'  spaces   inside and at the end':40}",
     # Prose is broken between words, and goes on below where it began.
     "data      digits.npz: 200 training and 60 test images, isn't it",
     "this takes python and half a minute of your time, no more",

@@ -36,6 +36,7 @@ from tests.helpers import (
     digits,
     digits_file,
     drawn_lines,
+    from_clone,
     refused,
     resume,
     rows,
@@ -99,7 +100,7 @@ def test_a_run_says_what_it_does_and_what_came_of_it(
     printed: str, said: Said, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Plain lines; numbers of two decimals, which may depend on the machine, are 0.00 here."""
-    told = {"as a script": re.sub(r"python ('?).*(scripts/\w+.py)\1", r"python \2", printed)}
+    told = {"as a script": from_clone(printed)}
     few: dict[str, Any] = {"validation": 20, "kl_warmup": 4.0, "warmup": 5.0, "pictures_every": 3}
     start("little effect", beta=784.0, latent_dim=2, learning_rate=0.025, **few)
     told["settings that mislead"] = capsys.readouterr().out
