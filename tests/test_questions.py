@@ -12,8 +12,7 @@ import pytest
 
 import npvae
 from npvae.commands import cli
-from npvae.datasets.drawn_digits import drawn_digits
-from tests.helpers import ROOT, anchor
+from tests.helpers import ROOT, anchor, drawn
 
 PAGE = (ROOT / "npvae" / "QUESTIONS.md").read_text()
 PAGES = [(ROOT / "npvae" / f"{name}.md").read_text() for name in ("START", "README", "USE")]
@@ -34,7 +33,7 @@ def test_the_code_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     for name, latents in ("five", 10), ("two", 2):
         Path("runs", name).mkdir(parents=True)
         npvae.VAE(latent_dim=latents).save(f"runs/{name}/last.npz")
-    monkeypatch.setattr(npvae, "load_dataset", lambda name: drawn_digits(train=60, test=40))
+    monkeypatch.setattr(npvae, "load_dataset", lambda name: drawn())
     names: dict[str, Any] = {}
     fewer = {"100, 1_000, 10_000": "20", "10_000": "40"}
     fewer |= {"size=1000": "size=9", "range(100)": "range(3)"}
