@@ -1,18 +1,22 @@
-"""What the README and the guided tour say has to stay true."""
+"""What the pages say stays true: links, translations, numbers, code, commands."""
 
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import npvae
 from npvae import VAE
+from npvae.commands import cli
 from npvae.commands.gradcheck_report import table
 from npvae.gradcheck_vae import check_everything
-from tests.helpers import ROOT, anchor, of_our_lesson, run_example
+from tests.helpers import ROOT, anchor, drawn, of_our_lesson, run_example
 
 README, USE = ROOT / "README.md", ROOT / "npvae" / "USE.md"
-START = ROOT / "npvae" / "START.md"
+START, QUESTIONS = ROOT / "npvae" / "START.md", ROOT / "npvae" / "QUESTIONS.md"
 PAGES = [README, USE, *(ROOT / page for page in ("CONTRIBUTING.md", "data/README.md"))]
 PAGES += [ROOT / "npvae" / f"{page}.md" for page in ("README", "ADD", "BEHIND", "QUESTIONS")]
 CHINESE = {page: page.with_suffix(".zh-CN.md") for page in (README, START)}
@@ -119,3 +123,45 @@ def test_the_example_of_the_library_runs(here: Path, capsys: pytest.CaptureFixtu
     assert loss == pytest.approx(bce + kl)
     assert 500 < loss < 600  # untrained: near 784 log 2 = 543
     assert (here / "vae.npz").exists()
+
+
+def test_every_question_is_in_the_list_at_the_top() -> None:
+    top, *sections = QUESTIONS.read_text().split("\n## ")
+    headings = [section.partition("\n")[0] for section in sections]
+    listed = re.findall(r"\[([^]]+)\]\(#([^)]+)\)", top)
+    assert listed == [(heading, anchor(heading)) for heading in headings]
+    assert len(headings) == 18
+
+
+@pytest.mark.usefixtures("here")
+def test_the_code_of_the_answers_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On few drawn digits, with an untrained model."""
+    for name, latents in ("five", 10), ("two", 2):
+        Path("runs", name).mkdir(parents=True)
+        VAE(latent_dim=latents).save(f"runs/{name}/last.npz")
+    monkeypatch.setattr(npvae, "load_dataset", lambda name: drawn())
+    names: dict[str, Any] = {}
+    fewer = {"100, 1_000, 10_000": "20", "10_000": "40"}
+    fewer |= {"size=1000": "size=9", "range(100)": "range(3)"}
+    for block in re.findall(r"```python\n(.*?)```", QUESTIONS.read_text(), flags=re.DOTALL):
+        for many, few in fewer.items():
+            block = block.replace(many, few)
+        exec(compile(block, "QUESTIONS.md", "exec"), names)
+    printed = [float(word) for word in re.findall(r"-?\d+\.\d+", capsys.readouterr().out)]
+    assert len(printed) == 2 + 5 + 3 + 2 + 1 + 4 + 3 + 6
+    assert np.isfinite(printed).all()
+
+
+def test_the_commands_are_understood(capsys: pytest.CaptureFixture[str]) -> None:
+    """All but for a last word, which is put there in order to be refused."""
+    text = "\n".join(page.read_text("utf-8") for page in PAGES if page.name != "ADD.md")
+    blocks = "".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL))
+    lines = {*re.findall(r"python scripts/(?!minimal|plane)([^&#\n]*)", blocks)}
+    assert len(lines) > 20
+    for line in lines:
+        script, *options = shlex.split(line)
+        with pytest.raises(SystemExit, match="2"):
+            cli.command(script.removesuffix(".py"))([*options, "--no-such-option"])
+        assert "unrecognized arguments: --no-such-option" in capsys.readouterr().err, line
