@@ -268,10 +268,3 @@ def untimed(csv: Path) -> list[dict[str, Any]]:
 def anchor(heading: str) -> str:
     """The place of a heading in its page, as GitHub names it."""
     return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
-
-
-def run_example(page: Path, number: int, epochs: str = "300", **names: Any) -> None:
-    """Run a block of Python of a page, on drawn digits."""
-    code = re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL)[number]
-    code = code.replace("fashion-mnist", "drawn-digits").replace("epochs=300", f"epochs={epochs}")
-    exec(compile(code, page.name, "exec"), names)

@@ -15,14 +15,8 @@ from pathlib import Path
 import pytest
 
 from npvae.commands import experiment_runs
+from npvae.commands import experiment_tables as tables
 from npvae.commands.experiment_runs import CHANGES, Experiment, option_lines
-from npvae.commands.experiment_tables import (
-    Outcome,
-    changes_table,
-    outcomes,
-    presets_table,
-    write_csv,
-)
 from npvae.commands.experiment_workers import Here
 from npvae.commands.experiments import main
 from npvae.commands.train import parsed
@@ -94,12 +88,12 @@ def test_runs_are_run_once_resumed_and_told(capsys: pytest.CaptureFixture[str]) 
         experiment_runs.train_all(runs, TRAIN, Here(2))  # nothing is left to do
     assert capsys.readouterr().out == ""
 
-    found = outcomes(runs)
+    found = tables.outcomes(runs)
     assert list(found) == [longer.options, wild.options]
     last = [float(run.rows[-1]["test_bce"]) + float(run.rows[-1]["test_kl"]) for run in runs[:2]]
     assert found[longer.options].losses == pytest.approx(last, abs=1e-6)
     assert found[wild.options].loss == math.inf
-    write_csv(runs, Path("all.csv"))
+    tables.write_csv(runs, Path("all.csv"))
     rows = list(csv.DictReader(Path("all.csv").read_text().splitlines()))
     assert [row["seed"] for row in rows] == ["0", "1", "0"]
     assert float(rows[0]["test_loss"]) == pytest.approx(last[0], abs=1e-4)
@@ -234,8 +228,8 @@ def test_an_interruption_says_that_nothing_is_lost(here: Path) -> None:
     assert len(list(here.rglob("saved"))) == 2
 
 
-def outcome(options: str, *losses: float, diverged: int = 0) -> Outcome:
-    return Outcome(f"--preset {options}", list(losses), diverged, 200.0, 10.0, 60.0)
+def outcome(options: str, *losses: float, diverged: int = 0) -> tables.Outcome:
+    return tables.Outcome(f"--preset {options}", list(losses), diverged, 200.0, 10.0, 60.0)
 
 
 def test_the_tables_tell_what_helps_from_noise(said: Said) -> None:
@@ -253,9 +247,9 @@ def test_the_tables_tell_what_helps_from_noise(said: Said) -> None:
     found = {row.options: row for row in rows}
     one_seed = {row.options: replace(row, losses=row.losses[:1]) for row in rows[:5]}
     texts = {
-        "presets": presets_table(found),
-        "changes": changes_table(found),
-        "changes, one seed": changes_table(one_seed),
-        "changes of nothing": changes_table({}),
+        "presets": tables.presets_table(found),
+        "changes": tables.changes_table(found),
+        "changes, one seed": tables.changes_table(one_seed),
+        "changes of nothing": tables.changes_table({}),
     }
     said("experiment tables", texts)

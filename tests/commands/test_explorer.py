@@ -17,16 +17,7 @@ from npvae.datasets.dataset import fingerprint
 from npvae.layers import ACTIVATIONS
 from npvae.model import VAE
 from npvae.storage import checkpoint
-from tests.helpers import (
-    data_of,
-    digits_file,
-    drawn,
-    refused,
-    resume,
-    save_dataset,
-    start,
-    unchanged,
-)
+from tests.helpers import data_of, drawn, refused, resume, save_dataset, start, unchanged
 
 TRAIN, TEST = drawn()
 
@@ -144,7 +135,7 @@ def test_training_keeps_some_epochs_and_writes_the_page_that_shows_them() -> Non
     def shown() -> list[str]:
         return [model["short"] for model in data_of(run / "explorer.html")["models"]]
 
-    digits_file(Path())
+    save_dataset(Path("digits.npz"), TRAIN.images, TEST.images)
     start(run, epochs=5, latent_dim=2, pictures_every=5)
     assert shown() == ["epoch 1", "epoch 2", "epoch 5"]
     assert "explorer.html" in (run / "report.html").read_text()
@@ -165,7 +156,7 @@ def test_an_activation_by_hand_is_named_by_what_does_not_know_it(
 ) -> None:
     """Somebody adds one to layers.py, trains, and takes it back."""
     monkeypatch.setitem(ACTIVATIONS, "swish", ACTIVATIONS["tanh"])
-    digits_file(Path())
+    save_dataset(Path("digits.npz"), TRAIN.images, TEST.images)
     start("own", epochs=1, activation="swish", pictures_every=1)
     assert not Path("own/explorer.html").exists()
     save_run(activation="swish")
