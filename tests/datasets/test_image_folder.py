@@ -81,6 +81,7 @@ def test_litter_is_left_out_and_links_are_followed_once(here: Path, said: Said) 
     (links / "b" / "1.png").symlink_to(here / pictures / "000.png")
     (links / "b" / "again").symlink_to(links / "b")
     (links / "b" / "gone.png").symlink_to(here / "nothing")
+    (save_pictures("links/b/deep", IMAGES[:1]) / "self").symlink_to(".")
     for k in range(9):  # each of these folders leads to all others
         folder = save_pictures(f"circle/c{k}", IMAGES[2 * k : 2 * k + 2])
         for other in range(9):
@@ -171,15 +172,18 @@ def test_what_comes_of_modes(said: Said) -> None:
     ],
 )
 def test_what_is_transparent_does_not_hide_the_ink(
-    here: Path, mode: str, level: int, expected: Bytes, note: str
+    mode: str, level: int, expected: Bytes, note: str
 ) -> None:
-    for k, opacity in enumerate(INK):
-        bands = Image.new("L", (28, 28), level), Image.fromarray(opacity)
-        Image.merge("LA", bands).convert(mode).save(here / f"{k:02}.png")
-    own = Loaded(here)
-    np.testing.assert_allclose(own.images, expected, atol=1)
-    assert own.notes[0] == f"transparent pictures: {note}"
-    np.testing.assert_allclose(Loaded(here, invert=True).images, 255 - expected, atol=1)
+    """Nor what is scaled, here to 28 x 28 from a part that holds all of the ink."""
+    for name, part in (("whole", INK), ("narrow", INK[:, :, 7:21])):
+        ink = Image.new("L", part.shape[:0:-1], level)
+        pictures = [Image.merge("LA", (ink, Image.fromarray(opacity))) for opacity in part]
+        folder = save_pictures(name, [picture.convert(mode) for picture in pictures])
+        own = Loaded(folder, resize=True)
+        np.testing.assert_allclose(own.images, expected, atol=1)
+        assert own.notes[0] == f"transparent pictures: {note}"
+        inverted = Loaded(folder, resize=True, invert=True)
+        np.testing.assert_allclose(inverted.images, 255 - expected, atol=1)
 
 
 def test_colour_becomes_grey(here: Path) -> None:
@@ -279,8 +283,10 @@ def test_all_broken_pictures_are_named_at_once() -> None:
 def test_gigapixels_are_not_scaled(here: Path) -> None:
     save_pictures(here, IMAGES[:3])
     for side in (60_000, 10_000):
-        touch("001.png", png_header(side, side))
-        assert "found 1 broken: 001.png (" in refusal(here, resize=True)
+        touch("001.png", png_header(side, side) + b"\0\0\0\1IDAT")
+        message = refusal(here, resize=True)
+        assert "found 1 broken: 001.png (" in message
+        assert "exceeds limit" in message
 
 
 def test_files_too_long_for_a_picture(here: Path) -> None:
