@@ -62,9 +62,10 @@ class Page:
         self.tab.goto(path.as_uri() + hash_)
 
     def until(self, condition: str) -> None:
-        """Wait until a condition in JavaScript holds, however slow the machine is."""
-        pause = "await new Promise(requestAnimationFrame)"
-        self.js(f"async () => {{ while (!({condition})) {pause}; }}")
+        """Wait for the next frame, and until this holds in JavaScript, however slow the machine."""
+        late = f"if (performance.now() > start + {1000 * HANGS_AFTER}) throw 'it waits for ever'"
+        wait = f"do {{ await new Promise(requestAnimationFrame); {late}; }} while (!({condition}));"
+        self.js(f"async () => {{ const start = performance.now(); {wait} }}")
 
     def check(self) -> None:
         """No error, no request but for its own folder; and the next page finds nothing kept."""

@@ -31,9 +31,9 @@ def assert_shows(
     data: bytes, pictures: list[Image.Image], times: list[int], within: float = ONE_LEVEL + 1
 ) -> None:
     """A GIF that runs forever has these frames, nearly in their greys, for these milliseconds."""
-    with Image.open(io.BytesIO(data)) as gif:
-        assert (gif.format, gif.info["loop"]) == ("GIF", 0)
-        frames = ImageSequence.Iterator(gif)
+    with Image.open(io.BytesIO(data)) as animation:
+        assert (animation.format, animation.info["loop"]) == ("GIF", 0)
+        frames = ImageSequence.Iterator(animation)
         for frame, picture, time in zip(frames, pictures, times, strict=True):
             pixels = np.asarray(frame.convert("L")).astype(int)
             assert np.abs(pixels - np.asarray(picture)).max() <= within

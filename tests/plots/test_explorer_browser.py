@@ -81,7 +81,7 @@ class Explorer(Page):
 
     def settle(self) -> None:
         """Wait until all pictures are drawn."""
-        self.js("async () => { do await new Promise(requestAnimationFrame); while (!settled()); }")
+        self.until("settled()")
 
     def state(self, name: str) -> Any:
         """An array of the page's state; what is drawn from it may come a frame later."""

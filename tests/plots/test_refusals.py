@@ -31,7 +31,7 @@ from tests.helpers import Said, unchanged
 from tests.plots.toys import CLOTHES, NAME, TEST, TRAIN, asked, model, noise
 
 IMAGES = noise(3)
-ONE, CODES, GREY = np.zeros(1, np.uint8), np.zeros((4, 2)), np.zeros((4, 4), np.uint8)
+CODES, GREY = np.zeros((4, 2)), np.zeros((4, 4), np.uint8)
 MANY, HUGE, FEW = (asked(model(2), *given) for given in ((10**7, 3), (5, 10**4), (5,)))
 WITHOUT_4 = replace(TRAIN, labels=np.where(TRAIN.labels == 4, 5, TRAIN.labels)), TEST
 
