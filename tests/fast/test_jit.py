@@ -64,6 +64,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder beside the source; the user's own cache folder is `user`, beside it."""
     if jit.WHY_NOT:
         pytest.skip(f"no compiler: {jit.WHY_NOT}")
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)  # Numba may read it anew
     monkeypatch.setattr("numba.config.CACHE_DIR", "")
     monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))  # the source is elsewhere
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
