@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -202,6 +203,14 @@ def run(
         timeout=timeout,
         check=False,
     )
+
+
+def wait_for_files(folder: Path, name: str, count: int, process: subprocess.Popen[str]) -> None:
+    """Until a process has made so many files of this name, or has ended."""
+    until = time.monotonic() + HANGS_AFTER
+    while len(list(folder.rglob(name))) < count and process.poll() is None:
+        assert time.monotonic() < until, f"{name} does not come"
+        time.sleep(0.02)
 
 
 def process(body: str, stdout: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:

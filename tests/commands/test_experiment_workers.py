@@ -6,13 +6,12 @@ import json
 import os
 import re
 import signal
-import time
 from pathlib import Path
 from subprocess import Popen
 
 import pytest
 
-from tests.helpers import HANGS_AFTER, ROOT, digits_file
+from tests.helpers import HANGS_AFTER, ROOT, digits_file, wait_for_files
 from tests.runs.test_mpi import mpiexec, needs_mpi
 
 pytestmark = needs_mpi
@@ -48,8 +47,7 @@ def ended(process: Popen[str]) -> tuple[int, str, str]:
 def test_ranks_train_the_runs_and_the_same_command_continues(here: Path) -> None:
     runs = [("digits.npz", epochs) for epochs in (100, 101, 3)]
     process = started(*runs)
-    while len(list(here.rglob("last.npz"))) < 2 and process.poll() is None:
-        time.sleep(0.02)  # two runs at once
+    wait_for_files(here, "last.npz", 2, process)  # two runs at once
     os.kill(int((here / "rank0.pid").read_text()), signal.SIGINT)  # mpiexec would pass it on
     code, _, err = ended(process)
     assert code == 130, err

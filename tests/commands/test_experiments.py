@@ -8,7 +8,6 @@ import math
 import shutil
 import subprocess
 import sys
-import time
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from tests.helpers import (
     environment,
     refused,
     unchanged,
+    wait_for_files,
 )
 
 TRAIN = command("train.py")
@@ -217,8 +217,7 @@ def test_an_interruption_says_that_nothing_is_lost(here: Path) -> None:
     Path("train.py").write_text(WAITS)
     process = started([sys.executable, "experiments.py", "presets", "--jobs", "2"], here)
     try:
-        while len(list(here.rglob("started"))) < 2 and process.poll() is None:
-            time.sleep(0.02)
+        wait_for_files(here, "started", 2, process)
         process.terminate()
         told, complained = process.communicate(timeout=HANGS_AFTER)
     finally:

@@ -78,8 +78,8 @@ def test_every_row_of_the_tours_table_is_made_by_the_command(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With few images. What catches each mistake is tested with the gallery, so not once more."""
-    declared = lambda mistake: Findings(mistake.red, 0.0, mistake.meaning)  # noqa: E731
-    monkeypatch.setattr(mistakes_report, "findings", declared)
+    declared = {m.name: Findings(m.red, 0.0, m.meaning) for m in MISTAKES.values()}
+    monkeypatch.setattr(mistakes_report, "findings", lambda mistake: declared[mistake.name])
     train, test = digits(200, 60)
     settings = Settings(epochs=1, batch_size=16)
     table = list(tour_table(train[:32], test[:10], settings, "digits"))

@@ -61,8 +61,12 @@ class Forked:
     def wait(self, timeout: float | None = None) -> None:
         if self.returncode is None:
             self.link.settimeout(timeout)
-            self.returncode = int.from_bytes(self.link.recv(8), "big", signed=True)
-            self.link.settimeout(None)
+            try:
+                self.returncode = int.from_bytes(self.link.recv(8), "big", signed=True)
+            except TimeoutError:
+                raise subprocess.TimeoutExpired("a sheet", timeout or 0) from None
+            finally:
+                self.link.settimeout(None)
 
     def kill(self) -> None:
         os.kill(self.pid, signal.SIGKILL)
