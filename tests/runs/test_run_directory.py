@@ -144,7 +144,8 @@ def test_a_read_only_place_is_an_output_error() -> None:
 
 
 def test_of_many_at_once_each_gets_a_number_and_one_the_folder_of_its_choice() -> None:
-    together, alive = threading.Barrier(8), []
+    together = threading.Barrier(8)
+    alive: list[Run] = []
 
     def make(k: int) -> None:
         together.wait()
@@ -307,6 +308,8 @@ def test_only_the_last_state_of_a_run_is_resumed() -> None:
             open_run(path)
     with refused(CheckpointError, "nowhere"):
         open_run("nowhere")
+    Path("mine/last.npz").unlink()  # as if killed between the two, at the end of epoch 1
+    open_run("mine")[0].close()
 
 
 @pytest.mark.parametrize(
@@ -316,6 +319,7 @@ def test_only_the_last_state_of_a_run_is_resumed() -> None:
         {"epoch": 7},
         {"optimizer": {"name": "adam"}},
         {"settings": {"batch_size": 0}},
+        {"settings": {"validation": 5}},
         {"data": {}},
         {"versions": None},
     ],

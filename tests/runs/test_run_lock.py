@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from shutil import copy
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ def test_a_folder_that_is_renamed_ends_its_run_and_nobody_elses(successor: bool)
     Path("mine").rename("kept")
     if successor:
         record(new_run("unused", "mine", {**ABOUT, "settings": {"seed": 8}}))
-    attempts: list[Callable[[], None]] = [
+    attempts: list[Callable[[], object]] = [
         lambda: record(run, 2),
         lambda: run.write_about(),
         lambda: run.rewrite_metrics(run.history),
@@ -93,14 +94,15 @@ def test_a_lock_file_that_is_none_is_left_alone(link: bool) -> None:
         open_run("mine")
 
 
-def test_a_run_that_is_alive_is_not_suggested_to_be_gone_on_with() -> None:
+@pytest.mark.parametrize(("epochs", "more"), [(5, ""), (1, " --epochs=11")])
+def test_a_run_is_suggested_to_be_gone_on_with_unless_it_is_alive(epochs: int, more: str) -> None:
     """Otherwise a user who follows the hint would be refused."""
-    run = new_run("unused", "mine", {**ABOUT, "settings": {"epochs": 5}})
+    run = new_run("unused", "mine", {**ABOUT, "settings": {"epochs": epochs}})
     record(run)
     for alive in (True, False):
         with refused(OutputError, "the folder mine is not empty") as refusal:
             new_run("unused", "mine", ABOUT)
-        assert ("--resume mine" in str(refusal.value)) == (not alive)
+        assert str(refusal.value).endswith(f"--resume mine{more}") == (not alive)
         run.close()
 
 
@@ -240,6 +242,9 @@ def test_what_no_run_has_written_stays(name: str, beside: str) -> None:
     if beside == "last.npz" and name not in ("best.npz", ".lock", ".npvae-1.tmp"):
         with refused(OutputError, "last.npz to an empty folder"):
             open_run("mine")
+        Path("copy").mkdir()
+        copy("mine/last.npz", "copy")
+        open_run("copy")[0].close()
     assert Path("mine", name).read_text() == "years of work"
 
 
