@@ -1,6 +1,7 @@
 """Named arrays: many names, one row of numbers, the same memory."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,40 +12,43 @@ from npvae.core.parameters import NamedArrays
 SHAPES = {"W": (2, 3), "b": (3,), "scale": ()}
 
 
-def test_names_and_flat_are_the_same_memory() -> None:
-    arrays = NamedArrays(SHAPES, np.float32)
+@pytest.fixture
+def arrays() -> NamedArrays:
+    """Zeros, as they are to begin with."""
+    return NamedArrays(SHAPES, float)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_names_and_flat_are_the_same_memory_and_begin_with_zeros(dtype: Any) -> None:
+    arrays = NamedArrays(SHAPES, dtype)
+    assert arrays.shapes == SHAPES
     assert arrays.flat.shape == (10,)
-    assert list(arrays) == ["W", "b", "scale"]
+    assert not arrays.flat.any()
+    assert all(array.dtype == dtype for array in (arrays.flat, *arrays.values()))
     arrays.flat[:] = range(10)
     np.testing.assert_array_equal(arrays["W"], [[0, 1, 2], [3, 4, 5]])
     np.testing.assert_array_equal(arrays["b"], [6, 7, 8])
     assert arrays["scale"] == 9
     arrays["b"][1] = 50
     assert arrays.flat[7] == 50
+    assert NamedArrays({}, dtype).flat.shape == (0,)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_begins_with_zeros_of_the_dtype(dtype: Any) -> None:
-    arrays = NamedArrays(SHAPES, dtype)
-    assert not arrays.flat.any()
-    assert all(array.dtype == dtype for array in arrays.values())
-    assert arrays.shapes == SHAPES
-
-
-def test_assigning_to_a_name_writes_into_the_buffer() -> None:
-    arrays = NamedArrays(SHAPES, float)
-    view = arrays["W"]
+def test_assigning_writes_into_the_buffer(arrays: NamedArrays) -> None:
+    same, view = arrays, arrays["W"]
     arrays["W"] = [[1, 2, 3], [4, 5, 6]]
     arrays["b"] = 7
-    assert arrays["W"] is view
     np.testing.assert_array_equal(arrays.flat, [1, 2, 3, 4, 5, 6, 7, 7, 7, 0])
     arrays["W"] *= 2
-    assert arrays["W"] is view
     np.testing.assert_array_equal(arrays.flat[:6], [2, 4, 6, 8, 10, 12])
+    arrays |= {"b": np.ones(3)}
+    arrays.update(scale=2, W=np.full((2, 3), 5))
+    np.testing.assert_array_equal(arrays.flat, [5, 5, 5, 5, 5, 5, 1, 1, 1, 2])
+    assert arrays is same
+    assert arrays["W"] is view
 
 
-def test_assigning_refuses_another_shape_and_another_name() -> None:
-    arrays = NamedArrays(SHAPES, float)
+def test_assigning_refuses_another_shape_and_another_name(arrays: NamedArrays) -> None:
     values: list[Any] = [[1, 2], np.ones(1), np.ones((1, 3))]
     for value in values:  # NumPy would repeat the second, and drop an axis of the third
         with pytest.raises(ValueError, match=r"b has shape \(3,\), not "):
@@ -62,29 +66,25 @@ def test_assigning_refuses_another_shape_and_another_name() -> None:
     assert not arrays.flat.any()
 
 
-def test_a_copy_has_a_buffer_of_its_own() -> None:
+@pytest.mark.parametrize("copied", [NamedArrays.copy, copy.deepcopy])
+def test_a_copy_has_a_buffer_of_its_own(copied: Callable[[NamedArrays], NamedArrays]) -> None:
     arrays = NamedArrays(SHAPES, np.float32)
     arrays.flat[:] = range(10)
-    twin = arrays.copy()
+    twin = copied(arrays)
     assert isinstance(twin, NamedArrays)
     assert twin.flat.dtype == np.float32
     assert twin.shapes == SHAPES
     twin["W"] = -1
     np.testing.assert_array_equal(arrays.flat, range(10))
-    np.testing.assert_array_equal(twin.flat[6:], range(6, 10))
-
-
-def test_no_arrays_at_all() -> None:
-    assert NamedArrays({}, float).flat.shape == (0,)
+    np.testing.assert_array_equal(twin.flat, [-1, -1, -1, -1, -1, -1, 6, 7, 8, 9])
 
 
 @pytest.mark.parametrize(
     ("method", "given"),
     [("__delitem__", "b"), ("pop", "b"), ("popitem", ()), ("clear", ()), ("setdefault", "c")],
 )
-def test_a_name_cannot_come_or_go(method: str, given: Any) -> None:
+def test_a_name_cannot_come_or_go(arrays: NamedArrays, method: str, given: Any) -> None:
     """It would be gone from saved files, and stay in `flat`."""
-    arrays = NamedArrays(SHAPES, float)
     with pytest.raises(TypeError, match=r"names are fixed.*\n.*make a dict"):
         getattr(arrays, method)(*given)
     assert arrays.shapes == SHAPES
@@ -95,20 +95,3 @@ def test_arrays_can_be_exchanged_in_one_update() -> None:
     arrays.flat = np.arange(1.0, 5.0)
     arrays.update(a=arrays["b"], b=arrays["a"])
     np.testing.assert_array_equal(arrays.flat, [3, 4, 1, 2])
-
-
-def test_the_or_of_dicts_writes_into_the_buffer() -> None:
-    arrays = NamedArrays(SHAPES, float)
-    same = arrays
-    arrays |= {"b": np.ones(3)}
-    arrays.update(scale=2, W=np.full((2, 3), 5))
-    assert arrays is same
-    np.testing.assert_array_equal(arrays.flat, [5, 5, 5, 5, 5, 5, 1, 1, 1, 2])
-
-
-def test_deepcopy_has_a_buffer_of_its_own() -> None:
-    arrays = NamedArrays(SHAPES, float)
-    twin = copy.deepcopy(arrays)
-    twin["b"] = 1
-    np.testing.assert_array_equal(twin.flat[6:9], 1)
-    assert not arrays.flat.any()

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
-import subprocess
-import sys
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +22,7 @@ from npvae.runs.run_directory import Run, find_checkpoint, load_model, new_run, 
 from npvae.runs.run_lock import Lock
 from npvae.storage import checkpoint
 from npvae.storage.files import new_temporary
-from tests.helpers import HANGS_AFTER, environment, refused, rows, unchanged
+from tests.helpers import Said, refused, rows, unchanged
 
 ABOUT: dict[str, Any] = {"settings": {"seed": 3}, "data": {"name": "x"}, "versions": {"numpy": "1"}}
 # A run's lock is held for as long as the run lives, and here that is until it is collected.
@@ -39,13 +36,25 @@ def place(here: Path, collected: None) -> None:
     """Each test has a folder of its own to work in."""
 
 
-def small_vae() -> VAE:
-    return VAE(784, (5,), 2, rng=np.random.default_rng(0))
-
-
-def an_epoch(number: int, validation: float | None = None) -> Epoch:
+def record(run: Run, number: int = 1, validation: float | None = None) -> VAE:
+    """The end of an epoch, and the model after it."""
+    vae, adam = VAE(784, (5,), 2, rng=np.random.default_rng(number)), Adam()
+    adam.update(vae.parameters, vae.gradients)
     held_out = None if validation is None else Loss(validation, 0.0)
-    return Epoch(number, Loss(300.0625, 7.5, 2.0), Loss(200 + 1 / 3, 8.0, 2.0), 1.25, held_out)
+    test = Loss(200 + 1 / 3, 8.0, 2.0)
+    run.record(Epoch(number, Loss(300.0625, 7.5, 2.0), test, 1.5, held_out), vae, adam)
+    return vae
+
+
+def ended(out: str | None = "mine", name: str = "unused", epochs: int = 1, age: float = 0) -> Path:
+    """The folder of a run that has ended; its last.npz is `age` seconds old."""
+    run = new_run(name, out, ABOUT)
+    for number in range(1, epochs + 1):
+        record(run, number)
+    run.close()
+    stamp = (run.folder / "last.npz").stat().st_mtime - age
+    os.utime(run.folder / "last.npz", (stamp, stamp))
+    return run.folder
 
 
 # ------------------------------------------------------------------ a folder of one's own
@@ -87,9 +96,9 @@ def test_a_run_that_never_finished_an_epoch_leaves_its_folder_to_others() -> Non
     new_run("unused", "mine", ABOUT).close()
     again = new_run("unused", "mine", {**ABOUT, "settings": {"seed": 8}})
     assert json.loads(Path("mine/run.json").read_text())["settings"] == {"seed": 8}
-    again.record(an_epoch(1), small_vae(), Adam())
+    record(again)
     again.close()
-    with pytest.raises(OutputError, match=r"mine.*not empty"):
+    with refused(OutputError, "mine is not empty"):
         new_run("unused", "mine", ABOUT)
 
 
@@ -102,7 +111,7 @@ def test_killed_in_its_first_epoch_it_may_leave_pictures_and_the_folder_is_free_
         run.close()
     for name in ("images/prior-001.png", "images/sampled_epoch2.png", "best.npz", "notes.txt"):
         Path("mine", name).write_text("of value to somebody")
-        with pytest.raises(OutputError, match=r"mine.*not empty"):
+        with refused(OutputError, "mine is not empty"):
             new_run("unused", "mine", ABOUT)
         Path("mine", name).unlink()
 
@@ -113,9 +122,9 @@ def test_nothing_is_suggested_that_cannot_work() -> None:
     for last in (None, b"", b"PK"):
         if last is not None:
             Path("mine/last.npz").write_bytes(last)
-        with pytest.raises(OutputError, match=r"mine.*not empty") as caught:
+        with refused(OutputError, "mine is not empty") as refusal:
             new_run("unused", "mine", ABOUT)
-        assert "--resume" not in str(caught.value)
+        assert "--resume" not in str(refusal.value)
 
 
 def test_a_place_that_cannot_hold_a_folder_is_an_output_error() -> None:
@@ -134,51 +143,21 @@ def test_a_read_only_place_is_an_output_error() -> None:
         new_run("unused", "locked/run", ABOUT)
 
 
-def test_only_one_thread_gets_the_folder_of_its_choice() -> None:
-    together, alive = threading.Barrier(8), []
+def test_of_many_at_once_each_gets_a_number_and_one_the_folder_of_its_choice() -> None:
+    together = threading.Barrier(8)
+    alive: list[Run] = []
 
-    def make(k: int) -> int:
+    def make(k: int) -> None:
         together.wait()
-        try:
+        alive.extend(new_run("a-z10", None, ABOUT) for _ in range(5))
+        with suppress(OutputError):
             alive.append(new_run("unused", "mine", {**ABOUT, "mine": k}))
-        except OutputError:
-            return -1
-        return k
 
     with ThreadPoolExecutor(8) as pool:
-        owners = [k for k in pool.map(make, range(8)) if k >= 0]
-    assert len(owners) == 1
-    assert json.loads(Path("mine/run.json").read_text())["mine"] == owners[0]
-
-
-def test_processes_never_share_a_folder() -> None:
-    code = (
-        "import sys\n"
-        "from npvae.runs.run_directory import new_run\n"
-        "print('ready', flush=True)\n"
-        "sys.stdin.readline()\n"
-        "print(*[new_run('a-z10', None, {}).folder for _ in range(20)])\n"
-    )
-    children = [
-        subprocess.Popen(
-            [sys.executable, "-c", code],
-            env=environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    for child in children:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-    for child in children:
-        assert child.stdin is not None
-        child.stdin.write("go\n")
-        child.stdin.flush()
-    printed = [child.communicate(timeout=HANGS_AFTER)[0] for child in children]
-    folders = [folder for text in printed for folder in text.split()]
-    assert len(folders) == len(set(folders)) == 40
+        list(pool.map(make, range(8)))
+    assert len({run.folder for run in alive}) == len(alive) == 8 * 5 + 1
+    (owner,) = (run for run in alive if run.folder == Path("mine"))
+    assert json.loads(Path("mine/run.json").read_text()) == owner.about
 
 
 # ------------------------------------------------------------------ what is in it
@@ -195,37 +174,31 @@ def test_run_json_tells_what_was_run_and_is_written_anew_if_it_is_none() -> None
 
 
 def test_what_a_killed_process_left_is_removed_when_the_run_goes_on() -> None:
-    run = recorded()
-    run.close()
-    old, new = (new_temporary(run.folder / "images") for _ in range(2))
+    folder = ended()
+    old, new = (new_temporary(folder / "images") for _ in range(2))
     for path in (old, new):
         path.touch()
     os.utime(old, (0, 0))
-    again, *_ = open_run(run.folder)
-    again.close()
+    open_run(folder)[0].close()
     assert (old.exists(), new.exists()) == (False, True)  # the new one may be being written
 
 
 def test_metrics_has_one_row_for_each_epoch() -> None:
     run = new_run("a-z10", None, ABOUT)
     for number in (1, 2):
-        run.record(an_epoch(number), small_vae(), Adam())
+        record(run, number)
         lines = (run.folder / "metrics.csv").read_text().splitlines()
         assert lines[0] == COLUMNS
         assert len(lines) == 1 + number
-    last = {name: float(value) for name, value in rows(run.folder / "metrics.csv")[-1].items()}
-    assert last["epoch"] == 2
-    assert last["train_bce"] == 300.0625
-    assert last["train_loss"] == 300.0625 + 2 * 7.5
-    assert last["test_kl"] == 8
-    assert last["test_loss"] == pytest.approx(200 + 1 / 3 + 2 * 8, rel=1e-9)  # ten digits
-    assert last["seconds"] == 1.25
+    test_loss = 200 + 1 / 3 + 2 * 8
+    expected = (2, 300.0625, 7.5, 300.0625 + 2 * 7.5, 200 + 1 / 3, 8, test_loss, 1.5)
+    assert list(map(float, lines[-1].split(","))) == pytest.approx(expected, rel=1e-9)  # ten digits
 
 
 def test_validation_adds_columns_at_the_end_and_keeps_the_best_epoch() -> None:
     run = new_run("a-z10", None, ABOUT)
     for number, validation in enumerate((9.0, 7.0, 8.0, 7.5), start=1):
-        run.record(an_epoch(number, validation), small_vae(), Adam())
+        record(run, number, validation)
     names = (run.folder / "metrics.csv").read_text().splitlines()[0]
     assert names.startswith(COLUMNS + ",validation_")
     losses = [float(row["validation_loss"]) for row in rows(run.folder / "metrics.csv")]
@@ -234,105 +207,59 @@ def test_validation_adds_columns_at_the_end_and_keeps_the_best_epoch() -> None:
     assert checkpoint.load(run.folder / "last.npz")[0]["epoch"] == 4
 
 
-def test_a_run_that_dies_between_two_files_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("survive", [0, 1, 2])  # best.npz, last.npz, metrics.csv in this order
+def test_a_run_that_dies_between_two_files_loses_nothing(
+    survive: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Wherever the writing of epoch 2 stops, the resumed run has the same files."""
-
-    vae, adam = small_vae(), Adam()
-    adam.update(vae.parameters, vae.gradients)
-
-    def record(run: Run, number: int) -> None:
-        run.record(an_epoch(number, validation=10.0 - number), vae, adam)
-
-    original = os.replace
-    for survived in range(4):
-        run = new_run("a-z10", None, {**ABOUT, "settings": {"validation": 5}})
-        record(run, 1)
-        left = survived
-
-        def replace(source: Any, target: Any) -> None:
-            nonlocal left
-            if left == 0:
-                raise KeyboardInterrupt
-            left -= 1
-            original(source, target)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "replace", replace)
-            try:
-                record(run, 2)
-            except KeyboardInterrupt:
-                assert survived < 3  # last.npz, best.npz, metrics.csv
-        folder = run.folder
-        del run
-        gc.collect()
-
-        again, _, _, header = open_run(folder)
-        done = header["epoch"]
-        if done == 1:
-            record(again, 2)
-        record(again, 3)
-        assert [row["epoch"] for row in rows(folder / "metrics.csv")] == ["1", "2", "3"]
-        assert checkpoint.load(folder / "last.npz")[0]["epoch"] == 3
-        assert not list(folder.glob("*.tmp"))
-        del again
-        gc.collect()
-
-
-def test_best_is_never_older_than_last_says() -> None:
-    """Killed right after last.npz was written: best.npz must hold the best of its history."""
-    run = new_run("a-z10", None, ABOUT)
-    run.record(an_epoch(1, 9.0), small_vae(), Adam())
-    seen: list[tuple[float, float]] = []
-    original = os.replace
+    run = new_run("unused", "mine", {**ABOUT, "settings": {"validation": 5}})
+    record(run, 1, 9.0)
+    original, left = os.replace, iter(range(survive))
 
     def replace(source: Any, target: Any) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
         original(source, target)
-        last = checkpoint.load(run.folder / "last.npz")[0]["history"]
-        best = checkpoint.load(run.folder / "best.npz")[0]["history"]
-        lowest = min(row["validation_loss"] for row in last)
-        seen.append((best[-1]["validation_loss"], lowest))
 
-    with pytest.MonkeyPatch.context() as patch:
+    with monkeypatch.context() as patch:
         patch.setattr(os, "replace", replace)
-        run.record(an_epoch(2, 8.0), small_vae(), Adam())
-    assert seen
-    assert all(best <= lowest for best, lowest in seen)
+        with pytest.raises(KeyboardInterrupt):
+            record(run, 2, 8.0)
+    run.close()
+    best, last = (checkpoint.load(f"mine/{name}.npz")[0]["history"] for name in ("best", "last"))
+    assert best[-1]["validation_loss"] <= min(row["validation_loss"] for row in last)
+
+    again, *_, header = open_run("mine")
+    assert header["epoch"] == (1 if survive < 2 else 2)
+    for number in range(header["epoch"] + 1, 4):
+        record(again, number, 10.0 - number)
+    again.close()
+    assert [row["epoch"] for row in rows(Path("mine/metrics.csv"))] == ["1", "2", "3"]
+    assert checkpoint.load("mine/last.npz")[0]["epoch"] == 3
+    assert not list(Path("mine").glob("*.tmp"))
 
 
 # ------------------------------------------------------------------ finding and loading
 
 
-def recorded(name: str = "a-z10", age: float = 0) -> Run:
-    run = new_run(name, None, ABOUT)
-    vae, adam = small_vae(), Adam()
-    vae.parameters["encoder.mu.b"] = 0.25
-    adam.update(vae.parameters, vae.gradients)
-    run.record(an_epoch(1), vae, adam)
-    stamp = (run.folder / "last.npz").stat().st_mtime - age
-    os.utime(run.folder / "last.npz", (stamp, stamp))
-    return run
-
-
 def test_a_checkpoint_is_named_by_its_folder_or_by_itself_or_is_the_one_written_last() -> None:
     with refused(CheckpointError, "train.py"):
         find_checkpoint()
-    recorded("b-z10", age=60)
-    newest = recorded("a-z10", age=10).folder
-    recorded("c-z10", age=30)
+    ended(None, "b-z10", age=60)
+    newest = ended(None, "a-z10", age=10)
+    ended(None, "c-z10", age=30)
     new_run("d-z10", None, ABOUT)  # has no checkpoint yet
     for given in (None, newest, str(newest / "last.npz")):
         assert find_checkpoint(given) == newest / "last.npz"
 
 
-def test_what_is_no_run_is_answered_with_the_runs_that_there_are(
-    said: Callable[[str, dict[str, str]], None],
-) -> None:
+def test_what_is_no_run_is_answered_with_the_runs_that_there_are(said: Said) -> None:
     answers = {}
 
     def ask(case: str, given: str) -> None:
-        with pytest.raises(CheckpointError) as caught:
+        with refused(CheckpointError) as answer:
             find_checkpoint(given)
-        answers[f"{case}: {given}"] = str(caught.value)
+        answers[f"{case}: {given}"] = str(answer.value)
 
     Path("empty").mkdir()
     ask("no run", "empty")
@@ -341,46 +268,48 @@ def test_what_is_no_run_is_answered_with_the_runs_that_there_are(
     ask("no epoch", "cut off")
     Path("cut off/run.json").write_text('{"settings": {"no": "such"}}')
     ask("no run.json", "cut off")
-    recorded("b-z10", age=60)
-    recorded("a-z10")
+    ended(None, "b-z10", age=60)
+    ended(None, "a-z10")
     for given in ("empty", "runs", "runs/other", "b-z10-001", "runs/b-z10", "runs/a-z10-001/x"):
         ask("two runs", given)
     for name in "cdef":
-        recorded(f"{name}-z10", age=ord(name))
+        ended(None, f"{name}-z10", age=ord(name))
     ask("the newest five of six", "empty")
     said("there is no such run", answers)
 
 
 def test_a_run_gives_back_its_model() -> None:
-    run = recorded()
-    vae, header = load_model(run.folder / "last.npz")
-    assert vae.parameters["encoder.mu.b"].tolist() == [0.25, 0.25]
-    assert vae.settings == small_vae().settings
-    assert header["settings"] == ABOUT["settings"]
-    assert header["data"] == ABOUT["data"]
+    run = new_run("unused", "mine", ABOUT)
+    saved = record(run)
+    vae, header = load_model("mine/last.npz")
+    assert vae.settings == saved.settings
+    assert vae.parameters.flat.tobytes() == saved.parameters.flat.tobytes()
+    assert VAE.load("mine/last.npz").parameters.flat.tobytes() == vae.parameters.flat.tobytes()
+    assert {name: header[name] for name in ABOUT} == ABOUT
     assert header["epoch"] == 1
     assert header["history"][0]["train_bce"] == 300.0625
-    again = VAE.load(run.folder / "last.npz")
-    assert again.parameters.flat.tobytes() == vae.parameters.flat.tobytes()
 
 
 def test_a_run_that_is_resumed_keeps_others_out_until_it_is_closed() -> None:
-    run = recorded()
-    run.close()
-    again, *_ = open_run(run.folder)
+    again, *_ = open_run(ended())
     for _ in range(2):  # who was kept out has not opened it to the next one
-        with pytest.raises(OutputError, match="another process is training"):
-            open_run(run.folder)
+        with refused(OutputError, "another process is training"):
+            open_run("mine")
     again.close()
-    open_run(run.folder)[0].close()
+    open_run("mine")[0].close()
 
 
-def test_a_model_alone_is_not_a_run() -> None:
-    small_vae().save("model.npz")
-    with pytest.raises(CheckpointError, match=r"[Rr]esume"):
-        open_run("model.npz")
-    with pytest.raises(CheckpointError, match="nowhere"):
+def test_only_the_last_state_of_a_run_is_resumed() -> None:
+    VAE(784, (5,), 2).save("model.npz")
+    best = ended() / "best.npz"
+    best.write_bytes(best.with_name("last.npz").read_bytes())
+    for path in ("model.npz", best):
+        with refused(CheckpointError, f"{path} is not the last.npz of a run"):
+            open_run(path)
+    with refused(CheckpointError, "nowhere"):
         open_run("nowhere")
+    Path("mine/last.npz").unlink()  # as if killed between the two, at the end of epoch 1
+    open_run("mine")[0].close()
 
 
 @pytest.mark.parametrize(
@@ -390,6 +319,7 @@ def test_a_model_alone_is_not_a_run() -> None:
         {"epoch": 7},
         {"optimizer": {"name": "adam"}},
         {"settings": {"batch_size": 0}},
+        {"settings": {"validation": 5}},
         {"data": {}},
         {"versions": None},
     ],
@@ -397,16 +327,13 @@ def test_a_model_alone_is_not_a_run() -> None:
 @pytest.mark.filterwarnings("error")
 def test_a_run_of_another_version_is_refused_and_left_to_others(change: dict[str, Any]) -> None:
     """The checkpoint is intact, but this version cannot resume from it."""
-    run = recorded()
-    run.close()
-    path = run.folder / "last.npz"
+    path = ended() / "last.npz"
     header, arrays = checkpoint.load(path)
     header["settings"] = {}  # the defaults
     checkpoint.save(path, header, arrays)
-    again, *_ = open_run(run.folder)
-    again.close()
+    open_run("mine")[0].close()
     changed = {name: value for name, value in {**header, **change}.items() if value is not None}
     checkpoint.save(path, changed, arrays)
     with pytest.raises(CheckpointError, match=r"not the state of|used: its"):
-        open_run(run.folder)
-    Lock(run.folder).release()
+        open_run("mine")
+    Lock(Path("mine")).release()
