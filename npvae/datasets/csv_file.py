@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from npvae.datasets.dataset import MAX_ITEMS, SIDE, counted, mismatch, reading
 from npvae.datasets.halves import part_of_array
 from npvae.datasets.labels import MAX_WORD, Half
-from npvae.datasets.pixels import Intake, Place, to_images
+from npvae.datasets.pixels import Intake, to_images
 from npvae.storage.files import brief, open_plain
 
 SUFFIXES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
@@ -79,17 +79,8 @@ def _read_table(path: Path, file: io.TextIOBase, most: int, intake: Intake) -> l
     if (images == np.rint(images)).all() and np.abs(images).max() < 2**24:
         images = images.astype(np.int32)  # a table does not say whether 1 is a byte or a float
 
-    new = str(path.with_name(f"{path.name.partition('.')[0]}.npz"))
-    kind = "int" if images.dtype.kind == "i" else "float"
-    labels = "" if label is None else f", labels=np.loadtxt(p, str, usecols={label}, **o)"
-    place = Place(
-        str(path),
-        f"np.loadtxt(p, {kind}, usecols=range({pixels[0]}, {pixels[-1] + 1}), **o)",
-        f"import numpy as np; p = {str(path)!r}; o = dict(delimiter={delimiter!r}, "
-        f"skiprows={int(has_header)}); np.savez({new!r}, images={{}}{labels})",
-    )
-    half = to_images(place, images.shape, images.dtype, [images], intake)
-    return [(half, place, None if label is None else _numbers_or_words(words))]
+    half = to_images(str(path), images.shape, images.dtype, [images], intake)
+    return [(half, str(path), None if label is None else _numbers_or_words(words))]
 
 
 def _columns(

@@ -4,18 +4,14 @@ As MNIST, Fashion-MNIST, EMNIST and KMNIST come: under the names that `halves.py
 where torchvision unpacks them. What is in them, `idx.py` reads.
 """
 
-import os
 from pathlib import Path
-from typing import Any
-
-from numpy.typing import NDArray
 
 from npvae.datasets.dataset import mismatch
 from npvae.datasets.halves import Part, choose_halves, part_of_idx
 from npvae.datasets.idx import read_any
 from npvae.datasets.image_folder import visible, visible_folders
 from npvae.datasets.labels import Half
-from npvae.datasets.pixels import Intake, Place, to_images
+from npvae.datasets.pixels import Intake, to_images
 
 
 def _idx_files(folder: Path) -> dict[str, dict[Part, Path]]:
@@ -40,15 +36,11 @@ def find_idx(folder: Path) -> dict[Part, Path]:
             return together
         if len(found) > 1:
             names = ", ".join(str(place / prefix) for place, prefix, _ in found[:6])
-            place, prefix, _ = found[0]
-            own, first = f"{folder}-own", f"{place}{os.sep}{prefix}*"
             raise mismatch(
                 folder,
                 "the IDX files of one dataset",
                 f"{len(found)}: {names}",
-                "Name the folder of one. This copies the files of the first to a folder:\n"
-                f"import glob, os, shutil; os.mkdir({own!r}); "
-                f"[shutil.copy(file, {own!r}) for file in glob.glob({first!r})]",
+                "Move the files of one to a folder of their own, and name that.",
             )
     return {}
 
@@ -67,22 +59,7 @@ def read_idx(folder: Path, files: dict[Part, Path], intake: Intake) -> list[Half
 def _read_idx_half(files: dict[Part, Path], half: str, intake: Intake) -> Half:
     path, labels_path = files[half, "images"], files.get((half, "labels"))
     array = read_any(path)
-    images = to_images(_idx_place(path, array), array.shape, array.dtype, [array], intake)
+    images = to_images(str(path), array.shape, array.dtype, [array], intake)
     if labels_path is None:
-        return images, Place(str(path)), None
-    labels = read_any(labels_path)
-    return images, _idx_place(labels_path, labels), labels
-
-
-def _idx_place(path: Path, array: NDArray[Any]) -> Place:
-    """Where the array of an IDX file is converted: in place, to bytes."""
-    pack, unpack = ("gzip.compress", "gzip.decompress") if path.suffix == ".gz" else ("", "")
-    offset = 4 + 4 * array.ndim
-    script = (
-        f"import gzip, pathlib, numpy as np; p = pathlib.Path({str(path)!r}); "
-        f"a = np.frombuffer({unpack}(p.read_bytes()), {array.dtype.str!r}, offset={offset}); "
-        f"a = a.reshape({array.shape}); b = {{}}; "
-        f"p.write_bytes({pack}(bytes((0, 0, 8, b.ndim)) + np.array(b.shape, '>u4').tobytes() "
-        "+ b.astype('u1').tobytes()))"
-    )
-    return Place(str(path), "a", script)
+        return images, str(path), None
+    return images, str(labels_path), read_any(labels_path)

@@ -20,7 +20,7 @@ from npvae.core.errors import DataError
 from npvae.datasets.dataset import counted, mismatch, reading, some
 from npvae.datasets.halves import Part, choose_halves, part_of_array
 from npvae.datasets.labels import CLASSES, MAX_WORD, Half
-from npvae.datasets.pixels import Bytes, Intake, Place, block_size, to_images
+from npvae.datasets.pixels import Bytes, Intake, block_size, fault, to_images
 from npvae.storage.files import brief, open_plain, open_zip
 
 _MAX_WHOLE = 1 << 29  # bytes of an array that cannot be read in blocks
@@ -46,12 +46,9 @@ def read_npz(path: Path, intake: Intake) -> list[Half]:
 
 def read_npy(path: Path, intake: Intake) -> list[Half]:
     """[all] of an .npy file. Raises DataError."""
-    new = str(path.with_name(f"{path.stem}-new.npy"))
-    script = f"import numpy as np; np.save({new!r}, {{}})"
-    place = Place(str(path), f"np.load({str(path)!r})", script)
     with reading(path, "an .npy file"), open_plain(path) as file:
-        images = _read_images(place, file, os.fstat(file.fileno()).st_size, intake)
-    return [(images, place, None)]
+        images = _read_images(str(path), file, os.fstat(file.fileno()).st_size, intake)
+    return [(images, str(path), None)]
 
 
 def _parts(path: Path, arrays: list[str]) -> dict[Part, str]:
@@ -69,60 +66,40 @@ def _parts(path: Path, arrays: list[str]) -> dict[Part, str]:
         raise _ambiguous(path, parts["", "images"], parts[other, "images"])
     if halves:
         return parts
-    likely = zip(("images", "labels"), arrays if len(arrays) == 2 else arrays[:1], strict=False)
-    guess = ", ".join(f"{what}=a[{name!r}]" for what, name in likely)
-    why = "This names them, if they are what they seem:"
     raise mismatch(
         path,
         "arrays `images` [and `labels`], or x_train, y_train, x_test, y_test",
         some(map(brief, sorted(arrays)), 6) or "none",
-        _paste(why, path, stored=guess) if guess else "",
+        "Save them under these names:  np.savez('own.npz', images=..., labels=...)",
     )
 
 
 def _ambiguous(path: Path, one: str, other: str) -> DataError:
-    way_on = _paste("Leave one out:", path, f"del a[{one!r}]; ")
     both = f"{brief(one)} and {brief(other)}"
-    return mismatch(path, "pictures or labels in one array", both, way_on)
-
-
-def _paste(why: str, path: Path, change: str = "", stored: str = "**a") -> str:
-    """Lines of Python below what they are for; nothing if names make them long."""
-    script = _script(path, change, stored)
-    return f"{why}\n{script}" if len(script) < 400 else ""
-
-
-def _script(path: Path, change: str, stored: str = "**a") -> str:
-    """Python that changes the arrays `a` of a file, and stores them in a new one."""
-    new = str(path.with_name(f"{path.stem}-new.npz"))
-    load = f"import numpy as np; a = dict(np.load({str(path)!r})); "
-    return f"{load}{change}np.savez({new!r}, {stored})"
+    return mismatch(path, "pictures or labels in one array", both, "Save the file without one.")
 
 
 def _read_half(
     path: Path, archive: zipfile.ZipFile, parts: dict[Part, str], half: str, intake: Intake
 ) -> Half:
     name, labels_name = parts[half, "images"], parts.get((half, "labels"), "labels")
-    place, labels_place = (
-        Place(f"{path}, {array}", f"a[{array!r}]", _script(path, f"a[{array!r}] = {{}}; "))
-        for array in (name, labels_name)
-    )
-    with _open(place, archive, f"{name}.npy") as file:
+    where, labels_where = f"{path}, {name}", f"{path}, {labels_name}"
+    with _open(where, archive, f"{name}.npy") as file:
         size = archive.getinfo(f"{name}.npy").file_size
-        images = _read_images(place, file, size, intake)
+        images = _read_images(where, file, size, intake)
     if (half, "labels") not in parts:
-        return images, labels_place, None
-    with _open(labels_place, archive, f"{labels_name}.npy") as file:
+        return images, labels_where, None
+    with _open(labels_where, archive, f"{labels_name}.npy") as file:
         size = archive.getinfo(f"{labels_name}.npy").file_size
-        return images, labels_place, _read_labels(labels_place, file, size, len(images))
+        return images, labels_where, _read_labels(labels_where, file, size, len(images))
 
 
-def _read_images(place: Place, file: IO[bytes], size: int, intake: Intake) -> Bytes:
-    shape, dtype, fortran = _read_header(place, file, size)
+def _read_images(where: str, file: IO[bytes], size: int, intake: Intake) -> Bytes:
+    shape, dtype, fortran = _read_header(where, file, size)
 
     def blocks() -> Iterator[NDArray[Any]]:
         if fortran and prod(shape) * dtype.itemsize > _MAX_WHOLE:
-            raise place.fault("rows first", "Fortran order", "np.ascontiguousarray({x})")
+            raise fault(where, "rows first", "Fortran order", "np.ascontiguousarray(x)")
         whole = _read_array(file, shape[::-1], dtype).T if fortran else None
         at_once = block_size(shape)
         for start in range(0, shape[0], at_once):
@@ -132,48 +109,47 @@ def _read_images(place: Place, file: IO[bytes], size: int, intake: Intake) -> By
             else:
                 yield np.ascontiguousarray(whole[start : start + count])
 
-    return to_images(place, shape, dtype, blocks(), intake)
+    return to_images(where, shape, dtype, blocks(), intake)
 
 
-def _read_labels(place: Place, file: IO[bytes], size: int, count: int) -> NDArray[Any]:
-    shape, dtype, fortran = _read_header(place, file, size, are_labels=True)
+def _read_labels(where: str, file: IO[bytes], size: int, count: int) -> NDArray[Any]:
+    shape, dtype, fortran = _read_header(where, file, size, are_labels=True)
     is_word = dtype.kind in "SU" and 1 <= dtype.itemsize <= 4 * MAX_WORD
     fits = 1 <= prod(shape) <= CLASSES * count and prod(shape) * dtype.itemsize <= _MAX_WHOLE
     if not fits or not (is_word or dtype.kind in "buif"):
-        raise place.fault(
+        raise fault(
+            where,
             f"numbers, or words of at most {MAX_WORD} letters, one for each of {count:,} pictures",
             f"{dtype}, {shape}",
         )
     return _read_array(file, shape[::-1], dtype).T if fortran else _read_array(file, shape, dtype)
 
 
-def _open(place: Place, archive: zipfile.ZipFile, member: str) -> IO[bytes]:
+def _open(where: str, archive: zipfile.ZipFile, member: str) -> IO[bytes]:
     # The other methods of compression have no limit on what a few bytes may turn into.
     if archive.getinfo(member).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise place.fault("a stored or deflated array", "another kind of compression")
+        raise fault(where, "a stored or deflated array", "another kind of compression")
     return archive.open(member)
 
 
 def _read_header(
-    place: Place, file: IO[bytes], size: int, are_labels: bool = False
+    where: str, file: IO[bytes], size: int, are_labels: bool = False
 ) -> tuple[tuple[int, ...], np.dtype[Any], bool]:
     """Shape, dtype and whether columns come first, once they agree with the size of the file."""
     if np.lib.format.read_magic(file) != (1, 0):  # later versions may have headers of gigabytes
-        raise place.fault("a plain array (.npy version 1.0)", "another version")
+        raise fault(where, "a plain array (.npy version 1.0)", "another version")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # files of Python 2 are none the worse for it
         shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
-    if dtype.char == "O" and place.script:
-        load = place.script.replace(".npz')", ".npz', allow_pickle=True)", 1)
-        change = "{x}.astype(str)" if are_labels else "np.stack({x})"
-        raise place._replace(script=load).fault(
-            "numbers or words", "Python objects, which may hold code", change
-        )
+    if dtype.char == "O":
+        objects = "Python objects, which may hold code (np.load: allow_pickle=True)"
+        change = "x.astype(str)" if are_labels else "np.stack(x)"
+        raise fault(where, "numbers or words", objects, change)
     if dtype.hasobject or not shape or min(shape) < 0:
-        raise place.fault("an array of numbers", f"{dtype}, {shape}")
+        raise fault(where, "an array of numbers", f"{dtype}, {shape}")
     expected, found = prod(shape) * dtype.itemsize, size - file.tell()
     if expected != found:
-        raise place.fault(f"{expected:,} bytes for {dtype}, {shape}", f"{found:,}")
+        raise fault(where, f"{expected:,} bytes for {dtype}, {shape}", f"{found:,}")
     return shape, dtype, fortran_order
 
 

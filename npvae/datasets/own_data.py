@@ -8,7 +8,6 @@ mistake is a warning.
 """
 
 import os
-import re
 import warnings
 from pathlib import Path
 
@@ -17,13 +16,7 @@ from numpy.typing import NDArray
 
 from npvae.datasets.csv_file import is_csv, read_csv
 from npvae.datasets.dataset import Dataset, count_known, counted, mismatch, reading, some
-from npvae.datasets.halves import (
-    Part,
-    choose_halves,
-    half_of_folder,
-    part_of_array,
-    part_of_idx,
-)
+from npvae.datasets.halves import choose_halves, half_of_folder, part_of_idx
 from npvae.datasets.idx_folder import find_idx, read_idx
 from npvae.datasets.image_folder import read_folder, visible
 from npvae.datasets.labels import NO_CLASS, Half, join_labels
@@ -131,7 +124,7 @@ def _edges(images: Bytes) -> NDArray[np.float64]:
 def _read_files(folder: Path, intake: Intake) -> list[Half]:
     """[all] or [train, test] of a folder of tables; [] if it is for others to read.
 
-    Raises DataError for arrays in files of their own, with the line that makes one file of them.
+    Raises DataError for arrays in files of their own.
     """
     inside = visible(folder)
     files = [path for path in inside if path.is_file()]
@@ -150,29 +143,10 @@ def _read_files(folder: Path, intake: Intake) -> list[Half]:
             intake.notes.append(f"left out: {counted(unused, 'other file')} beside the tables")
         return [half for path in chosen for half in read_csv(path, intake)]
     arrays = [path for path in files if path.suffix.lower() in (".npy", ".npz")]
-    parts = {part: path for path in arrays if (part := _part(path))}
-    if parts:
-        values = ", ".join(
-            (f"{'x' if role == 'images' else 'y'}_{half}" if half else role)
-            + f"=np.load(d + {path.name!r})"
-            + "['arr_0']" * (path.suffix.lower() == ".npz")
-            for (half, role), path in parts.items()
-        )
-        raise mismatch(
-            folder,
-            "pictures",
-            f"{len(parts)} files of arrays",
-            "This makes one .npz of them:\n"
-            f"import numpy as np; d = {f'{folder}/'!r}; np.savez({f'{folder}.npz'!r}, {values})",
-        )
     if arrays:
-        way_on = f"Name their file:  --dataset {one_line(arrays[0])}"
-        raise mismatch(folder, "pictures", "arrays", way_on)
+        one_file = "np.savez('own.npz', x_train=..., y_train=..., x_test=..., y_test=...)"
+        way_on = f"Make one file of them:  {one_file}"
+        if len(arrays) == 1:
+            way_on = f"Name their file:  --dataset {one_line(arrays[0])}"
+        raise mismatch(folder, "pictures", counted(len(arrays), "file") + " of arrays", way_on)
     return []
-
-
-def _part(path: Path) -> Part | None:
-    """What the last words of a file's name mean: those of kmnist-train-imgs.npz, train imgs."""
-    words = re.split("[-_. ]+", re.sub(r"(\.\w+)?\.\w+$", "", path.name))
-    meant = (part_of_array("".join(words[k:])) for k in range(len(words)))
-    return next(filter(None, meant), None)

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from npvae.core.errors import DataError
 from npvae.datasets.dataset import SIDE, in_brief, mismatch, some
 from npvae.datasets.labels import NO_CLASS, Half
-from npvae.datasets.pixels import Bytes, Intake, Place, check_levels, fit, to_bytes
+from npvae.datasets.pixels import Bytes, Intake, check_levels, fit, to_bytes
 from npvae.storage.files import brief
 
 FORMATS = {
@@ -79,15 +79,14 @@ class PictureReader:
             if is_so:
                 self.intake.notes.append(note)
         read: list[Half] = []
-        for (images, clear, names), listing in zip(halves, listings, strict=True):
+        for images, clear, names in halves:
             if not len(images):
                 raise mismatch(self.folder, "sound pictures", "none")
             if is_dark:
                 images += clear
-            place = self._place(listing[0][0].suffix)
-            check_levels(place, images)
+            check_levels(str(self.folder), images)
             flat = bool((names == NO_CLASS).all())  # or the class of a folder of that name
-            read.append((images, place, None if flat else names))
+            read.append((images, str(self.folder), None if flat else names))
         return read
 
     def _read_half(self, listing: Pictures) -> tuple[Bytes, Bytes, NDArray[Any]]:
@@ -128,7 +127,7 @@ class PictureReader:
             file.draft("RGB", (4 * SIDE, 4 * SIDE))  # a large JPEG is decoded at a fraction
             picture = ImageOps.exif_transpose(file)
             several = bool(getattr(file, "is_animated", False))
-            grey, alpha = _grey(self._place(path.suffix)._replace(where=str(path)), picture)
+            grey, alpha = _grey(str(path), picture)
         clear = None
         if alpha is not None:
             opacity = np.asarray(alpha).astype(np.uint32)
@@ -142,22 +141,14 @@ class PictureReader:
             self.intake.sizes[size] += 1
         return fit(grey, None if alpha is None else 0), clear
 
-    def _place(self, suffix: str) -> Place:
-        """Where to convert pictures: in place."""
-        each = (
-            f"for p in Path({str(self.folder)!r}).rglob('*{suffix}'): Image.fromarray({{}}).save(p)"
-        )
-        imports = "from pathlib import Path; import numpy as np; from PIL import Image"
-        return Place(str(self.folder), "np.array(Image.open(p))", f"{imports}\n{each}")
 
-
-def _grey(place: Place, picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
+def _grey(where: str, picture: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """A picture in grey, and its opacity, if any of it is transparent. Raises DataError."""
     if picture.mode[0] in "IF":
         values = np.asarray(picture)
         if picture.mode[0] == "I":
             values = values / 65535  # 16 bits
-        return Image.fromarray(to_bytes(place, values)), None
+        return Image.fromarray(to_bytes(where, values)), None
     if not picture.has_transparency_data:
         return picture.convert("L"), None
     colour = picture.convert("RGBA")

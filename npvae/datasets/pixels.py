@@ -5,7 +5,7 @@
     True, False     white and black
     colour          becomes grey, weighed as Pillow does (ITU-R 601)
 
-Nothing is scaled by guess: what does not fit is refused, with the line of Python that converts it.
+Nothing is scaled by guess: what does not fit is refused, with the expression that converts it.
 Pictures of other sizes are scaled only where that was asked for.
 """
 
@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from math import isqrt, prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,22 +26,14 @@ from npvae.datasets.dataset import MAX_ITEMS, SIDE, mismatch, some
 Bytes = NDArray[np.uint8]
 
 MAX_SIDE = 4096  # of a picture that is scaled
-_STRETCHED = "({x} - {x}.min()) / ({x}.max() - {x}.min())"
+_STRETCHED = "(x - x.min()) / (x.max() - x.min())"
 _BLOCK = 512 * SIDE * SIDE  # pixels that are converted at once
 
 
-class Place(NamedTuple):
-    """Where an array stands, and how the user can change it there."""
-
-    where: str  # "own.npz, images"
-    array: str = ""  # the Python expression that is the array: "a['images']"
-    script: str = ""  # a line of Python that stores a changed array, {} in its place
-
-    def fault(self, expected: str, found: str, change: str = "") -> DataError:
-        """The error to be raised; `change` is the expression that converts the array `x`."""
-        convert = self.script.replace("{}", change.replace("{x}", self.array))
-        way_on = f"This converts it:\n{convert}" if change and self.script else ""
-        return mismatch(self.where, expected, found, way_on)
+def fault(where: str, expected: str, found: str, change: str = "") -> DataError:
+    """The error to be raised; `change` is the NumPy expression that converts the array x."""
+    way_on = f"Convert them first. With x for the array:  {change}" if change else ""
+    return mismatch(where, expected, found, way_on)
 
 
 @dataclass
@@ -68,7 +60,7 @@ def block_size(shape: tuple[int, ...]) -> int:
 
 
 def to_images(
-    place: Place,
+    where: str,
     shape: tuple[int, ...],
     dtype: np.dtype[Any],
     blocks: Iterable[NDArray[Any]],
@@ -79,12 +71,12 @@ def to_images(
     Shape and dtype are judged before the first block is asked for. Raises DataError.
     """
     if dtype.kind not in "buif":
-        raise place.fault("pixels as numbers", f"{dtype}")
-    height, width, channels = _layout(place, shape, intake.resize)
+        raise fault(where, "pixels as numbers", f"{dtype}")
+    height, width, channels = _layout(where, shape, intake.resize)
     images, start, lightest = np.empty((shape[0], SIDE, SIDE), np.uint8), 0, 0.0
     for block in blocks:
         lightest = max(lightest, float(block.max()))
-        pixels = to_bytes(place, block).reshape(len(block), *_moved(shape)[1:])
+        pixels = to_bytes(where, block).reshape(len(block), *_moved(shape)[1:])
         if channels == 3:
             pixels = _grey(pixels if pixels.shape[-1] == 3 else np.moveaxis(pixels, 1, -1))
         grey = pixels.reshape(-1, height, width)
@@ -97,15 +89,15 @@ def to_images(
         start = end
     if dtype.kind == "f" and 0 < lightest < 1.5 / 255:
         found = f"0 to {lightest:.3g} (divided by 255 twice?)"
-        raise place.fault("floats from 0 to 1", found, "255 * {x}")
-    check_levels(place, images)
+        raise fault(where, "floats from 0 to 1", found, "255 * x")
+    check_levels(where, images)
     return images
 
 
-def check_levels(place: Place, images: Bytes) -> None:
+def check_levels(where: str, images: Bytes) -> None:
     """Raises DataError for bytes 0 and 1: as bytes from 0 to 255 they would all be black."""
     if images.max() == 1:
-        raise place.fault("pixels from 0 to 255", "only 0 and 1", "255 * {x}")
+        raise fault(where, "pixels from 0 to 255", "only 0 and 1", "255 * x")
 
 
 def _moved(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -113,36 +105,36 @@ def _moved(shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[0], *(size for size in shape[1:] if size != 1)
 
 
-def _layout(place: Place, shape: tuple[int, ...], resize: bool) -> tuple[int, int, int]:
+def _layout(where: str, shape: tuple[int, ...], resize: bool) -> tuple[int, int, int]:
     """Height, width and channels of each picture in an array. Raises DataError."""
     if not shape or not 1 <= shape[0] <= MAX_ITEMS:
-        raise place.fault(f"1 to {MAX_ITEMS:,} pictures, (N, {SIDE}, {SIDE})", f"{shape}")
+        raise fault(where, f"1 to {MAX_ITEMS:,} pictures, (N, {SIDE}, {SIDE})", f"{shape}")
     found = f"{shape}"
     count, *rest = _moved(shape)
     if len(shape) == 3 and shape[:2] == (SIDE, SIDE) and shape[2] not in (1, 3, 4, SIDE):
-        raise place.fault("the pictures along the first axis", found, "np.moveaxis({x}, -1, 0)")
+        raise fault(where, "the pictures along the first axis", found, "np.moveaxis(x, -1, 0)")
     if len(shape) == 2 and count == SIDE * SIDE != shape[1] and not resize:
-        raise place.fault("the pictures along the first axis", found, "{x}.T")
+        raise fault(where, "the pictures along the first axis", found, "x.T")
     if len(rest) == 3 and 4 in (rest[0], rest[-1]):
-        change = "{x}[..., :3]" if rest[-1] == 4 else "{x}[:, :3]"
+        change = "x[..., :3]" if rest[-1] == 4 else "x[:, :3]"
         expected = "grey pictures, or red, green and blue without opacity"
-        raise place.fault(expected, found, change)
+        raise fault(where, expected, found, change)
     if rest == [3 * SIDE * SIDE]:
-        raise place.fault("grey pictures", found, f"{{x}}.reshape(-1, {SIDE}, {SIDE}, 3)")
+        raise fault(where, "grey pictures", found, f"x.reshape(-1, {SIDE}, {SIDE}, 3)")
     channels = 3 if len(rest) == 3 and 3 in (rest[0], rest[-1]) else 1
     if channels == 3:
         rest = rest[:2] if rest[-1] == 3 else rest[1:]
     elif len(rest) == 1 and isqrt(rest[0]) ** 2 == rest[0]:
         rest = [isqrt(rest[0])] * 2
     if len(rest) != 2 or not all(1 <= size <= MAX_SIDE for size in rest):
-        raise place.fault(f"pictures (N, {SIDE}, {SIDE}) or (N, {SIDE * SIDE})", found)
+        raise fault(where, f"pictures (N, {SIDE}, {SIDE}) or (N, {SIDE * SIDE})", found)
     if rest != [SIDE, SIDE] and not resize:
         found = f"{rest[1]} x {rest[0]}, {found}"
-        raise mismatch(place.where, f"pictures of {SIDE} x {SIDE}", found, "--resize scales them.")
+        raise mismatch(where, f"pictures of {SIDE} x {SIDE}", found, "--resize scales them.")
     return rest[0], rest[1], channels
 
 
-def to_bytes(place: Place, pixels: NDArray[Any]) -> Bytes:
+def to_bytes(where: str, pixels: NDArray[Any]) -> Bytes:
     """Each pixel as a byte. Raises DataError for what is outside the range."""
     if pixels.dtype == np.uint8:
         return np.asarray(pixels, np.uint8)
@@ -152,16 +144,16 @@ def to_bytes(place: Place, pixels: NDArray[Any]) -> Bytes:
         low, high = float(pixels.min()), float(pixels.max())
     if pixels.dtype.kind in "ui":
         if low < 0 or high > 255:
-            change = "{x} / {x}.max()" if low >= 0 else _STRETCHED
+            change = "x / x.max()" if low >= 0 else _STRETCHED
             if low < 0 and high - low <= 255:  # bytes with a sign, or moved
-                change = "{x}.view(np.uint8)" if pixels.dtype == np.int8 else "{x} - {x}.min()"
-            raise place.fault("whole numbers from 0 to 255", f"{low:g} to {high:g}", change)
+                change = "x.view(np.uint8)" if pixels.dtype == np.int8 else "x - x.min()"
+            raise fault(where, "whole numbers from 0 to 255", f"{low:g} to {high:g}", change)
         return pixels.astype(np.uint8)
     if np.isnan([low, high]).any():
-        raise place.fault("floats from 0 to 1", "NaN", "np.nan_to_num({x})")
+        raise fault(where, "floats from 0 to 1", "NaN", "np.nan_to_num(x)")
     if low < -ROUNDING or high > 1 + ROUNDING:
         change = _rescaling(low, high) if np.isfinite([low, high]).all() else ""
-        raise place.fault("floats from 0 to 1", f"{low:g} to {high:.7g}", change)
+        raise fault(where, "floats from 0 to 1", f"{low:g} to {high:.7g}", change)
     rounded: Bytes = np.rint(pixels.astype(np.float64) * 255).astype(np.uint8)
     return rounded
 
@@ -169,13 +161,13 @@ def to_bytes(place: Place, pixels: NDArray[Any]) -> Bytes:
 def _rescaling(low: float, high: float) -> str:
     """How floats of this range probably become floats from 0 to 1."""
     if low > -0.1 and high < 1.1:
-        return "np.clip({x}, 0, 1)"
+        return "np.clip(x, 0, 1)"
     if low >= 0:
-        return "{x} / 255" if high <= 256 else "{x} / {x}.max()"
+        return "x / 255" if high <= 256 else "x / x.max()"
     if max(-low, high) <= 0.5:
-        return "{x} + 0.5"
+        return "x + 0.5"
     if max(-low, high) <= 1.001:
-        return "({x} + 1) / 2"
+        return "(x + 1) / 2"
     return _STRETCHED
 
 
