@@ -164,21 +164,15 @@ def list_pictures(folder: Path) -> Listing:
         raise mismatch(folder, "pictures in it or in its sub-folders", both)
     if not 1 <= len(pictures) <= MAX_ITEMS:
         found = f"{len(pictures):,}" + f", and {listing.left_out}" * bool(listing.left_out)
-        raise mismatch(folder, f"1 to {MAX_ITEMS:,} pictures", found, _way_on(folder, listing))
+        raise mismatch(folder, f"1 to {MAX_ITEMS:,} pictures", found, _way_on(listing))
     return listing
 
 
-def _way_on(folder: Path, listing: Listing) -> str:
+def _way_on(listing: Listing) -> str:
     """How files of other kinds become pictures, if Pillow reads them."""
-    kinds = [kind for kind, _ in listing.files.most_common() if kind not in _TEXT]
-    if not kinds:
+    if set(listing.files) <= set(_TEXT):
         return f"A picture ends in {', '.join(SUFFIXES)}."
-    suffix = kinds[0] if kinds[0].startswith(".") else ""
-    return (
-        "This converts what Pillow can read:\nfrom pathlib import Path; from PIL import Image\n"
-        f"for p in [*Path({str(folder)!r}).rglob({f'*{suffix}'!r})]: "
-        "p.is_file() and Image.open(p).save(f'{p}.png')"
-    )
+    return "If Pillow reads them, make pictures of them:  Image.open(path).save(f'{path}.png')"
 
 
 def _walk(folder: Path, known: set[str]) -> Iterator[Path]:

@@ -195,10 +195,10 @@ def test_idx_files_where_and_as_they_are_usually_called(said: Said) -> None:
 def test_idx_files_that_are_missing_or_wrong(said: Said) -> None:
     save_idx("two/MNIST/raw")
     save_idx("two/FashionMNIST/raw")
-    texts = {"two datasets": outcome("two", "two-own")}
+    texts = {"two datasets": outcome("two")}
     save_idx("prefixes", f"emnist-digits-{IDX}")
     save_idx("prefixes", f"emnist-letters-{IDX}")
-    texts["two prefixes"] = outcome("prefixes", "prefixes-own")
+    texts["two prefixes"] = outcome("prefixes")
     save_idx("large", images=IMAGES.repeat(2, axis=1).repeat(2, axis=2))
     texts["another size"] = outcome("large")
     texts["another size, scaled"] = outcome("large", resize=True)
@@ -206,6 +206,7 @@ def test_idx_files_that_are_missing_or_wrong(said: Said) -> None:
     for suffix, pack in (("", bytes), (".gz", gzip.compress)):
         save_idx("wrong", IDX + suffix, images=(IMAGES > 127).astype(np.uint8))
         texts[f"0 and 1{suffix}"] = outcome("wrong")
+        save_idx("wrong", IDX + suffix)
         touch(f"wrong/train-labels-idx1-ubyte{suffix}", pack(eight))
         texts[f"eight labels{suffix}"] = outcome("wrong")
     save_idx("own")

@@ -141,7 +141,7 @@ CASES: dict[str, dict[str, Arrays]] = {
 def test_what_comes_of_arrays(what: str, said: Said) -> None:
     texts = {}
     for case, arrays in CASES[what].items():
-        texts[case] = outcome(save("own.npz", **arrays), "own-new.npz")
+        texts[case] = outcome(save("own.npz", **arrays))
     said(f"arrays in an npz, {what}", grouped(texts))
 
 
