@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import struct
 import warnings
 from collections.abc import Iterable
@@ -87,13 +88,16 @@ def outcome(path: str | Path, new: str | Path = "", **own_data: bool) -> str:
         return str(Loaded(path, **own_data))
     except DataError:
         text = refusal(path, **own_data)
-    if " import " in f" {text}".replace("\n", " "):
-        pasted(text)
-        try:
-            text += f"\n--- pasted:\n{Loaded(new or path)}"
-        except DataError as again:
-            text += f"\n--- pasted:\n{str(again).splitlines()[0]}"
-    return text
+    if (script := re.search(r"^(import|from) .*", text, re.MULTILINE | re.DOTALL)) is None:
+        return text
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore", ResourceWarning)
+        exec(script[0], {})  # as a user would who pastes it
+    try:
+        now = str(Loaded(new or path))
+    except DataError as again:  # of several faults it mended one
+        now = str(again).splitlines()[0]
+    return f"{text}\n--- pasted:\n{now}"
 
 
 def grouped(texts: dict[str, str]) -> dict[str, str]:
@@ -114,15 +118,6 @@ def refusal(path: str | Path, **own_data: bool) -> str:
     with refused(DataError, str(path)) as error:
         load_dataset(str(path), None, None, **own_data)
     return str(error.value)
-
-
-def pasted(message: str) -> str:
-    """Run the lines of Python with which it ends, as somebody would who pastes them."""
-    first = next(k for k, line in enumerate(message.splitlines()) if " import " in f" {line}")
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore", ResourceWarning)
-        exec("\n".join(message.splitlines()[first:]), {})
-    return message
 
 
 def idx_bytes(array: NDArray[Any], kind: int = 8) -> bytes:
