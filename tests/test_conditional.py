@@ -15,7 +15,7 @@ from npvae.commands import evaluate, generate
 from npvae.commands import train as train_command
 from npvae.commands.training_run import follow
 from npvae.core.random_streams import Stream, generator
-from npvae.evaluation import average_loss, losses_per_image
+from npvae.evaluation import average_loss, iwae_bound, kl_per_latent, losses_per_image
 from npvae.gradcheck_vae import check_parts
 from npvae.latent_space import encode_all
 from npvae.plots.image_grid import image_grid
@@ -168,7 +168,16 @@ def test_evaluation_gives_each_image_its_class() -> None:
     for k in (0, 7, 59):
         loss = vae.loss(x[[k]], epsilon[[k]], 1.0, labels[[k]])
         assert (bce[k], kl[k]) == pytest.approx((loss.bce, loss.kl), rel=1e-12)
-    np.testing.assert_array_equal(encode_all(vae, images, 60, labels), vae.encode(x, labels))
+    mu, log_var = vae.encode(x, labels)
+    np.testing.assert_array_equal(encode_all(vae, images, 60, labels)[0], mu)
+    expected = (0.5 * (mu**2 + np.exp(log_var) - 1 - log_var)).mean(axis=0)
+    np.testing.assert_allclose(kl_per_latent(vae, images, 7, labels), expected, rtol=1e-12)
+    a = vae.forward(x, epsilon, labels)
+    log_w = 0.5 * (epsilon**2 - a.z**2 + log_var).sum(axis=1) - bce
+    found = iwae_bound(vae, images, 1, np.random.default_rng(1), 7, labels)
+    np.testing.assert_allclose(found, log_w, rtol=1e-12)
+    loss = average_loss(vae, images, np.random.default_rng(1), labels=labels)
+    assert loss == pytest.approx((bce.mean(), kl.mean(), 1), rel=1e-12)
     with refused(ValueError, "59 labels for 60 images"):
         losses_per_image(vae, images, epsilon, 7, labels[:59])
 

@@ -81,7 +81,7 @@ def test_an_image_that_is_nearly_one_of_the_test_set_is_another() -> None:
     assert colours(with_extra(TRAIN, TEST, extra, print).images) == [1, 2, 3, 20]
 
 
-def test_what_is_given_stays_as_it_is() -> None:
+def test_the_datasets_given_stay_as_they_are() -> None:
     extra = dataset("more", [7, 10], "aa")
     found = with_extra(TRAIN, TEST, extra, print)
     found.images[:] = 99

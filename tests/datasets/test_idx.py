@@ -103,7 +103,7 @@ def test_bytes_after_the_gzip_stream_are_seen_wherever_it_ends() -> None:
 
 
 @pytest.mark.usefixtures("time_limit")
-def test_what_is_no_file_is_refused(said: Said) -> None:
+def test_folders_and_pipes_are_no_files(said: Said) -> None:
     Path("folder").mkdir()
     os.mkfifo("pipe")
     texts = {name: found_by(read_images, Path(name)) for name in ("folder", "pipe", "absent")}

@@ -57,7 +57,7 @@ FOLDERS: dict[str, dict[str, int]] = {
 }
 
 
-def test_what_comes_of_folders(said: Said) -> None:
+def test_folders_are_classes_and_halves_or_refused(said: Said) -> None:
     texts = {}
     for case, counts in FOLDERS.items():
         pictures = cycle(IMAGES)
@@ -151,7 +151,7 @@ MODES: dict[str, Callable[[Bytes], Image.Image]] = {
 }
 
 
-def test_what_comes_of_modes(said: Said) -> None:
+def test_modes_are_read_or_refused_with_the_way_on(said: Said) -> None:
     texts = {}
     for mode, change in MODES.items():
         named = {} if "." in mode else {"format": "TGA"}
@@ -171,7 +171,7 @@ def test_what_comes_of_modes(said: Said) -> None:
         ("LA", 60, 255 - INK * (195 / 255), "dark ink, put on white"),
     ],
 )
-def test_what_is_transparent_does_not_hide_the_ink(
+def test_transparent_pictures_show_their_ink(
     mode: str, level: int, expected: Bytes, note: str
 ) -> None:
     """Nor what is scaled, here to 28 x 28 from a part that holds all of the ink."""

@@ -158,7 +158,7 @@ def test_the_archive_of_keras_is_read_and_wrong_files_of_others_are_passed_over(
     said("files of others are passed over", {"mnist": "\n".join(lines)})
 
 
-def test_what_is_missing_or_damaged_is_said(said: Said) -> None:
+def test_missing_and_damaged_files_are_named(said: Said) -> None:
     texts, content = {"not there": refusal("fashion-mnist")}, SETS["fashion-mnist"][FILES[2]]
     damaged = {
         "cut": gzip.compress(content)[:-40],

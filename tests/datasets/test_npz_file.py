@@ -138,7 +138,7 @@ CASES: dict[str, dict[str, Arrays]] = {
 
 
 @pytest.mark.parametrize("what", CASES)
-def test_what_comes_of_arrays(what: str, said: Said) -> None:
+def test_arrays_are_read_or_refused_with_the_way_on(what: str, said: Said) -> None:
     texts = {}
     for case, arrays in CASES[what].items():
         texts[case] = outcome(save("own.npz", **arrays))

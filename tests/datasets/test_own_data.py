@@ -62,7 +62,7 @@ TABLES: dict[str, list[str]] = {
 }
 
 
-def test_what_comes_of_tables(said: Said) -> None:
+def test_tables_are_read_or_refused_with_the_way_on(said: Said) -> None:
     texts = {case: outcome(table("a.csv", *lines)) for case, lines in TABLES.items()}
     said("tables", grouped(texts))
     tabs = table("a.tsv", *TABLES["tabs"]).read_bytes()
@@ -87,7 +87,7 @@ def test_a_folder_of_tables(said: Said) -> None:
     said("folders of tables", texts)
 
 
-def test_what_comes_of_other_files(said: Said) -> None:
+def test_other_files_are_refused_with_the_way_on(said: Said) -> None:
     names = ("train-images-idx3-ubyte.gz", "one.png", "own.zip", "own.tar.gz", "own.mat", "own")
     texts = {name: outcome(touch(f"files/{name}")) for name in names}
     parts = {"train-imgs": IMAGES, "train-labels": LABELS, "test-imgs": MORE}
@@ -106,7 +106,7 @@ def test_what_comes_of_other_files(said: Said) -> None:
     said("other files", texts)
 
 
-def test_what_looks_like_a_slip_is_said(said: Said) -> None:
+def test_likely_slips_are_noted(said: Said) -> None:
     equal, ink = np.full((12, 28, 28), 127, np.uint8), np.zeros((20, 28, 28), np.uint8)
     ink[:, 8:20, 8:20] = np.maximum(IMAGES[:20, 8:20, 8:20], 100)
     some_light = np.where(np.arange(20)[:, None, None] < 8, 255 - ink, ink)
@@ -144,7 +144,7 @@ def test_what_looks_like_a_slip_is_said(said: Said) -> None:
     said("what looks like a slip", grouped(texts))
 
 
-def test_what_is_for_own_pictures_is_not_for_published_ones() -> None:
+def test_options_for_own_pictures_are_refused_for_published_ones() -> None:
     for name in ("mnist", "auto", "FashionMNIST", "drawn-digits"):
         with pytest.raises(OptionError, match="--resize --invert: for pictures of your own"):
             load_dataset(name, resize=True, invert=True)
