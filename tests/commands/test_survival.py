@@ -133,12 +133,12 @@ def epochs_printed(out: str) -> int:
     return int(printed[-1]) if printed else 0
 
 
-def suggested(text: str) -> list[str]:
+def suggested(text: str, by: str = TRAIN) -> list[str]:
     """The arguments of the command after the words "Continue with:", split as a shell does it."""
     found = re.search(r"Continue with: +python (.*)", text)
     assert found, text
     script, *arguments = shlex.split(found[1])
-    assert Path(script).name == "train.py"
+    assert script == by
     return arguments
 
 
@@ -377,7 +377,7 @@ def test_at_whichever_file_a_run_ends_all_files_agree_and_it_goes_on(
         (state, *_) = [path for name in STATES if (path := Path(out, name)).exists()]
         assert f"The state after epoch {done} is in {state}" in message
     if 0 < done < EPOCHS:
-        assert suggested(message) == ["--resume", out]
+        assert suggested(message, "scripts/train.py") == ["--resume", out]
         resume(out)
     if done == EPOCHS:
         assert "complete" in message
