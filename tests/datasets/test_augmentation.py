@@ -40,8 +40,7 @@ def colours(found: Array) -> Bytes:
     rounded: Array = np.rint(255 * found)
     near = 2 * float(np.finfo(found.dtype).eps)
     np.testing.assert_allclose(found, rounded / 255, rtol=near, atol=0)
-    result: Bytes = rounded.astype(np.uint8)
-    return result
+    return rounded.astype(np.uint8)
 
 
 def disc(row: float, column: float) -> Bytes:
