@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 from tests.forks import like_a_user
-from tests.helpers import ROOT, digits_file, environment, run
+from tests.helpers import ROOT, digits_file, run
 
 SCRIPTS = str(ROOT / "scripts")
 
 # A session: `call` runs a script as %run does and returns its exit code, `call_main` is for a main
 # of its own, and `state` is what a command may change.
 SESSION = f"""
-import os, runpy, signal, sys, time, warnings
-from npvae.commands import cli
+import os, runpy, signal, sys, threading, time, warnings
+from npvae.commands import cli, signals
 from npvae.runs.launcher import SIGNALS
 
 signal.signal(signal.SIGTERM, lambda *_: print("the session got SIGTERM"))
@@ -38,6 +38,10 @@ def call_main(main):
     except SystemExit as end:
         return end.code
 
+def ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(50)
+
 def state():
     numbers = *SIGNALS, signal.SIGALRM
     streams = [(stream, stream.errors) for stream in (sys.stdout, sys.stderr)]
@@ -49,78 +53,44 @@ def state():
 before = state()
 """
 
-
-@pytest.fixture(autouse=True)
-def signals_count() -> Iterator[None]:
-    with like_a_user():
-        yield
-
-
-def session(body: str, folder: Path, *flags: str) -> str:
-    """The output of such a session; the body raises an error if something is wrong."""
-    done = run([sys.executable, *flags, "-c", SESSION + body], cwd=folder, env=environment())
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
-
-
-@pytest.mark.parametrize("thread", ["main", "another"])
-def test_the_session_is_as_it_was(thread: str, tmp_path: Path) -> None:
-    """Whether a command succeeds or ends with an error."""
-    digits_file(tmp_path)
-    calls = """
-def calls():
+COMMANDS = """
+def calls(out):
     small = ["--dataset", "digits.npz", "--epochs", "1", "--hidden", "8"]
-    assert call("train.py", *small, "--out", "run") == 0
-    assert call("evaluate.py", "--checkpoint", "run", "--samples", "2") == 0
-    assert call("generate.py", "--checkpoint", "run", "--quiet") == 0
+    assert call("train.py", *small, "--out", out) == 0
+    assert call("evaluate.py", "--checkpoint", out, "--samples", "2") == 0
+    assert call("generate.py", "--checkpoint", out, "--quiet") == 0
     assert call("gradcheck.py", "--no-such-option") == 2
     assert call("train.py", "--dataset", "nothing.npz") == 3
+    assert state() == before, (state(), before)
+    assert os.path.exists(f"{out}/images/prior-001.png")
+    print(f"as before: {out}", file=told)
+
+told, sys.stdout, sys.stderr = sys.stdout, open(os.devnull, "w"), open(os.devnull, "w")
+before = state()
+calls("run")
+thread = threading.Thread(target=calls, args=["run of a thread"])
+thread.start()
+thread.join()
 """
-    how = "import threading\nthread = threading.Thread(target=calls)\nthread.start(); thread.join()"
-    session(
-        f"{calls}\n{'calls()' if thread == 'main' else how}\n"
-        "assert state() == before, (state(), before)\n"
-        "assert os.path.exists('run/images/prior-001.png')\n",
-        tmp_path,
-    )
-
-
-def test_ctrl_c_ends_the_command_and_then_works_in_the_session(tmp_path: Path) -> None:
-    out = session(
-        """
+CTRL_C = """
 def main(arguments):
     os.environ["OPENBLAS_NUM_THREADS"] = "7"
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(50)
+    ctrl_c()
 
 for _ in range(2):
     assert call_main(main) == 130
     assert state() == before
 try:
-    os.kill(os.getpid(), signal.SIGINT)
-    time.sleep(50)
+    ctrl_c()
 except KeyboardInterrupt:
     print("Ctrl-C works")
-""",
-        tmp_path,
-    )
-    assert out == "Ctrl-C works\n"
-
-
-@pytest.mark.parametrize(
-    ("patience", "out"), [(60, "cleaning up\ndone\n"), (0, "cleaning up\n")], ids=["early", "late"]
-)
-def test_no_signal_ends_the_session(patience: int, out: str, tmp_path: Path) -> None:
-    """A second one cuts the command short if the first did not help; the session gets SIGTERM."""
-    found = session(
-        f"""
-from npvae.commands import signals
-signals.PATIENCE = {patience}
+"""
+SECOND = """
+signals.PATIENCE = SECONDS
 
 def main(arguments):
     try:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(50)
+        ctrl_c()
     finally:
         print("cleaning up")
         time.sleep(0.02)
@@ -130,16 +100,8 @@ def main(arguments):
 
 assert call_main(main) == 130
 assert state() == before
-""",
-        tmp_path,
-    )
-    assert found == f"{out}the session got SIGTERM\n"
-
-
-def test_an_alarm_that_the_session_has_set_still_comes(tmp_path: Path) -> None:
-    """Also if the command has needed the alarm itself, for a signal in a finalizer."""
-    session(
-        """
+"""
+ALARM = """
 signal.signal(signal.SIGALRM, lambda *_: print("the session's alarm"))
 signal.setitimer(signal.ITIMER_REAL, 500)
 before = state()
@@ -157,42 +119,60 @@ for code, called in {0: lambda arguments: 0, 130: main}.items():
     assert call_main(called) == code
     assert signal.getsignal(signal.SIGALRM) is before[0][-1]
     assert 400 < signal.getitimer(signal.ITIMER_REAL)[0] <= 500
-""",
-        tmp_path,
-    )
-
-
-def test_a_signal_between_the_command_and_the_session_is_for_the_session(tmp_path: Path) -> None:
-    out = session(
-        """
+"""
+BETWEEN = """
 def flush(code, alone):
-    signals.over = True
+    its.over = True
     os.kill(os.getpid(), signal.SIGINT)
     return code
 
-signals = cli.Signals(alone=False)
-cli.Signals, cli._flush = lambda alone: signals, flush
+its = cli.Signals(alone=False)
+cli.Signals, cli._flush = lambda alone: its, flush  # nothing else of the machine happens there
 try:
     call_main(lambda arguments: 0)
 except KeyboardInterrupt:
-    print("Ctrl-C")
+    print("Ctrl-C works")
 assert state() == before
-""",
-        tmp_path,
-    )
-    assert out == "Ctrl-C\n"
+"""
+# Python shows a warning once for each line of a program, and a session is one program.
+NOTES = """
+warnings.simplefilter("default")
+for _ in range(2):
+    call_main(lambda arguments: warnings.warn('drawn digits instead'))
+"""
+SESSIONS: dict[str, tuple[str, str]] = {  # what happens in it, and what it prints
+    "commands that succeed and fail, in a thread, too": (
+        COMMANDS,
+        "as before: run\nas before: run of a thread\n",
+    ),
+    "Ctrl-C ends the command and then works in the session": (CTRL_C, "Ctrl-C works\n"),
+    "a second signal does not end the session, which gets it": (
+        SECOND.replace("SECONDS", "60"),
+        "cleaning up\ndone\nthe session got SIGTERM\n",
+    ),
+    "a second signal that has waited cuts the command short": (
+        SECOND.replace("SECONDS", "0"),
+        "cleaning up\nthe session got SIGTERM\n",
+    ),
+    "an alarm of the session still comes, though the command needs it": (ALARM, ""),
+    "a signal between the command and the session is for the session": (BETWEEN, "Ctrl-C works\n"),
+    "each command shows its notes": (NOTES, 2 * "note: drawn digits instead\n"),
+}
 
 
-def test_each_command_of_a_session_shows_its_notes(tmp_path: Path) -> None:
-    """Python shows a warning once for each line of a program, and a session is one program."""
-    out = session(
-        "def main(arguments):\n    warnings.warn('drawn digits instead')\n"
-        "for _ in range(2):\n    call_main(main)\n",
-        tmp_path,
-        "-W",
-        "default",
-    )
-    assert out == 2 * "note: drawn digits instead\n"
+@pytest.fixture(autouse=True)
+def signals_count() -> Iterator[None]:
+    with like_a_user():
+        yield
+
+
+@pytest.mark.parametrize(("body", "out"), SESSIONS.values(), ids=SESSIONS)
+def test_a_session_is_as_it_was(body: str, out: str, tmp_path: Path) -> None:
+    digits_file(tmp_path, 64, 20)
+    done = run([sys.executable, "-c", SESSION + body], cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    if out:
+        assert done.stdout + done.stderr == out
 
 
 def test_python_i_goes_on_after_the_script(tmp_path: Path) -> None:
