@@ -53,11 +53,9 @@ def same_bits(loaded: dict[str, Any], saved: dict[str, Any]) -> bool:
 
 
 def refusal(path: Path, load: Callable[[Path], object] = checkpoint.load) -> str:
-    with pytest.raises(CheckpointError) as caught:
+    with refused(CheckpointError, str(path)) as caught:
         load(path)
     message = str(caught.value)
-    assert str(path) in message
-    assert len(message.splitlines()) <= 4
     assert len(message) < 400 + len(str(path))
     return message
 
