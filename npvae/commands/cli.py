@@ -231,10 +231,11 @@ def run(main: Callable[[Sequence[str]], int | None]) -> NoReturn:
         except KeyboardInterrupt:
             code = _flush(128 + (signals.number or signal.SIGINT), signals.alone)
             signals.over = True
+        ends = on_failure.copy()  # those of this command, before a session gets its own back
     if signals.pending:  # it was meant for the session as well
         signal.raise_signal(signals.pending)
     if code:
-        for end in on_failure:
+        for end in ends:
             end(code)
     if signals.alone:
         gc.freeze()  # otherwise Python looks through all of them before it ends: 0.1 s
