@@ -315,3 +315,9 @@ def test_a_loss_that_is_not_finite_is_an_error() -> None:
     vae.parameters["encoder.log_var.b"] = 100
     with refused(CheckpointError, "not finite"):
         report(vae)
+
+
+def test_the_error_of_a_mean_is_its_standard_error() -> None:
+    found = mean_and_error(np.array([1.0, 2.0, 6.0]))
+    assert found == pytest.approx({"mean": 3.0, "standard_error": math.sqrt(7 / 3)})
+    assert mean_and_error(np.array([5.0])) == {"mean": 5.0, "standard_error": None}

@@ -64,7 +64,8 @@ def test_ranks_train_the_runs_and_the_same_command_continues(here: Path) -> None
 
 def test_a_run_that_fails_on_a_rank_ends_all() -> None:
     code, out, err = ended(started(("digits.npz", 100_000), ("nowhere.npz", 1)))
-    assert code == 3
+    # Of mpiexec it is sometimes 0, where the other ranks have just ended by themselves.
+    assert code == 3 or "MPI_Abort(MPI_COMM_WORLD, 3)" in err
     assert "bce + kl" not in out
     assert err.count("failed (exit code 3):\nerror: there is no dataset") == 1
 
