@@ -118,7 +118,7 @@ def test_classes_that_do_not_fit_are_refused() -> None:
 
 def test_a_checkpoint_keeps_the_number_of_classes(tmp_path: Path) -> None:
     """Also one counted by NumPy, as in labels.max() + 1: added to 784, a byte would overflow."""
-    vae, path = VAE(num_classes=TRAIN.labels.max() + 1), tmp_path / "model.npz"
+    vae, path = VAE(num_classes=cast(int, TRAIN.labels.max() + 1)), tmp_path / "model.npz"
     vae.save(path)
     same = VAE.load(path)
     assert same.num_classes == 10

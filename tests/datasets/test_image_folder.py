@@ -176,7 +176,7 @@ def test_transparent_pictures_show_their_ink(
 ) -> None:
     """Nor what is scaled, here to 28 x 28 from a part that holds all of the ink."""
     for name, part in (("whole", INK), ("narrow", INK[:, :, 7:21])):
-        ink = Image.new("L", part.shape[:0:-1], level)
+        ink = Image.new("L", (part.shape[2], part.shape[1]), level)
         pictures = [Image.merge("LA", (ink, Image.fromarray(opacity))) for opacity in part]
         folder = save_pictures(name, [picture.convert(mode) for picture in pictures])
         own = Loaded(folder, resize=True)
