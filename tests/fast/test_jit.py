@@ -261,6 +261,7 @@ def test_a_folder_that_the_user_names_comes_first(
     """A new one in /tmp, too: nobody else can write to it."""
     chosen = cache.parent / "tmp" / "mine"
     refuse(chosen.parent, "1777")
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(chosen))  # Numba reads it anew if others changed
     monkeypatch.setattr("numba.config.CACHE_DIR", str(chosen))
     assert works_with_warnings(fresh()) == []
     assert [file.parent for file in kept(cache.parent)] == [chosen]
