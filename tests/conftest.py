@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,6 +93,15 @@ def collected() -> Iterator[None]:
     gc.freeze()
     yield
     gc.collect()
+
+
+@pytest.fixture
+def notebooks() -> tuple[Any, Any]:
+    """nbclient, which runs notebooks, and nbformat, which reads them; skipped without them."""
+    reason = "nbclient runs the notebook"
+    pytest.importorskip("ipykernel", reason=f"{reason} in ipykernel")
+    nbclient = pytest.importorskip("nbclient", reason=reason)
+    return nbclient, pytest.importorskip("nbformat", reason=reason)
 
 
 @pytest.fixture

@@ -88,11 +88,9 @@ def numbers(text: str) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of the packages that run notebooks
-def test_it_runs_in_a_fresh_kernel_and_shows_what_its_text_says() -> None:
+def test_it_runs_in_a_fresh_kernel_and_shows_what_its_text_says(notebooks: Any) -> None:
     """With drawn digits, one epoch at a time."""
-    nbclient = pytest.importorskip("nbclient", reason="nbclient runs the notebook")
-    nbformat = pytest.importorskip("nbformat", reason="nbclient runs the notebook")
-    pytest.importorskip("ipykernel", reason="nbclient runs the notebook in ipykernel")
+    nbclient, nbformat = notebooks
     notebook = nbformat.read(PATH, as_version=4)
     for cell in notebook.cells:
         source = re.sub(r"^%pip.*\n", "", cell.source)  # nothing is installed here

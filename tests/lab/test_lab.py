@@ -335,10 +335,8 @@ def test_a_notebook_checks_its_cells_that_have_run(
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of the packages that run notebooks
-def test_so_it_does_in_jupyter() -> None:
-    nbclient = pytest.importorskip("nbclient", reason="nbclient runs the notebook")
-    nbformat = pytest.importorskip("nbformat", reason="nbclient runs the notebook")
-    pytest.importorskip("ipykernel", reason="nbclient runs the notebook in ipykernel")
+def test_so_it_does_in_jupyter(notebooks: Any) -> None:
+    nbclient, nbformat = notebooks
     book = nbformat.reads(json.dumps(filled()), as_version=4)
     nbformat.validate(book)
     nbclient.NotebookClient(book, timeout=300, kernel_name="python3").execute()

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from npvae import fast
+from npvae.commands import cli
 from npvae.commands.session import restored
 from npvae.core.errors import OptionError, RankError
 from npvae.runs import launcher
@@ -281,3 +282,18 @@ def test_under_mpiexec_without_mpi4py_rank_0_says_what_to_install_and_a_session_
         join()
     assert end.value.code == 0  # so that mpiexec does not end rank 0 before
     assert launcher.on_failure == []  # later commands do not end the process when they fail
+
+
+def test_in_a_session_a_command_that_fails_ends_its_ranks_and_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    codes: list[int] = []
+
+    def main(arguments: Sequence[str]) -> int:
+        launcher.on_failure.append(codes.append)  # as join() does
+        return 3
+
+    monkeypatch.setattr(sys, "argv", ["train.py"])
+    with pytest.raises(SystemExit):
+        cli.run(main)
+    assert (codes, launcher.on_failure) == ([3], [])
